@@ -1,0 +1,237 @@
+"""Files of records: JSON Lines that survive a kill, whole files that appear at once.
+
+A record is one line, written with one ``write`` to a file opened for appending, so a kill leaves at
+most one unfinished last line; the reader ignores such a tail and the writer cuts it off before it
+appends. ``.jsonl.zst`` holds one zstandard frame a flush and follows the same rule with frames.
+``.parquet`` is made at the end from a JSONL journal beside it (``x.parquet.journal.jsonl``).
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ropd_cli.errors import InputError, NoSpace
+
+Record = dict[str, Any]
+
+
+def read_records(path: str | Path) -> Iterator[tuple[int, Record]]:
+    """Yield (line number from 1, record) of a ``.jsonl``, ``.json``, ``.jsonl.zst`` or ``.parquet`` file.
+
+    An unfinished last line (a killed writer's) is passed over. Raises InputError with file and line for
+    a file that is missing or a line that is not a JSON object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no file {path}", "check the path; paths are taken from the current directory")
+    if path.suffix == ".parquet":
+        yield from _read_parquet(path)
+        return
+    with _reader(path) as lines:
+        number = 0
+        for raw in lines:
+            number += 1
+            complete = raw.endswith(b"\n")
+            if not raw.strip():
+                continue
+            try:
+                record = orjson.loads(raw)
+            except orjson.JSONDecodeError as fault:
+                if not complete and number > 1:
+                    return  # the tail of a killed writer
+                raise InputError(f"{path}:{number}: not valid JSON ({fault})", "one JSON object a line") from fault
+            if not isinstance(record, dict):
+                raise InputError(
+                    f"{path}:{number}: expected a JSON object, found {type(record).__name__}", "one JSON object a line"
+                )
+            yield number, record
+
+
+class RecordWriter:
+    """Appends records to one file; each ``append`` is on disk, whole, when it returns.
+
+    The parent folders are made. An unfinished tail left by a killed writer is cut off first. Use as a
+    context manager; for ``.parquet`` a clean close turns the journal into the final file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._target = journal_of(self.path)
+        with disk_errors(self._target):
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            if self._target.exists():
+                _cut_unfinished(self._target)
+            self._file = open(self._target, "ab", buffering=0)  # noqa: SIM115 - closed by close()
+
+    def append(self, record: Record) -> None:
+        """Write one record. Raises NoSpace when the disk is full."""
+        data = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+        if self._target.suffix == ".zst":
+            import zstandard
+
+            data = zstandard.ZstdCompressor(level=3).compress(data)
+        with disk_errors(self._target):
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) :]
+
+    def close(self, *, finished: bool = True) -> None:
+        """Close the file. ``finished`` turns a Parquet journal into the Parquet file."""
+        if self._file.closed:
+            return
+        self._file.close()
+        if finished and self._target != self.path:
+            _journal_to_parquet(self._target, self.path)
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close(finished=kind is None)
+
+
+def journal_of(path: Path) -> Path:
+    """The file that records are appended to: the path itself, or the journal of a ``.parquet``."""
+    return path.with_name(path.name + ".journal.jsonl") if path.suffix == ".parquet" else path
+
+
+def failed_path(path: str | Path) -> Path:
+    """Where the failed records of an output file are listed: ``<out>.failed.jsonl``."""
+    path = Path(path)
+    return path.with_name(path.name + ".failed.jsonl")
+
+
+def existing_records(path: str | Path) -> Iterator[tuple[int, Record]]:
+    """Records already written to an output file (or its journal); nothing where there is none."""
+    journal = journal_of(Path(path))
+    if journal.is_file():
+        _cut_unfinished(journal)
+        yield from read_records(journal)
+    elif Path(path).is_file():
+        yield from read_records(path)
+
+
+def write_atomic(path: str | Path, data: bytes | str) -> None:
+    """Write a whole file so that a reader sees the old one or the new one, never a part."""
+    path = Path(path)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        os.replace(temporary, path)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's complaints about ``path`` into errors a user can mend."""
+    try:
+        yield
+    except PermissionError as fault:
+        raise InputError(f"{path}: permission denied", "choose a place you may write to") from fault
+    except (IsADirectoryError, NotADirectoryError, FileExistsError) as fault:
+        raise InputError(f"{path}: {fault.strerror}", "choose another path") from fault
+    except OSError as fault:
+        if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"{path}: no space left on the disk", "make room, then run the same command again") from fault
+        raise
+
+
+@contextmanager
+def _reader(path: Path) -> Iterator[Iterator[bytes]]:
+    with open(path, "rb") as raw:
+        if path.suffix == ".zst":
+            yield _zst_lines(raw)
+        else:
+            yield iter(raw)
+
+
+def _zst_lines(raw: io.BufferedReader) -> Iterator[bytes]:
+    """Lines of a file of zstandard frames; a cut-off last frame ends it quietly."""
+    import zstandard
+
+    stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+    rest = b""
+    while True:
+        try:
+            chunk = stream.read(1 << 16)
+        except zstandard.ZstdError:
+            chunk = b""
+        if not chunk:
+            break
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line + b"\n" for line in lines)
+    if rest:
+        yield rest
+
+
+def _cut_unfinished(path: Path) -> None:
+    """Cut what follows the last finished record off, so that appending can't glue two records together."""
+    if path.suffix == ".zst":
+        _cut_unfinished_frame(path)
+        return
+    with open(path, "rb+") as file:
+        size = end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            step = min(1 << 16, end)
+            file.seek(end - step)
+            found = file.read(step).rfind(b"\n")
+            if found >= 0:
+                end = end - step + found + 1
+                break
+            end -= step
+        if end != size:
+            file.truncate(end)
+
+
+def _cut_unfinished_frame(path: Path) -> None:
+    import zstandard
+
+    data = path.read_bytes()
+    start = 0
+    while start < len(data):
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        try:
+            frame.decompress(data[start:])
+        except zstandard.ZstdError:
+            break
+        if not frame.eof:
+            break
+        start = len(data) - len(frame.unused_data)
+    if start != len(data):
+        os.truncate(path, start)
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[int, Record]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as fault:
+        raise InputError(f"{path}: not a readable Parquet file ({fault})", "check how it was written") from fault
+    number = 0
+    for batch in file.iter_batches(batch_size=256):
+        for record in batch.to_pylist():
+            number += 1
+            yield number, record
+
+
+def _journal_to_parquet(journal: Path, path: Path) -> None:
+    """Write the Parquet file of a finished journal; the journal goes when the file is there."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist([record for _, record in read_records(journal)])
+    with disk_errors(path):
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        pq.write_table(table, temporary)
+        os.replace(temporary, path)
+        journal.unlink()

@@ -1,0 +1,27 @@
+"""The configuration: its sections (``models``) and how it is read (``load``)."""
+
+from ropd_cli.config.load import load_config
+from ropd_cli.config.models import (
+    DataConfig,
+    EndpointConfig,
+    JudgeConfig,
+    LimitsConfig,
+    RolloutConfig,
+    RopdConfig,
+    SamplingConfig,
+    StudentConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "DataConfig",
+    "EndpointConfig",
+    "JudgeConfig",
+    "LimitsConfig",
+    "RolloutConfig",
+    "RopdConfig",
+    "SamplingConfig",
+    "StudentConfig",
+    "TrainConfig",
+    "load_config",
+]

@@ -1,0 +1,146 @@
+"""Reading a configuration: defaults < YAML < environment < ``--set``, and all faults at once."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ropd_cli.config.models import RopdConfig
+from ropd_cli.errors import ConfigError, InputError
+from ropd_cli.resources import find_config
+
+# environment variable -> the keys it sets
+_ENVIRONMENT: dict[str, tuple[str, ...]] = {
+    "OPENAI_BASE_URL": ("teacher.base_url", "rubricator.base_url", "verifier.base_url"),
+    "ROPD_TEACHER_MODEL": ("teacher.model",),
+    "ROPD_RUBRICATOR_MODEL": ("rubricator.model",),
+    "ROPD_VERIFIER_MODEL": ("verifier.model",),
+    "ROPD_MODEL_PATH": ("student.model_path",),
+    "ROPD_TEACHER_INDEX_PATH": ("data.index",),
+    "ROPD_CACHE_DIR": ("cache_dir",),
+}
+
+
+def load_config(
+    path: str | Path | None = None,
+    *,
+    overrides: Iterable[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str],
+) -> RopdConfig:
+    """The configuration a command runs with.
+
+    ``overrides`` are ``a.b=value`` (the value is read as YAML); ``flags`` are dotted keys of
+    command-line options, the last word; a None among them is "not given". A YAML file's relative
+    paths are taken from the current directory, like every path on the command line.
+    Raises ConfigError with every fault, its dotted path and the nearest known name.
+    """
+    source = "configuration"
+    tree: dict[str, Any] = {}
+    if path is not None:
+        file = find_config(path)
+        source = str(file)
+        tree = _read_yaml(file)
+    problems: list[str] = []
+    for name, keys in _ENVIRONMENT.items():
+        if environ.get(name):
+            for key in keys:
+                _set(tree, key, environ[name], problems)
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator or not key.strip():
+            problems.append(f"--set {text!r}: expected a.b=value")
+            continue
+        try:
+            _set(tree, key.strip(), yaml.load(value, _Loader), problems)
+        except yaml.YAMLError:
+            problems.append(f"--set {key}: {value!r} is not a YAML value")
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _set(tree, key, value, problems)
+    try:
+        config = RopdConfig.model_validate(_over(RopdConfig().model_dump(), tree))
+    except ValidationError as fault:
+        problems += [_describe(error) for error in fault.errors()]
+    if problems:
+        raise ConfigError(problems, source, "ropd's keys and defaults are listed in docs/configuration.md")
+    return config
+
+
+def dump_config(config: RopdConfig) -> str:
+    """The resolved configuration as YAML, as it is written to a run directory."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that reads 1e-6 as a number (YAML 1.1 wants 1.0e-6 and would give a string)."""
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+    except yaml.YAMLError as fault:
+        mark = getattr(fault, "problem_mark", None)
+        where = f"{file}:{mark.line + 1}" if mark else str(file)
+        raise InputError(f"{where}: not valid YAML ({getattr(fault, 'problem', fault)})", "check the indentation") from fault
+    except UnicodeDecodeError as fault:
+        raise InputError(f"{file}: not UTF-8 text", "is it a YAML file?") from fault
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise InputError(f"{file}: expected sections (key: value), found {type(tree).__name__}", "see configs/ for examples")
+    return tree
+
+
+def _over(defaults: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+    """``tree`` laid over ``defaults``, section by section: a section given in part keeps its other defaults."""
+    merged = dict(defaults)
+    for key, value in tree.items():
+        below = merged.get(key)
+        merged[key] = _over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _set(tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
+    *parents, last = key.split(".")
+    node = tree
+    for part in parents:
+        if node.get(part) is None:
+            node[part] = {}
+        node = node[part]
+        if not isinstance(node, dict):
+            problems.append(f"{key}: {part} is not a section")
+            return
+    node[last] = value
+
+
+def _describe(error: Any) -> str:
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{path}: {error['msg'][:1].lower()}{error['msg'][1:]} (found {error['input']!r})"
+    near = difflib.get_close_matches(str(error["loc"][-1]), _known_keys(error["loc"][:-1]), n=1, cutoff=0.5)
+    return f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else "")
+
+
+def _known_keys(parents: tuple[Any, ...]) -> list[str]:
+    model: type[BaseModel] = RopdConfig
+    for part in parents:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)

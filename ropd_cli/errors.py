@@ -1,0 +1,121 @@
+"""Every error a user can expect, and the exit code it ends the command with.
+
+RopdError                  1  a run failed
+├── InputError             2  bad usage, prompts, files
+│   ├── ConfigError        2  configuration: all its faults at once
+│   ├── MissingPackage     2  an optional package the command needs
+│   ├── IndexMissing       2  the teacher index has no row for a prompt
+│   └── TooFewAnswers      2  … or fewer distinct answers than asked for
+├── ProviderError          4  a model endpoint
+│   ├── ProviderUnreachable   no connection, or no answer in time
+│   ├── ProviderRefused       the endpoint answered 4xx: key, model name, rights, request
+│   ├── ProviderBusy          the endpoint answered 429 or 5xx until the retries were used up
+│   └── ReplyInvalid          an answer that can't be used: not JSON, not the schema, cut off
+├── JudgeError             1  a group that could not be judged (it is missing, never scored 0)
+├── TrainingError          1  the training process failed or hung
+└── NoSpace                1  the disk is full, or will be
+
+Exit code 3 (finished, with some records failed) and 130 (interrupted) are no exceptions:
+a command that finished returns them.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_INPUT = 2
+EXIT_PARTIAL = 3
+EXIT_PROVIDER = 4
+EXIT_INTERRUPTED = 130
+
+
+class RopdError(Exception):
+    """An expected error: one line of what and where, one line of how to mend it.
+
+    ``message`` names the file and line, the configuration key or the URL; ``hint`` says what to do.
+    """
+
+    exit_code = EXIT_FAILED
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[object, ...]:  # errors cross process borders in training
+        return _rebuild, (type(self), self.message, self.hint, dict(self.__dict__))
+
+
+def _rebuild(kind: type[RopdError], message: str, hint: str | None, state: dict) -> RopdError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, message)
+    error.message, error.hint = message, hint
+    error.__dict__.update(state)
+    return error
+
+
+class InputError(RopdError):
+    """Something the user gave can't be used as it is."""
+
+    exit_code = EXIT_INPUT
+
+
+class ConfigError(InputError):
+    """All faults of a configuration at once; ``problems`` holds one line each."""
+
+    def __init__(self, problems: list[str], source: str, hint: str | None = None) -> None:
+        self.problems = list(problems)
+        lines = "; ".join(self.problems)
+        count = "" if len(self.problems) == 1 else f"{len(self.problems)} problems: "
+        super().__init__(f"{source}: {count}{lines}", hint)
+
+
+class MissingPackage(InputError):
+    """A command needs a package that this installation lacks."""
+
+
+class IndexMissing(InputError):
+    """The teacher index holds no answers for a prompt."""
+
+
+class TooFewAnswers(InputError):
+    """The teacher index holds fewer distinct answers for a prompt than m."""
+
+
+class ProviderError(RopdError):
+    """A model endpoint could not serve a request."""
+
+    exit_code = EXIT_PROVIDER
+
+
+class ProviderUnreachable(ProviderError):
+    """No connection, or no answer in time."""
+
+
+class ProviderRefused(ProviderError):
+    """The endpoint understood and said no: wrong key, unknown model, forbidden, malformed request."""
+
+
+class ProviderBusy(ProviderError):
+    """The endpoint kept answering 429 or 5xx until the retries were used up."""
+
+
+class ReplyInvalid(ProviderError):
+    """A reply that can't be used: not JSON, not of the schema, empty, cut off."""
+
+    exit_code = EXIT_FAILED
+
+
+class JudgeError(RopdError):
+    """A group that could not be judged: it is missing, never scored 0."""
+
+
+class TrainingError(RopdError):
+    """The training process failed, hung or was stopped by a limit of the configuration."""
+
+
+class NoSpace(RopdError):
+    """The disk is full, or has less room than the next step needs."""

@@ -1,0 +1,1 @@
+"""Whole chains made of stages, training and evaluation."""
