@@ -1,0 +1,53 @@
+"""``ropd train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ropd_cli.cli import _options as options
+from ropd_cli.cli._screen import Screen
+
+
+def train(
+    config: Annotated[Path, typer.Option("--config", "-c", help="YAML configuration: a path, or a shipped one's name.")],
+    set_: options.Set = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run directory (instead of the configuration's).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the run directory.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved verl configuration and stop.")] = False,
+    seed: options.Seed = None,
+    cache_dir: options.CacheDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train the student (verl GRPO, vLLM rollouts).
+
+    Every group of rollouts is judged by the rubricator and the verifier while others still generate.
+    A finished run is not run again: its result is printed.
+    """
+    import os
+
+    screen = Screen(json, quiet, debug)
+    with screen.errors():
+        from ropd_cli.training import launch
+
+        flags = {"out": str(out) if out else None, "seed": seed}
+        resolved = options.load(config, set_, flags, cache_dir=cache_dir)
+        if dry_run:
+            from omegaconf import OmegaConf
+
+            tree = launch.resolve(resolved)
+            screen.result(OmegaConf.to_container(tree), OmegaConf.to_yaml(tree))
+            return
+        result = launch.train(resolved, resume=resume, environ=os.environ, progress=screen.progress())
+        document = result.document()
+        screen.result(document, _sentence(document))
+
+
+def _sentence(document: dict) -> str:
+    rewards = [r for r in document["rewards"] if r is not None]
+    curve = f", mean reward {rewards[0]:.3f} at the first and {rewards[-1]:.3f} at the last" if rewards else ""
+    return f"{document['steps']} steps{curve}\nmodel: {document['model']}\nrun: {document['run_dir']}"

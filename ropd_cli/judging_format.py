@@ -1,0 +1,135 @@
+"""The judges' answers on the wire: the JSON schemas sent with a request, and the reading of a reply.
+
+The formats are the reference's, ``ropd.rubric.v1`` and ``ropd.batch_verifier.v2``. A reply is never
+trusted further than its choices: sums and scores are computed here or later, ids and lengths are
+checked, and anything that does not fit raises ReplyInvalid, so that it is asked for again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ropd_cli.errors import ReplyInvalid
+from ropd_cli.schemas import Criterion, Rubric
+
+RUBRIC_NAME, VERDICTS_NAME = "ropd_rubric", "ropd_verdicts"
+RUBRIC_VERSION, VERDICTS_VERSION = "ropd.rubric.v1", "ropd.batch_verifier.v2"
+CATEGORIES = ("Task Completion", "Observable Quality", "General Reasoning")
+MIN_CRITERIA, MAX_CRITERIA = 4, 12
+MAX_POINTS = 5
+MAX_CRITERION_CHARS = 1000
+MAX_ID_CHARS = 16
+
+Judgements = tuple[tuple[bool, ...], ...]
+"""Shape (answers in shown order, K)."""
+
+
+def rubric_schema() -> dict[str, Any]:
+    """JSON schema of a rubric; every text and list is bounded, so that a reply can't run away."""
+    criterion = _object(
+        criterion_id={"type": "string", "maxLength": MAX_ID_CHARS},
+        category={"type": "string", "enum": list(CATEGORIES)},
+        criterion={"type": "string", "maxLength": MAX_CRITERION_CHARS},
+        points={"type": "integer", "minimum": 1, "maximum": MAX_POINTS},
+    )
+    return _object(
+        schema_version={"type": "string", "enum": [RUBRIC_VERSION]},
+        rubrics={"type": "array", "items": criterion, "minItems": MIN_CRITERIA, "maxItems": MAX_CRITERIA},
+        maximum_score={"type": "integer", "minimum": MIN_CRITERIA, "maximum": MAX_CRITERIA * MAX_POINTS},
+    )
+
+
+def verdicts_schema(answers: int, criteria: int) -> dict[str, Any]:
+    """JSON schema of the verdicts on ``answers`` answers by ``criteria`` criteria: exactly so many of each."""
+    answer = _object(
+        answer_index={"type": "integer", "minimum": 1, "maximum": answers},
+        judgement={"type": "array", "items": {"type": "boolean"}, "minItems": criteria, "maxItems": criteria},
+        final_score={"type": "number"},
+    )
+    return _object(
+        schema_version={"type": "string", "enum": [VERDICTS_VERSION]},
+        answers={"type": "array", "items": answer, "minItems": answers, "maxItems": answers},
+    )
+
+
+def parse_rubric(document: Any) -> Rubric:
+    """The rubric in a reply's JSON. ``maximum_score`` is summed here; fields the format does not have are
+    dropped. Raises ReplyInvalid for anything else than 4 to 12 whole criteria with unique ids."""
+    criteria = _list(document, "rubrics", RUBRIC_VERSION)
+    if not MIN_CRITERIA <= len(criteria) <= MAX_CRITERIA:
+        raise _invalid(f"{len(criteria)} criteria, not {MIN_CRITERIA} to {MAX_CRITERIA}")
+    parsed = tuple(_criterion(item, f"rubrics[{number}]") for number, item in enumerate(criteria))
+    ids = [criterion.criterion_id for criterion in parsed]
+    if len(set(ids)) != len(ids):
+        raise _invalid(f"criterion_id stands twice: {', '.join(ids)}")
+    return Rubric(rubrics=parsed, maximum_score=sum(criterion.points for criterion in parsed))
+
+
+def parse_verdicts(document: Any, answers: int, criteria: int) -> Judgements:
+    """The judgements in a reply's JSON, shape (answers, criteria), in shown order.
+
+    ``final_score`` is not looked at. Raises ReplyInvalid unless every answer is there once, in order, with
+    a true or false for each criterion.
+    """
+    rows = _list(document, "answers", VERDICTS_VERSION)
+    if len(rows) != answers:
+        raise _invalid(f"verdicts on {len(rows)} answers, not {answers}")
+    return tuple(_judgement(row, number, criteria) for number, row in enumerate(rows, start=1))
+
+
+def _criterion(item: Any, where: str) -> Criterion:
+    if not isinstance(item, dict):
+        raise _invalid(f"{where} is not an object")
+    texts = {}
+    for field, limit in (
+        ("criterion_id", MAX_ID_CHARS),
+        ("category", MAX_CRITERION_CHARS),
+        ("criterion", MAX_CRITERION_CHARS),
+    ):
+        value = item.get(field)
+        if not isinstance(value, str) or not value.strip():
+            raise _invalid(f"{where}.{field} is not a text")
+        if len(value) > limit:
+            raise _invalid(f"{where}.{field} has {len(value)} characters, the limit is {limit}")
+        if any("\ud800" <= char <= "\udfff" for char in value):  # JSON can escape it, UTF-8 can't hold it
+            raise _invalid(f"{where}.{field} holds a lone surrogate")
+        texts[field] = value
+    points = item.get("points")
+    if type(points) is not int or not 1 <= points <= MAX_POINTS:
+        raise _invalid(f"{where}.points is {points!r}, not a whole number from 1 to {MAX_POINTS}")
+    return Criterion(**texts, points=points)
+
+
+def _judgement(row: Any, number: int, criteria: int) -> tuple[bool, ...]:
+    where = f"answers[{number - 1}]"
+    if not isinstance(row, dict):
+        raise _invalid(f"{where} is not an object")
+    index = row.get("answer_index")
+    if type(index) is not int or index != number:
+        raise _invalid(f"{where}.answer_index is {index!r}, not {number}")
+    judgement = row.get("judgement")
+    if not isinstance(judgement, list) or len(judgement) != criteria:
+        found = f"{len(judgement)} values" if isinstance(judgement, list) else "no list"
+        raise _invalid(f"{where}.judgement has {found}, the rubric has {criteria} criteria")
+    if not all(isinstance(value, bool) for value in judgement):
+        raise _invalid(f"{where}.judgement holds something else than true and false")
+    return tuple(judgement)
+
+
+def _list(document: Any, field: str, version: str) -> list[Any]:
+    """A list field of a reply's object; a ``schema_version`` may be absent but not another one."""
+    if not isinstance(document, dict) or not isinstance(document.get(field), list):
+        raise _invalid(f"no list {field!r} in it")
+    if document.get("schema_version", version) != version:
+        raise _invalid(f"schema_version is {document['schema_version']!r}, not {version!r}")
+    return document[field]
+
+
+def _object(**properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def _invalid(what: str) -> ReplyInvalid:
+    return ReplyInvalid(
+        f"the judge's reply does not fit: {what[:300]}", "try another judge model, or raise its max_tokens"
+    )

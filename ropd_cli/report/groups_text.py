@@ -1,0 +1,179 @@
+"""Judged groups in a terminal: a list of groups, and one group in full, both readable from 80 columns on.
+
+Every text of a model is printed as plain characters: no markup, no control sequences.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from ropd_cli.report.groups import GroupView, summary
+from ropd_cli.schemas import AnswerVerdict
+from ropd_cli.thinking import split_thinking
+
+MARKS = {True: "✓", False: "✗", None: "?"}
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class GroupList:
+    """All groups, one a line, and their sums."""
+
+    views: Sequence[GroupView]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        table = _table()
+        steps = any(view.step is not None for view in self.views)
+        if steps:
+            table.add_column("step", justify="right")
+        table.add_column("uid", max_width=20, overflow="fold")
+        for name in ("n", "K", "mean", "spread", "teacher"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("notes", ratio=1)
+        for view in self.views:
+            stats = view.stats
+            numbers = [number(stats.mean), number(stats.spread), number(stats.teacher_mean)]
+            cells = [str(stats.n or ""), str(len(view.criterion_ids) or ""), *numbers]
+            faults = [f"failed: {view.error.split(':')[0]}"] if view.error else view.faults
+            notes = Text(clean("; ".join(faults)), style="yellow")
+            first = [Text("" if view.step is None else str(view.step))] if steps else []
+            table.add_row(*first, Text(clean(view.uid)), *map(Text, cells), notes)
+        yield table
+        yield Text(summary_line(summary(self.views)))
+
+
+@dataclass(frozen=True)
+class GroupInFull:
+    """One group: question, criteria, verdicts, scores, texts."""
+
+    view: GroupView
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        view = self.view
+        title = view.uid if view.step is None else f"step {view.step}, {view.uid}"
+        yield Rule(Text(clean(title)), align="left")
+        if view.question is not None:
+            yield Padding(Text(clean(view.question)), (0, 0, 1, 2))
+        if view.criteria:
+            yield self._criteria()
+        if view.criterion_ids and view.judged:
+            yield from self._matrix(options.max_width)
+        stats = view.stats
+        if view.rewards:
+            parts = [
+                f"mean {number(stats.mean)}",
+                f"spread {number(stats.spread)}",
+                f"teacher {number(stats.teacher_mean)}",
+            ]
+            yield Text(f"rewards of {stats.n} rollouts: " + ", ".join(parts))
+        for fault in view.faults:
+            yield Text(f"! {clean(fault)}", style="yellow")
+        yield from self._texts()
+
+    def _criteria(self) -> Table:
+        table = _table(expand=True)
+        table.add_column("", no_wrap=True, max_width=8)
+        table.add_column("pts", justify="right", no_wrap=True)
+        table.add_column("criterion", ratio=1)
+        for name in ("teacher", "student") if self.view.judged else ():
+            table.add_column(name, justify="right", no_wrap=True)
+        for k, criterion in enumerate(self.view.criteria.rubrics if self.view.criteria else ()):
+            met = [self.view.met(source, k) for source in ("teacher", "student")] if self.view.judged else []
+            text = Text(clean(criterion.criterion)).append(f"  {clean(criterion.category)}", style="dim")
+            shares = [Text(f"{yes}/{of}" if of else "") for yes, of in met]
+            table.add_row(Text(clean(criterion.criterion_id)), Text(str(criterion.points)), text, *shares)
+        return table
+
+    def _matrix(self, width: int) -> Iterator[Table]:
+        """Criteria by answers, in as many tables as the width makes necessary."""
+        ids = [clean(name)[:8] for name in self.view.criterion_ids]
+        room = max(1, (width - max(5, *map(len, ids)) - 2) // 6)  # a column is 4 wide, 2 lie between
+        answers = self.view.judged
+        for start in range(0, len(answers), room):
+            part = answers[start : start + room]
+            table = _table()
+            table.add_column("", no_wrap=True)
+            for answer in part:
+                table.add_column(
+                    label(answer),
+                    justify="right",
+                    min_width=4,
+                    no_wrap=True,
+                    style="cyan" if answer.source == "teacher" else "",
+                )
+            for k, name in enumerate(ids):
+                table.add_row(Text(name), *(Text(mark(answer, k)) for answer in part))
+            table.add_row(Text("score"), *(Text(number(answer.score)) for answer in part), style="bold")
+            yield table
+
+    def _texts(self) -> Iterator[RenderableType]:
+        scores = {(a.source, a.index): a.score for a in self.view.judged}
+        texts: list[tuple[str, int, str, str | None]] = [
+            ("teacher", i, t, None) for i, t in enumerate(self.view.teacher_answers)
+        ]
+        texts += [("student", i, a.text, a.finish_reason) for i, a in enumerate(self.view.rollouts)]
+        for source, index, text, ended in texts:
+            said = [f"{source} {index}"]
+            if (source, index) in scores:
+                said.append(f"score {number(scores[source, index])}")
+            if ended and ended != "stop":
+                said.append(f"ended by {ended}")
+            thinking, answer = split_thinking(text)
+            if thinking:
+                said.append(f"{len(thinking)} characters of thinking")
+            yield Rule(Text(", ".join(said)), align="left", characters="·")
+            yield Padding(Text(clean(answer)) if answer is not None else Text("no answer", style="dim"), (0, 0, 1, 2))
+
+
+def _table(*, expand: bool = False) -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", expand=expand)
+
+
+def label(answer: AnswerVerdict) -> str:
+    """Column title: t0 is the teacher's first answer, s0 the first rollout."""
+    return f"{answer.source[0]}{answer.index}"
+
+
+def mark(answer: AnswerVerdict, k: int) -> str:
+    """✓ met, ✗ not met, ? missing, · not shown to the judge."""
+    return MARKS[answer.judgement[k]] if k < len(answer.judgement) else "·"
+
+
+def number(value: float | None) -> str:
+    """Two decimals; a dash for what is missing."""
+    return "–" if value is None else f"{value:.2f}"
+
+
+def summary_line(sums: dict[str, Any]) -> str:
+    """The sums of a list of groups in words."""
+    parts = [f"{sums['groups']} group{'s' * (sums['groups'] != 1)}"]
+    if sums["mean"] is not None:
+        parts.append(
+            f"mean {number(sums['mean'])}, spread {number(sums['spread'])}, teacher {number(sums['teacher_mean'])}"
+        )
+    parts += [
+        f"{sums[name]} {words}"
+        for name, words in (
+            ("zero_variance", "with all rewards equal"),
+            ("teacher_below_student", "with the teacher below the students"),
+            ("failed", "failed"),
+            ("missing_rewards", "rewards missing"),
+        )
+        if sums[name]
+    ]
+    return "; ".join(parts)
+
+
+def clean(text: str) -> str:
+    """Text without what moves a terminal's cursor or turns its reading direction; tabs become spaces."""
+    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n").replace("\t", "    "))

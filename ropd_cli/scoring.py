@@ -1,0 +1,83 @@
+"""From judgements to scores, rewards and advantages. Pure; a missing judgement stays None all the way.
+
+Suffixes: _K one entry a criterion, _G one entry a rollout of the group. Scores and rewards are in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+EPSILON = 1e-8
+"""eps of the score and of the advantage: guards the division, far below any difference that counts."""
+
+
+def score(judgement_K: Sequence[bool | None], weights_K: Sequence[int]) -> float | None:
+    """Score of one answer: score_i = sum_k w_k v_ik / (sum_k w_k + eps), in [0, 1].
+
+    Shapes (K,) and (K,), weights positive. None where a judgement is missing, so that an unread criterion
+    is never counted as failed. Raises ValueError where the shapes differ or there is no criterion.
+    """
+    if len(judgement_K) != len(weights_K) or not weights_K:
+        raise ValueError(f"{len(judgement_K)} judgements for {len(weights_K)} weights")
+    if any(v is None for v in judgement_K):
+        return None
+    earned = sum(w for w, v in zip(weights_K, judgement_K, strict=True) if v)
+    return earned / (sum(weights_K) + EPSILON)
+
+
+@dataclass(frozen=True)
+class GroupStats:
+    """What one group's scores say. Means and spread are over what is there; None where nothing is."""
+
+    n: int
+    missing: int
+    mean: float | None
+    spread: float | None
+    """Standard deviation (of the population) of the rewards."""
+    teacher_mean: float | None
+    zero_variance: bool
+    """At least two rewards and all equal: every advantage is 0, so there is nothing to learn from."""
+    teacher_below_student: bool
+    """The teacher's answers score lower than the rollouts' mean: the rubric may reward the wrong thing."""
+
+
+def group_stats(rewards_G: Sequence[float | None], teacher_scores: Sequence[float | None] = ()) -> GroupStats:
+    """Statistics of a group: ``rewards_G`` of shape (n,), ``teacher_scores`` of shape (m,), None is missing."""
+    rewards = [r for r in rewards_G if r is not None]
+    teachers = [s for s in teacher_scores if s is not None]
+    mean = math.fsum(rewards) / len(rewards) if rewards else None
+    teacher_mean = math.fsum(teachers) / len(teachers) if teachers else None
+    return GroupStats(
+        n=len(rewards_G),
+        missing=len(rewards_G) - len(rewards),
+        mean=mean,
+        spread=_spread(rewards) if rewards else None,
+        teacher_mean=teacher_mean,
+        zero_variance=len(rewards) > 1 and max(rewards) == min(rewards),
+        teacher_below_student=mean is not None and teacher_mean is not None and teacher_mean < mean - EPSILON,
+    )
+
+
+def advantages(rewards_G: Sequence[float | None], *, by_std: bool = True) -> tuple[float | None, ...]:
+    """GRPO advantages of a group, shape (n,): r_i - mean(r), over (std(r) + eps) if ``by_std``.
+
+    The mean and the standard deviation (with Bessel's correction, as verl and torch compute it) are over
+    the rewards that are there; a missing reward has no advantage. A lone reward has advantage 0.
+    """
+    rewards = [r for r in rewards_G if r is not None]
+    if not rewards:
+        return tuple(None for _ in rewards_G)
+    mean = math.fsum(rewards) / len(rewards)
+    scale = 1.0
+    if by_std and len(rewards) > 1:
+        scale = _spread(rewards) * math.sqrt(len(rewards) / (len(rewards) - 1)) + EPSILON
+    return tuple(None if r is None else (r - mean) / scale for r in rewards_G)
+
+
+def _spread(values: Sequence[float]) -> float:
+    if max(values) == min(values):
+        return 0.0  # exactly, whatever the rounding of the mean
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / len(values))

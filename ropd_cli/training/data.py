@@ -1,0 +1,90 @@
+"""The prompts of a run, checked against the teacher index and written in verl's columns."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+
+from ropd_cli.artifacts import disk_errors
+from ropd_cli.config import RopdConfig
+from ropd_cli.errors import IndexMissing, InputError, TooFewAnswers
+from ropd_cli.index import TeacherIndex
+from ropd_cli.schemas import Message, Prompt, load_prompts
+
+SHOWN_UIDS = 5
+
+
+def load_checked_prompts(config: RopdConfig) -> list[Prompt]:
+    """The prompts to train on, each with m distinct teacher answers in the index.
+
+    Raises InputError where a file is missing or malformed, IndexMissing or TooFewAnswers (with how many,
+    and the first uids) where the index falls short: before any model is loaded.
+    """
+    if config.data.prompts is None:
+        raise InputError("data.prompts is not set", "name the file of prompts to train on")
+    if config.data.index is None:
+        raise InputError("data.index is not set", "name the teacher index: ropd index build ANSWERS --out INDEX")
+    prompts = load_prompts(config.data.prompts)
+    if len(prompts) < config.train.prompts_per_step:
+        raise InputError(
+            f"{config.data.prompts}: {len(prompts)} prompts, train.prompts_per_step is {config.train.prompts_per_step}",
+            "give more prompts, or lower train.prompts_per_step",
+        )
+    check_index(prompts, Path(config.data.index), config.judge.m)
+    return prompts
+
+
+def check_index(prompts: list[Prompt], path: Path, m: int) -> None:
+    """Raise IndexMissing or TooFewAnswers unless every prompt has ``m`` distinct answers."""
+    missing: list[str] = []
+    short: list[str] = []
+    with closing(TeacherIndex.open(path)) as index:
+        for prompt in prompts:
+            try:
+                index.answers(prompt.uid, prompt.raw_prompt_hash, m)
+            except IndexMissing:
+                missing.append(prompt.uid)
+            except TooFewAnswers:
+                short.append(prompt.uid)
+    for uids, kind, what in (
+        (missing, IndexMissing, "no answer"),
+        (short, TooFewAnswers, f"fewer than {m} distinct answers"),
+    ):
+        if uids:
+            shown = ", ".join(uids[:SHOWN_UIDS]) + (" …" if len(uids) > SHOWN_UIDS else "")
+            raise kind(
+                f"{path}: {what} for {len(uids)} of {len(prompts)} prompts ({shown})",
+                "run ropd teacher-gen and ropd index build for them, or lower judge.m",
+            )
+
+
+def write_verl_prompts(prompts: list[Prompt], path: Path, system_prompt: str | None) -> None:
+    """Write the prompts as verl reads them; ours travels as ``extra_info.ropd_uid`` and ``ropd_hash``.
+
+    ``system_prompt`` is put before prompts that have none of their own.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [
+        {
+            "data_source": prompt.data_source or "ropd",
+            "prompt": [m.model_dump(mode="json") for m in with_system(prompt.messages, system_prompt)],
+            "reward_model": {"style": "rule", "ground_truth": prompt.answer or ""},
+            "extra_info": {"index": number, "ropd_uid": prompt.uid},
+        }
+        for number, prompt in enumerate(prompts)
+    ]
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        pq.write_table(pa.Table.from_pylist(rows), temporary)
+        os.replace(temporary, path)
+
+
+def with_system(messages: tuple[Message, ...], system_prompt: str | None) -> tuple[Message, ...]:
+    """The messages with a system prompt first, where they have none."""
+    if system_prompt is None or (messages and messages[0].role == "system"):
+        return messages
+    return (Message(role="system", content=system_prompt), *messages)

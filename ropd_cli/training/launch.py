@@ -1,0 +1,332 @@
+"""A training run, seen from outside: prepares it, starts verl in a process of its own, watches, collects."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from ropd_cli.artifacts import RecordWriter, write_atomic
+from ropd_cli.config import RopdConfig
+from ropd_cli.config.load import dump_config
+from ropd_cli.errors import InputError, TrainingError
+from ropd_cli.progress import Progress
+from ropd_cli.templates import Templates
+from ropd_cli.training.compose import compose, steps_of
+from ropd_cli.training.data import load_checked_prompts, write_verl_prompts
+from ropd_cli.training.run_dir import RunDir
+from ropd_cli.training.versions import installed_versions
+
+POLL_S = 0.5
+STOP_GRACE_S = 20.0
+RUN_MARK = "ROPD_RUN_MARK"
+"""Set in the environment of every process of a run, so that none is left behind."""
+MAY_CHANGE = ("train.steps", "train.epochs", "train.save_every", "train.keep_checkpoints", "train.watchdog_s")
+MAY_CHANGE_SECTIONS = ("rubricator", "verifier", "teacher", "judge", "cache_dir", "out")
+PATHS = (("", "out"), ("", "cache_dir"), ("data", "prompts"), ("data", "index"), ("judge", "templates"), ("student", "model_path"))
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: where the model lies and the metrics of its steps."""
+
+    run_dir: Path
+    model: Path
+    steps: int
+    rows: list[dict[str, Any]]
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json`` and ``result.json``."""
+        last = self.rows[-1] if self.rows else {}
+        wanted = ("reward/mean", "reward/teacher_mean", "groups/judged", "groups/missing", "judge/seconds_mean")
+        return {
+            "run_dir": str(self.run_dir),
+            "model": str(self.model),
+            "steps": self.steps,
+            "rewards": [row.get("reward/mean") for row in self.rows],
+            "last": {name: last[name] for name in wanted if name in last},
+        }
+
+
+def resolve(config: RopdConfig) -> Any:
+    """verl's configuration for ``--dry-run``: nothing is written or started."""
+    from ropd_cli.schemas import load_prompts
+
+    run = _run_of(config)
+    count = len(load_prompts(str(config.data.prompts))) if config.data.prompts else config.train.prompts_per_step
+    return compose(config, run, count, ray_dir="/tmp/ropd-dry-run")
+
+
+def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progress: Progress) -> Result:
+    """Run a training to its end, or the rest of it.
+
+    A finished run is not run again: its result is returned. Raises InputError for what the user can mend
+    before anything starts, TrainingError where the process failed, hung, or stopped at a limit.
+    """
+    config = _with_absolute_paths(config)
+    run = _run_of(config)
+    done = run.finished()
+    if done is not None:
+        return Result(run.path, Path(done["model"]), done["steps"], run.metric_rows())
+    _check_student(config)
+    first = _first_step(config, run, resume)
+    prompts = load_checked_prompts(config)
+    _check_judges(config)
+    steps = steps_of(config, len(prompts))
+    ray_dir = tempfile.mkdtemp(prefix="ropd-")  # short: a unix socket's path may have 107 bytes
+    try:
+        verl_config = compose(config, run, len(prompts), ray_dir)
+        _write_inputs(config, run, verl_config)
+        write_verl_prompts(prompts, run.train_prompts, config.student.system_prompt)
+        run.forget_after(first)
+        run.stopped.unlink(missing_ok=True)
+        progress.start(steps - first, "train")
+        try:
+            _watch(config, run, child_environment(config, run, environ), progress)
+        finally:
+            progress.finish()
+    finally:
+        shutil.rmtree(ray_dir, ignore_errors=True)
+    last = run.last_checkpoint()
+    if last is None or not (run.huggingface(last) / "config.json").is_file():
+        raise TrainingError(f"{run.path}: the training ended without a checkpoint", f"see {run.log}")
+    result = Result(run.path, run.huggingface(last), last, run.metric_rows())
+    write_atomic(run.result, orjson.dumps(result.document(), option=orjson.OPT_INDENT_2))
+    return result
+
+
+def child_environment(config: RopdConfig, run: RunDir, environ: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of the training process."""
+    local = Path(str(config.student.model_path)).is_dir()
+    mine = {
+        RUN_MARK: uuid.uuid4().hex,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TENSORBOARD_DIR": str(run.path / "tensorboard"),
+        "VERL_FILE_LOGGER_PATH": str(_step_file(run)),
+        "VLLM_LOGGING_LEVEL": "WARN",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if local:
+        mine["HF_HUB_OFFLINE"] = "1"
+    if config.device == "cpu":
+        mine |= {
+            "VERL_PLATFORM": "cpu",
+            "VLLM_CPU_KVCACHE_SPACE": str(config.rollout.kv_cache_gb),
+            # Ray gives a worker one thread and a low priority unless it is told otherwise
+            "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "RAY_worker_niceness": "0",
+        }
+    return {**environ, **mine}
+
+
+def _run_of(config: RopdConfig) -> RunDir:
+    if config.out is None:
+        raise InputError("out is not set", "name the run directory: out: runs/mine, or --out")
+    return RunDir(Path(config.out).absolute())
+
+
+def _with_absolute_paths(config: RopdConfig) -> RopdConfig:
+    """The configuration with the files it names as absolute paths: the run's processes have places of their own."""
+    tree = config.model_dump()
+    for section, key in PATHS:
+        part = tree[section] if section else tree
+        if part[key] is not None and (key != "model_path" or Path(part[key]).expanduser().exists()):
+            part[key] = str(Path(part[key]).expanduser().absolute())
+    return RopdConfig.model_validate(tree)
+
+
+def _check_student(config: RopdConfig) -> None:
+    path = config.student.model_path
+    if path is None:
+        raise InputError("student.model_path is not set", "a Hugging Face folder or hub name; or ROPD_MODEL_PATH")
+    looks_local = path.startswith((".", "/", "~")) or Path(path).exists()
+    if looks_local and not (Path(path).expanduser() / "config.json").is_file():
+        raise InputError(f"student.model_path: no model in {path} (config.json is missing)", "give the folder of a model")
+
+
+def _check_judges(config: RopdConfig) -> None:
+    for name in ("rubricator", "verifier"):
+        if getattr(config, name).model is None:
+            raise InputError(f"no model for the {name}", f"set {name}.model, or ROPD_{name.upper()}_MODEL")
+
+
+def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
+    """Steps that need not be done again. Raises InputError where the run directory is another run's."""
+    if not run.config.is_file():
+        return 0
+    if not resume:
+        raise InputError(
+            f"{run.path} holds an unfinished run", "go on with it by --resume, or choose another run directory by --out"
+        )
+    before = yaml.safe_load(run.config.read_text())
+    changed = [key for key in _differing(before, config.model_dump(mode="json")) if not _may_change(key)]
+    if changed:
+        raise InputError(
+            f"{run.path} was started with other values of {', '.join(changed)}",
+            "resume with the same configuration, or choose another run directory",
+        )
+    return run.last_checkpoint() or 0
+
+
+def _may_change(key: str) -> bool:
+    return key in MAY_CHANGE or key.split(".")[0] in MAY_CHANGE_SECTIONS
+
+
+def _differing(a: Any, b: Any, path: str = "") -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [d for k in {**a, **b} for d in _differing(a.get(k), b.get(k), f"{path}.{k}" if path else k)]
+    return [] if a == b else [path]
+
+
+def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:
+    from omegaconf import OmegaConf
+
+    write_atomic(run.config, dump_config(config))
+    write_atomic(run.verl_config, OmegaConf.to_yaml(verl_config))
+    hashes = Templates.load(config.judge.templates).hashes
+    write_atomic(run.prompts_lock, orjson.dumps(hashes, option=orjson.OPT_INDENT_2))
+    write_atomic(run.versions, orjson.dumps(installed_versions(), option=orjson.OPT_INDENT_2))
+
+
+def _step_file(run: RunDir) -> Path:
+    """verl's own metrics file; verl truncates it at every start, so the rows are copied as they come."""
+    return run.path / ".verl-metrics.jsonl"
+
+
+class _Rows:
+    """Copies finished steps from verl's metrics file to ``metrics.jsonl``, and counts them."""
+
+    def __init__(self, run: RunDir, progress: Progress) -> None:
+        self._source, self._progress, self._offset = _step_file(run), progress, 0
+        self._writer = RecordWriter(run.metrics)
+
+    def copy(self) -> bool:
+        """Copy what is new; whether anything was."""
+        if not self._source.is_file():
+            return False
+        with open(self._source, "rb") as file:
+            file.seek(self._offset)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        rows = [orjson.loads(line) for line in whole.splitlines()]
+        for row in rows:
+            self._writer.append({"step": row["step"], **row["data"]})
+            said = row["data"].get("reward/mean")
+            reward = f"reward {said:.3f}, " if said is not None else ""
+            missing = row["data"].get("groups/missing", 0)
+            seconds = row["data"].get("timing_s/step", 0.0)
+            self._progress.advance()
+            self._progress.note(f"step {row['step']}: {reward}{missing:g} groups missing, {seconds:.1f} s")
+        return bool(rows)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress: Progress) -> None:
+    """Start the training process and wait for it. Raises TrainingError unless it ended well."""
+    _step_file(run).unlink(missing_ok=True)
+    command = [sys.executable, "-m", "ropd_cli.training.program", str(run.path)]
+    rows = _Rows(run, progress)
+    with open(run.log, "ab") as log:
+        began = log.tell()
+        child = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+        heard, size = time.monotonic(), began
+        try:
+            while child.poll() is None:
+                time.sleep(POLL_S)
+                grown = run.log.stat().st_size
+                if rows.copy() or grown != size:
+                    heard, size = time.monotonic(), grown
+                if time.monotonic() - heard > config.train.watchdog_s:
+                    raise TrainingError(
+                        f"the training process was silent for {config.train.watchdog_s:g} s and was stopped",
+                        f"see {run.log}; go on by --resume; a slow step wants a larger train.watchdog_s",
+                    )
+            rows.copy()
+        finally:
+            rows.close()
+            _stop(child, environment[RUN_MARK])
+    if child.returncode:
+        raise _failure(run, child.returncode, began)
+
+
+def _failure(run: RunDir, code: int, began: int) -> TrainingError:
+    """Why the process ended: its own word where it left one, else the last error line of its log."""
+    if run.stopped.is_file():
+        said = orjson.loads(run.stopped.read_bytes())
+        return TrainingError(said["message"], said["hint"])
+    with open(run.log, "rb") as log:
+        log.seek(began)
+        lines = log.read().decode(errors="replace").splitlines()
+    errors = [line for line in lines if "Error" in line or "error:" in line]
+    last = (errors or lines or ["no output"])[-1].strip()
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    return TrainingError(f"the training process ended {how}: {last[-300:]}", f"see {run.log}; go on by --resume")
+
+
+def _stop(child: subprocess.Popen, mark: str) -> None:
+    """End the process and all that it started (Ray's daemons and workers, vLLM's engine)."""
+    if child.poll() is None:
+        _signal_group(child.pid, signal.SIGTERM)
+        try:
+            child.wait(STOP_GRACE_S)
+        except subprocess.TimeoutExpired:
+            _signal_group(child.pid, signal.SIGKILL)
+            child.wait()
+    needle = f"{RUN_MARK}={mark}".encode()
+    for pid in _processes_with(needle):
+        _signal(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_GRACE_S
+    while (left := _processes_with(needle)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for pid in left:
+        _signal(pid, signal.SIGKILL)
+
+
+def _processes_with(needle: bytes) -> list[int]:
+    """Processes of this user whose environment holds ``needle``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if needle in (entry / "environ").read_bytes() and _alive(entry):
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def _alive(entry: Path) -> bool:
+    return (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def _signal(pid: int, what: signal.Signals) -> None:
+    try:
+        os.kill(pid, what)
+    except ProcessLookupError:
+        pass
+
+
+def _signal_group(pid: int, what: signal.Signals) -> None:
+    try:
+        os.killpg(pid, what)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,49 @@
+"""``python -m ropd_cli.training.program RUN_DIR``: the training process itself.
+
+Started by ``launch`` with an explicit environment. Loads the composed configuration of the run and hands
+it to stock verl.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import orjson
+
+from ropd_cli.artifacts import write_atomic
+from ropd_cli.errors import RopdError
+from ropd_cli.training.run_dir import RunDir
+
+
+def train(run: RunDir) -> None:
+    """Run verl's GRPO trainer on the run's configuration, to its last step."""
+    from omegaconf import OmegaConf
+    from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+    from verl.utils.device import auto_set_device
+
+    config = OmegaConf.load(run.verl_config)
+    if config.trainer.device == "cpu":
+        from ropd_cli.training.cpu.platform import require_cpu_platform
+
+        require_cpu_platform()
+    auto_set_device(config)
+    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    run_ppo(config, task_runner_class=TaskRunnerV1)
+
+
+def main(run_dir: str) -> int:
+    """Exit code of the process: 0 after the last step, 1 otherwise (with ``stopped.json`` for our own errors)."""
+    run = RunDir(Path(run_dir))
+    try:
+        train(run)
+    except RopdError as fault:
+        write_atomic(run.stopped, orjson.dumps({"message": fault.message, "hint": fault.hint}))
+        raise
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,109 @@
+"""The files of a training run, and the state that can be read from them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ropd_cli.artifacts import read_records, write_atomic
+
+_STEP = re.compile(r"global_step_(\d+)$")
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Paths of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def verl_config(self) -> Path:
+        """verl's configuration as it was composed."""
+        return self.path / "verl.yaml"
+
+    @property
+    def prompts_lock(self) -> Path:
+        """Template hashes."""
+        return self.path / "prompts.lock"
+
+    @property
+    def versions(self) -> Path:
+        """Versions of the packages that took part."""
+        return self.path / "versions.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a finished step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def groups(self) -> Path:
+        """Folder of ``step-N.jsonl.zst``."""
+        return self.path / "groups"
+
+    @property
+    def checkpoints(self) -> Path:
+        """verl's checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def train_prompts(self) -> Path:
+        """The prompts in verl's columns."""
+        return self.path / "prompts.parquet"
+
+    @property
+    def log(self) -> Path:
+        """What the training process printed."""
+        return self.path / "train.log"
+
+    @property
+    def stopped(self) -> Path:
+        """Written by the training process when it stops for a reason of ours: message and hint."""
+        return self.path / "stopped.json"
+
+    @property
+    def result(self) -> Path:
+        """Written when the run is finished."""
+        return self.path / "result.json"
+
+    def group_file(self, step: int) -> Path:
+        """The groups of one step."""
+        return self.groups / f"step-{step}.jsonl.zst"
+
+    def last_checkpoint(self) -> int | None:
+        """Step of the newest whole checkpoint; None where there is none."""
+        marker = self.checkpoints / "latest_checkpointed_iteration.txt"
+        try:
+            step = int(marker.read_text())
+        except (OSError, ValueError):
+            return None
+        return step if (self.checkpoints / f"global_step_{step}").is_dir() else None
+
+    def huggingface(self, step: int) -> Path:
+        """The plain Hugging Face folder of a checkpoint."""
+        return self.checkpoints / f"global_step_{step}" / "actor" / "huggingface"
+
+    def finished(self) -> dict[str, Any] | None:
+        """The result of a finished run; None where it is not finished."""
+        return orjson.loads(self.result.read_bytes()) if self.result.is_file() else None
+
+    def metric_rows(self) -> list[dict[str, Any]]:
+        """The metrics of the finished steps, in order."""
+        return [row for _, row in read_records(self.metrics)] if self.metrics.is_file() else []
+
+    def forget_after(self, step: int) -> None:
+        """Drop metrics and groups of steps after ``step``: a resumed run makes them again."""
+        kept = [row for row in self.metric_rows() if row["step"] <= step]
+        write_atomic(self.metrics, b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in kept))
+        for file in self.groups.glob("step-*.jsonl.zst"):
+            if int(file.name.split("-")[1].split(".")[0]) > step:
+                file.unlink()

@@ -1,0 +1,26 @@
+"""Fixtures that several folders of tests share."""
+
+import itertools
+
+import pytest
+from servers import ScriptedServer
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def server():
+    """A scripted OpenAI-compatible server (see ``servers.py``)."""
+    with ScriptedServer() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def no_surroundings(monkeypatch, tmp_path_factory):
+    """No key, endpoint or cache of the machine's user plays a part in a test."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("ROPD_TEACHER_MODEL", "ROPD_RUBRICATOR_MODEL", "ROPD_VERIFIER_MODEL", "ROPD_MODEL_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("ROPD_TEACHER_INDEX_PATH", raising=False)
+    monkeypatch.setenv("ROPD_CACHE_DIR", str(tmp_path_factory.getbasetemp() / f"ropd-cache-{next(_NUMBERS)}"))

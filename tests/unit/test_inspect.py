@@ -1,0 +1,201 @@
+"""Judged groups as they are shown: what is wrong is said, every width is readable, no text can play a trick."""
+
+import io
+import json
+import re
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from ropd_cli.artifacts import RecordWriter
+from ropd_cli.cli.main import app
+from ropd_cli.errors import InputError
+from ropd_cli.report.groups import load_groups, summary
+from ropd_cli.report.groups_html import page
+from ropd_cli.report.groups_text import GroupInFull, GroupList
+from ropd_cli.schemas import (
+    AnswerRecord,
+    AnswerVerdict,
+    Criterion,
+    Message,
+    Rubric,
+    RubricRecord,
+    VerdictRecord,
+    prompt_hash,
+)
+from ropd_cli.scoring import score
+
+NASTY = "boxed [bold red]42[/] \x1b[2J\x1b]0;title\x07 <script>alert(1)</script> \u202egnirts & {x}"
+MESSAGES = (Message(role="user", content=f"What is 6 * 7? {NASTY}"),)
+HASH = prompt_hash(MESSAGES)
+
+
+def rubric_record(uid, k):
+    criteria = tuple(
+        Criterion(criterion_id=f"c{i}", category="Task Completion", criterion=f"States {i}. {NASTY}", points=i % 5 + 1)
+        for i in range(k)
+    )
+    rubric = Rubric(rubrics=criteria, maximum_score=sum(c.points for c in criteria))
+    return RubricRecord(
+        uid=uid, raw_prompt_hash=HASH, rubric=rubric, rubric_hash=rubric.hash, model="m", template_hash="t"
+    )
+
+
+def verdict_record(rubric, students, teachers=()):
+    def verdict(source, index, row):
+        value = score(row, rubric.rubric.weights_K) if row else 0.0
+        return AnswerVerdict(source=source, index=index, judgement=tuple(row), score=value)
+
+    answers = [verdict("student", i, row) for i, row in enumerate(students)] + [
+        verdict("teacher", i, row) for i, row in enumerate(teachers)
+    ]
+    rewards = tuple(a.score for a in answers if a.source == "student")
+    return VerdictRecord(
+        uid=rubric.uid,
+        raw_prompt_hash=HASH,
+        rubric_hash=rubric.rubric_hash,
+        answers=tuple(answers),
+        rewards=rewards,
+        model="m",
+        template_hash="t",
+    )
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of two steps: a wide group, one without spread, one that failed, one with gaps."""
+    groups = [
+        ("wide", 12, [[(i + k) % 3 > 0 for k in range(12)] for i in range(32)], [[True] * 12] * 4, None),
+        ("flat", 4, [[True] * 4] * 3, [[False, True, True, True]], None),
+        ("lost", 4, None, None, {"stage": "verify", "type": "ReplyInvalid", "message": "no list 'answers' in it"}),
+        ("gaps", 5, [[True, True, False, False, True], [None] * 5, [], [False, True, True, False, False]], [], None),
+    ]
+    for step in (1, 2):
+        with RecordWriter(tmp_path / "run" / "groups" / f"step-{step}.jsonl.zst") as writer:
+            for uid, k, students, teachers, error in groups:
+                rubric = rubric_record(uid, k)
+                verdicts = None if error else verdict_record(rubric, students, teachers)
+                n = len(students) if students else 2
+                writer.append(
+                    {
+                        "step": step,
+                        "uid": uid,
+                        "prompt": [m.model_dump() for m in MESSAGES],
+                        "raw_prompt_hash": HASH,
+                        "teacher_answers": [f"42 {NASTY}"] * len(teachers or ()),
+                        "rollouts": [
+                            {"text": f"<think>hm</think>It is {i} {NASTY}", "finish_reason": "length"} for i in range(n)
+                        ],
+                        "rubric": rubric.to_json(),
+                        "verdicts": verdicts.to_json() if verdicts else None,
+                        "rewards": list(verdicts.rewards) if verdicts else [None] * n,
+                        "error": error,
+                    }
+                )
+    return tmp_path / "run"
+
+
+def shown(renderable, width):
+    out = io.StringIO()
+    Console(file=out, width=width, force_terminal=False, highlight=False).print(renderable)
+    return out.getvalue()
+
+
+def test_what_is_wrong_is_said(run):
+    faults = {view.uid: view.faults for view in load_groups(run) if view.step == 1}
+    assert faults["wide"] == []
+    assert faults["flat"] == ["all rewards equal", "teacher below students"]
+    assert faults["lost"] == ["failed: ReplyInvalid: no list 'answers' in it"]
+    assert faults["gaps"] == ["1 of 4 rewards missing", "1 without an answer", "met by all: c1", "met by none: c3"]
+
+
+def test_sums_leave_out_what_is_missing(run):
+    views = [view for view in load_groups(run) if view.uid in ("flat", "lost")]
+    sums = summary(views)
+    assert (sums["groups"], sums["failed"], sums["zero_variance"], sums["missing_rewards"]) == (4, 2, 2, 4)
+    assert sums["mean"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_every_line_fits_and_no_score_is_cut(run, width):
+    views = [view for view in load_groups(run) if view.step == 2]
+    for text in (shown(GroupList(views), width), *(shown(GroupInFull(view), width) for view in views)):
+        assert max(map(len, text.splitlines())) <= width
+        assert "…" not in text
+    wide = shown(GroupInFull(views[0]), width)
+    assert all(f" s{i}" in wide for i in range(32))
+    assert all(f" t{i}" in wide for i in range(4))
+    scores = re.findall(r"\d\.\d\d", " ".join(line for line in wide.splitlines() if line.startswith(" score")))
+    assert len(scores) == 36
+
+
+def test_no_text_reaches_the_terminal_or_the_page_unescaped(run):
+    views = load_groups(run)
+    text = "".join(shown(GroupInFull(view), 80) for view in views)
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202e]", text)
+    assert "[bold red]42[/]" in text
+    html = page(views, "<b>title</b>")
+    assert "<script" not in html
+    assert "<b>" not in html
+    assert "&lt;script&gt;" in html
+    assert not re.search(r"""(src|href)=["']?[^#"']""", html)  # self-contained
+
+
+def test_a_verdicts_file_and_what_other_files_add(tmp_path):
+    rubric = rubric_record("a", 4)
+    with RecordWriter(tmp_path / "v.jsonl") as out:
+        out.append(verdict_record(rubric, [[True, False, True, False]], [[True] * 4]).to_json())
+    with RecordWriter(tmp_path / "r.jsonl") as out:
+        out.append(rubric.to_json())
+    with RecordWriter(tmp_path / "a.jsonl") as out:
+        answers = [{"text": "It is 41."}]
+        out.append(AnswerRecord(uid="a", prompt=MESSAGES, raw_prompt_hash=HASH, answers=answers, model="m").to_json())
+    with RecordWriter(tmp_path / "p.jsonl") as out:
+        out.append({"uid": "a", "prompt": [m.model_dump() for m in MESSAGES]})
+    [bare] = load_groups(tmp_path / "v.jsonl")
+    assert bare.criterion_ids == ("c1", "c2", "c3", "c4")
+    [view] = load_groups(
+        tmp_path / "v.jsonl", rubrics=tmp_path / "r.jsonl", rollouts=tmp_path / "a.jsonl", prompts=tmp_path / "p.jsonl"
+    )
+    text = shown(GroupInFull(view), 80)
+    for part in ("What is 6 * 7?", "States 3.", "It is 41.", "teacher 1.00"):
+        assert part in text
+    [only] = load_groups(tmp_path / "r.jsonl")
+    assert "States 3." in shown(GroupInFull(only), 80)
+
+
+def test_verdicts_are_not_shown_under_another_rubric(tmp_path):
+    with RecordWriter(tmp_path / "v.jsonl") as out:
+        out.append(verdict_record(rubric_record("a", 4), [[True] * 4]).to_json())
+    with RecordWriter(tmp_path / "r.jsonl") as out:
+        out.append(rubric_record("a", 5).to_json())
+    [view] = load_groups(tmp_path / "v.jsonl", rubrics=tmp_path / "r.jsonl")
+    assert view.rubric is None
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"), [("", "no groups"), ('{"uid": "a"}\n', "x.jsonl:1: neither a rubric nor verdicts")]
+)
+def test_files_that_hold_no_groups(tmp_path, content, complaint):
+    (tmp_path / "x.jsonl").write_text(content)
+    with pytest.raises(InputError, match=complaint):
+        load_groups(tmp_path / "x.jsonl")
+    with pytest.raises(InputError, match="no groups/step-N"):
+        load_groups(tmp_path)
+
+
+def test_the_command(run, tmp_path):
+    def call(*arguments):
+        return CliRunner().invoke(app, ["inspect-rubrics", *map(str, arguments)])
+
+    listed = json.loads(call(run, "--json", "--step", 1).stdout)
+    assert [g["uid"] for g in listed["groups"]] == ["wide", "flat", "lost", "gaps"]
+    assert listed["groups"][3]["missing"] == 1
+    full = json.loads(call(run, "--uid", "gaps", "--json", "--html", tmp_path / "x.html", "--quiet").stdout)
+    assert len(full["groups"]) == 2
+    assert full["groups"][0]["verdicts"]["answers"][1]["judgement"] == [None] * 5
+    assert (tmp_path / "x.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    wrong = call(run, "--uid", "nobody")
+    assert wrong.exit_code == 2
+    assert "no group of uid nobody" in wrong.output

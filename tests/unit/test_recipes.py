@@ -1,0 +1,45 @@
+"""What the quickstart shows."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ropd_cli.evaluation.intervals import Interval
+from ropd_cli.recipes.curve import text_curve
+from ropd_cli.recipes.outcome import Outcome, Sample, as_text, compare, three_samples
+from ropd_cli.schemas import Answer, AnswerRecord, Prompt
+
+
+def _record(uid, *texts):
+    return AnswerRecord(uid=uid, prompt="q", raw_prompt_hash="h", answers=tuple(Answer(text=t) for t in texts), model="m")
+
+
+def test_curve_rises_with_the_values():
+    rows = text_curve([0.0, 0.5, 1.0], height=2)
+    assert rows[:2] == ["  1.00 │  █", "  0.00 │ ██"]
+    assert rows[-1].startswith("        1") and rows[-1].endswith("step 3")
+    assert text_curve([]) == []
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=300))
+def test_curve_fits_any_values(values):
+    rows = text_curve(values, width=40)
+    assert len({len(row) for row in rows[:6]}) == 1 and len(rows[0]) <= 8 + 40
+
+
+def test_accuracy_is_exact_match_by_prompt_and_mean_over_samples():
+    prompts = [Prompt(uid="a", prompt="1 + 1", answer="2"), Prompt(uid="b", prompt="1 + 2", answer="3")]
+    before = {"a": _record("a", "2", r"\boxed{3}"), "b": _record("b", "3", "x")}
+    after = {"a": _record("a", r"\boxed{2}", r"\boxed{3}"), "b": _record("b", r"\boxed{3}", r"\boxed{3}")}
+    assert compare(prompts, before, after) == ([0.0, 0.0], [0.5, 1.0])
+    assert [s.after for s in three_samples(prompts, before, after)] == [r"\boxed{2}", r"\boxed{3}"]
+
+
+def test_text_says_whether_it_learned():
+    sample = Sample("What is 1 + 1?", "2", "no\nidea", r"\boxed{2}")
+    for low, said in ((0.1, False), (-0.1, True)):
+        outcome = Outcome(0, 200, 0.1, 0.5, Interval(0.4, low, 0.6), [0.1, 0.4], [1.0, 1.0], [sample], "ckpt", "run", {"a": 60})
+        text = as_text(outcome)
+        assert ("does not show" in text) is said and outcome.document()["learned"] is not said
+        assert "wrong  no idea" in text and "+40.0%" in text and "ckpt" in text

@@ -1,0 +1,100 @@
+"""Reading a rubric from a reply."""
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ropd_cli.errors import ReplyInvalid
+from ropd_cli.judging_format import MAX_CRITERION_CHARS, parse_rubric, rubric_schema
+
+
+def document(k=4, **fields):
+    criteria = [
+        {"criterion_id": f"c{i}", "category": "Task Completion", "criterion": f"is {i}", "points": i % 5 + 1}
+        for i in range(k)
+    ]
+    return {"schema_version": "ropd.rubric.v1", "rubrics": criteria, "maximum_score": 99} | fields
+
+
+@pytest.mark.parametrize("k", [4, 8, 12])
+def test_the_sum_of_the_points_is_ours(k):
+    rubric = parse_rubric(document(k))
+    assert rubric.maximum_score == sum(rubric.weights_K) != 99
+    assert len(rubric.weights_K) == k
+
+
+def test_fields_of_its_own_are_dropped_and_missing_sums_do_not_matter():
+    plain, chatty = document(), document(note="x")
+    del plain["maximum_score"], plain["schema_version"]
+    chatty["rubrics"][0]["why"] = "because"
+    assert parse_rubric(plain) == parse_rubric(chatty)
+    assert parse_rubric(plain).hash == parse_rubric(chatty).hash
+
+
+def broken(**change):
+    doc = copy.deepcopy(document())
+    doc["rubrics"][1] |= change
+    return doc
+
+
+@pytest.mark.parametrize(
+    ("reply", "complaint"),
+    [
+        (None, "no list 'rubrics'"),
+        ([], "no list 'rubrics'"),
+        ({"rubrics": {}}, "no list 'rubrics'"),
+        (document(3), "3 criteria, not 4 to 12"),
+        (document(13), "13 criteria"),
+        (document(schema_version="ropd.rubric.v2"), "schema_version is 'ropd.rubric.v2'"),
+        (document(rubrics=["a", "b", "c", "d"]), r"rubrics\[0\] is not an object"),
+        (broken(criterion_id="c0"), "stands twice"),
+        (broken(criterion_id=""), r"rubrics\[1\].criterion_id is not a text"),
+        (broken(criterion=" \n"), r"rubrics\[1\].criterion is not a text"),
+        (broken(criterion=None), r"criterion is not a text"),
+        (broken(criterion="x" * (MAX_CRITERION_CHARS + 1)), "1001 characters"),
+        (broken(criterion="right \ud800"), "criterion holds a lone surrogate"),
+        (broken(points=0), "points is 0"),
+        (broken(points=6), "points is 6"),
+        (broken(points=True), "points is True"),
+        (broken(points="3"), "points is '3'"),
+        (broken(points=2.5), "points is 2.5"),
+        (broken(points=None), "points is None"),
+    ],
+)
+def test_what_does_not_fit(reply, complaint):
+    with pytest.raises(ReplyInvalid, match=complaint):
+        parse_rubric(reply)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["rubrics", "schema_version", "points"]), inner)
+    ),
+    max_leaves=20,
+)
+
+
+@given(json_values)
+def test_only_our_error(value):
+    for reply in (value, {"rubrics": value}, document(rubrics=[value] * 4)):
+        with pytest.raises(ReplyInvalid):
+            parse_rubric(reply)
+
+
+def test_the_schema_bounds_every_text_and_list_and_is_strict():
+    def walk(node):
+        if node["type"] == "string":
+            assert "maxLength" in node or "enum" in node
+        if node["type"] == "array":
+            assert node["maxItems"] >= node["minItems"]
+            walk(node["items"])
+        if node["type"] == "object":
+            assert node["additionalProperties"] is False
+            assert node["required"] == list(node["properties"])
+            for inner in node["properties"].values():
+                walk(inner)
+
+    walk(rubric_schema())

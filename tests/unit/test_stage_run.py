@@ -1,0 +1,190 @@
+"""How a stage works through its records: what is written, what is listed as failed, when it stops."""
+
+import asyncio
+import json
+
+import pytest
+
+from ropd_cli.artifacts import read_records
+from ropd_cli.errors import InputError, JudgeError, ProviderRefused, ProviderUnreachable, ReplyInvalid
+from ropd_cli.progress import NoProgress
+from ropd_cli.schemas import RecordModel
+from ropd_cli.stage_run import GIVE_UP_AFTER, Finished, run_records
+
+
+class Item(RecordModel):
+    uid: str
+
+
+def items(n):
+    return [Item(uid=str(i)) for i in range(n)]
+
+
+def fails(*uids, fault=ReplyInvalid("not JSON")):
+    async def work(item):
+        await asyncio.sleep(0)
+        if item.uid in uids:
+            raise fault
+        return item
+
+    return work
+
+
+async def run(out, todo, work, *, concurrency=3, max_failed_fraction=None):
+    return await run_records(
+        todo,
+        work,
+        total=len(todo),
+        out=out,
+        stage="verify",
+        concurrency=concurrency,
+        max_failed_fraction=max_failed_fraction,
+        progress=NoProgress(),
+    )
+
+
+def uids(path):
+    return sorted((r["uid"] for _, r in read_records(path)), key=int)
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out.jsonl"
+
+
+@pytest.fixture
+def failed(tmp_path):
+    return tmp_path / "out.jsonl.failed.jsonl"
+
+
+async def test_one_failure_costs_one_record_and_is_listed(out, failed):
+    tally = await run(out, items(6), fails("2", "4"))
+    assert (tally.done, tally.failed) == (4, 2)
+    assert uids(out) == ["0", "1", "3", "5"]
+    [first, _] = [json.loads(line) for line in failed.read_text().splitlines()]
+    assert first == {"uid": "2", "error": {"stage": "verify", "type": "ReplyInvalid", "message": "not JSON"}}
+
+
+async def test_the_next_run_rewrites_the_list(out, failed):
+    await run(out, items(4), fails("1", "2"))
+    await run(out, [Item(uid="1")], fails())
+    assert uids(failed) == ["2"]
+    await run(out, [Item(uid="2")], fails())
+    assert not failed.exists()
+    assert uids(out) == ["0", "1", "2", "3"]
+
+
+async def test_no_more_at_once_than_asked_for(out):
+    now = most = 0
+
+    async def work(item):
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.001)
+        now -= 1
+        return item
+
+    await run(out, items(20), work, concurrency=4)
+    assert most == 4
+
+
+@pytest.mark.parametrize("kind", [ProviderUnreachable, ProviderRefused])
+async def test_a_dead_endpoint_is_given_up_early_and_says_so(out, failed, kind):
+    tried = []
+
+    async def work(item):
+        tried.append(item.uid)
+        raise kind("no")
+
+    with pytest.raises(kind):
+        await run(out, items(100), work, concurrency=2)
+    assert len(tried) <= GIVE_UP_AFTER + 2
+    assert len(uids(failed)) >= GIVE_UP_AFTER
+    with pytest.raises(kind):  # and where there is little to do
+        await run(out, items(1), work)
+
+
+async def test_records_that_need_no_call_do_not_speak_for_the_endpoint(out):
+    work = fails("1", "3", fault=ProviderRefused("no"))
+    todo = {"total": 4, "out": out, "stage": "verify", "concurrency": 1, "max_failed_fraction": None}
+    todo["progress"] = NoProgress()
+    with pytest.raises(ProviderRefused):
+        await run_records(items(4), work, **todo, asked=lambda record: False)
+    assert uids(out) == ["0", "2"]  # what was finished is kept
+    with pytest.raises(ProviderRefused):  # and neither does what was there before
+        await run_records(items(4), work_or_skip(work, "0", "2"), **todo)
+
+
+def work_or_skip(work, *there):
+    async def both(item):
+        return None if item.uid in there else await work(item)
+
+    return both
+
+
+async def test_an_endpoint_that_answered_once_is_not_given_up(out):
+    lost = [str(i) for i in range(1, 30)]
+    tally = await run(out, items(31), fails(*lost, fault=ProviderUnreachable("no")), concurrency=1)
+    assert (tally.done, tally.failed) == (2, 29)
+
+
+async def test_too_many_failures_stop_it(out, failed):
+    with pytest.raises(JudgeError, match=r"3 of 10 failed, more than --max-failed-fraction 0\.2"):
+        await run(out, items(10), fails("0", "1", "2", "3", "4"), concurrency=1, max_failed_fraction=0.2)
+    assert uids(failed) == ["0", "1", "2"]
+    tally = await run(out, items(10), fails("0", "1"), concurrency=1, max_failed_fraction=0.2)
+    assert tally.failed == 2
+
+
+async def test_other_errors_and_interruptions_end_it_with_the_books_written(out, failed):
+    async def work(item):
+        if item.uid == "0":
+            raise ReplyInvalid("not JSON")
+        if item.uid == "2":
+            raise InputError("broken")
+        if item.uid == "3":
+            await asyncio.sleep(60)
+        return item
+
+    with pytest.raises(InputError, match="broken"):
+        await run(out, items(5), work, concurrency=5)
+    assert uids(failed) == ["0"]
+    running = asyncio.create_task(run(out, [Item(uid="3"), Item(uid="0"), Item(uid="7")], work))
+    await asyncio.sleep(0.05)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert "7" in uids(out)
+    assert uids(failed) == ["0"]
+
+
+async def test_what_is_there_is_not_done_again(out):
+    await run(out, items(3), fails())
+    done = Finished(out)
+    assert done.left_of(["0", "1", "9"]) == 1
+
+    async def work(item):
+        return None if done.holds(item.uid, "asked") else item
+
+    tally = await run(out, items(5), work)
+    assert (tally.done, tally.skipped) == (2, 3)
+    assert uids(out) == ["0", "1", "2", "3", "4"]
+
+
+def test_a_record_of_another_question_is_neither_kept_nor_overwritten(out):
+    out.write_text('{"uid": "1", "request_hash": "one"}\n')
+    done = Finished(out)
+    assert done.holds("1", "one")
+    assert not done.holds("2", "one")
+    with pytest.raises(InputError, match="uid '1' was made from other answers, templates or settings"):
+        done.holds("1", "two")
+
+
+async def test_a_finished_parquet_file_is_gone_on_with(tmp_path):
+    out = tmp_path / "out.parquet"
+    await run(out, items(2), fails())
+    await run(out, [Item(uid="2")], fails())
+    assert uids(out) == ["0", "1", "2"]
+    await run(out, [], fails())
+    assert uids(out) == ["0", "1", "2"]

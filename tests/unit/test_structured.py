@@ -1,0 +1,98 @@
+"""parse_json: finds the object, takes no part for the whole, raises ReplyInvalid and nothing else."""
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ropd_cli.errors import ReplyInvalid
+from ropd_cli.llm.structured import parse_json
+
+WANTED = {"schema_version": "ropd.rubric.v1", "rubrics": [{"criterion": "says \"42\" {exactly}", "points": 5}]}
+JSON = json.dumps(WANTED)
+
+scalars = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(st.characters(exclude_categories=["Cs"]))
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4), max_leaves=12)
+objects = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), values, min_size=1, max_size=5)
+prose = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="{}<>"), max_size=60)
+
+
+def without_lone_surrogates(value):
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+@given(st.text() | st.text(alphabet='{}[]",:\\ \n1truefalsn<>/hik'))
+def test_raises_only_our_error(text):
+    try:
+        assert isinstance(parse_json(text), dict)
+    except ReplyInvalid:
+        pass
+
+
+@given(objects, prose, prose, st.sampled_from(["", "```json\n", "```\n"]), st.booleans(), st.sampled_from([None, 2]))
+def test_finds_the_object_in_prose_and_fences_and_after_thinking(wanted, before, after, fence, thinking, indent):
+    thoughts = '<think>Perhaps {"draft": true}?</think>' if thinking else ""
+    end = "\n```" if fence else ""
+    text = f"{thoughts}{before}\n{fence}{json.dumps(wanted, indent=indent, ensure_ascii=False)}{end}\n{after}"
+    assert parse_json(text) == without_lone_surrogates(wanted)
+
+
+@given(objects, st.data())
+def test_an_object_that_was_cut_off_is_never_read(wanted, data):
+    text = json.dumps({"answers": [wanted, wanted]})
+    cut = data.draw(st.integers(1, len(text) - 1))
+    with pytest.raises(ReplyInvalid):
+        parse_json("Here it is: " + text[:cut])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        JSON,
+        f"  {JSON}\n",
+        f"Let S = {{1, 2}} and \\frac{{a}}{{b}}; then:\n{JSON}",
+        f'A quoted verdict is no verdict: {{"judgement": [true, true]}}. Mine is {JSON}',
+        f"<think>{{\"draft\": 1}}</think>\n\n{JSON}",
+        f"{{\"draft\": 1}} still thinking</think>{JSON}",
+        f"```json\n{json.dumps(WANTED, indent=2)}\n```\nI hope this helps {{smile}}",
+    ],
+)
+def test_finds_the_object(text):
+    assert parse_json(text) == WANTED
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (r'{"criterion": "gives \(x\) or \alpha, \u03b1 or \user"}', {"criterion": r"gives \(x\) or \alpha, α or \user"}),
+        ('{"a": [1, 2,], "b": "x,]",}', {"a": [1, 2], "b": "x,]"}),
+        ('{"a": "one\ntwo"}', {"a": "one\ntwo"}),
+        (r'{"a": "half a pair \ud83d"}', {"a": "half a pair ?"}),
+    ],
+)
+def test_forgives_what_models_do(text, wanted):
+    assert parse_json(text) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "   ", "no", "[1, 2]", "42", '"{}"', "{", '{"a": NaN}', '{"a": 1', "{'a': 1}", f"<think>{JSON}", f"{JSON}</think>  ", "[" * 9000],
+)
+def test_refuses(text):
+    with pytest.raises(ReplyInvalid) as caught:
+        parse_json(text)
+    assert "\n" not in caught.value.message and len(caught.value.message) < 300 and caught.value.hint
+
+
+@pytest.mark.parametrize("part", ['{"a":', '{"a":{', '"\\"', '{"', "{}", "\\", '{"a":1,}', '{"a":"\\"', '}"{'])
+def test_time_grows_with_the_length_only(part):
+    """A hostile reply must not hold up a training step."""
+    began = time.process_time()
+    for text in (part * (300_000 // len(part)), '{"a": "x' + part * (300_000 // len(part))):
+        try:
+            parse_json(text)
+        except ReplyInvalid:
+            pass
+    assert time.process_time() - began < 3
