@@ -5,7 +5,8 @@ RopdError                  1  a run failed
 │   ├── ConfigError        2  configuration: all its faults at once
 │   ├── MissingPackage     2  an optional package the command needs
 │   ├── IndexMissing       2  the teacher index has no row for a prompt
-│   └── TooFewAnswers      2  … or fewer distinct answers than asked for
+│   ├── TooFewAnswers      2  … or fewer distinct answers than asked for
+│   └── PromptRefused      2  a local model does not take a prompt
 ├── ProviderError          4  a model endpoint
 │   ├── ProviderUnreachable   no connection, or no answer in time
 │   ├── ProviderRefused       the endpoint answered 4xx: key, model name, rights, request
@@ -83,6 +84,10 @@ class IndexMissing(InputError):
 
 class TooFewAnswers(InputError):
     """The teacher index holds fewer distinct answers for a prompt than m."""
+
+
+class PromptRefused(InputError):
+    """A local model does not take a prompt, for example one longer than it allows."""
 
 
 class ProviderError(RopdError):

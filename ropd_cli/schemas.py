@@ -216,6 +216,13 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def with_system(messages: tuple[Message, ...], system_prompt: str | None) -> tuple[Message, ...]:
+    """The messages with a system prompt first, where they have none."""
+    if system_prompt is None or (messages and messages[0].role == "system"):
+        return messages
+    return (Message(role="system", content=system_prompt), *messages)
+
+
 def parse_prompt(record: dict[str, Any], where: str) -> Prompt:
     """A prompt from a record of our format or of verl's columns.
 

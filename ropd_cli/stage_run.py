@@ -15,6 +15,7 @@ from ropd_cli.errors import (
     IndexMissing,
     InputError,
     JudgeError,
+    PromptRefused,
     ProviderBusy,
     ProviderError,
     ProviderRefused,
@@ -26,7 +27,7 @@ from ropd_cli.errors import (
 from ropd_cli.progress import Progress
 from ropd_cli.schemas import FailedRecord, Failure, RecordModel
 
-RECORD_ERRORS = (JudgeError, ProviderError, IndexMissing, TooFewAnswers)
+RECORD_ERRORS = (JudgeError, ProviderError, IndexMissing, TooFewAnswers, PromptRefused)
 """What one record may fail of while the others go on; anything else ends the stage."""
 ENDPOINT_ERRORS = (ProviderUnreachable, ProviderRefused, ProviderBusy)
 GIVE_UP_AFTER = 8

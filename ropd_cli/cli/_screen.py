@@ -99,7 +99,7 @@ class LogLines:
     def start(self, total: int, what: str) -> None:
         self._total, self._what, self._done, self._failed = total, what, 0, 0
         self._began = self._last = time.monotonic()
-        _say(f"{what}: {total} to do")
+        _say(f"{what}: {total} to do" if total else f"{what}: nothing left to do")
 
     def advance(self, n: int = 1, failed: int = 0) -> None:
         self._done += n
@@ -112,7 +112,7 @@ class LogLines:
         _say(text)
 
     def finish(self) -> None:
-        if self._what:
+        if self._what and self._total:
             self._line()
             self._what = ""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import os
 import sys
 from typing import Any
@@ -61,7 +62,16 @@ def load_command(name: str) -> Any:
         single.command(name)(target)
         command = typer.main.get_command(single)
     command.name = name
+    for each in (command, *getattr(command, "commands", {}).values()):
+        each.help = _reflowed(each.help)
     return command
+
+
+def _reflowed(text: str | None) -> str | None:
+    """Help with its paragraphs as one line each: the terminal's width breaks them, not the source's."""
+    if text is None:
+        return None
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
 
 
 app = typer.Typer(

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ropd_cli.cli import _options as o
-from ropd_cli.cli._judging import run_judge
 from ropd_cli.cli._screen import Screen
+from ropd_cli.cli._stages import run_api_stage
 
 
 def rubricate(
@@ -68,7 +68,7 @@ def rubricate(
         settings = o.load(config, overrides, flags, cache_dir=cache_dir)
         texts = Templates.load(settings.judge.templates)
         files = RubricateFiles(prompts=prompts, rollouts=rollouts, index=index, out=out, limit=limit)
-        run_judge(
+        run_api_stage(
             screen,
             settings,
             "rubricator",
@@ -82,4 +82,5 @@ def rubricate(
             ),
             out,
             cached=not no_cache,
+            noun="groups",
         )

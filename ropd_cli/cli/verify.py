@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ropd_cli.cli import _options as o
-from ropd_cli.cli._judging import run_judge
 from ropd_cli.cli._screen import Screen
+from ropd_cli.cli._stages import run_api_stage
 
 
 def verify(
@@ -84,7 +84,7 @@ def verify(
         settings = o.load(config, overrides, flags, cache_dir=cache_dir)
         texts = Templates.load(settings.judge.templates)
         files = VerifyFiles(prompts=prompts, rubrics=rubrics, rollouts=rollouts, out=out, index=index, limit=limit)
-        run_judge(
+        run_api_stage(
             screen,
             settings,
             "verifier",
@@ -98,4 +98,5 @@ def verify(
             ),
             out,
             cached=not no_cache,
+            noun="groups",
         )

@@ -58,6 +58,7 @@ class StudentConfig(Section):
     """The model that learns."""
 
     model_path: str | None = Field(None, description="Hugging Face folder or hub name")
+    endpoint: EndpointConfig = Field(EndpointConfig(), description="`ropd rollout` from an API instead of a folder")
     system_prompt: str | None = None
     enable_thinking: bool | None = Field(None, description="handed to the chat template; None: not handed over")
     lora_rank: int = Field(0, ge=0, description="0: all weights are trained")

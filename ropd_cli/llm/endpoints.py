@@ -82,9 +82,10 @@ def model_name(endpoint: EndpointConfig, section: str | None = None) -> str:
         raise InputError(
             "no model name", "give --model NAME, or set `model` in the endpoint's section of the configuration"
         )
+    variable = "" if "." in section else f", or ROPD_{section.upper()}_MODEL"
     raise InputError(
-        f"no model name for the {section}",
-        f"give --model NAME, or set {section}.model in the configuration, or ROPD_{section.upper()}_MODEL",
+        f"no model name for the {section.partition('.')[0]}",
+        f"give --model NAME, or set {section}.model in the configuration{variable}",
     )
 
 

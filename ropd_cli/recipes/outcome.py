@@ -42,6 +42,14 @@ class Outcome:
         """Whether the whole interval of the difference lies above 0."""
         return self.difference.low > 0
 
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Outcome:
+        """What ``document`` wrote, read back."""
+        fields = {key: value for key, value in document.items() if key != "learned"}
+        fields["difference"] = Interval(**fields["difference"])
+        fields["samples"] = [Sample(**sample) for sample in fields["samples"]]
+        return cls(**fields)
+
     def document(self) -> dict[str, Any]:
         """For ``--json`` and ``result.json``."""
         return {**asdict(self), "learned": self.learned}

@@ -10,7 +10,7 @@ from ropd_cli.artifacts import disk_errors
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import IndexMissing, InputError, TooFewAnswers
 from ropd_cli.index import TeacherIndex
-from ropd_cli.schemas import Message, Prompt, load_prompts
+from ropd_cli.schemas import Prompt, load_prompts, with_system
 
 SHOWN_UIDS = 5
 
@@ -37,19 +37,11 @@ def load_checked_prompts(config: RopdConfig) -> list[Prompt]:
 
 def check_index(prompts: list[Prompt], path: Path, m: int) -> None:
     """Raise IndexMissing or TooFewAnswers unless every prompt has ``m`` distinct answers."""
-    missing: list[str] = []
-    short: list[str] = []
     with closing(TeacherIndex.open(path)) as index:
-        for prompt in prompts:
-            try:
-                index.answers(prompt.uid, prompt.raw_prompt_hash, m)
-            except IndexMissing:
-                missing.append(prompt.uid)
-            except TooFewAnswers:
-                short.append(prompt.uid)
+        coverage = index.check(prompts, m)
     for uids, kind, what in (
-        (missing, IndexMissing, "no answer"),
-        (short, TooFewAnswers, f"fewer than {m} distinct answers"),
+        (coverage.missing, IndexMissing, "no answer"),
+        (list(coverage.short), TooFewAnswers, f"fewer than {m} distinct answers"),
     ):
         if uids:
             shown = ", ".join(uids[:SHOWN_UIDS]) + (" …" if len(uids) > SHOWN_UIDS else "")
@@ -81,10 +73,3 @@ def write_verl_prompts(prompts: list[Prompt], path: Path, system_prompt: str | N
         temporary = path.with_name(f".{path.name}.tmp")
         pq.write_table(pa.Table.from_pylist(rows), temporary)
         os.replace(temporary, path)
-
-
-def with_system(messages: tuple[Message, ...], system_prompt: str | None) -> tuple[Message, ...]:
-    """The messages with a system prompt first, where they have none."""
-    if system_prompt is None or (messages and messages[0].role == "system"):
-        return messages
-    return (Message(role="system", content=system_prompt), *messages)

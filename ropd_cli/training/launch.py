@@ -22,6 +22,7 @@ from ropd_cli.artifacts import RecordWriter, write_atomic
 from ropd_cli.config import RopdConfig
 from ropd_cli.config.load import dump_config
 from ropd_cli.errors import InputError, TrainingError
+from ropd_cli.llm.endpoints import model_name
 from ropd_cli.progress import Progress
 from ropd_cli.templates import Templates
 from ropd_cli.training.compose import compose, steps_of
@@ -160,8 +161,7 @@ def _check_student(config: RopdConfig) -> None:
 
 def _check_judges(config: RopdConfig) -> None:
     for name in ("rubricator", "verifier"):
-        if getattr(config, name).model is None:
-            raise InputError(f"no model for the {name}", f"set {name}.model, or ROPD_{name.upper()}_MODEL")
+        model_name(getattr(config, name), name)
 
 
 def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
@@ -183,7 +183,7 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
 
 
 def _may_change(key: str) -> bool:
-    return key in MAY_CHANGE or key.split(".")[0] in MAY_CHANGE_SECTIONS
+    return key in MAY_CHANGE or key.startswith("student.endpoint.") or key.split(".")[0] in MAY_CHANGE_SECTIONS
 
 
 def _differing(a: Any, b: Any, path: str = "") -> list[str]:

@@ -20,7 +20,8 @@ _PLAIN = r"\d+(?:\.\d+)?|\.\d+"
 _NUMBER = re.compile(f"{_GROUPED}|{_PLAIN}")
 _SEPARATOR = re.compile(r"\\,|\{,\}|,")
 _MINUS_WORD = re.compile(r"(?:minus|negative)\s+$", re.IGNORECASE)
-_BEFORE_SIGN = re.compile(r"[\d)\]}\w]\s*$")
+# What makes the minus behind it an operator or a hyphen: a number, a bracket, a lone letter, a word without a space
+_BEFORE_SIGN = re.compile(r"(?:[\d)\]}]\s*|[^\W\d_]|(?<![^\W\d_])[^\W\d_]\s*)$")
 
 MINUS = "-−–"
 _OPERATOR = re.compile(

@@ -1,9 +1,10 @@
-"""What ``ropd rubricate`` and ``ropd verify`` share: the endpoint they ask, and what they say at the end."""
+"""What the commands of one stage share: the endpoint they ask, and what they say at the end."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, closing
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ropd_cli.stage_run import Tally
 
 
-def run_judge(
+def run_api_stage(
     screen: Screen,
     config: RopdConfig,
     section: str,
@@ -24,21 +25,16 @@ def run_judge(
     out: Path,
     *,
     cached: bool,
+    noun: str,
 ) -> None:
-    """Run a judging stage at the endpoint of ``section`` ("rubricator" or "verifier") and print how it went.
-
-    Exit code 3 where some groups failed.
-    """
-    from ropd_cli.artifacts import failed_path
-    from ropd_cli.errors import InputError
+    """Run a stage at the endpoint of a configuration section ("teacher", "student.endpoint", …) and print how
+    it went, in ``noun``s. Exit code 3 where some records failed."""
     from ropd_cli.llm.cache import ReplyCache
     from ropd_cli.llm.client import ChatClient
+    from ropd_cli.llm.endpoints import model_name
 
-    endpoint = getattr(config, section)
-    if endpoint.model is None:
-        raise InputError(
-            f"no model for the {section}", f"give --model, set {section}.model, or ROPD_{section.upper()}_MODEL"
-        )
+    endpoint = reduce(getattr, section.split("."), config)
+    endpoint = endpoint.model_copy(update={"model": model_name(endpoint, section)})
 
     async def work() -> tuple[Tally, dict[str, Any]]:
         with ExitStack() as stack:
@@ -48,17 +44,26 @@ def run_judge(
                 return tally, client.stats.as_dict()
 
     tally, stats = screen.run(work())
-    document = {"out": str(out), "done": tally.done, "skipped": tally.skipped, "failed": tally.failed} | stats
+    report(screen, tally, out, noun, stats)
+
+
+def report(screen: Screen, tally: Tally, out: Path, noun: str, stats: dict[str, Any] | None = None) -> None:
+    """Print how a stage went; exit code 3 where some records failed."""
+    from ropd_cli.artifacts import failed_path
+
+    document = {"out": str(out), "done": tally.done, "skipped": tally.skipped, "failed": tally.failed} | (stats or {})
     document["failed_file"] = str(failed_path(out)) if tally.failed else None
-    screen.result(document, _sentence(document))
+    screen.result(document, _sentence(document, noun))
     exit_partial(tally.failed)
 
 
-def _sentence(document: dict[str, Any]) -> str:
-    parts = [f"{document['out']}: {document['done']} groups written"]
+def _sentence(document: dict[str, Any], noun: str) -> str:
+    parts = [f"{document['out']}: {document['done']} {noun} written"]
     if document["skipped"]:
         parts.append(f"{document['skipped']} already there")
     if document["failed"]:
         parts.append(f"{document['failed']} failed, see {document['failed_file']}")
+    if "requests_sent" not in document:
+        return ", ".join(parts)
     calls = f"{document['requests_sent']} requests sent, {document['cache_hits']} answers from the cache"
     return f"{', '.join(parts)} ({calls})"

@@ -1,0 +1,136 @@
+"""The built-in provider as an OpenAI-compatible ASGI application.
+
+``POST /v1/chat/completions``, ``GET /v1/models``, ``GET /health``. Deterministic where a ``seed`` is sent or the
+temperature is 0; otherwise the teacher picks one of its wordings by chance, as a sampling model would. Tokens in ``usage``
+are words and punctuation marks.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ropd_cli.errors import InputError
+from ropd_cli.llm.builtin.judging import NotJudgeable, role_of, write_rubric, write_verdicts
+from ropd_cli.llm.builtin.solvers import Unsolvable
+from ropd_cli.llm.builtin.teacher import write_answer
+from ropd_cli.templates import render_question
+
+NAMES = ("checkable",)
+MAX_CHOICES = 128
+_TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])")
+
+
+class BadRequest(ValueError):
+    """A request that is answered with status 400 and this message."""
+
+
+def create_app(name: str) -> Starlette:
+    """The application of ``builtin://name``. Raises InputError for a name that is none."""
+    if name not in NAMES:
+        raise InputError(f"base_url 'builtin://{name}': no such embedded provider", f"there is {', '.join(NAMES)}")
+
+    async def completions(request: Request) -> Response:
+        try:
+            return _json(200, complete(await request.body()))
+        except (BadRequest, NotJudgeable, Unsolvable) as fault:
+            return _json(400, {"error": {"message": str(fault), "type": "invalid_request_error", "code": None}})
+
+    async def models(_request: Request) -> Response:
+        return _json(200, {"object": "list", "data": [{"id": one, "object": "model", "owned_by": "ropd"} for one in NAMES]})
+
+    async def health(_request: Request) -> Response:
+        return _json(200, {"status": "ok"})
+
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", completions, methods=["POST"]),
+            Route("/v1/models", models),
+            Route("/health", health),
+        ]
+    )
+
+
+def complete(body: bytes) -> dict[str, Any]:
+    """A chat completion for a request's body. Raises BadRequest, NotJudgeable or Unsolvable."""
+    request = _read(body)
+    messages = request["messages"]
+    text = messages[-1]["content"]
+    role = role_of(text) if isinstance(text, str) else None
+    choices = [_choice(index, _answer(role, request, index), request) for index in range(request.get("n") or 1)]
+    asked = sum(_tokens(render_question([message])) for message in messages)
+    said = sum(_tokens(choice["message"]["content"]) for choice in choices)
+    return {
+        "id": f"chatcmpl-{random.getrandbits(64):016x}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": request["model"],
+        "choices": choices,
+        "usage": {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said},
+    }
+
+
+def _answer(role: str | None, request: dict[str, Any], index: int) -> str:
+    text = request["messages"][-1]["content"]
+    if role == "rubricator":
+        return orjson.dumps(write_rubric(text)).decode()
+    if role == "verifier":
+        return orjson.dumps(write_verdicts(text)).decode()
+    seed = request.get("seed")
+    if seed is not None:
+        number = seed + index
+    else:
+        number = index if request.get("temperature") == 0 else random.getrandbits(32)
+    return write_answer(render_question(request["messages"]), number)
+
+
+def _choice(index: int, text: str, request: dict[str, Any]) -> dict[str, Any]:
+    limit = request.get("max_completion_tokens") or request.get("max_tokens")
+    pieces = _TOKEN.findall(text) if limit else []
+    cut = bool(limit) and len(pieces) > limit
+    return {
+        "index": index,
+        "message": {"role": "assistant", "content": "".join(pieces[:limit]) if cut else text},
+        "finish_reason": "length" if cut else "stop",
+    }
+
+
+def _read(body: bytes) -> dict[str, Any]:
+    try:
+        request = orjson.loads(body)
+    except orjson.JSONDecodeError as fault:
+        raise BadRequest(f"the body is not JSON ({fault})") from fault
+    if not isinstance(request, dict):
+        raise BadRequest("the body is not a JSON object")
+    if not isinstance(request.get("model"), str):
+        raise BadRequest("'model' has to be a string")
+    messages = request.get("messages")
+    if not isinstance(messages, list) or not messages or not all(_is_message(one) for one in messages):
+        raise BadRequest("'messages' has to be a list of {role, content} objects")
+    if request.get("stream"):
+        raise BadRequest("streaming is not offered here")
+    for name, low, high in (("n", 1, MAX_CHOICES), ("seed", -(2**63), 2**63), ("max_tokens", 1, 2**31)):
+        value = request.get(name)
+        if value is not None and (type(value) is not int or not low <= value <= high):
+            raise BadRequest(f"'{name}' has to be a whole number from {low} to {high}")
+    return request
+
+
+def _is_message(one: Any) -> bool:
+    return isinstance(one, dict) and isinstance(one.get("role"), str) and "content" in one
+
+
+def _tokens(text: str) -> int:
+    return len(_TOKEN.findall(text))
+
+
+def _json(status: int, document: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(document), status_code=status, media_type="application/json")

@@ -1,0 +1,209 @@
+"""The whole chain on this machine: student, task, teacher answers, index, training, and the student before and after.
+
+Each part is the stage that its own command runs, and each is skipped where its file is there already: a
+quickstart that was stopped goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+from ropd_cli.artifacts import write_atomic
+from ropd_cli.config import EndpointConfig, RopdConfig, SamplingConfig, load_config
+from ropd_cli.engines.small_student import fetch_small_student, require_space
+from ropd_cli.engines.vllm import EngineOptions, LocalModel, SamplingOptions, installed_device
+from ropd_cli.errors import MissingPackage, RopdError
+from ropd_cli.index import IndexWriter
+from ropd_cli.llm.cache import ReplyCache, default_cache_dir
+from ropd_cli.llm.client import ChatClient
+from ropd_cli.progress import Progress
+from ropd_cli.recipes.outcome import Outcome, compare, difference_of, three_samples
+from ropd_cli.schemas import AnswerRecord, Prompt, load_models, load_prompts
+from ropd_cli.stages.prepare import Source, Wording, prepare, write_prompts
+from ropd_cli.stages.rollout import RolloutFiles, rollout_local
+from ropd_cli.stages.teacher import TeacherFiles, teacher_gen
+from ropd_cli.training import launch
+
+TRAIN_PROMPTS = 112
+HELD_OUT_PROMPTS = 200
+NEEDED_BYTES = 4_000_000_000  # the checkpoint with its optimiser state, twice while it is replaced
+TEACHER_URL = "builtin://checkable"
+
+@dataclass(frozen=True)
+class Paths:
+    """The files of a quickstart."""
+
+    out: Path
+
+    @property
+    def prompts(self) -> Path:
+        return self.out / "prompts.jsonl"
+
+    @property
+    def held_out(self) -> Path:
+        return self.out / "held-out.jsonl"
+
+    @property
+    def teacher(self) -> Path:
+        return self.out / "teacher.jsonl"
+
+    @property
+    def index(self) -> Path:
+        return self.out / "teacher.index"
+
+    @property
+    def before(self) -> Path:
+        return self.out / "before.jsonl"
+
+    @property
+    def after(self) -> Path:
+        return self.out / "after.jsonl"
+
+    @property
+    def run(self) -> Path:
+        return self.out / "run"
+
+    @property
+    def result(self) -> Path:
+        return self.out / "result.json"
+
+
+@dataclass
+class Clock:
+    """Seconds that each part took, in this call."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - began, 1)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user can choose."""
+
+    out: Path
+    seed: int = 0
+    model_path: str | None = None
+    overrides: tuple[str, ...] = ()
+    cache_dir: str | None = None
+
+
+def quickstart(options: Options, *, environ: Mapping[str, str], progress: Progress) -> Outcome:
+    """Run the chain to its end, or the rest of it; a finished one gives its outcome again.
+
+    Raises MissingPackage, NoSpace or InputError before anything long begins, and what the stages raise.
+    """
+    paths, clock = Paths(options.out), Clock()
+    if paths.result.is_file():
+        return Outcome.from_document(orjson.loads(paths.result.read_bytes()))
+    _require_stack()
+    require_space(options.out, NEEDED_BYTES, "the run")
+    flags = {"seed": options.seed, "out": str(paths.run), "cache_dir": options.cache_dir, "device": installed_device()}
+    flags |= {"data.prompts": str(paths.prompts), "data.index": str(paths.index)}
+    models = Path(options.cache_dir or environ.get("ROPD_CACHE_DIR") or default_cache_dir()) / "models"
+    with clock.part("student"):
+        model_path = options.model_path or str(fetch_small_student(models, progress.note))
+    flags["student.model_path"] = model_path
+    config = load_config("quickstart", overrides=options.overrides, flags=flags, environ=environ)
+    with clock.part("teacher"):
+        held_out = _make_task(paths, options.seed)
+        asyncio.run(_make_index(paths, config, progress))
+    with clock.part("before"):
+        before = asyncio.run(_answers(paths.before, model_path, config, paths, environ, progress))
+    with clock.part("train"):
+        trained = launch.train(config, resume=True, environ=environ, progress=progress)
+    with clock.part("after"):
+        after = asyncio.run(_answers(paths.after, str(trained.model), config, paths, environ, progress))
+    outcome = _outcome(options, paths, held_out, before, after, trained, clock)
+    write_atomic(paths.result, orjson.dumps(outcome.document(), option=orjson.OPT_INDENT_2))
+    return outcome
+
+
+def _require_stack() -> None:
+    """Raise MissingPackage, naming what is not installed, before a model is fetched."""
+    missing = [name for name in ("torch", "vllm", "verl") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingPackage(
+            f"the quickstart trains with verl and vLLM, and {', '.join(missing)} can't be imported",
+            "run make quickstart in a checkout (it installs the CPU stack), or pip install 'ropd-cli[gpu]' on a GPU machine",
+        )
+
+
+def _make_task(paths: Paths, seed: int) -> list[Prompt]:
+    """Write the prompts; the held-out ones."""
+    source = Source(name="sums", size=TRAIN_PROMPTS, seed=seed)
+    train, held_out = prepare(source, Wording(), HELD_OUT_PROMPTS)
+    write_prompts(train, paths.prompts, force=False)
+    write_prompts(held_out, paths.held_out, force=False)
+    return held_out
+
+
+async def _make_index(paths: Paths, config: RopdConfig, progress: Progress) -> None:
+    """Let the built-in teacher answer the prompts to train on, and index its answers."""
+    teacher = EndpointConfig(base_url=TEACHER_URL, model="checkable", sampling=SamplingConfig(seed=config.seed))
+    with ExitStack() as stack:
+        cache = stack.enter_context(closing(ReplyCache.open(config.cache_dir)))
+        async with ChatClient.open(teacher, cache=cache) as client:
+            files = TeacherFiles(prompts=paths.prompts, out=paths.teacher)
+            await teacher_gen(files, client, config.judge.m, max_failed_fraction=0.0, progress=progress)
+    with IndexWriter(paths.index) as index:
+        for record in load_models(paths.teacher, AnswerRecord):
+            index.add(record)
+
+
+async def _answers(
+    out: Path, model_path: str, config: RopdConfig, paths: Paths, environ: Mapping[str, str], progress: Progress
+) -> dict[str, AnswerRecord]:
+    """One greedy answer of a model to each held-out prompt, by uid."""
+    length = config.data.max_prompt_tokens + config.data.max_response_tokens
+    engine = EngineOptions(
+        model_path, config.device, max_model_len=length, kv_cache_gb=config.rollout.kv_cache_gb, dtype="bfloat16"
+    )
+    log = out.with_name(out.name + ".vllm.log")
+    tally = await rollout_local(
+        RolloutFiles(prompts=paths.held_out, out=out),
+        lambda: LocalModel.start(engine, environ=environ, log=log),
+        model_path,
+        SamplingOptions(n=1, temperature=0.0, max_tokens=config.data.max_response_tokens),
+        progress=progress,
+    )
+    if tally.failed:
+        raise RopdError(f"{out}: {tally.failed} held-out prompts got no answer", f"see {log}; the same command tries again")
+    return {record.uid: record for record in load_models(out, AnswerRecord)}
+
+
+def _outcome(
+    options: Options,
+    paths: Paths,
+    held_out: list[Prompt],
+    before: dict[str, AnswerRecord],
+    after: dict[str, AnswerRecord],
+    trained: launch.Result,
+    clock: Clock,
+) -> Outcome:
+    before_P, after_P = compare(held_out, before, after)
+    return Outcome(
+        seed=options.seed,
+        held_out=len(held_out),
+        accuracy_before=sum(before_P) / len(before_P),
+        accuracy_after=sum(after_P) / len(after_P),
+        difference=difference_of(before_P, after_P, options.seed),
+        reward_curve=[row["reward/mean"] for row in trained.rows if "reward/mean" in row],
+        teacher_curve=[row["reward/teacher_mean"] for row in trained.rows if "reward/teacher_mean" in row],
+        samples=three_samples(held_out, before, after),
+        checkpoint=str(trained.model),
+        run_dir=str(paths.run),
+        seconds=clock.seconds,
+    )

@@ -1,0 +1,121 @@
+"""Rollout: n answers of the student to each prompt, from an endpoint or from a local checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ropd_cli.engines.vllm import LocalModel, SamplingOptions
+from ropd_cli.llm.client import ChatClient
+from ropd_cli.llm.samples import sample
+from ropd_cli.progress import Progress
+from ropd_cli.schemas import Answer, AnswerRecord, Message, Prompt, digest, load_prompts, with_system
+from ropd_cli.stage_run import Finished, Tally, run_records
+
+STAGE = "rollout"
+ASKED_AT_ONCE = 1024
+"""Prompts handed to a local engine before the first is finished; it queues what it can't hold."""
+
+Sampler = Callable[[int, tuple[Message, ...]], Awaitable[list[Answer]]]
+"""(number of the prompt, its messages) -> n answers."""
+
+
+@dataclass(frozen=True)
+class RolloutFiles:
+    """What the stage reads, and the file it appends to; ``system_prompt`` goes before prompts without one."""
+
+    prompts: Path
+    out: Path
+    limit: int | None = None
+    system_prompt: str | None = None
+
+
+async def rollout_api(
+    files: RolloutFiles, client: ChatClient, n: int, *, max_failed_fraction: float | None = None, progress: Progress
+) -> Tally:
+    """``n`` rollouts a prompt from an endpoint, appended to ``files.out``; what stands there is kept."""
+
+    async def sampler(_number: int, messages: tuple[Message, ...]) -> list[Answer]:
+        return await sample(client, messages, range(n))
+
+    sampling = client.endpoint.sampling.model_dump(mode="json", exclude_none=True)
+    at_once = client.endpoint.limits.concurrency
+    return await _rollout(files, sampler, client.endpoint.model or "", sampling, n, at_once, max_failed_fraction, progress)
+
+
+async def rollout_local(
+    files: RolloutFiles,
+    start: Callable[[], Awaitable[LocalModel]],
+    model_path: str,
+    sampling: SamplingOptions,
+    *,
+    max_failed_fraction: float | None = None,
+    progress: Progress,
+) -> Tally:
+    """``sampling.n`` rollouts a prompt from a local checkpoint, appended to ``files.out``; what stands there is kept.
+
+    ``start`` loads the model; it is not called where nothing is left to do.
+    """
+    done = Finished(files.out)
+    if not done.left_of([prompt.uid for prompt in load_prompts(files.prompts, files.limit)]):
+        return await _rollout(files, _never, model_path, asdict(sampling), sampling.n, 1, max_failed_fraction, progress)
+    progress.note(f"loading {model_path} into vLLM")
+    async with await start() as model:
+
+        async def sampler(number: int, messages: tuple[Message, ...]) -> list[Answer]:
+            return await model.sample(messages, sampling.of_prompt(number))
+
+        options = asdict(sampling)
+        return await _rollout(
+            files, sampler, model_path, options, sampling.n, ASKED_AT_ONCE, max_failed_fraction, progress
+        )
+
+
+async def _rollout(
+    files: RolloutFiles,
+    sampler: Sampler,
+    model: str,
+    sampling: dict[str, Any],
+    n: int,
+    at_once: int,
+    max_failed_fraction: float | None,
+    progress: Progress,
+) -> Tally:
+    prompts = load_prompts(files.prompts, files.limit)
+    numbers = {prompt.uid: number for number, prompt in enumerate(prompts)}
+    done = Finished(files.out)
+    how = {key: value for key, value in sampling.items() if value is not None} | {"n": n}
+    if files.system_prompt is not None:
+        how["system_prompt"] = files.system_prompt
+
+    async def work(prompt: Prompt) -> AnswerRecord | None:
+        asked = digest([prompt.raw_prompt_hash, model, how])[:16]
+        if done.holds(prompt.uid, asked):
+            return None
+        answers = await sampler(numbers[prompt.uid], with_system(prompt.messages, files.system_prompt))
+        record = AnswerRecord(
+            uid=prompt.uid,
+            prompt=prompt.prompt,
+            raw_prompt_hash=prompt.raw_prompt_hash,
+            answers=tuple(answers),
+            model=model,
+            sampling=how,
+        )
+        return record.model_copy(update={"request_hash": asked})
+
+    return await run_records(
+        prompts,
+        work,
+        total=done.left_of([prompt.uid for prompt in prompts]),
+        out=files.out,
+        stage=STAGE,
+        concurrency=at_once,
+        max_failed_fraction=max_failed_fraction,
+        progress=progress,
+    )
+
+
+async def _never(_number: int, _messages: tuple[Message, ...]) -> list[Answer]:
+    raise AssertionError("every prompt is in the file already")

@@ -1,0 +1,1 @@
+"""Tasks made by program: prompts with an answer that can be checked."""
