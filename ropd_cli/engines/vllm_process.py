@@ -27,7 +27,13 @@ def main(engine: str, fd: str) -> int:
             hint = "on a GPU machine: pip install 'ropd-cli[gpu]'; on a CPU: make env (docs/install.md)"
             _fail(out, None, "MissingPackage", f"sampling from a checkpoint needs vLLM ({fault})", hint)
             return 2
-        serve(load(options), options, requests, out)
+        try:
+            model = load(options)
+        except (OSError, ValueError) as fault:  # not there, not a model, too large: what vLLM and the hub say of it
+            said = " ".join(str(fault).split())[:300]
+            _fail(out, None, "InputError", f"{options['model_path']}: vLLM can't load it ({said})", "check the path or hub name")
+            raise
+        serve(model, options, requests, out)
     return 0
 
 
