@@ -104,7 +104,6 @@ class TrainConfig(Section):
     clip_ratio: float = Field(0.2, gt=0)
     norm_adv_by_std: bool = True
     kl_coef: float = Field(0.0, ge=0)
-    drop_zero_variance: bool = Field(False, description="leave out groups whose rewards are all equal")
     save_every: int | None = Field(None, ge=1, description="steps; None: at the end only")
     keep_checkpoints: int = Field(2, ge=1)
     nodes: int = Field(1, ge=1)

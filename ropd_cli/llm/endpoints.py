@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 OPENAI_URL = "https://api.openai.com/v1"
 BUILTIN = "builtin://"
+_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 KEEPALIVE_S = 4.0
 """Idle connections are dropped before the 5 s after which uvicorn (vLLM, SGLang) drops them: a request
 sent into that moment would be lost."""
@@ -32,7 +35,8 @@ def base_url(endpoint: EndpointConfig) -> str:
         return url
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        usable = parts.scheme in ("http", "https") and _is_host(parts.hostname or "") and parts.port != 0
+        usable = usable and url.isprintable() and " " not in url and ("[" in parts.netloc) == (":" in (parts.hostname or ""))
     except ValueError:  # not a port, not an IPv6 address
         usable = False
     if not usable:
@@ -40,7 +44,24 @@ def base_url(endpoint: EndpointConfig) -> str:
         raise InputError(
             f"base_url {shown!r}: not a URL", "for example http://localhost:8000/v1, or builtin://checkable"
         )
+    if "@" in parts.netloc:
+        raise InputError(
+            f"base_url {shown_url(url)!r}: a user or password in the URL is not sent",
+            "put the key into the environment variable that --api-key-env names",
+        )
     return url
+
+
+def _is_host(name: str) -> bool:
+    """Whether a host is one: an address, or a name of labels of 1 to 63 characters."""
+    if ":" in name:
+        ipaddress.IPv6Address(name.partition("%")[0])  # ValueError for what is none
+        return True
+    try:
+        labels = name.encode("idna").decode().rstrip(".").split(".")
+    except UnicodeError:
+        return False
+    return len(name) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
 
 
 def shown_url(url: str) -> str:
@@ -117,8 +138,10 @@ def connect(endpoint: EndpointConfig, key: SecretStr | None) -> openai.AsyncOpen
 
     url, timeout_s = base_url(endpoint), endpoint.limits.timeout_s
     http = _builtin_http(url, timeout_s) if url.startswith(BUILTIN) else _http(endpoint)
+    where, _, query = url.partition("?")
     return openai.AsyncOpenAI(
-        base_url="http://builtin/v1" if url.startswith(BUILTIN) else url,
+        base_url="http://builtin/v1" if url.startswith(BUILTIN) else where.rstrip("/"),
+        default_query=dict(parse_qsl(query, keep_blank_values=True)) or None,
         api_key=key.get_secret_value() if key else "none",  # the SDK insists on one; local servers take any
         max_retries=0,
         timeout=timeout_s,

@@ -51,6 +51,8 @@ def parse_json(text: str) -> dict[str, Any]:
     whole = _load(text)
     if whole is not None:
         return whole
+    if _is_json(text):
+        raise ReplyInvalid(f"the reply is JSON, but no object: {_excerpt(text)}", HINT)
     answer = split_thinking(text)[1]
     if answer is None:
         raise ReplyInvalid("the reply has no text after its thinking" if text.strip() else "the reply is empty", HINT)
@@ -103,6 +105,14 @@ def _load(text: str) -> dict[str, Any] | None:
         except (ValueError, RecursionError):
             continue
     return None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 _STRING_OR_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])', re.DOTALL)

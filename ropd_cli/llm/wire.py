@@ -85,7 +85,7 @@ def read_reply(content: bytes, model: str, peer: Peer) -> ChatReply:
         document = json.loads(content)
         choices = document.get("choices")
     except (ValueError, AttributeError, RecursionError) as fault:
-        said = peer.clean(content[:_SAID_CHARS].decode("utf-8", "replace"))
+        said = peer.clean(content.decode("utf-8", "replace"))
         raise Fault(ReplyInvalid(f"{peer.shown}: the response is not JSON: {said!r}", _URL_HINT), again=True) from fault
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None

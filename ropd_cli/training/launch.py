@@ -93,16 +93,19 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
         write_verl_prompts(prompts, run.train_prompts, config.student.system_prompt)
         run.forget_after(first)
         run.stopped.unlink(missing_ok=True)
-        progress.start(steps - first, "train")
-        try:
-            _watch(config, run, child_environment(config, run, environ), progress)
-        finally:
-            progress.finish()
+        if first < steps:  # else only the end of it was lost
+            progress.start(steps - first, "train")
+            try:
+                _watch(config, run, child_environment(config, run, environ), progress)
+            finally:
+                progress.finish()
     finally:
         shutil.rmtree(ray_dir, ignore_errors=True)
     last = run.last_checkpoint()
     if last is None or not (run.huggingface(last) / "config.json").is_file():
         raise TrainingError(f"{run.path}: the training ended without a checkpoint", f"see {run.log}")
+    if config.student.lora_rank:
+        _merge_adapter(config, run.huggingface(last))
     result = Result(run.path, run.huggingface(last), last, run.metric_rows())
     write_atomic(run.result, orjson.dumps(result.document(), option=orjson.OPT_INDENT_2))
     return result
@@ -236,6 +239,16 @@ class _Rows:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _merge_adapter(config: RopdConfig, folder: Path) -> None:
+    """Make the checkpoint of a LoRA run a plain model; torch stays out of this process."""
+    student = config.student
+    command = [sys.executable, "-m", "ropd_cli.training.merge_lora", str(folder), str(student.lora_rank), str(student.lora_alpha)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise TrainingError(f"{folder}: the adapter could not be merged: {last}", "run the same command again with --resume")
 
 
 def _watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress: Progress) -> None:

@@ -228,7 +228,7 @@ async def test_equal_calls_under_way_fail_together(server):
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 async def test_no_more_requests_at_once_than_the_limit(server, concurrency):
-    server.default = Reply(delay_s=0.05)
+    server.default = Reply(delay_s=0.1)
     async with opened(server, concurrency=concurrency) as client:
         await asyncio.gather(*(client.complete(ask(str(n))) for n in range(9)))
     assert len(server.requests) == 9
@@ -236,11 +236,11 @@ async def test_no_more_requests_at_once_than_the_limit(server, concurrency):
 
 
 async def test_waiting_for_ones_turn_is_not_counted_against_the_timeout(server):
-    server.default = Reply(delay_s=0.2)
-    async with opened(server, concurrency=1, timeout_s=0.5) as client:
-        await asyncio.gather(*(client.complete(ask(str(n))) for n in range(4)))
+    server.default = Reply(delay_s=0.3)  # the last waits 1.8 s for its turn
+    async with opened(server, concurrency=1, timeout_s=1.7) as client:
+        await asyncio.gather(*(client.complete(ask(str(n))) for n in range(7)))
         assert client.stats.retries == 0
-    assert len(server.requests) == 4
+    assert len(server.requests) == 7
 
 
 async def test_retries_do_not_go_past_the_limit_of_requests_at_once(server):
@@ -249,7 +249,7 @@ async def test_retries_do_not_go_past_the_limit_of_requests_at_once(server):
     async with opened(server, concurrency=2) as client:
         await asyncio.gather(*(client.complete(ask(str(n))) for n in range(6)))
         assert client.stats.retries == 4
-    assert server.most_at_once == 2 and len(server.requests) == 10
+    assert server.most_at_once <= 2 and len(server.requests) == 10
 
 
 async def test_the_embedded_provider_is_reached_without_a_port_or_a_key():

@@ -1,0 +1,106 @@
+"""The owner of judging in a run, without Ray: what a group's rollouts are paid, and what is counted and written."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from ropd_cli.artifacts import read_records
+from ropd_cli.config import load_config
+from ropd_cli.index import IndexWriter
+from ropd_cli.llm.builtin.teacher import write_answer
+from ropd_cli.schemas import Answer, AnswerRecord, prompt_hash
+from ropd_cli.training.judge import RunJudge
+from ropd_cli.training.run_dir import RunDir
+
+QUESTIONS = {"a": "What is 3 + 4?", "b": "What is 5 + 9?", "odd": "Who wrote Faust?"}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run directory as ``launch`` leaves it, judged by the embedded provider."""
+    (tmp_path / "prompts.jsonl").write_text("".join(f'{{"uid": "{u}", "prompt": "{q}"}}\n' for u, q in QUESTIONS.items()))
+    with IndexWriter(tmp_path / "i.db") as index:
+        for uid, question in QUESTIONS.items():
+            texts = [write_answer(question, n) for n in range(2)] if uid != "odd" else ["Goethe", "Goethe did"]
+            answers = tuple(Answer(text=text) for text in texts)
+            index.add(AnswerRecord(uid=uid, prompt=question, raw_prompt_hash=prompt_hash(question), answers=answers, model="m"))
+
+    def make(**settings):
+        flags = {
+            "data.prompts": str(tmp_path / "prompts.jsonl"),
+            "data.index": str(tmp_path / "i.db"),
+            "cache_dir": str(tmp_path / "cache"),
+            "judge.m": 2,
+            "rubricator.base_url": "builtin://checkable",
+            "verifier.base_url": "builtin://checkable",
+        }
+        flags |= {key.replace("__", "."): value for key, value in settings.items()}
+        run = RunDir(tmp_path / "run")
+        run.path.mkdir()
+        run.config.write_text(yaml.safe_dump(load_config(None, flags=flags, environ={}).model_dump(mode="json")))
+        return RunJudge(str(run.path)), run
+
+    return make
+
+
+def said(*texts):
+    return [{"text": text, "finish_reason": "stop"} for text in texts]
+
+
+async def test_rewards_metrics_and_the_group_file_agree(run):
+    judge, directory = run()
+    result = await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9", "no idea", ""))
+    rewards = result["rewards"]
+    assert rewards[0] > rewards[1] > rewards[2] >= 0 and rewards[3] == 0.0
+    other = await judge.judge(1, "b", said("5 + 9 = 14", "5 + 9 = 14", "5 + 9 = 14"))
+    metrics = await judge.step_metrics(1, 3)
+    assert (metrics["groups/judged"], metrics["groups/missing"], metrics["groups/zero_variance"]) == (2, 1, 1)
+    assert metrics["groups/no_answer_rollouts"] == 1
+    assert metrics["reward/mean"] == pytest.approx(sum(rewards + other["rewards"]) / 7)
+    assert metrics["judge/requests_sent"] == 4 and metrics["reward/teacher_mean"] == pytest.approx(1.0)
+    written = {g["uid"]: g for _, g in read_records(directory.group_file(1))}
+    assert written["a"]["rewards"] == rewards and written["a"]["verdicts"]["rewards"] == rewards
+    await judge.close()
+
+
+async def test_a_group_that_cannot_be_judged_has_no_rewards_at_all(run):
+    judge, directory = run()
+    result = await judge.judge(1, "odd", said("Goethe", "Schiller"))
+    assert result["rewards"] is None and "400" in result["error"]
+    assert "400" in await judge.last_fault(1)
+    metrics = await judge.step_metrics(1, 1)
+    assert metrics["groups/missing"] == 1 and "reward/mean" not in metrics
+    (_, group), = read_records(directory.group_file(1))  # fmt: skip
+    assert group["rewards"] is None and group["error"]["type"] == "ProviderRefused"
+    await judge.close()
+
+
+async def test_no_answer_is_the_policy_s_failure_or_dropped(run):
+    judge, _ = run(judge__on_no_answer="drop")
+    result = await judge.judge(1, "a", said("3 + 4 = 7", "", "3 + 4 = 8"))
+    assert result["rewards"][1] is None and None not in (result["rewards"][0], result["rewards"][2])
+    # a lone reward has nothing to be compared with
+    result = await judge.judge(1, "b", said("5 + 9 = 14", "", "<think>14"))
+    assert result["rewards"] is None
+    metrics = await judge.step_metrics(1, 2)
+    assert metrics["groups/missing"] == 1
+    await judge.close()
+
+
+async def test_without_any_answer_all_get_zero_and_no_judge_is_asked(run):
+    judge, _ = run()
+    result = await judge.judge(1, "a", said("", "<think>7", " "))
+    assert result["rewards"] == [0.0, 0.0, 0.0]
+    assert (await judge.step_metrics(1, 1))["judge/requests_sent"] == 0
+    await judge.close()
+
+
+async def test_the_same_group_again_comes_from_the_cache(run):
+    judge, _ = run()
+    first = await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9"))
+    await judge.step_metrics(1, 1)
+    assert await judge.judge(2, "a", said("3 + 4 = 7", "3 + 4 = 9")) == first
+    metrics = await judge.step_metrics(2, 1)
+    assert (metrics["judge/requests_sent"], metrics["judge/cache_hits"]) == (0, 2)
+    await judge.close()
