@@ -198,8 +198,8 @@ def test_weights_changed_and_vllm_got_them(files, stopped, tiny_model):
     assert any((second[name] != first[name]).any() for name in first)
     rows = rows_of(files)
     for step in (1, 2):  # in step 2 vLLM samples from what step 1 trained; stale weights would show here
-        assert rows[step]["training/rollout_probs_diff_max"] < 0.01
-    assert _probability_shift(tiny_model, checkpoint(files, 1), groups_of(files, 2)) > 0.02
+        assert rows[step]["training/rollout_probs_diff_max"] < 1e-5
+    assert _probability_shift(tiny_model, checkpoint(files, 1), groups_of(files, 2)) > 1e-3
 
 
 def _probability_shift(old, new, groups):
