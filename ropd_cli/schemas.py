@@ -254,7 +254,9 @@ def _hash_of_raw(prompt: Any, where: str) -> str:
     try:
         return prompt_hash(prompt)
     except TypeError as fault:
-        raise InputError(f"{where}: 'prompt' is {type(prompt).__name__}", "give a string or a list of messages") from fault
+        raise InputError(
+            f"{where}: 'prompt' is {type(prompt).__name__}", "give a string or a list of messages"
+        ) from fault
 
 
 def load_prompts(path: str | Path, limit: int | None = None) -> list[Prompt]:
@@ -266,7 +268,8 @@ def load_prompts(path: str | Path, limit: int | None = None) -> list[Prompt]:
         prompt = parse_prompt(record, f"{path}:{number}")
         if prompt.uid in seen:
             raise InputError(
-                f"{path}:{number}: uid {prompt.uid!r} stands on line {seen[prompt.uid]} too", "give each prompt its own uid"
+                f"{path}:{number}: uid {prompt.uid!r} stands on line {seen[prompt.uid]} too",
+                "give each prompt its own uid",
             )
         seen[prompt.uid] = number
         prompts.append(prompt)
@@ -284,7 +287,8 @@ def load_models(path: str | Path, kind: type[M]) -> Iterator[M]:
             yield kind.model_validate(record)
         except ValidationError as fault:
             raise InputError(
-                f"{path}:{number}: not a {kind.__name__} ({first_fault(fault)})", "is it the right file for this option?"
+                f"{path}:{number}: not a {kind.__name__} ({first_fault(fault)})",
+                "is it the right file for this option?",
             ) from fault
 
 

@@ -18,38 +18,63 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="YAML configuration: a path, or the name of a shipped one.", rich_help_panel=_RUN)
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="YAML configuration: a path, or the name of a shipped one.", rich_help_panel=_RUN
+    ),
 ]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Set one configuration key (repeatable).", rich_help_panel=_RUN)
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=VALUE", help="Set one configuration key (repeatable).", rich_help_panel=_RUN),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed; sent to the endpoint where it is set.", rich_help_panel=_RUN)]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Take the first LIMIT prompts only.", rich_help_panel=_RUN)]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Seed; sent to the endpoint where it is set.", rich_help_panel=_RUN)
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Take the first LIMIT prompts only.", rich_help_panel=_RUN)
+]
 CacheDir = Annotated[
-    Path | None, typer.Option("--cache-dir", help="Disk cache of replies (default: the user cache directory).", rich_help_panel=_RUN)
+    Path | None,
+    typer.Option(
+        "--cache-dir", help="Disk cache of replies (default: the user cache directory).", rich_help_panel=_RUN
+    ),
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the cache.", rich_help_panel=_RUN)]
 MaxFailedFraction = Annotated[
     float | None,
-    typer.Option("--max-failed-fraction", min=0.0, max=1.0, help="Stop when more than this part fails.", rich_help_panel=_RUN),
+    typer.Option(
+        "--max-failed-fraction", min=0.0, max=1.0, help="Stop when more than this part fails.", rich_help_panel=_RUN
+    ),
 ]
 
 Model = Annotated[str | None, typer.Option("--model", help="Model name at the endpoint.", rich_help_panel=_ENDPOINT)]
 BaseUrl = Annotated[
     str | None,
-    typer.Option("--base-url", help="OpenAI-compatible endpoint; builtin://checkable is the embedded one.", rich_help_panel=_ENDPOINT),
+    typer.Option(
+        "--base-url",
+        help="OpenAI-compatible endpoint; builtin://checkable is the embedded one.",
+        rich_help_panel=_ENDPOINT,
+    ),
 ]
 ApiKeyEnv = Annotated[
-    str | None, typer.Option("--api-key-env", help="Environment variable that holds the API key.", rich_help_panel=_ENDPOINT)
+    str | None,
+    typer.Option("--api-key-env", help="Environment variable that holds the API key.", rich_help_panel=_ENDPOINT),
 ]
 Temperature = Annotated[float | None, typer.Option("--temperature", min=0.0, max=2.0, rich_help_panel=_ENDPOINT)]
 TopP = Annotated[float | None, typer.Option("--top-p", min=0.0, max=1.0, rich_help_panel=_ENDPOINT)]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="Limit of a reply.", rich_help_panel=_ENDPOINT)]
-ReasoningEffort = Annotated[
-    str | None, typer.Option("--reasoning-effort", help="low, medium, high … where the model knows it.", rich_help_panel=_ENDPOINT)
+MaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", min=1, help="Limit of a reply.", rich_help_panel=_ENDPOINT)
 ]
-Timeout = Annotated[float | None, typer.Option("--timeout", min=0.1, help="Seconds a request may take.", rich_help_panel=_ENDPOINT)]
-Concurrency = Annotated[int | None, typer.Option("--concurrency", min=1, help="Requests at once.", rich_help_panel=_ENDPOINT)]
+ReasoningEffort = Annotated[
+    str | None,
+    typer.Option("--reasoning-effort", help="low, medium, high … where the model knows it.", rich_help_panel=_ENDPOINT),
+]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", min=0.1, help="Seconds a request may take.", rich_help_panel=_ENDPOINT)
+]
+Concurrency = Annotated[
+    int | None, typer.Option("--concurrency", min=1, help="Requests at once.", rich_help_panel=_ENDPOINT)
+]
 
 
 def endpoint_flags(

@@ -30,14 +30,21 @@ def _group() -> None:
 def prepare(
     name: Annotated[str, typer.Argument(help="sums, reasoning-gym:TASK, or with --local a name for the data.")],
     out: Annotated[Path, typer.Option("--out", help="Prompts file (.jsonl, .jsonl.zst or .parquet).")],
-    local: Annotated[Path | None, typer.Option("--local", help="A file of your own: JSONL, JSON, CSV, TSV, Parquet.")] = None,
+    local: Annotated[
+        Path | None, typer.Option("--local", help="A file of your own: JSONL, JSON, CSV, TSV, Parquet.")
+    ] = None,
     prompt_field: Annotated[str | None, typer.Option("--prompt-field", help="Its column of prompts.")] = None,
     answer_field: Annotated[str | None, typer.Option("--answer-field", help="Its column of checkable answers.")] = None,
-    size: Annotated[int | None, typer.Option("--size", min=1, help="How many prompts; default: 100, of a file all.")] = None,
-    held_out: Annotated[int, typer.Option("--held-out", min=0, help="How many others to keep apart for evaluation.")] = 0,
+    size: Annotated[
+        int | None, typer.Option("--size", min=1, help="How many prompts; default: 100, of a file all.")
+    ] = None,
+    held_out: Annotated[
+        int, typer.Option("--held-out", min=0, help="How many others to keep apart for evaluation.")
+    ] = 0,
     held_out_out: Annotated[Path | None, typer.Option("--held-out-out", help="File of those.")] = None,
     param: Annotated[
-        list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="A setting of a reasoning-gym task (repeatable).")
+        list[str] | None,
+        typer.Option("--param", metavar="NAME=VALUE", help="A setting of a reasoning-gym task (repeatable)."),
     ] = None,
     system: Annotated[str | None, typer.Option("--system", help="System prompt before each that has none.")] = None,
     instruction: Annotated[str | None, typer.Option("--instruction", help="Text after each question.")] = None,

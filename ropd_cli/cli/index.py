@@ -54,8 +54,8 @@ def build(
                     writer.add(record)
         added = writer.added
         left_out = f", {added.unusable} left out (empty, cut off, or thoughts alone)" if added.unusable else ""
-        text = f"{out}: {added.answers} answers to {added.prompts} new prompts added, {added.known} already there{left_out}"
-        screen.result({"out": str(out), **asdict(added)}, text)
+        text = f"{out}: {added.answers} answers to {added.prompts} new prompts added, {added.known} already there"
+        screen.result({"out": str(out), **asdict(added)}, text + left_out)
 
 
 @app.command("show")
@@ -101,9 +101,17 @@ def get(
                     part for part in (uid and f"uid {uid!r}", prompt_hash and f"hash {prompt_hash}") if part
                 )
                 examples = ", ".join(uid for uid, _ in zip(opened.uids(), range(SHOWN_UIDS), strict=False))
-                raise IndexMissing(f"{index}: no answer for {wanted}", f"the index begins with the uids {examples or '(none)'}")
+                raise IndexMissing(
+                    f"{index}: no answer for {wanted}", f"the index begins with the uids {examples or '(none)'}"
+                )
         documents = [
-            {"uid": s.uid, "raw_prompt_hash": s.raw_prompt_hash, "model": s.model, "sampling": s.sampling, **s.answer.to_json()}
+            {
+                "uid": s.uid,
+                "raw_prompt_hash": s.raw_prompt_hash,
+                "model": s.model,
+                "sampling": s.sampling,
+                **s.answer.to_json(),
+            }
             for s in stored
         ]
         lines = []
@@ -133,9 +141,16 @@ def check(
             coverage = opened.check(load_prompts(prompts), m)
         document = {"index": str(index), "m": m, "prompts": coverage.prompts, "complete": coverage.complete}
         document |= {"missing": coverage.missing, "short": coverage.short}
-        lines = [f"{index}: {coverage.prompts} prompts, each with {m} distinct answers or more"] if coverage.complete else []
+        lines = (
+            [f"{index}: {coverage.prompts} prompts, each with {m} distinct answers or more"]
+            if coverage.complete
+            else []
+        )
         if coverage.missing:
-            lines.append(f"{index}: no answer for {len(coverage.missing)} of {coverage.prompts} prompts: {_few(coverage.missing)}")
+            lines.append(
+                f"{index}: no answer for {len(coverage.missing)} of {coverage.prompts} prompts: "
+                f"{_few(coverage.missing)}"
+            )
         if coverage.short:
             counted = [f"{uid} ({count})" for uid, count in coverage.short.items()]
             lines.append(f"{index}: fewer than {m} distinct answers for {len(counted)} prompts: {_few(counted)}")

@@ -15,7 +15,8 @@ def quickstart(
     out: Annotated[Path, typer.Option("--out", help="Directory of all its files.")] = Path("runs/quickstart"),
     seed: Annotated[int, typer.Option("--seed", help="Draws the task, the training order and the rollouts.")] = 0,
     model_path: Annotated[
-        str | None, typer.Option("--model-path", help="Another student: a folder or hub name (default: SmolLM2-135M-Instruct).")
+        str | None,
+        typer.Option("--model-path", help="Another student: a folder or hub name (default: SmolLM2-135M-Instruct)."),
     ] = None,
     overrides: o.Set = None,
     cache_dir: o.CacheDir = None,

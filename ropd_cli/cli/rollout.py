@@ -24,7 +24,9 @@ def rollout(
     model_path: Annotated[
         str | None, typer.Option("--model-path", help="Folder or hub name of a model to run on vLLM here.")
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu or gpu; default: what vLLM was built for.")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu or gpu; default: what vLLM was built for.")
+    ] = None,
     model: o.Model = None,
     base_url: o.BaseUrl = None,
     api_key_env: o.ApiKeyEnv = None,
@@ -76,7 +78,9 @@ def rollout(
             "data.max_response_tokens": max_tokens,
         }
         if model_path is not None and (base_url is not None or model is not None):
-            raise InputError("--model-path and --base-url or --model exclude each other", "a local model, or an endpoint")
+            raise InputError(
+                "--model-path and --base-url or --model exclude each other", "a local model, or an endpoint"
+            )
         if device not in (None, "cpu", "gpu"):
             raise InputError(f"--device {device!r}: not a device", "cpu or gpu")
         settings = o.load(config, overrides, flags, cache_dir=cache_dir)

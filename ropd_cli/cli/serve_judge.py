@@ -38,7 +38,9 @@ def serve_judge(
         try:
             listener.bind((host, port))
         except OSError as fault:
-            raise InputError(f"can't listen on {host}:{port} ({fault.strerror})", "choose another --port or --host") from fault
+            raise InputError(
+                f"can't listen on {host}:{port} ({fault.strerror})", "choose another --port or --host"
+            ) from fault
         listener.listen(128)
         url = f"http://{host}:{listener.getsockname()[1]}/v1"
         screen.result({"url": url, "provider": name}, url)

@@ -16,7 +16,9 @@ def teacher_gen(
     prompts: Annotated[Path, typer.Argument(help="Prompts file.")],
     out: Annotated[Path, typer.Option("--out", help="Answers file; what it holds is kept.")],
     m: Annotated[int | None, typer.Option("--m", "-m", min=1, help="Distinct answers a prompt.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Take the first m answers even where they are the same.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take the first m answers even where they are the same.")
+    ] = False,
     model: o.Model = None,
     base_url: o.BaseUrl = None,
     api_key_env: o.ApiKeyEnv = None,

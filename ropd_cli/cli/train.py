@@ -12,10 +12,14 @@ from ropd_cli.cli._screen import Screen
 
 
 def train(
-    config: Annotated[Path, typer.Option("--config", "-c", help="YAML configuration: a path, or a shipped one's name.")],
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="YAML configuration: a path, or a shipped one's name.")
+    ],
     set_: options.Set = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run directory (instead of the configuration's).")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the run directory.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint of the run directory.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved verl configuration and stop.")] = False,
     seed: options.Seed = None,
     cache_dir: options.CacheDir = None,

@@ -96,13 +96,17 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     except yaml.YAMLError as fault:
         mark = getattr(fault, "problem_mark", None)
         where = f"{file}:{mark.line + 1}" if mark else str(file)
-        raise InputError(f"{where}: not valid YAML ({getattr(fault, 'problem', fault)})", "check the indentation") from fault
+        raise InputError(
+            f"{where}: not valid YAML ({getattr(fault, 'problem', fault)})", "check the indentation"
+        ) from fault
     except UnicodeDecodeError as fault:
         raise InputError(f"{file}: not UTF-8 text", "is it a YAML file?") from fault
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise InputError(f"{file}: expected sections (key: value), found {type(tree).__name__}", "see configs/ for examples")
+        raise InputError(
+            f"{file}: expected sections (key: value), found {type(tree).__name__}", "see configs/ for examples"
+        )
     return tree
 
 

@@ -27,9 +27,7 @@ def dequantise(source: Path, out: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     # the GGUF file's metadata lost what ends a turn; these are the original's
     tokenizer.eos_token = tokenizer.pad_token = END_OF_TURN
-    model = AutoModelForCausalLM.from_pretrained(
-        source.parent, gguf_file=source.name, dtype=torch.bfloat16, **packed
-    )
+    model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.bfloat16, **packed)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.save_pretrained(out)
@@ -37,7 +35,15 @@ def dequantise(source: Path, out: Path) -> None:
     _edit(out / "config.json", drop=("_model_name_or_path",), rope_theta=ROPE_THETA, rope_scaling=None)
     _edit(
         out / "tokenizer_config.json",
-        drop=("backend", "is_local", "local_files_only", "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"),
+        drop=(
+            "backend",
+            "is_local",
+            "local_files_only",
+            "bos_token_id",
+            "eos_token_id",
+            "pad_token_id",
+            "unk_token_id",
+        ),
         tokenizer_class="PreTrainedTokenizerFast",
         model_max_length=CONTEXT_TOKENS,
         model_input_names=["input_ids", "attention_mask"],

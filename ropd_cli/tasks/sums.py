@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from ropd_cli.errors import InputError
 from ropd_cli.schemas import Message, Prompt
 
 LOW, HIGH = 2, 19
@@ -28,11 +29,14 @@ class Split:
 def make_sums(train: int, held_out: int, seed: int) -> Split:
     """``train`` and ``held_out`` different sums a + b with LOW <= a, b <= HIGH, drawn by ``seed``.
 
-    Raises ValueError when there are not so many.
+    Raises InputError when there are not so many.
     """
     pairs = [(a, b) for a in range(LOW, HIGH + 1) for b in range(LOW, HIGH + 1) if f"{a} + {b} =" != EXAMPLE[0]]
     if train + held_out > len(pairs):
-        raise ValueError(f"only {len(pairs)} different sums, {train + held_out} asked for")
+        raise InputError(
+            f"sums: {len(pairs)} different ones, asked for are {train} and {held_out} held out",
+            "lower --size or --held-out",
+        )
     random.Random(seed).shuffle(pairs)
     prompts = [_prompt(a, b) for a, b in pairs[: train + held_out]]
     return Split(train=prompts[held_out:], held_out=prompts[:held_out])

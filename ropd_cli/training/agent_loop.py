@@ -43,9 +43,7 @@ class JudgedAgentLoopWorker(_Worker):
         self._judge = ray.get_actor(OWNER)
         self._barriers: dict[str, Barrier] = {}
 
-    async def _run_prompt(
-        self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False
-    ) -> None:
+    async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
         if trajectory["validate"]:
             return await super()._run_prompt(prompt, sampling_params, trajectory, trace)
         n = prompt.get("__rollout_n__", self.config.actor_rollout_ref.rollout.n)

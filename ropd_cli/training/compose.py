@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import importlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +92,8 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
                 "ppo_mini_batch_size": train.prompts_per_update or train.prompts_per_step,
                 "use_dynamic_bsz": True,
                 "clip_ratio": train.clip_ratio,
-                "grad_clip": train.grad_clip,
+                "clip_ratio_low": train.clip_ratio,
+                "clip_ratio_high": train.clip_ratio,
                 "use_kl_loss": train.kl_coef > 0,
                 "kl_loss_coef": train.kl_coef,
                 "entropy_coeff": 0,
@@ -100,6 +104,7 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
                     "lr_warmup_steps": train.warmup_steps,
                     "betas": list(train.betas),
                     "weight_decay": train.weight_decay,
+                    "clip_grad": train.grad_clip,  # actor.grad_clip is read by nobody
                 },
                 "checkpoint": {"save_contents": ["model", "optimizer", "extra", "hf_model"]},
             },
@@ -120,7 +125,10 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
             "v1": {
                 "sampler": {
                     "custom_sampler": {"path": "pkg://ropd_cli.training.sampler", "name": "JudgedSampler"},
-                    "sampler_kwargs": {"run_dir": str(run.path), "max_failed_fraction": config.judge.max_failed_fraction},
+                    "sampler_kwargs": {
+                        "run_dir": str(run.path),
+                        "max_failed_fraction": config.judge.max_failed_fraction,
+                    },
                 }
             },
             "nnodes": train.nodes,
@@ -151,7 +159,7 @@ def _cpu(config: RopdConfig, ray_dir: str) -> dict[str, Any]:
     length = config.data.max_prompt_tokens + config.data.max_response_tokens
     tokens = max(CPU_TOKENS_AT_ONCE, length)
     sequences = config.rollout.max_num_seqs or CPU_SEQUENCES_AT_ONCE
-    precision = {"param_dtype": "bf16" if bf16 else "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+    precision = _precision("bf16" if bf16 else "fp32")
     devices = config.train.devices_per_node
     return {
         # rollout and actor agree on this device, so the rollout's log-probabilities are taken as they are
@@ -204,19 +212,29 @@ def _gpu(config: RopdConfig, ray_dir: str) -> dict[str, Any]:
     }
     if config.rollout.max_num_seqs:
         rollout["max_num_seqs"] = config.rollout.max_num_seqs
+    precision = _precision("fp32" if config.student.dtype == "float32" else "bf16")
     init: dict[str, Any] = {"include_dashboard": False}
     if config.train.nodes == 1:
         init["_temp_dir"] = ray_dir  # several nodes join a cluster that has one already
     return {
         "actor_rollout_ref": {
             "model": {"enable_gradient_checkpointing": True},
-            "actor": {"ppo_max_token_len_per_gpu": tokens},
-            "ref": {"log_prob_use_dynamic_bsz": True, "log_prob_max_token_len_per_gpu": tokens},
+            "actor": {"ppo_max_token_len_per_gpu": tokens, "fsdp_config": {"mixed_precision": precision}},
+            "ref": {
+                "log_prob_use_dynamic_bsz": True,
+                "log_prob_max_token_len_per_gpu": tokens,
+                "fsdp_config": {"mixed_precision": precision},
+            },
             "rollout": rollout,
         },
         "trainer": {"device": "cuda"},
         "ray_kwargs": {"ray_init": init},
     }
+
+
+def _precision(parameters: str) -> dict[str, str]:
+    """FSDP's mixed precision: weights are kept in float32, multiplied in ``parameters``, reduced in float32."""
+    return {"param_dtype": parameters, "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
 
 
 def default_cpu_dtype() -> str:
@@ -235,13 +253,24 @@ def check_raw(raw: dict[str, Any], known: dict[str, Any]) -> None:
         raise ConfigError(problems, "configuration", "the keys are verl 0.9.1's (verl/trainer/config/ppo_trainer.yaml)")
 
 
-def _unknown(raw: dict[str, Any], known: dict[str, Any], path: str) -> list[str]:
-    problems: list[str] = []
+def _unknown(raw: dict[str, Any], known: dict[str, Any], path: str) -> Iterator[str]:
     for key, value in raw.items():
         here = f"{path}.{key}"
         if key not in known:
+            if key in _fields_of(known.get("_target_")):
+                continue  # of verl's dataclass; its YAML leaves it out
             near = difflib.get_close_matches(str(key), [str(k) for k in known], n=1)
-            problems.append(f"{here}: unknown key" + (f", did you mean {near[0]}?" if near else ""))
-        elif isinstance(value, dict) and isinstance(known[key], dict) and key not in OPEN_SECTIONS:
-            problems += _unknown(value, known[key], here)
-    return problems
+            yield f"{here}: unknown key" + (f", did you mean {near[0]}?" if near else "")
+        elif isinstance(known[key], dict) and known[key]:
+            if not isinstance(value, dict):
+                yield f"{here}: a section of verl's, and no single value ({value!r})"
+            elif key not in OPEN_SECTIONS:
+                yield from _unknown(value, known[key], here)
+
+
+def _fields_of(target: str | None) -> set[str]:
+    """Names of the fields of the dataclass that verl makes of a section."""
+    if not target:
+        return set()
+    module, _, name = target.rpartition(".")
+    return {field.name for field in dataclasses.fields(getattr(importlib.import_module(module), name))}

@@ -51,6 +51,32 @@ def check_index(prompts: list[Prompt], path: Path, m: int) -> None:
             )
 
 
+def check_lengths(prompts: list[Prompt], config: RopdConfig) -> None:
+    """Raise InputError for prompts of more than ``data.max_prompt_tokens`` tokens: verl would cut them.
+
+    Loads the student's tokenizer, so it is called in the training process.
+    """
+    from transformers import AutoTokenizer
+
+    student, limit = config.student, config.data.max_prompt_tokens
+    tokenizer = AutoTokenizer.from_pretrained(student.model_path)
+    template = {} if student.enable_thinking is None else {"enable_thinking": student.enable_thinking}
+    too_long = {}
+    for prompt in prompts:
+        messages = [m.model_dump(mode="json") for m in with_system(prompt.messages, student.system_prompt)]
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False, **template)
+        if len(ids) > limit:
+            too_long[prompt.uid] = len(ids)
+    if too_long:
+        shown = ", ".join(f"{uid} ({count})" for uid, count in list(too_long.items())[:SHOWN_UIDS])
+        more = " …" if len(too_long) > SHOWN_UIDS else ""
+        raise InputError(
+            f"{config.data.prompts}: {len(too_long)} of {len(prompts)} prompts have more tokens than "
+            f"data.max_prompt_tokens {limit}: {shown}{more}",
+            f"raise data.max_prompt_tokens (the longest has {max(too_long.values())}), or leave them out",
+        )
+
+
 def write_verl_prompts(prompts: list[Prompt], path: Path, system_prompt: str | None) -> None:
     """Write the prompts as verl reads them; ours travels as ``extra_info.ropd_uid`` and ``ropd_hash``.
 

@@ -111,7 +111,11 @@ class RunJudge:
         if tally.seconds:
             metrics |= {"judge/seconds_mean": _mean(tally.seconds), "judge/seconds_max": max(tally.seconds)}
         if tally.rewards:
-            metrics |= {"reward/mean": _mean(tally.rewards), "reward/max": max(tally.rewards), "reward/min": min(tally.rewards)}
+            metrics |= {
+                "reward/mean": _mean(tally.rewards),
+                "reward/max": max(tally.rewards),
+                "reward/min": min(tally.rewards),
+            }
         if tally.teacher_means:
             metrics["reward/teacher_mean"] = _mean(tally.teacher_means)
             metrics["reward/teacher_below_student"] = tally.teacher_below_student / judged
@@ -137,7 +141,9 @@ class RunJudge:
             )
         return self._steps[step]
 
-    def _count(self, tally: StepTally, verdicts: VerdictRecord | None, fault: RopdError | None) -> list[float | None] | None:
+    def _count(
+        self, tally: StepTally, verdicts: VerdictRecord | None, fault: RopdError | None
+    ) -> list[float | None] | None:
         """Book a group; its rewards, or None where too few are there to compare (a lone reward has no
         advantage, and verl would take it for one)."""
         rewards = list(verdicts.rewards) if verdicts is not None else []

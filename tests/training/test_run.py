@@ -57,7 +57,12 @@ class Judge:
 RUBRIC = {
     "schema_version": "ropd.rubric.v1",
     "rubrics": [
-        {"criterion_id": f"c{k}", "category": "Task Completion", "criterion": f"Holds w{k + 2}.", "points": 5 if k == 1 else 1}
+        {
+            "criterion_id": f"c{k}",
+            "category": "Task Completion",
+            "criterion": f"Holds w{k + 2}.",
+            "points": 5 if k == 1 else 1,
+        }
         for k in range(1, 5)
     ],
     "maximum_score": 8,
@@ -76,7 +81,10 @@ def files(shell, tiny_model, judge):
     with open(shell.folder / "prompts.jsonl", "w") as prompts, open(shell.folder / "teacher.jsonl", "w") as teacher:
         for k, question in enumerate(questions):
             prompts.write(json.dumps({"uid": f"p{k}", "prompt": question, "answer": "w3"}) + "\n")
-            answers = [{"text": f"w3 w4 w5 w6 w{k + 7}", "finish_reason": "stop"}, {"text": "w3 w4 w5 w6", "finish_reason": "stop"}]
+            answers = [
+                {"text": f"w3 w4 w5 w6 w{k + 7}", "finish_reason": "stop"},
+                {"text": "w3 w4 w5 w6", "finish_reason": "stop"},
+            ]
             record = {"uid": f"p{k}", "prompt": question, "raw_prompt_hash": prompt_hash(question), "answers": answers}
             teacher.write(json.dumps(record | {"model": "big"}) + "\n")
     shell.ropd("index", "build", "teacher.jsonl", "--out", "teacher.index")
@@ -228,7 +236,18 @@ def test_a_resumed_run_goes_on_where_it_stopped(files, resumed):
 def test_the_checkpoint_is_a_folder_that_vllm_loads(files, resumed, tiny_model):
     document, _, _ = resumed
     sampled = files.json(
-        "rollout", "prompts.jsonl", "--model-path", document["model"], "--out", "after.jsonl", "-n", 3, "--max-tokens", 8, "--seed", 1
+        "rollout",
+        "prompts.jsonl",
+        "--model-path",
+        document["model"],
+        "--out",
+        "after.jsonl",
+        "-n",
+        3,
+        "--max-tokens",
+        8,
+        "--seed",
+        1,
     )
     assert (sampled["done"], sampled["failed"]) == (2 * PROMPTS_A_STEP, 0)
     records = [record for _, record in read_records(files.folder / "after.jsonl")]
@@ -252,9 +271,10 @@ def test_the_run_directory_holds_what_it_should(files, resumed):
     versions = json.loads((run / "versions.json").read_text())
     assert versions["verl"] == "0.9.1"
     row = rows_of(files)[4]
-    for name in ("reward/mean", "reward/teacher_mean", "reward/teacher_below_student", "groups/judged", "groups/missing",
-                 "groups/zero_variance", "judge/seconds_mean", "judge/cache_hits"):  # fmt: skip
-        assert name in row, name
+    assert set(row) >= {
+        *("reward/mean", "reward/teacher_mean", "reward/teacher_below_student", "judge/seconds_mean"),
+        *("groups/judged", "groups/missing", "groups/zero_variance", "judge/cache_hits"),
+    }
     table = files.json("inspect-rubrics", "run")
     assert len(table["groups"]) == STEPS * PROMPTS_A_STEP
 

@@ -18,9 +18,13 @@ from ropd_cli.schemas import Message, Usage
 
 URL = "http://127.0.0.1:8000/v1"
 texts = st.text(max_size=20)
-messages = st.lists(st.builds(Message, role=st.sampled_from(["system", "user", "assistant"]), content=texts), min_size=1, max_size=3)
+messages = st.lists(
+    st.builds(Message, role=st.sampled_from(["system", "user", "assistant"]), content=texts), min_size=1, max_size=3
+)
 schemas = st.none() | st.builds(
-    JsonSchema, name=st.sampled_from(["a", "b"]), schema=st.dictionaries(texts, st.integers() | texts | st.lists(texts), max_size=4)
+    JsonSchema,
+    name=st.sampled_from(["a", "b"]),
+    schema=st.dictionaries(texts, st.integers() | texts | st.lists(texts), max_size=4),
 )
 samplings = st.builds(
     Sampling,
@@ -106,7 +110,9 @@ def test_the_seed_of_each_sample_is_its_own():
     assert endpoint_request(EndpointConfig(model="m"), question, sample=2).sampling.seed is None
 
 
-@pytest.mark.parametrize(("section", "names"), [("verifier", ["--model", "verifier.model", "ROPD_VERIFIER_MODEL"]), (None, ["--model"])])
+@pytest.mark.parametrize(
+    ("section", "names"), [("verifier", ["--model", "verifier.model", "ROPD_VERIFIER_MODEL"]), (None, ["--model"])]
+)
 def test_a_missing_model_is_named(section, names):
     with pytest.raises(InputError) as caught:
         endpoint_request(EndpointConfig(base_url=URL), (), section=section)
@@ -114,13 +120,21 @@ def test_a_missing_model_is_named(section, names):
     assert endpoint_request(EndpointConfig(base_url="builtin://checkable"), ()).model == "checkable"
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x/v1", "http://", "builtin://", "http://h:port/v1", "http://[::1/v1"])
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "ftp://x/v1", "http://", "builtin://", "http://h:port/v1", "http://[::1/v1"]
+)
 def test_a_url_that_is_none(url):
     with pytest.raises(InputError, match="base_url"):
         base_url(EndpointConfig(base_url=url))
 
 
-REPLY = ChatReply(text="αβ\u2028 42", finish_reason="stop", usage=Usage(prompt_tokens=1, completion_tokens=2), reasoning="hm", model="m")
+REPLY = ChatReply(
+    text="αβ\u2028 42",
+    finish_reason="stop",
+    usage=Usage(prompt_tokens=1, completion_tokens=2),
+    reasoning="hm",
+    model="m",
+)
 
 
 def test_gives_back_what_was_put_in(tmp_path):
@@ -148,7 +162,16 @@ def test_a_corrupt_entry_is_a_miss(tmp_path):
     with ReplyCache.open(tmp_path) as cache:
         cache.put("k", REPLY)
         whole = cache._store.get("k")
-        for data in (whole[:-20], b"", b"\xff", b"[]", whole.replace(b'"v":1', b'"v":0'), whole.replace(b'"text"', b'"test"'), "text", 7):
+        for data in (
+            whole[:-20],
+            b"",
+            b"\xff",
+            b"[]",
+            whole.replace(b'"v":1', b'"v":0'),
+            whole.replace(b'"text"', b'"test"'),
+            "text",
+            7,
+        ):
             cache._store.set("bad", data)
             assert cache.get("bad") is None, data
         cache._store.set("other", whole)

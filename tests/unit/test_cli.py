@@ -54,7 +54,10 @@ def test_unknown_command_is_usage_with_the_nearest_name():
 
 
 def test_an_expected_error_is_two_lines_and_a_code(capsys):
-    for error, code in ((InputError("a\nb.jsonl:3: bad", "mend it"), 2), (ProviderUnreachable("http://x: no", "start it"), 4)):
+    for error, code in (
+        (InputError("a\nb.jsonl:3: bad", "mend it"), 2),
+        (ProviderUnreachable("http://x: no", "start it"), 4),
+    ):
         with pytest.raises(typer.Exit) as caught, Screen().errors():
             raise ExceptionGroup("group", [error])
         assert caught.value.exit_code == code

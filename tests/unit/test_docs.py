@@ -32,7 +32,9 @@ def shell_lines(page):
 
 
 COMMAND_LINES = [
-    pytest.param(words, id=f"{page.name}: ropd {' '.join(words)}"[:100]) for page in PAGES for words in shell_lines(page)
+    pytest.param(words, id=f"{page.name}: ropd {' '.join(words)}"[:100])
+    for page in PAGES
+    for words in shell_lines(page)
 ]
 
 
@@ -90,7 +92,11 @@ def documented(section):
 
 
 def same(shown, value):
-    return yaml.safe_load(shown) == value or shown == str(value) or shown == str(list(value) if isinstance(value, tuple) else value)
+    return (
+        yaml.safe_load(shown) == value
+        or shown == str(value)
+        or shown == str(list(value) if isinstance(value, tuple) else value)
+    )
 
 
 def test_the_configuration_page_has_every_key_with_its_default():

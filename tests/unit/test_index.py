@@ -18,7 +18,12 @@ def record(uid, *texts, prompt=None, finish_reason="stop"):
     made = Prompt(uid=uid, prompt=prompt or f"question {uid}")
     answers = tuple(Answer(text=text, finish_reason=finish_reason) for text in texts)
     return AnswerRecord(
-        uid=uid, prompt=made.prompt, raw_prompt_hash=made.raw_prompt_hash, answers=answers, model="big", sampling={"seed": 1}
+        uid=uid,
+        prompt=made.prompt,
+        raw_prompt_hash=made.raw_prompt_hash,
+        answers=answers,
+        model="big",
+        sampling={"seed": 1},
     )
 
 
@@ -87,7 +92,12 @@ def test_check_and_overview_count(tmp_path):
         coverage = index.check([Prompt(uid=u, prompt=f"question {u}") for u in "abc"], 2)
         assert (coverage.missing, coverage.short, coverage.complete) == (["c"], {"b": 1}, False)
         overview = index.overview()
-    assert (overview.prompts, overview.answers, overview.models, overview.per_prompt) == (2, 3, {"big": 3}, {1: 1, 2: 1})
+    assert (overview.prompts, overview.answers, overview.models, overview.per_prompt) == (
+        2,
+        3,
+        {"big": 3},
+        {1: 1, 2: 1},
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database at all, but long enough to be one" * 50])

@@ -41,12 +41,18 @@ def test_parameters_reach_the_task_and_wrong_ones_are_named():
     with pytest.raises(InputError, match="chain_sums") as caught:
         prepare(Source(name="reasoning-gym:chain_sums"), Wording())
     assert "chain_sum" in caught.value.hint
+    with pytest.raises(InputError, match="323 different ones"):
+        prepare(Source(name="sums", size=400), Wording())
     with pytest.raises(InputError, match="nothing-like-it"):
         prepare(Source(name="nothing-like-it"), Wording())
 
 
 def test_columns_are_found_or_named(tmp_path):
-    file = lines(tmp_path / "a.jsonl", {"question": "1 + 1?", "answer": "so\n#### 2", "extra": 5}, {"question": "2 + 2?", "answer": 4})
+    file = lines(
+        tmp_path / "a.jsonl",
+        {"question": "1 + 1?", "answer": "so\n#### 2", "extra": 5},
+        {"question": "2 + 2?", "answer": 4},
+    )
     train, _ = prepare(local(file), Wording())
     assert [(p.prompt, p.answer, p.data_source) for p in train] == [("1 + 1?", "2", "mine"), ("2 + 2?", "4", "mine")]
     assert train[0].extra == 5
@@ -61,11 +67,15 @@ def test_columns_are_found_or_named(tmp_path):
 
 
 def test_csv_json_and_verl_s_columns(tmp_path):
-    (tmp_path / "a.csv").write_text("problem,answer\n\"1,5 + 1?\",2.5\n", encoding="utf-8")
+    (tmp_path / "a.csv").write_text('problem,answer\n"1,5 + 1?",2.5\n', encoding="utf-8")
     assert prepare(local(tmp_path / "a.csv"), Wording())[0][0].prompt == "1,5 + 1?"
     (tmp_path / "a.json").write_bytes(orjson.dumps([{"problem": "p", "answer": "a"}]))
     assert prepare(local(tmp_path / "a.json"), Wording())[0][0].answer == "a"
-    row = {"prompt": [{"role": "user", "content": "q"}], "reward_model": {"ground_truth": "7"}, "extra_info": {"index": 12}}
+    row = {
+        "prompt": [{"role": "user", "content": "q"}],
+        "reward_model": {"ground_truth": "7"},
+        "extra_info": {"index": 12},
+    }
     prompt = prepare(local(lines(tmp_path / "v.jsonl", row)), Wording())[0][0]
     assert (prompt.uid, prompt.answer) == ("12", "7")
 
@@ -73,7 +83,7 @@ def test_csv_json_and_verl_s_columns(tmp_path):
 def test_repeated_prompts_count_once_and_too_few_are_said(tmp_path):
     file = lines(tmp_path / "a.jsonl", *({"prompt": text} for text in ("a", "b", "a", "c")))
     assert [p.prompt for p in prepare(local(file), Wording())[0]] == ["a", "b", "c"]
-    with pytest.raises(InputError, match="3 different prompts, 3 and 1 held out"):
+    with pytest.raises(InputError, match="3 different prompts, asked for are 3 and 1 held out"):
         prepare(local(file, size=3), Wording(), 1)
     lines(file, {"prompt": "a", "uid": "1"}, {"prompt": "b", "uid": "1"})
     with pytest.raises(InputError, match=r"a\.jsonl:2: uid '1'"):

@@ -12,7 +12,9 @@ from ropd_cli.schemas import Answer, AnswerRecord, Prompt
 
 
 def _record(uid, *texts):
-    return AnswerRecord(uid=uid, prompt="q", raw_prompt_hash="h", answers=tuple(Answer(text=t) for t in texts), model="m")
+    return AnswerRecord(
+        uid=uid, prompt="q", raw_prompt_hash="h", answers=tuple(Answer(text=t) for t in texts), model="m"
+    )
 
 
 def test_curve_rises_with_the_values():
@@ -39,7 +41,9 @@ def test_accuracy_is_exact_match_by_prompt_and_mean_over_samples():
 def test_text_says_whether_it_learned():
     sample = Sample("What is 1 + 1?", "2", "no\nidea", r"\boxed{2}")
     for low, said in ((0.1, False), (-0.1, True)):
-        outcome = Outcome(0, 200, 0.1, 0.5, Interval(0.4, low, 0.6), [0.1, 0.4], [1.0, 1.0], [sample], "ckpt", "run", {"a": 60})
+        outcome = Outcome(
+            0, 200, 0.1, 0.5, Interval(0.4, low, 0.6), [0.1, 0.4], [1.0, 1.0], [sample], "ckpt", "run", {"a": 60}
+        )
         text = as_text(outcome)
         assert ("does not show" in text) is said and outcome.document()["learned"] is not said
         assert "wrong  no idea" in text and "+40.0%" in text and "ckpt" in text

@@ -19,12 +19,18 @@ QUESTIONS = {"a": "What is 3 + 4?", "b": "What is 5 + 9?", "odd": "Who wrote Fau
 @pytest.fixture
 def run(tmp_path):
     """A run directory as ``launch`` leaves it, judged by the embedded provider."""
-    (tmp_path / "prompts.jsonl").write_text("".join(f'{{"uid": "{u}", "prompt": "{q}"}}\n' for u, q in QUESTIONS.items()))
+    (tmp_path / "prompts.jsonl").write_text(
+        "".join(f'{{"uid": "{u}", "prompt": "{q}"}}\n' for u, q in QUESTIONS.items())
+    )
     with IndexWriter(tmp_path / "i.db") as index:
         for uid, question in QUESTIONS.items():
             texts = [write_answer(question, n) for n in range(2)] if uid != "odd" else ["Goethe", "Goethe did"]
             answers = tuple(Answer(text=text) for text in texts)
-            index.add(AnswerRecord(uid=uid, prompt=question, raw_prompt_hash=prompt_hash(question), answers=answers, model="m"))
+            index.add(
+                AnswerRecord(
+                    uid=uid, prompt=question, raw_prompt_hash=prompt_hash(question), answers=answers, model="m"
+                )
+            )
 
     def make(**settings):
         flags = {

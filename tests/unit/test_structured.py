@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from ropd_cli.errors import ReplyInvalid
 from ropd_cli.llm.structured import parse_json
 
-WANTED = {"schema_version": "ropd.rubric.v1", "rubrics": [{"criterion": "says \"42\" {exactly}", "points": 5}]}
+WANTED = {"schema_version": "ropd.rubric.v1", "rubrics": [{"criterion": 'says "42" {exactly}', "points": 5}]}
 JSON = json.dumps(WANTED)
 
 # no angle brackets: where a string of the JSON itself holds a thinking tag, what is thought is anybody's guess
 letters = st.characters(exclude_categories=["Cs"], exclude_characters="<>")
 scalars = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(letters)
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(letters, max_size=5), inner, max_size=4), max_leaves=12
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(letters, max_size=5), inner, max_size=4),
+    max_leaves=12,
 )
 objects = st.dictionaries(st.text(letters, max_size=8), values, min_size=1, max_size=5)
 prose = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="{}<>"), max_size=60)
@@ -58,8 +60,8 @@ def test_an_object_that_was_cut_off_is_never_read(wanted, data):
         f"  {JSON}\n",
         f"Let S = {{1, 2}} and \\frac{{a}}{{b}}; then:\n{JSON}",
         f'A quoted verdict is no verdict: {{"judgement": [true, true]}}. Mine is {JSON}',
-        f"<think>{{\"draft\": 1}}</think>\n\n{JSON}",
-        f"{{\"draft\": 1}} still thinking</think>{JSON}",
+        f'<think>{{"draft": 1}}</think>\n\n{JSON}',
+        f'{{"draft": 1}} still thinking</think>{JSON}',
         f"```json\n{json.dumps(WANTED, indent=2)}\n```\nI hope this helps {{smile}}",
     ],
 )
@@ -70,7 +72,10 @@ def test_finds_the_object(text):
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        (r'{"criterion": "gives \(x\) or \alpha, \u03b1 or \user"}', {"criterion": r"gives \(x\) or \alpha, α or \user"}),
+        (
+            r'{"criterion": "gives \(x\) or \alpha, \u03b1 or \user"}',
+            {"criterion": r"gives \(x\) or \alpha, α or \user"},
+        ),
         ('{"a": [1, 2,], "b": "x,]",}', {"a": [1, 2], "b": "x,]"}),
         ('{"a": "one\ntwo"}', {"a": "one\ntwo"}),
         (r'{"a": "half a pair \ud83d"}', {"a": "half a pair ?"}),
@@ -82,7 +87,21 @@ def test_forgives_what_models_do(text, wanted):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "   ", "no", "[1, 2]", "42", '"{}"', "{", '{"a": NaN}', '{"a": 1', "{'a': 1}", f"<think>{JSON}", f"{JSON}</think>  ", "[" * 9000],
+    [
+        "",
+        "   ",
+        "no",
+        "[1, 2]",
+        "42",
+        '"{}"',
+        "{",
+        '{"a": NaN}',
+        '{"a": 1',
+        "{'a': 1}",
+        f"<think>{JSON}",
+        f"{JSON}</think>  ",
+        "[" * 9000,
+    ],
 )
 def test_refuses(text):
     with pytest.raises(ReplyInvalid) as caught:

@@ -1,8 +1,8 @@
 """The built-in provider as an OpenAI-compatible ASGI application.
 
 ``POST /v1/chat/completions``, ``GET /v1/models``, ``GET /health``. Deterministic where a ``seed`` is sent or the
-temperature is 0; otherwise the teacher picks one of its wordings by chance, as a sampling model would. Tokens in ``usage``
-are words and punctuation marks.
+temperature is 0; otherwise the teacher picks one of its wordings by chance, as a sampling model would. Tokens
+in ``usage`` are words and punctuation marks.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def create_app(name: str) -> Starlette:
             return _json(400, {"error": {"message": str(fault), "type": "invalid_request_error", "code": None}})
 
     async def models(_request: Request) -> Response:
-        return _json(200, {"object": "list", "data": [{"id": one, "object": "model", "owned_by": "ropd"} for one in NAMES]})
+        return _json(
+            200, {"object": "list", "data": [{"id": one, "object": "model", "owned_by": "ropd"} for one in NAMES]}
+        )
 
     async def health(_request: Request) -> Response:
         return _json(200, {"status": "ok"})

@@ -14,7 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ropd_cli.llm.builtin.reading import boxed, comparable, ends_with_result, final_result, holds_value, results_agree, shows_work
+from ropd_cli.llm.builtin.reading import (
+    boxed,
+    comparable,
+    ends_with_result,
+    final_result,
+    holds_value,
+    results_agree,
+    shows_work,
+)
 from ropd_cli.llm.builtin.solvers import Solution
 
 MAX_WORDS = 60
@@ -115,11 +123,22 @@ NEAR = Check(
     numbers_only=True,
 )
 LAST_DIGIT = Check(
-    "last digit", "General Reasoning", "The final result ends in the same digit as {result}.", 1, _last_digit, numbers_only=True
+    "last digit",
+    "General Reasoning",
+    "The final result ends in the same digit as {result}.",
+    1,
+    _last_digit,
+    numbers_only=True,
 )
-SINGLE = Check("single", "General Reasoning", "The answer states one result and no other that contradicts it.", 1, _single)
-STOPS = Check("stops", "Observable Quality", "The answer ends once its result is stated: nothing comes after it.", 1, _stops)
-WORK = Check("work", "General Reasoning", "The answer shows the step that leads to the result, not the result alone.", 1, _work)
+SINGLE = Check(
+    "single", "General Reasoning", "The answer states one result and no other that contradicts it.", 1, _single
+)
+STOPS = Check(
+    "stops", "Observable Quality", "The answer ends once its result is stated: nothing comes after it.", 1, _stops
+)
+WORK = Check(
+    "work", "General Reasoning", "The answer shows the step that leads to the result, not the result alone.", 1, _work
+)
 SHORT = Check("short", "Observable Quality", f"The answer has at most {MAX_WORDS} words.", 1, _short)
 
 CHECKS = (RIGHT, BOXED, ALONE, CONTAINS, NEAR, LAST_DIGIT, SINGLE, STOPS, WORK, SHORT)

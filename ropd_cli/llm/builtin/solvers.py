@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from ropd_cli.llm.builtin.numbers import MAX_DIGITS, NotExact, Token, canonical, evaluate, from_fraction, read_tokens, tidy
+from ropd_cli.llm.builtin.numbers import (
+    MAX_DIGITS,
+    NotExact,
+    Token,
+    canonical,
+    evaluate,
+    from_fraction,
+    read_tokens,
+    tidy,
+)
 
 Kind = Literal["number", "word", "list"]
 
@@ -94,7 +103,9 @@ _ANSWER_AHEAD = re.compile(
     r"[\s?.!=)$:]*(?:(?:a|ans|answer|output|assistant|result)\b[\s:=]*)?(?:[-=]?>\s*)?[\s$=]*-?\d", re.IGNORECASE
 )
 _FILLED_BOX = re.compile(r"\\boxed\{\s*[^\s}]")
-_INSTRUCTS = re.compile(r"\b(?:give|write|put|place|state|reply|respond|inside|in|like|such|form|format|e\.g|example)\b", re.IGNORECASE)
+_INSTRUCTS = re.compile(
+    r"\b(?:give|write|put|place|state|reply|respond|inside|in|like|such|form|format|e\.g|example)\b", re.IGNORECASE
+)
 
 
 def _answered(text: str, question: Solution | _Fault, later: list[Solution | _Fault]) -> bool:
@@ -221,20 +232,27 @@ def _running_steps(tokens: list[Token], calculation: str, result: str) -> tuple[
 # reasoning-gym tasks
 
 _GCD = re.compile(
-    r"\b(?:greatest\s+common\s+divisor|GCD)\b[^:\d\n]{0,40}(?::|\bof\b)\s*(?P<list>\d+(?:\s*(?:,\s*and|,|and)\s*\d+)+)", re.IGNORECASE
+    r"\b(?:greatest\s+common\s+divisor|GCD)\b[^:\d\n]{0,40}(?::|\bof\b)\s*(?P<list>\d+(?:\s*(?:,\s*and|,|and)\s*\d+)+)",
+    re.IGNORECASE,
 )
 _LCM = re.compile(
-    r"\b(?:least\s+common\s+multiple|LCM)\b[^:\d\n]{0,40}(?::|\bof\b)\s*(?P<list>\d+(?:\s*(?:,\s*and|,|and)\s*\d+)+)", re.IGNORECASE
+    r"\b(?:least\s+common\s+multiple|LCM)\b[^:\d\n]{0,40}(?::|\bof\b)\s*(?P<list>\d+(?:\s*(?:,\s*and|,|and)\s*\d+)+)",
+    re.IGNORECASE,
 )
-_BITS = re.compile(r"\bhow\s+many\s+1\s+bits\s+are\s+(?:there\s+)?in\s+the\s+binary\s+representation\s+of\s+(?:the\s+number\s+)?(?P<n>\d+)", re.IGNORECASE)
+_BITS = re.compile(
+    r"\bhow\s+many\s+1\s+bits\s+are\s+(?:there\s+)?in\s+the\s+binary\s+representation\s+of\s+(?:the\s+number\s+)?(?P<n>\d+)",
+    re.IGNORECASE,
+)
 _LETTERS = re.compile(
-    r'\bhow\s+many\s+times\s+does\s+the\s+letter\s+"(?P<letter>[^"\s])"\s+appear\s+in\s+the\s+(?:text|word):\s*"(?P<text>[^"]*)"', re.IGNORECASE
+    r'\bhow\s+many\s+times\s+does\s+the\s+letter\s+"(?P<letter>[^"\s])"\s+appear\s+in\s+the\s+(?:text|word):\s*"(?P<text>[^"]*)"',
+    re.IGNORECASE,
 )
 _SPELL = re.compile(
     r"\bspell\s+(?:this|the)\s+word\s+backwards?\s*(?:\(example:[^()]*\))?\s*:\s*(?P<word>[^\W_]+)", re.IGNORECASE
 )
 _SORT = re.compile(
-    r"\bsort\s+these\s+numbers\s+in\s+(?P<way>ascending|descending)\s+order:\s*(?P<list>-?\d+(?:\.\d+)?(?:\s*,\s*-?\d+(?:\.\d+)?)*)", re.IGNORECASE
+    r"\bsort\s+these\s+numbers\s+in\s+(?P<way>ascending|descending)\s+order:\s*(?P<list>-?\d+(?:\.\d+)?(?:\s*,\s*-?\d+(?:\.\d+)?)*)",
+    re.IGNORECASE,
 )
 MAX_LISTED = 1000
 
@@ -300,7 +318,9 @@ def _counted(match: re.Match[str], value: int, given: list[int], steps: list[str
     return Solution(match.start(), match.end(), "number", str(value), None, tuple(map(str, given)), tuple(steps))
 
 
-def _by_pattern(pattern: re.Pattern[str], work: Callable[[re.Match[str]], Solution]) -> Callable[[str], Iterator[Solution | _Fault]]:
+def _by_pattern(
+    pattern: re.Pattern[str], work: Callable[[re.Match[str]], Solution]
+) -> Callable[[str], Iterator[Solution | _Fault]]:
     def find(text: str) -> Iterator[Solution | _Fault]:
         for match in pattern.finditer(text):
             try:

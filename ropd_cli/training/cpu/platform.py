@@ -124,9 +124,13 @@ def require_cpu_platform() -> None:
     import verl  # noqa: F401  (loads the plug-ins)
     from verl.utils.device import get_device_name
 
-    if get_device_name() != "cpu":
+    try:
+        found = get_device_name()
+    except ValueError as fault:  # "Unknown platform"
+        found = str(fault)
+    if found != "cpu":
         raise TrainingError(
-            f"verl did not load the CPU platform (its device is {get_device_name()!r})",
+            f"verl did not load the CPU platform ({found})",
             "reinstall ropd-cli so that its entry points are registered: pip install --no-deps -e . (or make env)",
         )
 

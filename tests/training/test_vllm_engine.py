@@ -1,0 +1,101 @@
+"""Sampling from a local checkpoint on stock vLLM, as ``ropd rollout`` does it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+
+import pytest
+from conftest import WORDS
+
+from ropd_cli.artifacts import read_records
+from ropd_cli.engines.vllm import EngineOptions, LocalModel, SamplingOptions, installed_device
+from ropd_cli.errors import PromptRefused, RopdError
+from ropd_cli.schemas import Message
+
+pytestmark = pytest.mark.training
+pytest.importorskip("vllm", reason="needs the CPU stack: make env")
+
+
+@pytest.fixture(scope="module")
+def prompts(shell):
+    rows = [{"uid": f"p{k}", "prompt": " ".join(WORDS[: k + 1])} for k in range(6)]
+    rows.append({"uid": "long", "prompt": " ".join(WORDS * 6)})
+    (shell.folder / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return "p.jsonl"
+
+
+def rollout(shell, prompts, model, out, *options, code=0):
+    base = ("rollout", prompts, "--model-path", model, "--out", out, "--max-tokens", 8)
+    return shell.json(*base, *options, code=code)
+
+
+def texts(shell, out):
+    return {r["uid"]: [a["text"] for a in r["answers"]] for _, r in read_records(shell.folder / out)}
+
+
+def test_a_prompt_that_is_too_long_fails_alone_and_a_seed_repeats(shell, prompts, tiny_model):
+    document = rollout(shell, prompts, tiny_model, "a.jsonl", "-n", 3, "--seed", 5, code=3)
+    assert (document["done"], document["failed"]) == (6, 1)
+    ((_, failed),) = read_records(shell.folder / "a.jsonl.failed.jsonl")
+    assert failed["uid"] == "long" and failed["error"]["type"] == "PromptRefused"
+    first = texts(shell, "a.jsonl")
+    assert all(len(answers) == 3 for answers in first.values())
+    assert any(len(set(answers)) > 1 for answers in first.values())
+    rollout(shell, prompts, tiny_model, "b.jsonl", "-n", 3, "--seed", 5, "--limit", 6)
+    assert texts(shell, "b.jsonl") == first
+    # all there: no model is loaded, no log is written
+    assert rollout(shell, prompts, tiny_model, "b.jsonl", "-n", 3, "--seed", 5, "--limit", 6)["skipped"] == 6
+
+
+def test_a_system_prompt_comes_before_the_question(shell, prompts, tiny_model):
+    one = rollout(
+        shell,
+        prompts,
+        tiny_model,
+        "s.jsonl",
+        "-n",
+        1,
+        "--temperature",
+        0,
+        "--limit",
+        1,
+        "--set",
+        "student.system_prompt=w9 w9 w9",
+    )
+    assert one["done"] == 1
+    ((_, record),) = read_records(shell.folder / "s.jsonl")
+    assert (
+        record["answers"][0]["usage"]["prompt_tokens"] == 5 + 3 + 1
+    )  # system w9 w9 w9 <turn>, user w0 <turn>, assistant
+    assert record["sampling"]["system_prompt"] == "w9 w9 w9"
+
+
+def test_a_folder_that_holds_no_loadable_model_is_one_line(shell, prompts, tiny_model):
+    broken = shell.folder / "broken"
+    shutil.copytree(tiny_model, broken)
+    for file in broken.glob("*.safetensors"):
+        file.unlink()
+    _, err = shell.ropd("rollout", prompts, "--model-path", broken, "--out", "x.jsonl", code=2)
+    lines = [line for line in err.splitlines() if line.startswith(("ropd: error:", "hint:"))]
+    assert len(lines) == 2 and "broken" in lines[0] and "Traceback" not in err
+
+
+async def test_prompts_may_come_at_any_time_and_closing_leaves_no_process(tiny_model, tmp_path):
+    engine = EngineOptions(str(tiny_model), installed_device(), max_model_len=64)
+    message = (Message(role="user", content="w1 w2"),)
+    async with await LocalModel.start(engine, environ=os.environ, log=tmp_path / "log") as model:
+        greedy = SamplingOptions(temperature=0.0, max_tokens=4)
+        (first,) = await model.sample(message, greedy)
+        (again,), two = await asyncio.gather(
+            model.sample(message, greedy), model.sample(message, SamplingOptions(n=2, max_tokens=4))
+        )
+        assert first.text == again.text and len(two) == 2
+        with pytest.raises(PromptRefused):
+            await model.sample((Message(role="user", content="w1 " * 100),), greedy)
+        child = model._child.pid
+    assert not os.path.exists(f"/proc/{child}")
+    with pytest.raises(RopdError):
+        await model.sample(message, greedy)

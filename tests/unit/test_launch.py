@@ -1,0 +1,106 @@
+"""What is checked of a training before anything is started: one line, a hint, exit code 2."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ropd_cli.config import load_config
+from ropd_cli.errors import ConfigError, IndexMissing, InputError, RopdError, TooFewAnswers
+from ropd_cli.index import IndexWriter
+from ropd_cli.progress import NoProgress
+from ropd_cli.schemas import Answer, AnswerRecord, prompt_hash
+from ropd_cli.training import launch
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Prompts, an index with two answers each, and a folder that looks like a model."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with open(tmp_path / "p.jsonl", "w") as out, IndexWriter(tmp_path / "i.db") as index:
+        for k in range(8):
+            out.write(json.dumps({"uid": f"p{k}", "prompt": f"What is {k} + 1?"}) + "\n")
+            answers = tuple(Answer(text=f"{k + 1}{mark}") for mark in ("", "."))
+            question = f"What is {k} + 1?"
+            index.add(
+                AnswerRecord(
+                    uid=f"p{k}", prompt=question, raw_prompt_hash=prompt_hash(question), answers=answers, model="m"
+                )
+            )
+    return tmp_path
+
+
+def start(folder, **settings):
+    flags = {
+        "out": str(folder / "run"),
+        "device": "cpu",
+        "data.prompts": str(folder / "p.jsonl"),
+        "data.index": str(folder / "i.db"),
+        "student.model_path": str(folder / "model"),
+        "judge.m": 2,
+        "train.prompts_per_step": 4,
+        "rubricator.base_url": "builtin://checkable",
+        "verifier.base_url": "builtin://checkable",
+    }
+    flags |= {key.replace("__", "."): value for key, value in settings.items()}
+    config = load_config(None, flags={k: v for k, v in flags.items() if v != "unset"}, environ={})
+    return launch.train(config, resume=False, environ={}, progress=NoProgress())
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "says"),
+    [
+        ({"out": "unset"}, InputError, "out is not set"),
+        ({"data__prompts": "unset"}, InputError, "data.prompts is not set"),
+        ({"data__index": "unset"}, InputError, "data.index is not set"),
+        ({"student__model_path": "unset"}, InputError, "student.model_path is not set"),
+        ({"student__model_path": "./nowhere"}, InputError, "no model in"),
+        ({"data__prompts": "absent.jsonl"}, InputError, "absent.jsonl"),
+        ({"data__index": "absent.db"}, InputError, "absent.db"),
+        ({"judge__m": 3}, TooFewAnswers, r"fewer than 3 distinct answers for 8 of 8 prompts \(p0, p1, p2, p3, p4 …\)"),
+        ({"train__prompts_per_step": 9}, InputError, "8 prompts, train.prompts_per_step is 9"),
+        ({"train__prompts_per_update": 3}, ConfigError, "no multiple of train.prompts_per_update 3"),
+        ({"train__devices_per_node": 3, "rollout__n": 2}, ConfigError, "do not divide by 3 devices"),
+        ({"rollout__tensor_parallel_size": 2}, ConfigError, "tensor_parallel_size 2"),
+        ({"verifier__base_url": "unset"}, InputError, "no model name for the verifier"),
+    ],
+)
+def test_faults_are_found_before_the_start(folder, settings, kind, says):
+    with pytest.raises(kind, match=says) as caught:
+        start(folder, **settings)
+    assert caught.value.exit_code == 2 and caught.value.hint
+    assert not (folder / "run").exists()
+
+
+def test_a_prompt_that_the_index_lacks_is_named(folder):
+    with open(folder / "p.jsonl", "a") as out:
+        out.write('{"uid": "new", "prompt": "What is 90 + 1?"}\n')
+    with pytest.raises(IndexMissing, match=r"no answer for 1 of 9 prompts \(new\)"):
+        start(folder)
+
+
+def test_an_unfinished_run_is_not_overwritten_and_a_resumed_one_is_the_same(folder):
+    (folder / "run").mkdir()
+    config = load_config(None, flags={"out": str(folder / "run"), "train.lr": 1e-3}, environ={})
+    (folder / "run" / "config.yaml").write_text(launch.dump_config(config))
+    with pytest.raises(InputError, match="unfinished run") as caught:
+        start(folder)
+    assert "--resume" in caught.value.hint
+    with pytest.raises(InputError, match=r"other values of .*train\.lr"):
+        launch._first_step(load_config(None, flags={"train.lr": 1e-4}, environ={}), launch._run_of(config), resume=True)
+    same = load_config(None, flags={"out": "elsewhere", "train.lr": 1e-3, "train.steps": 99, "judge.m": 3}, environ={})
+    assert launch._first_step(same, launch._run_of(config), resume=True) == 0
+
+
+def test_what_is_left_of_a_run_is_said_as_the_kind_it_was(folder):
+    run = launch.RunDir(folder)
+    for is_input, code in ((True, 2), (False, 1)):
+        run.stopped.write_text(json.dumps({"message": "m", "hint": "h", "input": is_input}))
+        fault = launch._failure(run, 1, 0)
+        assert isinstance(fault, RopdError) and fault.exit_code == code
+    run.stopped.unlink()
+    run.log.write_text("fine\nRuntimeError: it broke\nand more\n")
+    assert "with exit code 3: RuntimeError: it broke" in launch._failure(run, 3, 0).message
+    assert "by signal 9" in launch._failure(run, -9, 0).message
