@@ -41,9 +41,9 @@ def train(
         flags = {"out": str(out) if out else None, "seed": seed}
         resolved = options.load(config, set_, flags, cache_dir=cache_dir)
         if dry_run:
-            from omegaconf import OmegaConf
-
             tree = launch.resolve(resolved)
+            from omegaconf import OmegaConf  # comes with verl, whose absence has been said by now
+
             screen.result(OmegaConf.to_container(tree), OmegaConf.to_yaml(tree))
             return
         result = launch.train(resolved, resume=resume, environ=os.environ, progress=screen.progress())

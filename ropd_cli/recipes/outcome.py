@@ -35,6 +35,7 @@ class Outcome:
     samples: list[Sample]
     checkpoint: str
     run_dir: str
+    report: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -101,6 +102,7 @@ def as_text(outcome: Outcome) -> str:
         "",
         f"checkpoint  {outcome.checkpoint}   (a plain Hugging Face folder)",
         f"groups      ropd inspect-rubrics {outcome.run_dir}",
+        f"page        {outcome.report}",
         f"time        {total / 60:.1f} min: " + ", ".join(f"{name} {s:.0f} s" for name, s in outcome.seconds.items()),
     ]
     if not outcome.learned:

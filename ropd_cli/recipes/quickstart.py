@@ -26,6 +26,7 @@ from ropd_cli.llm.cache import ReplyCache, default_cache_dir
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.progress import Progress
 from ropd_cli.recipes.outcome import Outcome, compare, difference_of, three_samples
+from ropd_cli.recipes.outcome_html import page
 from ropd_cli.schemas import AnswerRecord, Prompt, load_models
 from ropd_cli.stages.prepare import Source, Wording, prepare, write_prompts
 from ropd_cli.stages.rollout import RolloutFiles, rollout_local
@@ -71,6 +72,10 @@ class Paths:
     @property
     def run(self) -> Path:
         return self.out / "run"
+
+    @property
+    def report(self) -> Path:
+        return self.out / "report.html"
 
     @property
     def result(self) -> Path:
@@ -128,6 +133,7 @@ def quickstart(options: Options, *, environ: Mapping[str, str], progress: Progre
     with clock.part("after"):
         after = asyncio.run(_answers(paths.after, str(trained.model), config, paths, environ, progress))
     outcome = _outcome(options, paths, held_out, before, after, trained, clock)
+    write_atomic(paths.report, page(outcome))
     write_atomic(paths.result, orjson.dumps(outcome.document(), option=orjson.OPT_INDENT_2))
     return outcome
 
@@ -208,5 +214,6 @@ def _outcome(
         samples=three_samples(held_out, before, after),
         checkpoint=str(trained.model),
         run_dir=str(paths.run),
+        report=str(paths.report),
         seconds=clock.seconds,
     )

@@ -288,7 +288,7 @@ def test_what_a_user_gets_wrong(files, judge):
         "rubricate", "prompts.jsonl", "--index", "teacher.index", "--rollouts", "rollouts.jsonl", "--out", "r.jsonl"
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert "no model for the rubricator" in done.stderr
+    assert "no model name for the rubricator" in done.stderr
     code, error = files.rubricate(judge.url, "--templates", "nowhere")
     assert code == 2
     assert "no templates in nowhere" in error

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ropd_cli.evaluation.intervals import Interval
 from ropd_cli.recipes.curve import text_curve
 from ropd_cli.recipes.outcome import Outcome, Sample, as_text, compare, three_samples
+from ropd_cli.recipes.outcome_html import curve, page
 from ropd_cli.schemas import Answer, AnswerRecord, Prompt
 
 
@@ -42,8 +46,38 @@ def test_text_says_whether_it_learned():
     sample = Sample("What is 1 + 1?", "2", "no\nidea", r"\boxed{2}")
     for low, said in ((0.1, False), (-0.1, True)):
         outcome = Outcome(
-            0, 200, 0.1, 0.5, Interval(0.4, low, 0.6), [0.1, 0.4], [1.0, 1.0], [sample], "ckpt", "run", {"a": 60}
+            0,
+            200,
+            0.1,
+            0.5,
+            Interval(0.4, low, 0.6),
+            [0.1, 0.4],
+            [1.0, 1.0],
+            [sample],
+            "ckpt",
+            "run",
+            "page.html",
+            {"a": 60},
         )
         text = as_text(outcome)
         assert ("does not show" in text) is said and outcome.document()["learned"] is not said
         assert "wrong  no idea" in text and "+40.0%" in text and "ckpt" in text
+
+
+def test_an_outcome_comes_back_from_its_document_and_its_page_escapes_what_the_student_wrote():
+    sample = Sample("1 + 1 =", "2", "<script>alert(1)</script>", r"\boxed{2}")
+    outcome = Outcome(
+        3, 5, 0.2, 0.8, Interval(0.6, 0.1, 0.9), [0.1, 0.4, 0.9], [1.0] * 3, [sample], "ckpt", "run", "p", {"a": 9.0}
+    )
+    assert Outcome.from_document(json.loads(json.dumps(outcome.document()))) == outcome
+    html = page(outcome)
+    assert "<script>" not in html and "&lt;script&gt;" in html
+    assert html.count("<circle") == 3 and "80.0%" in html and "http" not in html.replace("http-equiv", "")
+
+
+@given(st.lists(st.floats(0, 1), max_size=30))
+def test_a_curve_of_any_length_stays_inside_its_frame(values):
+    svg = curve(values, [])
+    xs = [float(x) for x in re.findall(r'cx="([\d.-]+)"', svg)]
+    ys = [float(y) for y in re.findall(r'cy="([\d.-]+)"', svg)]
+    assert len(xs) == len(values) and all(0 <= x <= 640 for x in xs) and all(0 <= y <= 240 for y in ys)
