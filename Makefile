@@ -38,7 +38,7 @@ test-fast: $(READY)
 	$(VENV)/bin/python -m pytest -m "not training" -n 2
 
 lint: $(READY)
-	$(VENV)/bin/ruff check ropd_cli tests benchmarks
+	$(VENV)/bin/ruff check ropd_cli tests
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache

@@ -122,7 +122,9 @@ def quickstart(options: Options, *, environ: Mapping[str, str], progress: Progre
     with clock.part("student"):
         model_path = options.model_path or str(fetch_small_student(models, progress.note))
     flags["student.model_path"] = model_path
-    config = load_config("quickstart", overrides=options.overrides, flags=flags, environ=environ)
+    # no account is needed and none is used: an OPENAI_BASE_URL that happens to be set has no say here
+    own = {key: value for key, value in environ.items() if key == "ROPD_CACHE_DIR"}
+    config = load_config("quickstart", overrides=options.overrides, flags=flags, environ=own)
     with clock.part("teacher"):
         held_out = _make_task(paths, options.seed)
         asyncio.run(_make_index(paths, config, progress))
