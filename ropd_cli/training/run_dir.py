@@ -46,6 +46,11 @@ class RunDir:
         return self.path / "metrics.jsonl"
 
     @property
+    def verl_metrics(self) -> Path:
+        """verl's own metrics file; verl empties it at every start, so the rows are copied as they come."""
+        return self.path / ".verl-metrics.jsonl"
+
+    @property
     def groups(self) -> Path:
         """Folder of ``step-N.jsonl.zst``."""
         return self.path / "groups"

@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
+# "<think>" is one of them: a rollout that opens its thinking and never closes it has no answer.
 # 58 words and 6 special tokens are the model's vocabulary of 64: tokens without a word would have a probability in
 # the actor and none in vLLM
-WORDS = [f"w{number}" for number in range(58)]
+WORDS = [*(f"w{number}" for number in range(57)), "<think>"]
 MAKE_MODEL = """
 import sys
 import torch
@@ -28,7 +29,7 @@ fast = PreTrainedTokenizerFast(
 )
 fast.chat_template = (
     "{% for m in messages %}{{ m['role'] + ' ' + m['content'] + ' <|turn|> ' }}{% endfor %}"
-    "{% if enable_thinking is defined and enable_thinking %}{{ 'w57 ' }}{% endif %}"
+    "{% if enable_thinking is defined and enable_thinking %}{{ 'w56 ' }}{% endif %}"
     "{% if add_generation_prompt %}{{ 'assistant ' }}{% endif %}"
 )
 fast.save_pretrained(folder)

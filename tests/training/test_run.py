@@ -4,7 +4,7 @@ A start takes a minute or two, so each start serves several tests:
 
 * ``stopped``: two steps, then the judge goes down and the run stops at the limit of missing groups;
 * ``resumed``: the same run goes on with ``--resume`` and finishes;
-* ``lora``: a run with an adapter, the thinking switch and a system prompt.
+* ``lora``: a run with an adapter, the thinking switch, a system prompt and ``on_no_answer: drop``.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def test_rewards_in_verl_s_batch_are_those_of_the_verdicts(files, stopped):
             if g["rewards"] is None:
                 continue
             for rollout, reward in zip(g["rollouts"], g["rewards"], strict=True):
-                words = rollout["text"].split()
+                words = rollout["text"].split() if "<think>" not in rollout["text"] else ()  # no answer: 0
                 expected = (5 * ("w3" in words) + sum(w in words for w in ("w4", "w5", "w6"))) / 8
                 assert reward == pytest.approx(expected, abs=1e-6)
 
@@ -286,6 +286,8 @@ def lora(files, judge):
         "student.lora_rank": 4,
         "student.enable_thinking": "true",
         "student.system_prompt": "w30 w31",
+        "judge.on_no_answer": "drop",
+        "verl.trainer.rollout_data_dir": files.folder / "lora-dumped",
         "train.steps": 1,
         "train.lr": "1e-2",
     }
@@ -314,3 +316,19 @@ def test_system_prompt_and_thinking_switch_reach_the_template(files, lora):
 
     (first, *_), *_ = pq.read_table(files.folder / "lora" / "prompts.parquet").column("prompt").to_pylist()
     assert first == {"role": "system", "content": "w30 w31"}
+
+
+def test_a_dropped_rollout_has_no_row_and_its_siblings_have(files, lora):
+    groups = groups_of(files, 1, run="lora")
+    judged = [g for g in groups.values() if g["rewards"] is not None]
+    for g in judged:
+        for rollout, reward in zip(g["rollouts"], g["rewards"], strict=True):
+            no_answer = "<think>" in rollout["text"] or not rollout["text"].strip()
+            assert (reward is None) == no_answer
+    rewards = [reward for g in judged for reward in g["rewards"]]
+    if None not in rewards:
+        pytest.skip("every rollout of this run has an answer")
+    dumped = [record for _, record in read_records(files.folder / "lora-dumped" / "1.jsonl")]
+    real = [record for record in dumped if "pad" not in str(record["uid"])]
+    assert len(real) == sum(reward is not None for reward in rewards)
+    assert not any("<think>" in record["output"] for record in real)

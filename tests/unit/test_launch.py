@@ -11,7 +11,7 @@ from ropd_cli.errors import ConfigError, IndexMissing, InputError, RopdError, To
 from ropd_cli.index import IndexWriter
 from ropd_cli.progress import NoProgress
 from ropd_cli.schemas import Answer, AnswerRecord, prompt_hash
-from ropd_cli.training import launch
+from ropd_cli.training import launch, watch
 
 
 @pytest.fixture
@@ -98,9 +98,9 @@ def test_what_is_left_of_a_run_is_said_as_the_kind_it_was(folder):
     run = launch.RunDir(folder)
     for is_input, code in ((True, 2), (False, 1)):
         run.stopped.write_text(json.dumps({"message": "m", "hint": "h", "input": is_input}))
-        fault = launch._failure(run, 1, 0)
+        fault = watch.failure(run, 1, 0)
         assert isinstance(fault, RopdError) and fault.exit_code == code
     run.stopped.unlink()
     run.log.write_text("fine\nRuntimeError: it broke\nand more\n")
-    assert "with exit code 3: RuntimeError: it broke" in launch._failure(run, 3, 0).message
-    assert "by signal 9" in launch._failure(run, -9, 0).message
+    assert "with exit code 3: RuntimeError: it broke" in watch.failure(run, 3, 0).message
+    assert "by signal 9" in watch.failure(run, -9, 0).message

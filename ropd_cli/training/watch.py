@@ -1,0 +1,149 @@
+"""The training process, seen from its parent: started, watched, its metrics copied, and nothing of it left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import orjson
+
+from ropd_cli.artifacts import RecordWriter
+from ropd_cli.config import RopdConfig
+from ropd_cli.errors import InputError, RopdError, TrainingError
+from ropd_cli.progress import Progress
+from ropd_cli.training.run_dir import RunDir
+
+POLL_S = 0.5
+STOP_GRACE_S = 20.0
+RUN_MARK = "ROPD_RUN_MARK"
+"""Set in the environment of every process of a run, so that none is left behind."""
+
+
+def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress: Progress) -> None:
+    """Start the training process and wait for it. Raises TrainingError unless it ended well."""
+    run.verl_metrics.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "ropd_cli.training.program", str(run.path)]
+    rows = _Rows(run, progress)
+    with open(run.log, "ab") as log:
+        began = log.tell()
+        child = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+        heard, size = time.monotonic(), began
+        try:
+            while child.poll() is None:
+                time.sleep(POLL_S)
+                grown = run.log.stat().st_size
+                if rows.copy() or grown != size:
+                    heard, size = time.monotonic(), grown
+                if time.monotonic() - heard > config.train.watchdog_s:
+                    raise TrainingError(
+                        f"the training process was silent for {config.train.watchdog_s:g} s and was stopped",
+                        f"see {run.log}; go on by --resume; a slow step wants a larger train.watchdog_s",
+                    )
+            rows.copy()
+        finally:
+            rows.close()
+            _stop(child, environment[RUN_MARK])
+    if child.returncode:
+        raise failure(run, child.returncode, began)
+
+
+def failure(run: RunDir, code: int, began: int) -> RopdError:
+    """Why the process ended: its own word where it left one, else the last error line of its log."""
+    if run.stopped.is_file():
+        said = orjson.loads(run.stopped.read_bytes())
+        kind = InputError if said.get("input") else TrainingError
+        return kind(said["message"], said["hint"])
+    with open(run.log, "rb") as log:
+        log.seek(began)
+        lines = log.read().decode(errors="replace").splitlines()
+    errors = [line for line in lines if "Error" in line or "error:" in line]
+    last = (errors or lines or ["no output"])[-1].strip()
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    return TrainingError(f"the training process ended {how}: {last[-300:]}", f"see {run.log}; go on by --resume")
+
+
+def _stop(child: subprocess.Popen, mark: str) -> None:
+    """End the process and all that it started (Ray's daemons and workers, vLLM's engine)."""
+    if child.poll() is None:
+        _signal_group(child.pid, signal.SIGTERM)
+        try:
+            child.wait(STOP_GRACE_S)
+        except subprocess.TimeoutExpired:
+            _signal_group(child.pid, signal.SIGKILL)
+            child.wait()
+    needle = f"{RUN_MARK}={mark}".encode()
+    for pid in _processes_with(needle):
+        _signal(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_GRACE_S
+    while (left := _processes_with(needle)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for pid in left:
+        _signal(pid, signal.SIGKILL)
+
+
+def _processes_with(needle: bytes) -> list[int]:
+    """Processes of this user whose environment holds ``needle``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if needle in (entry / "environ").read_bytes() and _alive(entry):
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def _alive(entry: Path) -> bool:
+    return (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def _signal(pid: int, what: signal.Signals) -> None:
+    try:
+        os.kill(pid, what)
+    except ProcessLookupError:
+        pass
+
+
+def _signal_group(pid: int, what: signal.Signals) -> None:
+    try:
+        os.killpg(pid, what)
+    except ProcessLookupError:
+        pass
+
+
+class _Rows:
+    """Copies finished steps from verl's metrics file to ``metrics.jsonl``, and counts them."""
+
+    def __init__(self, run: RunDir, progress: Progress) -> None:
+        self._source, self._progress, self._offset = run.verl_metrics, progress, 0
+        self._writer = RecordWriter(run.metrics)
+
+    def copy(self) -> bool:
+        """Copy what is new; whether anything was."""
+        if not self._source.is_file():
+            return False
+        with open(self._source, "rb") as file:
+            file.seek(self._offset)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        rows = [orjson.loads(line) for line in whole.splitlines()]
+        for row in rows:
+            self._writer.append({"step": row["step"], **row["data"]})
+            said = row["data"].get("reward/mean")
+            reward = f"reward {said:.3f}, " if said is not None else ""
+            missing = row["data"].get("groups/missing", 0)
+            seconds = row["data"].get("timing_s/step", 0.0)
+            self._progress.advance()
+            self._progress.note(f"step {row['step']}: {reward}{missing:g} groups missing, {seconds:.1f} s")
+        return bool(rows)
+
+    def close(self) -> None:
+        self._writer.close()

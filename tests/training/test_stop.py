@@ -1,0 +1,90 @@
+"""However a training ends, nothing of it is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ropd_cli.schemas import prompt_hash
+
+pytestmark = pytest.mark.training
+pytest.importorskip("verl", reason="needs the CPU stack: make env")
+
+
+@pytest.fixture(scope="module")
+def files(shell, tiny_model):
+    rows = [(f"p{k}", f"w{k} w{k}") for k in range(4)]
+    with open(shell.folder / "p.jsonl", "w") as prompts, open(shell.folder / "t.jsonl", "w") as teacher:
+        for uid, question in rows:
+            prompts.write(json.dumps({"uid": uid, "prompt": question}) + "\n")
+            record = {"uid": uid, "prompt": question, "raw_prompt_hash": prompt_hash(question), "model": "big"}
+            teacher.write(json.dumps(record | {"answers": [{"text": "w1"}]}) + "\n")
+    shell.ropd("index", "build", "t.jsonl", "--out", "i.db")
+    return shell
+
+
+def command(tiny_model, out, **settings):
+    settings = {
+        "data.prompts": "p.jsonl",
+        "data.index": "i.db",
+        "student.model_path": tiny_model,
+        "judge.m": 1,
+        "train.prompts_per_step": 4,
+        **settings,
+    }
+    sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    return ["train", "--config", "quickstart", "--out", out, *map(str, sets)]
+
+
+def processes_of(run):
+    """Processes that a run has started and that still live."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if str(run).encode() in (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes():
+                    state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                    found += [entry.name] if state != "Z" else []
+            except OSError:
+                continue
+    return found
+
+
+def test_a_silent_process_is_stopped_by_the_watchdog(files, tiny_model):
+    _, err = files.ropd(*command(tiny_model, "silent", **{"train.watchdog_s": 0.4}), code=1)
+    lines = [line for line in err.splitlines() if line.startswith(("ropd: error:", "hint:"))]
+    assert len(lines) == 2 and "was silent for 0.4 s" in lines[0] and "--resume" in lines[1]
+    assert processes_of(files.folder / "silent") == []
+
+
+def test_a_prompt_that_is_too_long_is_named_and_nothing_is_cut(files, tiny_model):
+    _, err = files.ropd(*command(tiny_model, "long", **{"data.max_prompt_tokens": 4}), code=2)
+    assert "4 of 4 prompts have more tokens than data.max_prompt_tokens 4: p0 (5)" in err and "Traceback" not in err
+
+
+def test_ctrl_c_ends_everything_and_says_130(files, tiny_model):
+    run = files.folder / "stopped"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "ropd_cli", *command(tiny_model, "stopped")],
+        cwd=files.folder,
+        env=files.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while len(processes_of(run)) < 4 and time.monotonic() < deadline:  # Ray's daemons are there
+        assert child.poll() is None
+        time.sleep(0.5)
+    assert len(processes_of(run)) >= 4
+    os.kill(child.pid, signal.SIGINT)
+    _, err = child.communicate(timeout=90)
+    assert child.returncode == 130 and "Traceback" not in err
+    assert processes_of(run) == []
