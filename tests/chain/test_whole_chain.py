@@ -10,11 +10,10 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from processes import start_ropd
 from servers import Drop, Reply, Status
 
 from ropd_cli.artifacts import read_records
@@ -32,10 +31,7 @@ class Shell:
         self.environ["ROPD_CACHE_DIR"] = str(folder / "cache")
 
     def start(self, *arguments):
-        command = [sys.executable, "-m", "ropd_cli", *map(str, arguments)]
-        return subprocess.Popen(
-            command, cwd=self.folder, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        return start_ropd(arguments, self.folder, self.environ)
 
     def run(self, *arguments, code=0):
         """Run to the end with this exit code; (stdout, stderr)."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from processes import start_ropd
 
 from ropd_cli.schemas import prompt_hash
 
@@ -71,14 +70,7 @@ def test_a_prompt_that_is_too_long_is_named_and_nothing_is_cut(files, tiny_model
 
 def test_ctrl_c_ends_everything_and_says_130(files, tiny_model):
     run = files.folder / "stopped"
-    child = subprocess.Popen(
-        [sys.executable, "-m", "ropd_cli", *command(tiny_model, "stopped")],
-        cwd=files.folder,
-        env=files.environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    child = start_ropd(command(tiny_model, "stopped"), files.folder, files.environ)
     deadline = time.monotonic() + 120
     while len(processes_of(run)) < 4 and time.monotonic() < deadline:  # Ray's daemons are there
         assert child.poll() is None
