@@ -75,6 +75,13 @@ def exit_partial(failed: int) -> None:
         raise typer.Exit(EXIT_PARTIAL)
 
 
+def pace(done: float, seconds: float) -> str:
+    """How fast it goes: pieces a second, or seconds a piece where that is slower than one in two seconds."""
+    if done and seconds / done > 2:
+        return f"{seconds / done:.0f} s each"
+    return f"{done / max(seconds, 1e-9):.1f}/s"
+
+
 class Silent:
     """Shows nothing."""
 
@@ -118,7 +125,7 @@ class LogLines:
 
     def _line(self) -> None:
         seconds = max(time.monotonic() - self._began, 1e-9)
-        parts = [f"{self._what}: {self._done}/{self._total}", f"{self._done / seconds:.1f}/s"]
+        parts = [f"{self._what}: {self._done}/{self._total}", pace(self._done, seconds)]
         if self._failed:
             parts.append(f"{self._failed} failed")
         if self._stats and self._stats():
@@ -169,8 +176,8 @@ class Bar:
         if self._stats and self._stats():
             parts.append(self._stats())
         task = next(t for t in self._bar.tasks if t.id == self._task)
-        rate = (task.completed + n) / max(time.monotonic() - self._began, 1e-9)
-        self._bar.update(self._task, advance=n, extra=", ".join(parts), rate=f"{rate:.1f}/s")
+        rate = pace(task.completed + n, time.monotonic() - self._began)
+        self._bar.update(self._task, advance=n, extra=", ".join(parts), rate=rate)
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False)

@@ -10,7 +10,7 @@ import sys
 import pytest
 import typer
 
-from ropd_cli.cli._screen import Screen
+from ropd_cli.cli._screen import Screen, pace
 from ropd_cli.cli.main import COMMANDS, load_command
 from ropd_cli.errors import InputError, ProviderUnreachable
 
@@ -75,3 +75,7 @@ def test_json_result_is_one_document(capsys):
     assert capsys.readouterr().out.strip() == '{\n  "a": 1\n}'
     Screen().result({"a": 1}, "text")
     assert capsys.readouterr().out == "text\n"
+
+
+def test_the_pace_is_readable_at_any_speed():
+    assert (pace(0, 5), pace(300, 2), pace(1, 30), pace(3, 90)) == ("0.0/s", "150.0/s", "30 s each", "30 s each")
