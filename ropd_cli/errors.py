@@ -9,9 +9,11 @@ RopdError                  1  a run failed
 │   └── PromptRefused      2  a local model does not take a prompt
 ├── ProviderError          4  a model endpoint
 │   ├── ProviderUnreachable   no connection, or no answer in time
+│   │   └── ProviderDown       … for so long that waiting for it was given up
 │   ├── ProviderRefused       the endpoint answered 4xx: key, model name, rights, request
 │   ├── ProviderBusy          the endpoint answered 429 or 5xx until the retries were used up
 │   └── ReplyInvalid          an answer that can't be used: not JSON, not the schema, cut off
+├── CostLimit              1  the next request could cost more than the run may
 ├── JudgeError             1  a group that could not be judged (it is missing, never scored 0)
 ├── TrainingError          1  the training process failed or hung
 └── NoSpace                1  the disk is full, or will be
@@ -100,6 +102,13 @@ class ProviderUnreachable(ProviderError):
     """No connection, or no answer in time."""
 
 
+class ProviderDown(ProviderUnreachable):
+    """An endpoint that answered before has stopped, and was waited for as long as ``limits.max_pause_s`` says.
+
+    Nobody's record failed of it: a stage and a training run stop, and go on from there when run again.
+    """
+
+
 class ProviderRefused(ProviderError):
     """The endpoint understood and said no: wrong key, unknown model, forbidden, malformed request."""
 
@@ -112,6 +121,10 @@ class ReplyInvalid(ProviderError):
     """A reply that can't be used: not JSON, not of the schema, empty, cut off."""
 
     exit_code = EXIT_FAILED
+
+
+class CostLimit(RopdError):
+    """The next request could cost more than ``max_cost`` leaves. What is done is kept."""
 
 
 class JudgeError(RopdError):

@@ -47,6 +47,8 @@ class Prompt(RecordModel):
     prompt: str | tuple[Message, ...]
     answer: str | None = None
     data_source: str | None = None
+    rubric: Any = None
+    """A rubric that the data set brings, as it stands there (``brought`` reads it)."""
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -66,6 +68,8 @@ class Usage(RecordModel):
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the prompt's tokens, those that the endpoint had in its own prefix cache."""
 
 
 class Answer(RecordModel):
@@ -132,6 +136,8 @@ class RubricRecord(RecordModel):
     model: str
     template_hash: str
     usage: Usage | None = None
+    mended: tuple[str, ...] = ()
+    """What of the rubricator's reply was put right here ("maximum_score", "criterion_id")."""
 
     @property
     def _keep_null(self) -> frozenset[str]:
@@ -152,13 +158,20 @@ class AnswerVerdict(RecordModel):
 
 
 class VerdictRecord(RecordModel):
-    """The verdicts of a group. ``rewards`` has one entry a rollout, shape (n,), each in [0, 1] or None (missing)."""
+    """The verdicts of a group.
+
+    ``rewards`` has one entry a rollout, shape (n,), None where it is missing; ``parts`` holds the parts it was
+    mixed from, by name, each of shape (n,). ``coverage`` is the share of the rubric's weight that was judged for
+    all rollouts, which the scores are over; None where nothing was to be judged.
+    """
 
     uid: str
     raw_prompt_hash: str
     rubric_hash: str | None
     answers: tuple[AnswerVerdict, ...]
     rewards: tuple[float | None, ...]
+    parts: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
+    coverage: float | None = None
     model: str
     template_hash: str
     usage: Usage | None = None
@@ -196,6 +209,12 @@ class Group(RecordModel):
     raw_prompt_hash: str
     teacher_answers: tuple[str, ...] = ()
     rollouts: tuple[Answer, ...] = ()
+    answer: str | None = None
+    """The prompt's checkable final answer."""
+    data_source: str | None = None
+    extra_info: dict[str, Any] = Field(default_factory=dict)
+    brought: Rubric | None = None
+    """The rubric that the data set brings."""
 
 
 M = TypeVar("M", bound=RecordModel)

@@ -26,32 +26,71 @@ class SamplingConfig(Section):
 class LimitsConfig(Section):
     """How an endpoint is treated. None of this changes an answer, so none of it is in a cache key."""
 
-    timeout_s: float = Field(120.0, gt=0)
+    timeout_s: float = Field(120.0, gt=0, description="of one request, from sending to the last byte")
+    connect_timeout_s: float = Field(10.0, gt=0)
+    first_byte_timeout_s: float | None = Field(None, gt=0, description="None: timeout_s alone holds")
     concurrency: int = Field(32, ge=1)
+    rpm: int | None = Field(None, ge=1, description="requests a minute")
+    tpm: int | None = Field(None, ge=1, description="tokens a minute, of prompts and replies")
     max_retries: int = Field(5, ge=0)
+    max_pause_s: float = Field(600.0, ge=0, description="so long an endpoint that stopped answering is waited for")
 
 
 class EndpointConfig(Section):
     """One OpenAI-compatible endpoint and the model asked there.
 
     ``base_url: builtin://checkable`` is the embedded provider. The key is read from the environment
-    variable named by ``api_key_env`` when the first request is made.
+    variable named by ``api_key_env`` when the first request is made; several names, with commas between
+    them, are keys used in turn. ``${NAME}`` in the value of a header is that environment variable.
     """
 
     model: str | None = None
     base_url: str | None = None
+    api: Literal["chat", "responses"] = "chat"
     api_key_env: str = "OPENAI_API_KEY"
+    headers: dict[str, str] = Field(default_factory=dict, description="sent with every request")
     sampling: SamplingConfig = SamplingConfig()
     limits: LimitsConfig = LimitsConfig()
+
+
+class PriceConfig(Section):
+    """What a model costs, in dollars a million tokens; ``cached_input`` None: as ``input``."""
+
+    input: float = Field(ge=0)
+    cached_input: float | None = Field(None, ge=0)
+    output: float = Field(ge=0)
 
 
 class JudgeConfig(Section):
     """How a group is judged."""
 
     m: int = Field(4, ge=1, description="teacher answers a prompt, distinct")
+    rubrics: Literal["induced", "dataset", "both"] = Field(
+        "induced", description="written by the rubricator, brought by the prompts, or the two together"
+    )
+    min_coverage: float = Field(
+        0.5, gt=0, le=1, description="of a rubric's weight has to be judged for all rollouts, else the group is missing"
+    )
+    max_answer_tokens: int = Field(
+        262_144, ge=16, description="a longer answer is shown to the judges without its middle"
+    )
     on_no_answer: Literal["zero", "drop"] = "zero"
     templates: str | None = Field(None, description="folder of your own templates; None: the shipped ones")
     max_failed_fraction: float = Field(0.25, ge=0, le=1, description="of the groups of a step; above it a run stops")
+
+
+class RewardConfig(Section):
+    """What a rollout is paid: the sum of its parts, each in [0, 1] (your own: any number), times these weights."""
+
+    rubric: float = Field(1.0, description="weight of the rubric's score")
+    exact: float = Field(0.0, description="weight of: the final result equals the prompt's `answer`")
+    length: float = Field(0.0, description="weight of: 1 up to length_free_tokens, falling to 0 at length_max_tokens")
+    format: float = Field(0.0, description="weight of: format_pattern is found in the answer")
+    custom: float = Field(0.0, description="weight of your own function")
+    length_free_tokens: int = Field(1024, ge=0)
+    length_max_tokens: int = Field(8192, ge=1)
+    format_pattern: str = Field(r"\\boxed\{.+\}", description="a regular expression")
+    custom_function: str | None = Field(None, description="FILE.py:NAME or MODULE:NAME, called like verl's compute_score")
 
 
 class StudentConfig(Section):
@@ -118,10 +157,14 @@ class RopdConfig(Section):
     seed: int = 0
     device: Literal["cpu", "gpu"] = "gpu"
     cache_dir: str | None = None
+    cache_max_gb: float | None = Field(20.0, gt=0, description="above it the oldest replies go; None: no limit")
+    prices: dict[str, PriceConfig] = Field(default_factory=dict, description="by model name")
+    max_cost: float | None = Field(None, ge=0, description="dollars; no request is sent that could go beyond it")
     teacher: EndpointConfig = EndpointConfig()
     rubricator: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.7))
     verifier: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.0))
     judge: JudgeConfig = JudgeConfig()
+    reward: RewardConfig = RewardConfig()
     student: StudentConfig = StudentConfig()
     data: DataConfig = DataConfig()
     rollout: RolloutConfig = RolloutConfig()

@@ -110,6 +110,11 @@ class ChatClient:
                 return outcome.model_copy(update={"cached": True})
         return await self._lead(key, request, validate)
 
+    async def ask(self, request: ChatRequest, read: Callable[[ChatReply], Any]) -> tuple[ChatReply, Any]:
+        """The reply and what ``read`` made of it."""
+        reply = await self.complete(request, validate=read)
+        return reply, read(reply)
+
     async def _lead(self, key: str, request: ChatRequest, validate: Validate | None) -> ChatReply:
         """Answer a call, and with it the equal ones that come meanwhile (None: cancelled, one of them goes on)."""
         running = self._running[key] = asyncio.get_running_loop().create_future()
