@@ -12,11 +12,13 @@ import orjson
 
 from ropd_cli.artifacts import Record, RecordWriter, existing_records, failed_path, journal_of, write_atomic
 from ropd_cli.errors import (
+    CostLimit,
     IndexMissing,
     InputError,
     JudgeError,
     PromptRefused,
     ProviderBusy,
+    ProviderDown,
     ProviderError,
     ProviderRefused,
     ProviderUnreachable,
@@ -29,6 +31,8 @@ from ropd_cli.schemas import FailedRecord, Failure, RecordModel
 
 RECORD_ERRORS = (JudgeError, ProviderError, IndexMissing, TooFewAnswers, PromptRefused)
 """What one record may fail of while the others go on; anything else ends the stage."""
+STOPS = (CostLimit, ProviderDown)
+"""No further call makes sense: nothing new is begun, what is under way is finished, no record failed of it."""
 ENDPOINT_ERRORS = (ProviderUnreachable, ProviderRefused, ProviderBusy)
 GIVE_UP_AFTER = 8
 """So many records lost to the endpoint before one succeeded: it is down, and the rest need not be tried."""
@@ -97,7 +101,8 @@ async def run_records(
 
     ``work`` returns None for an item that ``out`` already holds (``total`` does not count those). An item
     that raises one of RECORD_ERRORS goes to ``<out>.failed.jsonl``, which is rewritten at the end, also
-    after an interruption. ``asked`` says of a record whether the endpoint was needed for it. Raises JudgeError
+    after an interruption. ``asked`` says of a record whether the endpoint was needed for it. Raises one of STOPS
+    when what was under way is finished, JudgeError
     when more than ``max_failed_fraction`` of ``total`` failed, the endpoint's own error when it answered
     nothing at all, and the first error when no record succeeded, now or before.
     """
@@ -110,6 +115,8 @@ async def run_records(
     finally:
         progress.finish()
         run.write_failed()
+    if run.stopped_by is not None:
+        raise run.stopped_by
     if run.dead_endpoint is not None:
         raise run.dead_endpoint
     if run.first_error is not None and run.nothing_succeeded:
@@ -138,8 +145,13 @@ async def _work_through(
 ) -> None:
     async def worker() -> None:
         for item in items:  # shared: each item goes to the worker that is free
+            if run.stopped_by is not None:
+                return
             try:
                 record = await work(item)
+            except STOPS as fault:
+                run.stopped_by = run.stopped_by or fault
+                return
             except RECORD_ERRORS as fault:
                 run.fail(item.uid, fault)
                 continue
@@ -166,6 +178,7 @@ class _Run:
         self.out, self.stage, self.total, self._limit, self._progress = out, stage, total, limit, progress
         self.tally = Tally()
         self.first_error: RopdError | None = None
+        self.stopped_by: RopdError | None = None
         self._failed: dict[str, FailedRecord] = {}
         self._settled: set[str] = set()
         self._answered = False

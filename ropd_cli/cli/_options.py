@@ -56,9 +56,17 @@ BaseUrl = Annotated[
         rich_help_panel=_ENDPOINT,
     ),
 ]
+Api = Annotated[
+    str | None,
+    typer.Option("--api", metavar="chat|responses", help="Chat Completions or Responses.", rich_help_panel=_ENDPOINT),
+]
 ApiKeyEnv = Annotated[
     str | None,
-    typer.Option("--api-key-env", help="Environment variable that holds the API key.", rich_help_panel=_ENDPOINT),
+    typer.Option(
+        "--api-key-env",
+        help="Environment variable that holds the API key; several with commas between take turns.",
+        rich_help_panel=_ENDPOINT,
+    ),
 ]
 Temperature = Annotated[float | None, typer.Option("--temperature", min=0.0, max=2.0, rich_help_panel=_ENDPOINT)]
 TopP = Annotated[float | None, typer.Option("--top-p", min=0.0, max=1.0, rich_help_panel=_ENDPOINT)]
@@ -75,6 +83,24 @@ Timeout = Annotated[
 Concurrency = Annotated[
     int | None, typer.Option("--concurrency", min=1, help="Requests at once.", rich_help_panel=_ENDPOINT)
 ]
+Rpm = Annotated[int | None, typer.Option("--rpm", min=1, help="Requests a minute.", rich_help_panel=_ENDPOINT)]
+Tpm = Annotated[
+    int | None,
+    typer.Option("--tpm", min=1, help="Tokens a minute, of prompts and replies.", rich_help_panel=_ENDPOINT),
+]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost",
+        min=0.0,
+        help="Dollars; nothing is sent that could go beyond (prices come from the configuration).",
+        rich_help_panel=_RUN,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Send nothing: print calls, tokens and money to come.", rich_help_panel=_RUN),
+]
 
 
 def endpoint_flags(
@@ -82,6 +108,7 @@ def endpoint_flags(
     *,
     model: str | None = None,
     base_url: str | None = None,
+    api: str | None = None,
     api_key_env: str | None = None,
     temperature: float | None = None,
     top_p: float | None = None,
@@ -89,12 +116,16 @@ def endpoint_flags(
     reasoning_effort: str | None = None,
     timeout: float | None = None,
     concurrency: int | None = None,
+    rpm: int | None = None,
+    tpm: int | None = None,
+    max_cost: float | None = None,
     seed: int | None = None,
 ) -> dict[str, Any]:
-    """The endpoint options of a command as dotted keys of its configuration section."""
+    """The endpoint options of a command as dotted keys: of its configuration section, and ``max_cost``."""
     return {
         f"{section}.model": model,
         f"{section}.base_url": base_url,
+        f"{section}.api": api,
         f"{section}.api_key_env": api_key_env,
         f"{section}.sampling.temperature": temperature,
         f"{section}.sampling.top_p": top_p,
@@ -103,6 +134,9 @@ def endpoint_flags(
         f"{section}.sampling.seed": seed,
         f"{section}.limits.timeout_s": timeout,
         f"{section}.limits.concurrency": concurrency,
+        f"{section}.limits.rpm": rpm,
+        f"{section}.limits.tpm": tpm,
+        "max_cost": max_cost,
     }
 
 

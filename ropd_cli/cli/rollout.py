@@ -29,6 +29,7 @@ def rollout(
     ] = None,
     model: o.Model = None,
     base_url: o.BaseUrl = None,
+    api: o.Api = None,
     api_key_env: o.ApiKeyEnv = None,
     temperature: o.Temperature = None,
     top_p: o.TopP = None,
@@ -36,7 +37,11 @@ def rollout(
     reasoning_effort: o.ReasoningEffort = None,
     timeout: o.Timeout = None,
     concurrency: o.Concurrency = None,
+    rpm: o.Rpm = None,
+    tpm: o.Tpm = None,
+    max_cost: o.MaxCost = None,
     max_failed_fraction: o.MaxFailedFraction = None,
+    dry_run: o.DryRun = False,
     seed: o.Seed = None,
     limit: o.Limit = None,
     cache_dir: o.CacheDir = None,
@@ -55,12 +60,13 @@ def rollout(
     screen = Screen(json, quiet, debug)
     with screen.errors():
         from ropd_cli.errors import InputError
-        from ropd_cli.stages.rollout import RolloutFiles, rollout_api
+        from ropd_cli.stages.rollout import RolloutFiles, pending, rollout_api
 
         flags = o.endpoint_flags(
             "student.endpoint",
             model=model,
             base_url=base_url,
+            api=api,
             api_key_env=api_key_env,
             temperature=temperature,
             top_p=top_p,
@@ -68,6 +74,9 @@ def rollout(
             reasoning_effort=reasoning_effort,
             timeout=timeout,
             concurrency=concurrency,
+            rpm=rpm,
+            tpm=tpm,
+            max_cost=max_cost,
             seed=seed,
         )
         flags |= {
@@ -86,6 +95,8 @@ def rollout(
         settings = o.load(config, overrides, flags, cache_dir=cache_dir)
         at_endpoint = base_url is not None or model is not None or settings.student.model_path is None
         files = RolloutFiles(prompts=prompts, out=out, limit=limit, system_prompt=settings.student.system_prompt)
+        if not at_endpoint and dry_run:
+            raise InputError("--dry-run is about requests, and a local model gets none", "leave it out")
         if not at_endpoint:
             tally = _local(screen, settings, files, device, seed, max_failed_fraction)
             report(screen, tally, out, "prompts")
@@ -98,6 +109,8 @@ def rollout(
                 files, client, settings.rollout.n, max_failed_fraction=max_failed_fraction, progress=progress
             ),
             out,
+            requests=lambda endpoint: pending(files, endpoint, settings.rollout.n),
+            dry_run=dry_run,
             cached=not no_cache,
             noun="prompts",
         )

@@ -21,6 +21,7 @@ def rubricate(
     templates: Annotated[Path | None, typer.Option("--templates", help="Folder of your own templates.")] = None,
     model: o.Model = None,
     base_url: o.BaseUrl = None,
+    api: o.Api = None,
     api_key_env: o.ApiKeyEnv = None,
     temperature: o.Temperature = None,
     top_p: o.TopP = None,
@@ -28,7 +29,11 @@ def rubricate(
     reasoning_effort: o.ReasoningEffort = None,
     timeout: o.Timeout = None,
     concurrency: o.Concurrency = None,
+    rpm: o.Rpm = None,
+    tpm: o.Tpm = None,
+    max_cost: o.MaxCost = None,
     max_failed_fraction: o.MaxFailedFraction = None,
+    dry_run: o.DryRun = False,
     seed: o.Seed = None,
     limit: o.Limit = None,
     cache_dir: o.CacheDir = None,
@@ -47,7 +52,7 @@ def rubricate(
     """
     screen = Screen(json, quiet, debug)
     with screen.errors():
-        from ropd_cli.stages.rubricate import RubricateFiles
+        from ropd_cli.stages.rubricate import RubricateFiles, pending
         from ropd_cli.stages.rubricate import rubricate as stage
         from ropd_cli.templates import Templates
 
@@ -55,6 +60,7 @@ def rubricate(
             "rubricator",
             model=model,
             base_url=base_url,
+            api=api,
             api_key_env=api_key_env,
             temperature=temperature,
             top_p=top_p,
@@ -62,6 +68,9 @@ def rubricate(
             reasoning_effort=reasoning_effort,
             timeout=timeout,
             concurrency=concurrency,
+            rpm=rpm,
+            tpm=tpm,
+            max_cost=max_cost,
             seed=seed,
         )
         flags |= {"judge.m": m, "judge.templates": str(templates) if templates else None}
@@ -81,6 +90,8 @@ def rubricate(
                 progress=progress,
             ),
             out,
+            requests=lambda endpoint: pending(files, endpoint, settings.judge, texts),
+            dry_run=dry_run,
             cached=not no_cache,
             noun="groups",
         )

@@ -21,6 +21,7 @@ def teacher_gen(
     ] = False,
     model: o.Model = None,
     base_url: o.BaseUrl = None,
+    api: o.Api = None,
     api_key_env: o.ApiKeyEnv = None,
     temperature: o.Temperature = None,
     top_p: o.TopP = None,
@@ -28,7 +29,11 @@ def teacher_gen(
     reasoning_effort: o.ReasoningEffort = None,
     timeout: o.Timeout = None,
     concurrency: o.Concurrency = None,
+    rpm: o.Rpm = None,
+    tpm: o.Tpm = None,
+    max_cost: o.MaxCost = None,
     max_failed_fraction: o.MaxFailedFraction = None,
+    dry_run: o.DryRun = False,
     seed: o.Seed = None,
     limit: o.Limit = None,
     cache_dir: o.CacheDir = None,
@@ -46,13 +51,14 @@ def teacher_gen(
     """
     screen = Screen(json, quiet, debug)
     with screen.errors():
-        from ropd_cli.stages.teacher import TeacherFiles
+        from ropd_cli.stages.teacher import TeacherFiles, pending
         from ropd_cli.stages.teacher import teacher_gen as stage
 
         flags = o.endpoint_flags(
             "teacher",
             model=model,
             base_url=base_url,
+            api=api,
             api_key_env=api_key_env,
             temperature=temperature,
             top_p=top_p,
@@ -60,6 +66,9 @@ def teacher_gen(
             reasoning_effort=reasoning_effort,
             timeout=timeout,
             concurrency=concurrency,
+            rpm=rpm,
+            tpm=tpm,
+            max_cost=max_cost,
             seed=seed,
         )
         settings = o.load(config, overrides, flags | {"judge.m": m}, cache_dir=cache_dir)
@@ -77,6 +86,8 @@ def teacher_gen(
                 progress=progress,
             ),
             out,
+            requests=lambda endpoint: pending(files, endpoint, settings.judge.m, force),
+            dry_run=dry_run,
             cached=not no_cache,
             noun="prompts",
         )

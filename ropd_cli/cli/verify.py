@@ -33,6 +33,7 @@ def verify(
     templates: Annotated[Path | None, typer.Option("--templates", help="Folder of your own templates.")] = None,
     model: o.Model = None,
     base_url: o.BaseUrl = None,
+    api: o.Api = None,
     api_key_env: o.ApiKeyEnv = None,
     temperature: o.Temperature = None,
     top_p: o.TopP = None,
@@ -40,7 +41,11 @@ def verify(
     reasoning_effort: o.ReasoningEffort = None,
     timeout: o.Timeout = None,
     concurrency: o.Concurrency = None,
+    rpm: o.Rpm = None,
+    tpm: o.Tpm = None,
+    max_cost: o.MaxCost = None,
     max_failed_fraction: o.MaxFailedFraction = None,
+    dry_run: o.DryRun = False,
     seed: o.Seed = None,
     limit: o.Limit = None,
     cache_dir: o.CacheDir = None,
@@ -59,7 +64,7 @@ def verify(
     """
     screen = Screen(json, quiet, debug)
     with screen.errors():
-        from ropd_cli.stages.verify import VerifyFiles
+        from ropd_cli.stages.verify import VerifyFiles, pending
         from ropd_cli.stages.verify import verify as stage
         from ropd_cli.templates import Templates
 
@@ -67,6 +72,7 @@ def verify(
             "verifier",
             model=model,
             base_url=base_url,
+            api=api,
             api_key_env=api_key_env,
             temperature=temperature,
             top_p=top_p,
@@ -74,6 +80,9 @@ def verify(
             reasoning_effort=reasoning_effort,
             timeout=timeout,
             concurrency=concurrency,
+            rpm=rpm,
+            tpm=tpm,
+            max_cost=max_cost,
             seed=seed,
         )
         flags |= {
@@ -97,6 +106,8 @@ def verify(
                 progress=progress,
             ),
             out,
+            requests=lambda endpoint: pending(files, endpoint, settings, texts),
+            dry_run=dry_run,
             cached=not no_cache,
             noun="groups",
         )

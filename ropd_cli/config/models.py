@@ -90,7 +90,7 @@ class RewardConfig(Section):
     length_free_tokens: int = Field(1024, ge=0)
     length_max_tokens: int = Field(8192, ge=1)
     format_pattern: str = Field(r"\\boxed\{.+\}", description="a regular expression")
-    custom_function: str | None = Field(None, description="FILE.py:NAME or MODULE:NAME, called like verl's compute_score")
+    custom_function: str | None = Field(None, description="FILE.py:NAME or MODULE:NAME, as verl's compute_score")
 
 
 class StudentConfig(Section):

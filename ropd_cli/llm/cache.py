@@ -41,16 +41,7 @@ def cache_key(base_url: str, request: ChatRequest) -> str:
 
     Sampling parameters that are not set are left out, so that a new one does not change old keys.
     """
-    return digest(
-        {
-            "base_url": identity(base_url),
-            "model": request.model,
-            "messages": [message.model_dump(mode="json") for message in request.messages],
-            "sampling": request.sampling.model_dump(mode="json", exclude_none=True),
-            "schema": request.form.model_dump(mode="json", by_alias=True) if request.form else None,
-            "sample": request.sample,
-        }
-    )
+    return digest([identity(base_url), request.digest])
 
 
 class ReplyCache:
@@ -66,7 +57,7 @@ class ReplyCache:
         self._said = False
 
     @classmethod
-    def open(cls, cache_dir: str | Path | None = None) -> ReplyCache:
+    def open(cls, cache_dir: str | Path | None = None, max_gb: float | None = None) -> ReplyCache:
         """The cache in ``cache_dir`` (None: the user's cache directory), made where there is none.
 
         Raises InputError where it can't be made or opened.
@@ -84,7 +75,7 @@ class ReplyCache:
             ) from fault
         return cls(store, folder)
 
-    def get(self, key: str) -> ChatReply | None:
+    def get(self, key: str, max_tokens: int | None = None) -> ChatReply | None:
         """The reply stored under ``key``; None where there is none that can be read."""
         try:
             data = self._store.get(key)
@@ -101,11 +92,11 @@ class ReplyCache:
         except _FAULTS as fault:
             self._say(fault)
 
-    async def fetch(self, key: str) -> ChatReply | None:
+    async def fetch(self, key: str, max_tokens: int | None = None) -> ChatReply | None:
         """``get`` without blocking the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self.get, key)
 
-    async def store(self, key: str, reply: ChatReply) -> None:
+    async def store(self, key: str, reply: ChatReply, *, max_tokens: int | None = None) -> None:
         """``put`` without blocking the event loop; a caller that is cancelled does not lose the reply."""
         await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, self.put, key, reply))
 

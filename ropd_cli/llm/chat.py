@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal, Self
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from ropd_cli.config.models import EndpointConfig, SamplingConfig
@@ -39,6 +43,30 @@ class ChatRequest(Frozen):
     sampling: Sampling = Sampling()
     form: JsonSchema | None = Field(None, alias="schema")
     sample: int = 0
+    api: Literal["chat", "responses"] = "chat"
+
+    @cached_property
+    def messages_json(self) -> bytes:
+        """The messages as JSON, as they are sent; half surrogate pairs, which no request can carry, are replaced."""
+        return _canonical([message.model_dump(mode="python") for message in self.messages])
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 of all that determines the answer, but for the endpoint and ``max_tokens``: an answer
+        that was complete under one limit is complete under a higher one."""
+        sampling = self.sampling.model_dump(mode="json", exclude_none=True, exclude={"max_tokens"})
+        form = [self.form.name, self.form.body] if self.form else None
+        rest = [self.model, sampling, form, self.sample, *([] if self.api == "chat" else [self.api])]
+        hashed = hashlib.sha256(self.messages_json)
+        hashed.update(b"\n" + _canonical(rest))
+        return hashed.hexdigest()
+
+    def model_copy(self, **how: Any) -> Self:
+        """As pydantic's; what is derived is derived anew."""
+        copied = super().model_copy(**how)
+        copied.__dict__.pop("messages_json", None)
+        copied.__dict__.pop("digest", None)
+        return copied
 
 
 class ChatReply(Frozen):
@@ -55,16 +83,19 @@ class ChatReply(Frozen):
 
 @dataclass
 class ClientStats:
-    """What a client did so far; tokens are those of the replies that were sent for."""
+    """What a client did so far. Tokens and money are those of the replies that were sent for;
+    ``cost_usd`` is None where the model has no price."""
 
     requests_sent: int = 0
     cache_hits: int = 0
     retries: int = 0
     failures: int = 0
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     completion_tokens: int = 0
+    cost_usd: float | None = None
 
-    def as_dict(self) -> dict[str, int]:
+    def as_dict(self) -> dict[str, Any]:
         """The counters by name."""
         return asdict(self)
 
@@ -83,7 +114,26 @@ def endpoint_request(
     Raises InputError, naming ``section``, where no model is configured.
     """
     sampling = endpoint.sampling
-    if sampling.seed is not None:
+    if sampling.seed is not None and sample:
         sampling = sampling.model_copy(update={"seed": sampling.seed + sample})
     model = model_name(endpoint, section)
-    return ChatRequest(messages=messages, model=model, sampling=sampling, form=schema, sample=sample)
+    return ChatRequest(messages=messages, model=model, sampling=sampling, form=schema, sample=sample, api=endpoint.api)
+
+
+def sendable(value: Any) -> Any:
+    """A JSON value whose every text is valid in UTF-8: half surrogate pairs become "?"."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list | tuple):
+        return [sendable(item) for item in value]
+    if isinstance(value, dict):
+        return {sendable(key): sendable(item) for key, item in value.items()}
+    return value
+
+
+def _canonical(value: Any) -> bytes:
+    """JSON with sorted keys, in UTF-8."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # half a surrogate pair, or a number of more than 64 bits
+        return json.dumps(sendable(value), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()

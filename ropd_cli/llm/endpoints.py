@@ -1,29 +1,18 @@
-"""Where requests go: URLs, model names, API keys, and the SDK client of an endpoint."""
+"""Where requests go: URLs and model names."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
-
-from pydantic import SecretStr
+from urllib.parse import urlsplit, urlunsplit
 
 from ropd_cli import __version__
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import InputError
 
-if TYPE_CHECKING:
-    import httpx2
-    import openai
-
 OPENAI_URL = "https://api.openai.com/v1"
 BUILTIN = "builtin://"
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
-KEEPALIVE_S = 4.0
-"""Idle connections are dropped before the 5 s after which uvicorn (vLLM, SGLang) drops them: a request
-sent into that moment would be lost."""
 
 
 def base_url(endpoint: EndpointConfig) -> str:
@@ -110,58 +99,3 @@ def model_name(endpoint: EndpointConfig, section: str | None = None) -> str:
         f"no model name for the {section.partition('.')[0]}",
         f"give --model NAME, or set {section}.model in the configuration{variable}",
     )
-
-
-def api_key(endpoint: EndpointConfig, environ: Mapping[str, str]) -> SecretStr | None:
-    """The API key from the environment variable ``endpoint.api_key_env``; None where a server of one's own
-    (``base_url`` is given) may need none. Raises InputError that names the variable."""
-    name = endpoint.api_key_env
-    key = environ.get(name, "").strip()
-    if key:
-        if not (key.isascii() and key.isprintable()):
-            raise InputError(
-                f"{name}: holds characters that no API key has", f"set {name} again, without quotes or line ends"
-            )
-        return SecretStr(key)
-    if endpoint.base_url is None:
-        raise InputError(
-            f"no API key for {OPENAI_URL}: the environment variable {name} is not set",
-            f"export {name}=…, or name another variable with --api-key-env, or give --base-url for your own server",
-        )
-    return None
-
-
-def connect(endpoint: EndpointConfig, key: SecretStr | None) -> openai.AsyncOpenAI:
-    """The SDK's client of an endpoint, with the SDK's own retries off.
-
-    ``builtin://NAME`` is the same client over an in-process transport, without a port.
-    """
-    import openai
-
-    url, timeout_s = base_url(endpoint), endpoint.limits.timeout_s
-    http = _builtin_http(url, timeout_s) if url.startswith(BUILTIN) else _http(endpoint)
-    where, _, query = url.partition("?")
-    return openai.AsyncOpenAI(
-        base_url="http://builtin/v1" if url.startswith(BUILTIN) else where.rstrip("/"),
-        default_query=dict(parse_qsl(query, keep_blank_values=True)) or None,
-        api_key=key.get_secret_value() if key else "none",  # the SDK insists on one; local servers take any
-        max_retries=0,
-        timeout=timeout_s,
-        http_client=http,
-    )
-
-
-def _http(endpoint: EndpointConfig) -> httpx2.AsyncClient:
-    import httpx2
-    import openai
-
-    limits = httpx2.Limits(max_connections=endpoint.limits.concurrency, keepalive_expiry=KEEPALIVE_S)
-    return openai.DefaultAioHttpClient(timeout=endpoint.limits.timeout_s, limits=limits)
-
-
-def _builtin_http(url: str, timeout_s: float) -> httpx2.AsyncClient:
-    import httpx2
-
-    from ropd_cli.llm.builtin.app import create_app
-
-    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=create_app(builtin_name(url))), timeout=timeout_s)

@@ -43,11 +43,11 @@ NO_WAIT = RetryPolicy(first_wait_s=0.0, max_wait_s=0.0)
 
 def retry_after_s(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
     """Seconds that ``Retry-After`` (seconds or an HTTP date) or ``retry-after-ms`` asks for, None without one."""
-    milliseconds = _number(headers.get("retry-after-ms"))
+    milliseconds = number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     text = headers.get("retry-after")
-    seconds = _number(text)
+    seconds = number(text)
     if seconds is not None or not text:
         return seconds
     try:
@@ -57,7 +57,8 @@ def retry_after_s(headers: Mapping[str, str], *, now: float | None = None) -> fl
     return max(0.0, date.timestamp() - (time.time() if now is None else now))
 
 
-def _number(text: str | None) -> float | None:
+def number(text: str | None) -> float | None:
+    """A header's number, not negative and not infinite; None for what is none."""
     try:
         value = float(text) if text else None
     except ValueError:

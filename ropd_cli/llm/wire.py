@@ -1,22 +1,23 @@
-"""Chat Completions on the wire: the body of a request, the reading of a response, what a failure means."""
+"""Chat Completions and Responses on the wire: requests' bodies, responses, and what a failure means."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import httpx2
-import openai
-from pydantic import SecretStr
+import orjson
 
 from ropd_cli.errors import ProviderBusy, ProviderError, ProviderRefused, ProviderUnreachable, ReplyInvalid
-from ropd_cli.llm.chat import ChatReply, ChatRequest
+from ropd_cli.llm.chat import ChatReply, ChatRequest, sendable
 from ropd_cli.llm.endpoints import shown_url
+from ropd_cli.llm.keys import Secrets
 from ropd_cli.llm.retry import retry_after_s
 from ropd_cli.llm.structured import Form, response_format, with_schema_text
+from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut
 from ropd_cli.schemas import Usage
 
+PATHS = {"chat": "chat/completions", "responses": "responses"}
 BAD_REQUEST = (400, 422)
 _WORTH_RETRYING = (408, 409, 425, 429)
 _SAID_CHARS = 300
@@ -32,29 +33,36 @@ _HINTS[422] = _HINTS[400]
 
 class Fault(Exception):
     """One attempt that failed: ``error`` is what a user is told if it was the last, ``again`` whether
-    another attempt may help, ``status`` the HTTP status where there was one."""
+    another attempt may help, ``status`` the HTTP status where there was one, ``lost`` whether the endpoint
+    could not do its work at all, ``connected`` whether it was there."""
 
     def __init__(
-        self, error: ProviderError, *, again: bool, status: int | None = None, retry_after_s: float | None = None
+        self,
+        error: ProviderError,
+        *,
+        again: bool,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        lost: bool = False,
+        connected: bool = True,
     ) -> None:
         super().__init__(error.message)
         self.error, self.again, self.status, self.retry_after_s = error, again, status, retry_after_s
+        self.lost, self.connected = lost, connected
 
 
 @dataclass(frozen=True)
 class Peer:
-    """Who is spoken to, for messages. The key is here only to be struck out of what a server says."""
+    """Who is spoken to, for messages. The secrets are here only to be struck out of what a server says."""
 
     url: str
-    timeout_s: float
-    api_key_env: str
-    key: SecretStr | None = None
+    key_names: str = ""
+    has_key: bool = False
+    secrets: Secrets = field(default_factory=lambda: Secrets([]), repr=False)
 
     def clean(self, text: str) -> str:
-        """One short line of a server's text, without the API key."""
-        if self.key is not None:
-            text = text.replace(self.key.get_secret_value(), "***")
-        text = " ".join(text.split())
+        """One short line of a server's text, without secrets."""
+        text = " ".join(self.secrets.strike(text).split())
         return text if len(text) <= _SAID_CHARS else text[:_SAID_CHARS] + " …"
 
     @property
@@ -62,109 +70,166 @@ class Peer:
         return shown_url(self.url)
 
 
-def request_body(request: ChatRequest, form: Form, correction: list[dict[str, Any]], limit_name: str) -> dict[str, Any]:
-    """The arguments of one Chat Completions call; what is not set is not sent.
+def request_body(request: ChatRequest, form: Form, correction: list[dict[str, Any]], limit_name: str) -> bytes:
+    """The JSON of one request; what is not set is not sent.
 
     ``correction`` are messages that follow the request's own; ``limit_name`` is what this endpoint calls
     ``max_tokens``.
     """
-    messages = [_sendable(message.model_dump(mode="json")) for message in request.messages]
-    if request.form is not None and form is not Form.JSON_SCHEMA:
-        messages = with_schema_text(messages, request.form)
-    body: dict[str, Any] = {"model": request.model, "messages": messages + correction}
-    body |= request.sampling.model_dump(exclude_none=True)
-    if "max_tokens" in body:
-        body[limit_name] = body.pop("max_tokens")
+    messages = request.messages_json
+    if correction or (request.form is not None and form is not Form.JSON_SCHEMA):
+        said = orjson.loads(messages)
+        if request.form is not None and form is not Form.JSON_SCHEMA:
+            said = with_schema_text(said, request.form)
+        messages = orjson.dumps(sendable(said + correction))
     wanted = response_format(request.form, form) if request.form is not None else None
-    return body if wanted is None else body | {"response_format": wanted}
+    if request.api == "responses":
+        rest, name = _responses_rest(request, wanted), b"input"
+    else:
+        rest, name = _chat_rest(request, wanted, limit_name), b"messages"
+    # the messages stand last: a gateway that looks for the model need not read them
+    return orjson.dumps(rest)[:-1] + b',"' + name + b'":' + messages + b"}"
 
 
-def read_reply(content: bytes, model: str, peer: Peer) -> ChatReply:
-    """The reply in a response's bytes. Raises Fault for what is no chat completion."""
+def read_reply(content: bytes, request: ChatRequest, peer: Peer) -> ChatReply:
+    """The reply in a response's bytes. Raises Fault for what is none."""
     try:
-        document = json.loads(content)
-        choices = document.get("choices")
-    except (ValueError, AttributeError, RecursionError) as fault:
-        said = peer.clean(content.decode("utf-8", "replace"))
-        raise Fault(ReplyInvalid(f"{peer.shown}: the response is not JSON: {said!r}", _URL_HINT), again=True) from fault
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(message, dict):
+        document = orjson.loads(content)
+    except orjson.JSONDecodeError as fault:
+        document = _tolerant(content)
+        if document is None:
+            said = peer.clean(content[: 8 * _SAID_CHARS].decode("utf-8", "replace"))
+            error = ReplyInvalid(f"{peer.shown}: the response is not JSON: {said!r}", _URL_HINT)
+            raise Fault(error, again=True) from fault
+    if not isinstance(document, dict):
+        said = peer.clean(content[: 8 * _SAID_CHARS].decode("utf-8", "replace"))
+        raise Fault(ReplyInvalid(f"{peer.shown}: the response is not JSON: {said!r}", _URL_HINT), again=True)
+    reply = _responses_reply(document, request) if request.api == "responses" else _chat_reply(document, request)
+    if reply is None:
         said = peer.clean(_error_text(document) or "no choices in it")
         raise Fault(ReplyInvalid(f"{peer.shown}: the response holds no reply: {said}", _URL_HINT), again=True)
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
-    return ChatReply(
-        text=_text(message.get("content")) or _text(message.get("refusal")),
-        finish_reason=str(choice.get("finish_reason") or "stop"),
-        usage=_usage(document.get("usage")),
-        reasoning=_text(reasoning) or None,
-        model=str(document.get("model") or model),
-    )
+    return reply
 
 
-def _sendable(message: dict[str, Any]) -> dict[str, Any]:
-    """A message without half surrogate pairs in its text, which no request can carry."""
-    return {**message, "content": _text(message["content"])} if isinstance(message.get("content"), str) else message
-
-
-def _text(content: Any) -> str:
-    """The text of a message's content, a string or a list of parts; half surrogate pairs are replaced."""
-    if isinstance(content, list):
-        content = "".join(
-            part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
-        )
-    return content.encode("utf-8", "replace").decode() if isinstance(content, str) else ""
-
-
-def _usage(usage: Any) -> Usage | None:
-    if not isinstance(usage, dict):
-        return None
-    counts = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
-    return Usage(**{name: count for name, count in counts.items() if type(count) is int and count >= 0})
-
-
-def translate(fault: Exception, peer: Peer) -> Fault:
-    """What an exception of the SDK, the HTTP library or the event loop means for a user."""
-    if isinstance(fault, openai.APIStatusError):
-        return _status_fault(fault, peer)
-    chain: list[BaseException] = [fault]
-    while chain[-1].__cause__ is not None:
-        chain.append(chain[-1].__cause__)
-    root = chain[-1]
-    # the SDK's aiohttp transport calls a dropped connection a timeout, too: what it came from tells them apart
-    if any(isinstance(link, TimeoutError) for link in chain) or isinstance(root, httpx2.TimeoutException):
-        error = ProviderUnreachable(
-            f"{peer.shown}: no answer within {peer.timeout_s:g} s",
-            "raise --timeout, lower --concurrency, or check the server",
-        )
-    else:
-        why = peer.clean(str(root)) or type(root).__name__
-        error = ProviderUnreachable(
-            f"{peer.shown}: no connection ({why})", "is the server running, and --base-url right?"
-        )
-    return Fault(error, again=True)
-
-
-def _status_fault(fault: openai.APIStatusError, peer: Peer) -> Fault:
-    status = fault.status_code
-    try:
-        document = json.loads(fault.response.content)
-    except (ValueError, RecursionError):
-        document = None
-    said = peer.clean(_error_text(document) or fault.response.text) or fault.response.reason_phrase
-    message = f"{peer.shown}: status {status}: {said}"
+def status_fault(response: Response, peer: Peer) -> Fault:
+    """What a response that is no success means for a user."""
+    status = response.status
+    document = _tolerant(response.content)
+    said = peer.clean(_error_text(document) or response.content[: 8 * _SAID_CHARS].decode("utf-8", "replace"))
+    message = f"{peer.shown}: status {status}: {said or response.reason}"
     if _code(document) == "insufficient_quota":
         hint = "the account's quota is used up; see its billing page"
         return Fault(ProviderRefused(message, hint), again=False, status=status)
     if status in _WORTH_RETRYING or status >= 500:
         error = ProviderBusy(message, "try later, or lower --concurrency; the same command goes on from here")
-        return Fault(error, again=True, status=status, retry_after_s=retry_after_s(fault.response.headers))
+        wait_s = retry_after_s(response.headers)
+        return Fault(error, again=True, status=status, retry_after_s=wait_s, lost=status >= 500)
+    if 300 <= status < 400:
+        where = peer.clean(shown_url(response.headers.get("Location", "nowhere")))
+        return Fault(ProviderRefused(f"{message} (to {where})", "give that URL by --base-url"), again=False)
     if status == 401:
-        have = "is it the right key" if peer.key else "it is not set"
-        hint = f"the key comes from the environment variable {peer.api_key_env} ({have}); --api-key-env names another"
+        have = "is it the right key" if peer.has_key else "it is not set"
+        hint = f"the key comes from the environment variable {peer.key_names} ({have}); --api-key-env names another"
     else:
         hint = _HINTS.get(status, "check --base-url, --model and the sampling options")
     return Fault(ProviderRefused(message, hint), again=False, status=status)
+
+
+def transport_fault(fault: NoConnection | Lost | TimedOut, peer: Peer) -> Fault:
+    """What a request without a response means for a user."""
+    said = peer.clean(str(fault))
+    if isinstance(fault, TimedOut):
+        hint = "raise --timeout, lower --concurrency, or check the server"
+        return Fault(ProviderUnreachable(f"{peer.shown}: {said}", hint), again=True, lost=True)
+    error = ProviderUnreachable(f"{peer.shown}: no connection ({said})", "is the server running, and --base-url right?")
+    return Fault(error, again=True, lost=True, connected=not isinstance(fault, NoConnection))
+
+
+def _chat_rest(request: ChatRequest, wanted: dict[str, Any] | None, limit_name: str) -> dict[str, Any]:
+    body: dict[str, Any] = {"model": request.model} | request.sampling.model_dump(exclude_none=True)
+    if "max_tokens" in body:
+        body[limit_name] = body.pop("max_tokens")
+    return body if wanted is None else body | {"response_format": wanted}
+
+
+def _responses_rest(request: ChatRequest, wanted: dict[str, Any] | None) -> dict[str, Any]:
+    """The Responses API knows no seed; its schema stands flat, and nothing need be kept on the server."""
+    sampling = request.sampling.model_dump(exclude_none=True, exclude={"seed"})
+    body: dict[str, Any] = {"model": request.model, "store": False}
+    if "max_tokens" in sampling:
+        body["max_output_tokens"] = sampling.pop("max_tokens")
+    if "reasoning_effort" in sampling:
+        body["reasoning"] = {"effort": sampling.pop("reasoning_effort")}
+    body |= sampling
+    if wanted is not None:
+        body["text"] = {"format": {"type": wanted["type"], **wanted.get("json_schema", {})}}
+    return body
+
+
+def _chat_reply(document: dict[str, Any], request: ChatRequest) -> ChatReply | None:
+    choices = document.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        return None
+    return ChatReply(
+        text=_text(message.get("content")) or _text(message.get("refusal")),
+        finish_reason=str(choice.get("finish_reason") or "stop"),
+        usage=_usage(document.get("usage"), "prompt", "completion"),
+        reasoning=_text(message.get("reasoning_content") or message.get("reasoning")) or None,
+        model=str(document.get("model") or request.model),
+    )
+
+
+def _responses_reply(document: dict[str, Any], request: ChatRequest) -> ChatReply | None:
+    output = document.get("output")
+    if not isinstance(output, list) or document.get("status") in ("failed", "cancelled"):
+        return None
+    parts: dict[str, list[str]] = {"message": [], "reasoning": []}
+    for item in output:
+        if isinstance(item, dict) and item.get("type") in parts:
+            content = [*(item.get("content") or []), *(item.get("summary") or [])]
+            said = (_text(part.get("text")) or _text(part.get("refusal")) for part in content if isinstance(part, dict))
+            parts[item["type"]].append("".join(said))
+    details = document.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, dict) else None
+    finish = "stop"
+    if document.get("status") == "incomplete":
+        finish = "length" if reason == "max_output_tokens" else str(reason or "incomplete")
+    return ChatReply(
+        text="".join(parts["message"]),
+        finish_reason=finish,
+        usage=_usage(document.get("usage"), "input", "output"),
+        reasoning="\n".join(parts["reasoning"]).strip() or None,
+        model=str(document.get("model") or request.model),
+    )
+
+
+def _tolerant(content: bytes) -> Any:
+    """JSON that holds half surrogate pairs is JSON to other readers; None for what is no JSON."""
+    try:
+        return sendable(json.loads(content))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _text(content: Any) -> str:
+    """The text of a message's content, a string or a list of parts."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
+    return content if isinstance(content, str) else ""
+
+
+def _usage(usage: Any, asked: str, said: str) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    details = usage.get(f"{asked}_tokens_details")
+    counts = {
+        "prompt_tokens": usage.get(f"{asked}_tokens"),
+        "completion_tokens": usage.get(f"{said}_tokens"),
+        "cached_tokens": details.get("cached_tokens") if isinstance(details, dict) else None,
+    }
+    return Usage(**{name: count for name, count in counts.items() if type(count) is int and count >= 0})
 
 
 def _error_text(document: Any) -> str:
@@ -178,7 +243,7 @@ def _error_text(document: Any) -> str:
         document.get("detail"),
     ):
         if value:
-            return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            return value if isinstance(value, str) else orjson.dumps(value).decode()
     return ""
 
 

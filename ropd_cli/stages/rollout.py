@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ropd_cli.config import EndpointConfig
 from ropd_cli.engines.vllm import LocalModel, SamplingOptions
-from ropd_cli.llm.client import ChatClient
+from ropd_cli.llm.client import ChatClient, ChatRequest, endpoint_request
 from ropd_cli.llm.samples import sample
 from ropd_cli.progress import Progress
 from ropd_cli.schemas import Answer, AnswerRecord, Message, Prompt, digest, load_prompts, with_system
@@ -45,6 +46,16 @@ async def rollout_api(
     return await _rollout(
         files, sampler, client.endpoint.model or "", sampling, n, at_once, max_failed_fraction, progress
     )
+
+
+def pending(files: RolloutFiles, endpoint: EndpointConfig, n: int) -> Iterator[ChatRequest]:
+    """The requests of each prompt that ``files.out`` does not hold."""
+    done = Finished(files.out)
+    how = _how(files, endpoint.sampling.model_dump(mode="json", exclude_none=True), n)
+    for prompt in load_prompts(files.prompts, files.limit):
+        if not done.holds(prompt.uid, _asked(prompt, endpoint.model or "", how)):
+            messages = with_system(prompt.messages, files.system_prompt)
+            yield from (endpoint_request(endpoint, messages, sample=number) for number in range(n))
 
 
 async def rollout_local(
@@ -88,12 +99,10 @@ async def _rollout(
     prompts = load_prompts(files.prompts, files.limit)
     numbers = {prompt.uid: number for number, prompt in enumerate(prompts)}
     done = Finished(files.out)
-    how = {key: value for key, value in sampling.items() if value is not None} | {"n": n}
-    if files.system_prompt is not None:
-        how["system_prompt"] = files.system_prompt
+    how = _how(files, sampling, n)
 
     async def work(prompt: Prompt) -> AnswerRecord | None:
-        asked = digest([prompt.raw_prompt_hash, model, how])[:16]
+        asked = _asked(prompt, model, how)
         if done.holds(prompt.uid, asked):
             return None
         answers = await sampler(numbers[prompt.uid], with_system(prompt.messages, files.system_prompt))
@@ -117,6 +126,15 @@ async def _rollout(
         max_failed_fraction=max_failed_fraction,
         progress=progress,
     )
+
+
+def _how(files: RolloutFiles, sampling: dict[str, Any], n: int) -> dict[str, Any]:
+    how = {key: value for key, value in sampling.items() if value is not None} | {"n": n}
+    return how if files.system_prompt is None else how | {"system_prompt": files.system_prompt}
+
+
+def _asked(prompt: Prompt, model: str, how: dict[str, Any]) -> str:
+    return digest([prompt.raw_prompt_hash, model, how])[:16]
 
 
 async def _never(_number: int, _messages: tuple[Message, ...]) -> list[Answer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,3 +117,15 @@ async def _ask(group: Group, request: ChatRequest | None, client: ChatClient, te
 
 def _read(reply: ChatReply) -> Rubric:
     return parse_rubric(parse_json(reply.text))
+
+
+def pending(
+    files: RubricateFiles, endpoint: EndpointConfig, settings: JudgeConfig, templates: Templates
+) -> Iterator[ChatRequest]:
+    """The requests of the groups that ``files.out`` does not hold."""
+    done = Finished(files.out)
+    with closing(TeacherIndex.open(files.index)) as index:
+        for bare in GroupFile(files.prompts, files.rollouts, files.limit):
+            request = rubric_request(with_teacher(bare, index, settings.m), endpoint, templates)
+            if request is not None and done.left_of([bare.uid]):
+                yield request

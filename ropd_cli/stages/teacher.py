@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ropd_cli.config import EndpointConfig
 from ropd_cli.errors import InputError, TooFewAnswers
-from ropd_cli.llm.client import ChatClient
+from ropd_cli.llm.client import ChatClient, ChatRequest, endpoint_request
 from ropd_cli.llm.samples import sample
 from ropd_cli.progress import Progress
 from ropd_cli.schemas import Answer, AnswerRecord, Prompt, digest, load_prompts
@@ -52,7 +54,7 @@ async def teacher_gen(
 
     async def work(prompt: Prompt) -> AnswerRecord | None:
         sampling = client.endpoint.sampling.model_dump(mode="json", exclude_none=True)
-        asked = digest([prompt.raw_prompt_hash, client.endpoint.model, sampling, m, same_allowed])[:16]
+        asked = _asked(prompt, client.endpoint, m, same_allowed)
         if done.holds(prompt.uid, asked):
             return None
         if same_allowed:
@@ -79,6 +81,19 @@ async def teacher_gen(
         max_failed_fraction=max_failed_fraction,
         progress=progress,
     )
+
+
+def pending(files: TeacherFiles, endpoint: EndpointConfig, m: int, same_allowed: bool = False) -> Iterator[ChatRequest]:
+    """The first ``m`` requests of each prompt that ``files.out`` does not hold."""
+    done = Finished(files.out)
+    for prompt in load_prompts(files.prompts, files.limit):
+        if not done.holds(prompt.uid, _asked(prompt, endpoint, m, same_allowed)):
+            yield from (endpoint_request(endpoint, prompt.messages, sample=number) for number in range(m))
+
+
+def _asked(prompt: Prompt, endpoint: EndpointConfig, m: int, same_allowed: bool) -> str:
+    sampling = endpoint.sampling.model_dump(mode="json", exclude_none=True)
+    return digest([prompt.raw_prompt_hash, endpoint.model, sampling, m, same_allowed])[:16]
 
 
 async def distinct_answers(prompt: Prompt, client: ChatClient, m: int) -> list[Answer]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ropd_cli.config import EndpointConfig, JudgeConfig
+from ropd_cli.config import EndpointConfig, JudgeConfig, RopdConfig
 from ropd_cli.errors import InputError, JudgeError
 from ropd_cli.groups import GroupFile, group_digest, with_teacher
 from ropd_cli.index import TeacherIndex
@@ -172,3 +173,19 @@ def score_answers(
 
     students = tuple(verdict("student", index) for index in range(len(group.rollouts)))
     return students + tuple(verdict("teacher", index) for index in range(len(group.teacher_answers)))
+
+
+def pending(
+    files: VerifyFiles, endpoint: EndpointConfig, settings: RopdConfig, templates: Templates
+) -> Iterator[ChatRequest]:
+    """The requests of the groups that ``files.out`` does not hold."""
+    done = Finished(files.out)
+    rubrics = {(record.uid, record.raw_prompt_hash): record for record in load_models(files.rubrics, RubricRecord)}
+    groups = GroupFile(files.prompts, files.rollouts, files.limit)
+    groups.keep_only(rubrics.keys())
+    with closing(TeacherIndex.open(files.index)) if files.index else nullcontext() as index:
+        for bare in groups:
+            group = with_teacher(bare, index, settings.judge.m)
+            request = verdict_request(group, rubrics[group.uid, group.raw_prompt_hash], endpoint, templates)
+            if request is not None and done.left_of([bare.uid]):
+                yield request

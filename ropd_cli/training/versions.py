@@ -15,7 +15,7 @@ PACKAGES = (
     "ray",
     "TransferQueue",
     "tensordict",
-    "openai",
+    "aiohttp",
 )
 
 

@@ -1,8 +1,8 @@
 """The built-in provider as an OpenAI-compatible ASGI application.
 
-``POST /v1/chat/completions``, ``GET /v1/models``, ``GET /health``. Deterministic where a ``seed`` is sent or the
-temperature is 0; otherwise the teacher picks one of its wordings by chance, as a sampling model would. Tokens
-in ``usage`` are words and punctuation marks.
+``POST /v1/chat/completions``, ``POST /v1/responses``, ``GET /v1/models``, ``GET /health``. Deterministic where
+a ``seed`` is sent or the temperature is 0; otherwise the teacher picks one of its wordings by chance, as a
+sampling model would. Tokens in ``usage`` are words and punctuation marks.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 import random
 import re
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from ropd_cli.errors import InputError
 from ropd_cli.llm.builtin.judging import NotJudgeable, role_of, write_rubric, write_verdicts
 from ropd_cli.llm.builtin.solvers import Unsolvable
 from ropd_cli.llm.builtin.teacher import write_answer
 from ropd_cli.templates import render_question
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
 
 NAMES = ("checkable",)
 MAX_CHOICES = 128
@@ -33,32 +34,79 @@ class BadRequest(ValueError):
     """A request that is answered with status 400 and this message."""
 
 
-def create_app(name: str) -> Starlette:
-    """The application of ``builtin://name``. Raises InputError for a name that is none."""
+def check_name(name: str) -> None:
+    """Raises InputError for a name that is no embedded provider's."""
     if name not in NAMES:
         raise InputError(f"base_url 'builtin://{name}': no such embedded provider", f"there is {', '.join(NAMES)}")
 
-    async def completions(request: Request) -> Response:
-        try:
-            return _json(200, complete(await request.body()))
-        except (BadRequest, NotJudgeable, Unsolvable) as fault:
-            return _json(400, {"error": {"message": str(fault), "type": "invalid_request_error", "code": None}})
+
+def respond(path: str, body: bytes) -> tuple[int, bytes]:
+    """(status, JSON) of a POST to ``path`` below ``/v1``."""
+    try:
+        document = complete_response(body) if path == "responses" else complete(body)
+        return 200, orjson.dumps(document)
+    except (BadRequest, NotJudgeable, Unsolvable) as fault:
+        return 400, orjson.dumps({"error": {"message": str(fault), "type": "invalid_request_error", "code": None}})
+
+
+def create_app(name: str) -> Starlette:
+    """The application of ``builtin://name``. Raises InputError for a name that is none."""
+    from starlette.applications import Starlette
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    check_name(name)
+
+    def answer(status: int, content: bytes) -> Response:
+        return Response(content, status_code=status, media_type="application/json")
+
+    async def post(request: Request) -> Response:
+        return answer(*respond(request.url.path.removeprefix("/v1/"), await request.body()))
 
     async def models(_request: Request) -> Response:
-        return _json(
-            200, {"object": "list", "data": [{"id": one, "object": "model", "owned_by": "ropd"} for one in NAMES]}
-        )
+        listed = [{"id": one, "object": "model", "owned_by": "ropd"} for one in NAMES]
+        return answer(200, orjson.dumps({"object": "list", "data": listed}))
 
     async def health(_request: Request) -> Response:
-        return _json(200, {"status": "ok"})
+        return answer(200, b'{"status":"ok"}')
 
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", completions, methods=["POST"]),
+            Route("/v1/chat/completions", post, methods=["POST"]),
+            Route("/v1/responses", post, methods=["POST"]),
             Route("/v1/models", models),
             Route("/health", health),
         ]
     )
+
+
+def complete_response(body: bytes) -> dict[str, Any]:
+    """A document of the Responses API for a request's body. Raises as ``complete`` does."""
+    request = _load(body)
+    said = request.get("input")
+    messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
+    if isinstance(request.get("instructions"), str) and isinstance(messages, list):
+        messages = [{"role": "system", "content": request["instructions"]}, *messages]
+    asked = {name: request[name] for name in ("model", "temperature", "stream") if name in request}
+    asked |= {"messages": messages, "max_tokens": request.get("max_output_tokens")}
+    done = complete(orjson.dumps(asked))
+    choice, usage = done["choices"][0], done["usage"]
+    cut = choice["finish_reason"] == "length"
+    content = [{"type": "output_text", "text": choice["message"]["content"], "annotations": []}]
+    return {
+        "id": done["id"].replace("chatcmpl", "resp"),
+        "object": "response",
+        "created_at": done["created"],
+        "model": done["model"],
+        "status": "incomplete" if cut else "completed",
+        "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+        "output": [{"type": "message", "role": "assistant", "status": "completed", "content": content}],
+        "usage": {
+            "input_tokens": usage["prompt_tokens"],
+            "output_tokens": usage["completion_tokens"],
+            "total_tokens": usage["total_tokens"],
+        },
+    }
 
 
 def complete(body: bytes) -> dict[str, Any]:
@@ -105,13 +153,18 @@ def _choice(index: int, text: str, request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read(body: bytes) -> dict[str, Any]:
+def _load(body: bytes) -> dict[str, Any]:
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as fault:
         raise BadRequest(f"the body is not JSON ({fault})") from fault
     if not isinstance(request, dict):
         raise BadRequest("the body is not a JSON object")
+    return request
+
+
+def _read(body: bytes) -> dict[str, Any]:
+    request = _load(body)
     if not isinstance(request.get("model"), str):
         raise BadRequest("'model' has to be a string")
     messages = request.get("messages")
@@ -132,7 +185,3 @@ def _is_message(one: Any) -> bool:
 
 def _tokens(text: str) -> int:
     return len(_TOKEN.findall(text))
-
-
-def _json(status: int, document: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(document), status_code=status, media_type="application/json")

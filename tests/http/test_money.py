@@ -1,0 +1,129 @@
+"""Tokens and money: what is counted, what a limit on the cost stops, what a forecast says."""
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import pytest
+from servers import Reply
+
+from ropd_cli.config import EndpointConfig, LimitsConfig, PriceConfig, SamplingConfig
+from ropd_cli.errors import ConfigError, CostLimit
+from ropd_cli.llm.chat import ChatRequest
+from ropd_cli.llm.client import ChatClient
+from ropd_cli.llm.costs import Budget, cost_usd
+from ropd_cli.llm.shared import Shared
+from ropd_cli.schemas import Message
+
+PRICES = {"m": PriceConfig(input=1000.0, cached_input=100.0, output=10_000.0)}  # dollars a million: 0.001, 0.01 a token
+
+
+def ask(text, **sampling):
+    return ChatRequest(messages=(Message(role="user", content=text),), model="m", sampling=SamplingConfig(**sampling))
+
+
+def opened(server, budget, **limits):
+    endpoint = EndpointConfig(model="m", base_url=server.url, limits=LimitsConfig(**limits))
+    return ChatClient.open(endpoint, cache=None, environ={}, shared=Shared(budget))
+
+
+def test_cached_tokens_have_their_own_price():
+    assert cost_usd(PRICES["m"], 10, 3, 4) == pytest.approx(6 * 0.001 + 4 * 0.0001 + 3 * 0.01)
+    assert cost_usd(PriceConfig(input=1000, output=0), 10, 3, 4) == pytest.approx(0.01)
+
+
+async def test_what_replies_cost_is_counted(server):
+    usage = {"prompt_tokens": 10, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
+    server.default = Reply("x", usage=usage)
+    budget = Budget(PRICES)
+    async with opened(server, budget) as client:
+        await asyncio.gather(*(client.complete(ask(str(n))) for n in range(5)))
+        stats = client.stats
+    assert (stats.prompt_tokens, stats.cached_tokens, stats.completion_tokens) == (50, 20, 15)
+    assert stats.cost_usd == budget.spent_usd == pytest.approx(5 * cost_usd(PRICES["m"], 10, 3, 4))
+    assert budget.reserved_usd == 0
+
+
+async def test_without_a_price_money_is_unknown(server):
+    async with opened(server, Budget({})) as client:
+        await client.complete(ask("x"))
+    assert client.stats.cost_usd is None
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+async def test_a_limit_on_the_cost_is_kept(server, concurrency):
+    server.default = Reply("x", usage={"prompt_tokens": 10, "completion_tokens": 20})  # 0.21 dollars
+    budget = Budget(PRICES, max_usd=2.0)
+    async with opened(server, budget, concurrency=concurrency) as client:
+        outcomes = await asyncio.gather(
+            *(client.complete(ask(str(n), max_tokens=20)) for n in range(40)), return_exceptions=True
+        )
+        limited = [fault for fault in outcomes if isinstance(fault, BaseException)]
+        assert {type(fault) for fault in limited} == {CostLimit}
+        assert 0.21 * (40 - len(limited)) == pytest.approx(budget.spent_usd) and budget.spent_usd <= 2.0
+        assert len(server.requests) == 40 - len(limited) >= 5
+    assert "--max-cost" in limited[0].hint and budget.reserved_usd == 0
+
+
+async def test_what_failed_costs_nothing_and_frees_what_was_set_aside(server):
+    from servers import Status
+
+    server.script(Status(400), Status(400))
+    budget = Budget(PRICES, max_usd=10.0)
+    async with opened(server, budget) as client:
+        for text in ("a", "b"):
+            with pytest.raises(Exception, match="400"):
+                await client.complete(ask(text, max_tokens=5))
+    assert (budget.reserved_usd, budget.spent_usd) == (0, 0)
+
+
+async def test_a_reply_without_counts_is_estimated_so_that_the_limit_holds(server):
+    server.default = Reply("x" * 300, usage=None)
+    budget = Budget(PRICES, max_usd=10.0)
+    async with opened(server, budget) as client:
+        await client.complete(ask("a", max_tokens=200))
+    assert 0.5 < budget.spent_usd < 2 and client.stats.completion_tokens == 0
+
+
+def test_a_limit_without_a_price_is_refused():
+    with pytest.raises(ConfigError, match=r"prices\.m: missing"):
+        Budget({}, max_usd=1.0).price("m", "http://localhost/v1")
+    assert Budget({}, max_usd=1.0).price("m", "builtin://checkable").input == 0
+
+
+def ropd(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "ropd_cli", *map(str, arguments)], cwd=folder, capture_output=True, text=True
+    )
+
+
+def test_the_command_forecasts_stops_and_goes_on(server, tmp_path):
+    """--dry-run sends nothing; --max-cost keeps what is done; the same command with more money does the rest."""
+    server.default = lambda body: Reply(
+        f"answer {body['messages'][0]['content']}", usage={"prompt_tokens": 10, "completion_tokens": 20}
+    )
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(f'{{"uid": "{n}", "prompt": "question {n}"}}\n' for n in range(20)))
+    (tmp_path / "prices.yaml").write_text("prices: {m: {input: 1000, output: 10000}}\n")
+    command = ["teacher-gen", prompts, "--out", "answers.jsonl", "-m", 1, "--model", "m", "--base-url", server.url]
+    command += ["--max-tokens", 20, "--config", "prices.yaml", "--cache-dir", "cache", "--json"]
+    dry = json.loads(ropd(tmp_path, *command, "--dry-run").stdout)
+    assert (dry["calls"], dry["cached"], len(server.requests)) == (20, 0, 0) and dry["cost_usd"] > 1
+    assert not (tmp_path / "answers.jsonl").exists()
+    stopped = ropd(tmp_path, *command, "--max-cost", 2)
+    done = (tmp_path / "answers.jsonl").read_text().count("\n")
+    assert stopped.returncode == 1 and "--max-cost" in stopped.stderr and 5 <= done == len(server.requests) <= 9
+    assert not (tmp_path / "answers.jsonl.failed.jsonl").exists()
+    assert json.loads(ropd(tmp_path, *command, "--dry-run").stdout)["calls"] == 20 - done
+    rest = ropd(tmp_path, *command, "--max-cost", 20)
+    assert rest.returncode == 0 and len(server.requests) == 20
+    assert json.loads(rest.stdout)["cost_usd"] == pytest.approx(0.21 * (20 - done))
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 20
+
+
+def test_a_limit_without_a_price_is_said_before_anything_is_sent(server, tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"prompt": "q"}\n')
+    command = ["teacher-gen", "p.jsonl", "--out", "a.jsonl", "--model", "m", "--base-url", server.url]
+    refused = ropd(tmp_path, *command, "--max-cost", 2)
+    assert refused.returncode == 2 and "prices.m" in refused.stderr and not server.requests
