@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,8 @@ import orjson
 from ropd_cli.errors import InputError, NoSpace
 
 Record = dict[str, Any]
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_records(path: str | Path) -> Iterator[tuple[int, Record]]:
@@ -43,8 +47,8 @@ def read_records(path: str | Path) -> Iterator[tuple[int, Record]]:
             if not raw.strip():
                 continue
             try:
-                record = orjson.loads(raw)
-            except orjson.JSONDecodeError as fault:
+                record = _loads(raw)
+            except ValueError as fault:
                 if not complete and number > 1:
                     return  # the tail of a killed writer
                 raise InputError(f"{path}:{number}: not valid JSON ({fault})", "one JSON object a line") from fault
@@ -53,6 +57,17 @@ def read_records(path: str | Path) -> Iterator[tuple[int, Record]]:
                     f"{path}:{number}: expected a JSON object, found {type(record).__name__}", "one JSON object a line"
                 )
             yield number, record
+
+
+def _loads(raw: bytes) -> Any:
+    """The JSON of a line. Half of a surrogate pair, which other writers escape and UTF-8 can't hold, becomes U+FFFD."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        if _ESCAPED_SURROGATE.search(raw) is None:
+            raise
+        text = json.dumps(json.loads(raw), ensure_ascii=False)
+        return orjson.loads(_SURROGATE.sub("\ufffd", text))
 
 
 class RecordWriter:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import hashlib
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+import orjson
+
+from ropd_cli.artifacts import read_records
+from ropd_cli.block import Block
+from ropd_cli.brought import brought_rubric
 from ropd_cli.errors import InputError
 from ropd_cli.index import TeacherIndex
-from ropd_cli.schemas import AnswerRecord, Group, Prompt, digest, load_models, load_prompts
+from ropd_cli.schemas import Answer, AnswerRecord, Group, Prompt, load_models, load_prompts
 
 Key = tuple[str, str]
 """(uid, raw_prompt_hash)."""
@@ -26,12 +32,12 @@ class GroupFile:
         self._last: dict[Key, int] = {}
         other_prompt: str | None = None
         uids = {uid for uid, _ in self._prompts}
-        for number, record in enumerate(load_models(rollouts, AnswerRecord)):
-            key = (record.uid, record.raw_prompt_hash)
+        for number, (_, record) in enumerate(read_records(rollouts)):  # what is in them is checked when they are used
+            key = (record.get("uid"), record.get("raw_prompt_hash"))
             if key in self._prompts:
                 self._last[key] = number
-            elif record.uid in uids:
-                other_prompt = record.uid
+            elif key[0] in uids:
+                other_prompt = key[0]
         if not self._last:
             why = f"; the prompt of uid {other_prompt!r} is another one" if other_prompt is not None else ""
             raise InputError(
@@ -57,12 +63,31 @@ class GroupFile:
         for number, record in enumerate(load_models(self._rollouts, AnswerRecord)):
             key = (record.uid, record.raw_prompt_hash)
             if self._last.get(key) == number:
-                yield Group(
-                    uid=record.uid,
-                    prompt=self._prompts[key].messages,
-                    raw_prompt_hash=record.raw_prompt_hash,
-                    rollouts=record.answers,
-                )
+                yield group_of(self._prompts[key], record.answers)
+
+    @property
+    def prompts(self) -> Iterable[Prompt]:
+        """The prompts that have a group."""
+        return [self._prompts[key] for key in self._last]
+
+
+def group_of(prompt: Prompt, rollouts: tuple[Answer, ...], teacher_answers: tuple[str, ...] = ()) -> Group:
+    """The group of a prompt, with all that rewards and rubrics may need of it.
+
+    Raises InputError where the prompt brings a rubric that can't be read.
+    """
+    extra_info = (prompt.model_extra or {}).get("extra_info")
+    return Group.model_construct(  # all of it was checked when it was read
+        uid=prompt.uid,
+        prompt=prompt.messages,
+        raw_prompt_hash=prompt.raw_prompt_hash,
+        teacher_answers=teacher_answers,
+        rollouts=rollouts,
+        answer=prompt.answer,
+        data_source=prompt.data_source,
+        extra_info=extra_info if isinstance(extra_info, dict) else {},
+        brought=brought_rubric(prompt),
+    )
 
 
 def with_teacher(group: Group, index: TeacherIndex | None, m: int) -> Group:
@@ -72,7 +97,8 @@ def with_teacher(group: Group, index: TeacherIndex | None, m: int) -> Group:
     return group.model_copy(update={"teacher_answers": tuple(index.answers(group.uid, group.raw_prompt_hash, m))})
 
 
-def group_digest(group: Group, *asked: object) -> str:
-    """First 16 hex digits of the SHA-256 of a group and of what is asked about it: a record that carries the
-    same one answers the same question."""
-    return digest([group.model_dump(mode="json"), *asked])[:16]
+def request_hash(group: Group, block: Block, request_digest: str | None, *settings: object) -> str:
+    """First 16 hex digits of the SHA-256 of what was asked about a group, whose answers stood where, and the
+    settings that its record depends on: a record that carries the same one answers the same question."""
+    parts = [request_digest, block.places, len(group.rollouts), len(group.teacher_answers), *settings]
+    return hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]

@@ -2,11 +2,14 @@
 
 The formats are the reference's, ``ropd.rubric.v1`` and ``ropd.batch_verifier.v2``. A reply is never
 trusted further than its choices: sums and scores are computed here or later, ids and lengths are
-checked, and anything that does not fit raises ReplyInvalid, so that it is asked for again.
+checked. What is only a little off and has one meaning (a wrong sum, ids out of order) is mended, and said to
+be; anything else that does not fit raises ReplyInvalid, so that it is asked for again.
 """
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import Any
 
 from ropd_cli.errors import ReplyInvalid
@@ -20,10 +23,13 @@ MAX_POINTS = 5
 MAX_CRITERION_CHARS = 1000
 MAX_ID_CHARS = 16
 
-Judgements = tuple[tuple[bool, ...], ...]
-"""Shape (answers in shown order, K)."""
+_NUMBERED = re.compile(r"c[0-9]+")
+
+Judgements = tuple[tuple[bool | None, ...], ...]
+"""Shape (answers in shown order, K); None where the judge gave no verdict."""
 
 
+@lru_cache(maxsize=1)
 def rubric_schema() -> dict[str, Any]:
     """JSON schema of a rubric; every text and list is bounded, so that a reply can't run away."""
     criterion = _object(
@@ -39,6 +45,7 @@ def rubric_schema() -> dict[str, Any]:
     )
 
 
+@lru_cache(maxsize=256)
 def verdicts_schema(answers: int, criteria: int) -> dict[str, Any]:
     """JSON schema of the verdicts on ``answers`` answers by ``criteria`` criteria: exactly so many of each."""
     answer = _object(
@@ -52,55 +59,73 @@ def verdicts_schema(answers: int, criteria: int) -> dict[str, Any]:
     )
 
 
-def parse_rubric(document: Any) -> Rubric:
-    """The rubric in a reply's JSON. ``maximum_score`` is summed here; fields the format does not have are
-    dropped. Raises ReplyInvalid for anything else than 4 to 12 whole criteria with unique ids."""
-    criteria = _list(document, "rubrics", RUBRIC_VERSION)
-    if not MIN_CRITERIA <= len(criteria) <= MAX_CRITERIA:
-        raise _invalid(f"{len(criteria)} criteria, not {MIN_CRITERIA} to {MAX_CRITERIA}")
-    parsed = tuple(_criterion(item, f"rubrics[{number}]") for number, item in enumerate(criteria))
+def parse_rubric(document: Any) -> tuple[Rubric, tuple[str, ...]]:
+    """The rubric in a reply's JSON, and what of it was mended.
+
+    "maximum_score": the sum was wrong or missing; "criterion_id": ids were missing, or of the form c1, c2 … and
+    out of order, and are numbered anew; "points": a whole number was written as 3.0. Fields that the format
+    does not have are dropped. Raises ReplyInvalid for anything else than 4 to 12 whole criteria with
+    unique ids and points of 1 to 5.
+    """
+    items = _list(document, "rubrics", RUBRIC_VERSION)
+    if not MIN_CRITERIA <= len(items) <= MAX_CRITERIA:
+        raise _invalid(f"{len(items)} criteria, not {MIN_CRITERIA} to {MAX_CRITERIA}")
+    mended: set[str] = set()
+    parsed = [_criterion(item, f"rubrics[{number}]", mended) for number, item in enumerate(items)]
     ids = [criterion.criterion_id for criterion in parsed]
-    if len(set(ids)) != len(ids):
+    given = [each for each in ids if each]
+    if len(set(given)) != len(given):
         raise _invalid(f"criterion_id stands twice: {', '.join(ids)}")
-    return Rubric(rubrics=parsed, maximum_score=sum(criterion.points for criterion in parsed))
+    numbers = [f"c{number}" for number in range(1, len(parsed) + 1)]
+    if ids != numbers and (len(given) < len(ids) or all(_NUMBERED.fullmatch(each) for each in ids)):
+        mended.add("criterion_id")
+        parsed = [each.model_copy(update={"criterion_id": new}) for each, new in zip(parsed, numbers, strict=True)]
+    total = sum(criterion.points for criterion in parsed)
+    if type(document.get("maximum_score")) is not int or document["maximum_score"] != total:
+        mended.add("maximum_score")
+    return Rubric(rubrics=tuple(parsed), maximum_score=total), tuple(sorted(mended))
 
 
 def parse_verdicts(document: Any, answers: int, criteria: int) -> Judgements:
     """The judgements in a reply's JSON, shape (answers, criteria), in shown order.
 
     ``final_score`` is not looked at. Raises ReplyInvalid unless every answer is there once, in order, with
-    a true or false for each criterion.
+    true, false or null (no verdict) for each criterion.
     """
     rows = _list(document, "answers", VERDICTS_VERSION)
     if len(rows) != answers:
         raise _invalid(f"verdicts on {len(rows)} answers, not {answers}")
-    return tuple(_judgement(row, number, criteria) for number, row in enumerate(rows, start=1))
+    return tuple([_judgement(row, number, criteria) for number, row in enumerate(rows, start=1)])
 
 
-def _criterion(item: Any, where: str) -> Criterion:
+def _criterion(item: Any, where: str, mended: set[str]) -> Criterion:
     if not isinstance(item, dict):
         raise _invalid(f"{where} is not an object")
-    texts = {}
-    for field, limit in (
-        ("criterion_id", MAX_ID_CHARS),
-        ("category", MAX_CRITERION_CHARS),
-        ("criterion", MAX_CRITERION_CHARS),
-    ):
-        value = item.get(field)
-        if not isinstance(value, str) or not value.strip():
-            raise _invalid(f"{where}.{field} is not a text")
-        if len(value) > limit:
-            raise _invalid(f"{where}.{field} has {len(value)} characters, the limit is {limit}")
-        if any("\ud800" <= char <= "\udfff" for char in value):  # JSON can escape it, UTF-8 can't hold it
-            raise _invalid(f"{where}.{field} holds a lone surrogate")
-        texts[field] = value
+    texts = {
+        "criterion_id": _text(item.get("criterion_id", ""), f"{where}.criterion_id", MAX_ID_CHARS, empty=True),
+        "category": _text(item.get("category"), f"{where}.category", MAX_CRITERION_CHARS),
+        "criterion": _text(item.get("criterion"), f"{where}.criterion", MAX_CRITERION_CHARS),
+    }
     points = item.get("points")
+    if type(points) is float and points.is_integer():
+        points = int(points)
+        mended.add("points")
     if type(points) is not int or not 1 <= points <= MAX_POINTS:
         raise _invalid(f"{where}.points is {points!r}, not a whole number from 1 to {MAX_POINTS}")
     return Criterion(**texts, points=points)
 
 
-def _judgement(row: Any, number: int, criteria: int) -> tuple[bool, ...]:
+def _text(value: Any, where: str, limit: int, *, empty: bool = False) -> str:
+    if not isinstance(value, str) or not (value.strip() or empty):
+        raise _invalid(f"{where} is not a text")
+    if len(value) > limit:
+        raise _invalid(f"{where} has {len(value)} characters, the limit is {limit}")
+    if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        raise _invalid(f"{where} holds a lone surrogate")  # JSON can escape it, UTF-8 can't hold it
+    return value.strip() if empty else value
+
+
+def _judgement(row: Any, number: int, criteria: int) -> tuple[bool | None, ...]:
     where = f"answers[{number - 1}]"
     if not isinstance(row, dict):
         raise _invalid(f"{where} is not an object")
@@ -111,8 +136,9 @@ def _judgement(row: Any, number: int, criteria: int) -> tuple[bool, ...]:
     if not isinstance(judgement, list) or len(judgement) != criteria:
         found = f"{len(judgement)} values" if isinstance(judgement, list) else "no list"
         raise _invalid(f"{where}.judgement has {found}, the rubric has {criteria} criteria")
-    if not all(isinstance(value, bool) for value in judgement):
-        raise _invalid(f"{where}.judgement holds something else than true and false")
+    for value in judgement:
+        if value is not True and value is not False and value is not None:  # 1 == True, and is none
+            raise _invalid(f"{where}.judgement holds something else than true, false and null")
     return tuple(judgement)
 
 

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ropd_cli.artifacts import read_records
 from ropd_cli.errors import InputError
 
+_OMIT_EMPTY = frozenset({"mended", "cut", "parts"})
+
 
 class RecordModel(BaseModel):
     """A record read from or written to a file: frozen, unknown fields are kept and passed on."""
@@ -25,7 +27,11 @@ class RecordModel(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """The record as it is written; optional parts that are absent are left out at the top level."""
-        return {k: v for k, v in self.model_dump(mode="json").items() if v is not None or k in self._keep_null}
+        return {
+            k: v
+            for k, v in self.model_dump(mode="json").items()
+            if (v is not None or k in self._keep_null) and (v or k not in _OMIT_EMPTY)
+        }
 
     @property
     def _keep_null(self) -> frozenset[str]:
@@ -138,6 +144,8 @@ class RubricRecord(RecordModel):
     usage: Usage | None = None
     mended: tuple[str, ...] = ()
     """What of the rubricator's reply was put right here ("maximum_score", "criterion_id")."""
+    cut: tuple[str, ...] = ()
+    """Answers that were shown without their middle, as "student 0"."""
 
     @property
     def _keep_null(self) -> frozenset[str]:
@@ -172,6 +180,7 @@ class VerdictRecord(RecordModel):
     rewards: tuple[float | None, ...]
     parts: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
     coverage: float | None = None
+    cut: tuple[str, ...] = ()
     model: str
     template_hash: str
     usage: Usage | None = None

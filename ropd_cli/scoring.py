@@ -13,18 +13,35 @@ EPSILON = 1e-8
 """eps of the score and of the advantage: guards the division, far below any difference that counts."""
 
 
-def score(judgement_K: Sequence[bool | None], weights_K: Sequence[int]) -> float | None:
+def score(
+    judgement_K: Sequence[bool | None], weights_K: Sequence[int], counted_K: Sequence[bool] | None = None
+) -> float | None:
     """Score of one answer: score_i = sum_k w_k v_ik / (sum_k w_k + eps), in [0, 1].
 
-    Shapes (K,) and (K,), weights positive. None where a judgement is missing, so that an unread criterion
-    is never counted as failed. Raises ValueError where the shapes differ or there is no criterion.
+    Shapes (K,), weights positive. ``counted_K`` says which criteria the sums run over (None: all). None where
+    one of those has no judgement, so that an unread criterion is never counted as failed. Raises
+    ValueError where the shapes differ or no criterion counts.
     """
+    if counted_K is not None:
+        pairs = zip(judgement_K, weights_K, counted_K, strict=True)
+        kept = [(v, w) for v, w, counted in pairs if counted]
+        judgement_K, weights_K = [v for v, _ in kept], [w for _, w in kept]
     if len(judgement_K) != len(weights_K) or not weights_K:
         raise ValueError(f"{len(judgement_K)} judgements for {len(weights_K)} weights")
-    if any(v is None for v in judgement_K):
+    if None in judgement_K:
         return None
     earned = sum(w for w, v in zip(weights_K, judgement_K, strict=True) if v)
     return earned / (sum(weights_K) + EPSILON)
+
+
+def judged_for_all(judgements_GK: Sequence[Sequence[bool | None]]) -> tuple[bool, ...]:
+    """Which criteria have a judgement for every one of the answers, shape (K,); of shape (G, K), G at least 1."""
+    return tuple(None not in column for column in zip(*judgements_GK, strict=True))
+
+
+def coverage(counted_K: Sequence[bool], weights_K: Sequence[int]) -> float:
+    """Share of a rubric's weight that the counted criteria hold, in [0, 1]."""
+    return sum(w for w, counted in zip(weights_K, counted_K, strict=True) if counted) / sum(weights_K)
 
 
 @dataclass(frozen=True)

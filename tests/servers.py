@@ -3,12 +3,16 @@
     server.script(Reply("hello"), Status(429, retry_after=0.1), Drop(), Hang(), Half(), Raw(b"<html>"))
 
 Each request takes the next step of the script, then ``server.default`` over and over. A step may be a
-function from the request's body to a step. ``server.requests`` holds what came, in order.
+function from the request's body to a step, or ``FromRequest`` of one from the whole request. ``server.requests``
+holds what came, in order. Chat Completions and Responses are told apart by the path. ``down`` and ``up`` take
+the server off its port and bring it back. ``storms.py`` has a judge and a storm of faults for it.
 """
 
 from __future__ import annotations
 
 import json
+import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,13 +23,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Reply:
-    """A chat completion; ``message`` and ``extra`` are merged into the message and the document."""
+    """A reply; ``message`` is merged into a chat completion's message, ``cached_tokens`` into the usage."""
 
     text: str | None = "hello"
     finish_reason: str | None = "stop"
     usage: dict[str, int] | None = field(default_factory=lambda: {"prompt_tokens": 7, "completion_tokens": 3})
     message: dict[str, Any] = field(default_factory=dict)
     delay_s: float = 0.0
+    cached_tokens: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class Status:
     retry_after: str | float | None = None
     body: Any = None
     error_code: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class Raw:
     """A 200 with these bytes."""
 
     data: bytes
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,15 +63,14 @@ class Drop:
 class Half:
     """The connection is closed in the middle of a response."""
 
+    text: str = "hello"
+
 
 @dataclass(frozen=True)
 class Hang:
     """No response, or with ``drip`` a byte now and then, until the server stops or the client goes away."""
 
     drip: bool = False
-
-
-Step = Reply | Status | Raw | Drop | Half | Hang | Callable[[dict[str, Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,16 @@ class Request:
     headers: dict[str, str]
     body: dict[str, Any]
     at: float
+
+
+@dataclass(frozen=True)
+class FromRequest:
+    """A step made from the whole request, headers included."""
+
+    make: Callable[[Request], Any]
+
+
+Step = Reply | Status | Raw | Drop | Half | Hang | FromRequest | Callable[[dict[str, Any]], Any]
 
 
 class ScriptedServer:
@@ -87,14 +104,14 @@ class ScriptedServer:
         self._script: list[Step] = []
         self._at_once = 0
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self._http.daemon_threads = True
-        self._http.scripted = self
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._connections: set[socket.socket] = set()
+        self._http = self._bound(0)
+        self._port = self._http.server_address[1]
+        self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+        return f"http://127.0.0.1:{self._port}/v1"
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
@@ -115,8 +132,8 @@ class ScriptedServer:
         with self._lock:
             self.requests.append(request)
             step = self._script.pop(0) if self._script else self.default
-        while callable(step):
-            step = step(request.body)
+        while callable(step) or isinstance(step, FromRequest):
+            step = step.make(request) if isinstance(step, FromRequest) else step(request.body)
         return step
 
     def count(self, change: int) -> None:
@@ -124,20 +141,70 @@ class ScriptedServer:
             self._at_once += change
             self.most_at_once = max(self.most_at_once, self._at_once)
 
-    def __enter__(self) -> ScriptedServer:
-        self._thread.start()
-        return self
+    def connected(self, connection: socket.socket, now: bool) -> None:
+        """A connection was opened or closed."""
+        with self._lock:
+            (self._connections.add if now else self._connections.discard)(connection)
 
-    def __exit__(self, *_: object) -> None:
+    def up(self) -> None:
+        """Listen, after ``down`` on the same port as before."""
+        if self.stopping.is_set():
+            self.stopping = threading.Event()
+            self._http = self._bound(self._port)
+        serve = self._http.serve_forever
+        self._thread = threading.Thread(target=serve, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    def down(self) -> None:
+        """Close the port and all connections, answered or not."""
+        if self.stopping.is_set():
+            return
         self.stopping.set()
         self._http.shutdown()
         self._http.server_close()
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:  # closed meanwhile
+                continue
         self._thread.join(5)
+
+    def _bound(self, port: int) -> ThreadingHTTPServer:
+        http = _Http(("127.0.0.1", port), _Handler)
+        http.scripted = self
+        return http
+
+    def __enter__(self) -> ScriptedServer:
+        self.up()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # a client may go away at any time
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 10
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.scripted.connected(self.connection, True)
+
+    def finish(self) -> None:
+        self.server.scripted.connected(self.connection, False)
+        super().finish()
 
     def do_POST(self) -> None:
         server: ScriptedServer = self.server.scripted
@@ -157,19 +224,24 @@ class _Handler(BaseHTTPRequestHandler):
     def _play(self, step: Any, body: dict[str, Any], server: ScriptedServer) -> None:
         if isinstance(step, Reply):
             server.stopping.wait(step.delay_s)
-            self._send(200, completion(step, body))
+            self._send(200, self._document(step, body), step.headers)
         elif isinstance(step, Status):
             error = {"error": {"message": step.message, "type": "scripted", "code": step.error_code}}
             document = error if step.body is None else step.body
             data = document if isinstance(document, bytes) else json.dumps(document).encode()
-            self._send(step.code, data, {} if step.retry_after is None else {"Retry-After": str(step.retry_after)})
+            wait = {} if step.retry_after is None else {"Retry-After": str(step.retry_after)}
+            self._send(step.code, data, step.headers | wait)
         elif isinstance(step, Raw):
-            self._send(200, step.data)
+            self._send(200, step.data, step.headers)
         elif isinstance(step, Half):
-            self._send(200, completion(Reply(), body), cut=30)
+            data = self._document(Reply(step.text), body)
+            self._send(200, data, cut=len(data) // 2)
         elif isinstance(step, Hang):
             self._hang(step, server)
         self.close_connection = self.close_connection or not isinstance(step, Reply | Status | Raw)
+
+    def _document(self, reply: Reply, body: dict[str, Any]) -> bytes:
+        return (response if self.path.partition("?")[0].endswith("/responses") else completion)(reply, body)
 
     def _hang(self, step: Hang, server: ScriptedServer) -> None:
         if step.drip:
@@ -208,4 +280,36 @@ def completion(reply: Reply, body: dict[str, Any]) -> bytes:
         "model": body.get("model"),
         "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
     }
-    return json.dumps(document if reply.usage is None else {**document, "usage": reply.usage}).encode()
+    if reply.usage is not None:
+        document["usage"] = dict(reply.usage)
+        if reply.cached_tokens is not None:
+            document["usage"]["prompt_tokens_details"] = {"cached_tokens": reply.cached_tokens}
+    return json.dumps(document).encode()
+
+
+def response(reply: Reply, body: dict[str, Any]) -> bytes:
+    """The document of the Responses API: the same reply after an item of reasoning."""
+    cut_off = reply.finish_reason != "stop"
+    reasons = {"length": "max_output_tokens"}
+    content = [{"type": "output_text", "text": reply.text, "annotations": []}]
+    document = {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 0,
+        "model": body.get("model"),
+        "status": "incomplete" if cut_off else "completed",
+        "incomplete_details": {"reason": reasons.get(reply.finish_reason, reply.finish_reason)} if cut_off else None,
+        "error": None,
+        "output": [
+            {"type": "reasoning", "id": "rs_1", "summary": []},
+            {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content},
+        ],
+    }
+    if reply.usage is not None:
+        document["usage"] = {
+            "input_tokens": reply.usage["prompt_tokens"],
+            "input_tokens_details": {"cached_tokens": reply.cached_tokens or 0},
+            "output_tokens": reply.usage["completion_tokens"],
+            "total_tokens": sum(reply.usage.values()),
+        }
+    return json.dumps(document).encode()

@@ -64,6 +64,7 @@ def verify(
     """
     screen = Screen(json, quiet, debug)
     with screen.errors():
+        from ropd_cli.rewards import RewardMixer
         from ropd_cli.stages.verify import VerifyFiles, pending
         from ropd_cli.stages.verify import verify as stage
         from ropd_cli.templates import Templates
@@ -92,6 +93,7 @@ def verify(
         }
         settings = o.load(config, overrides, flags, cache_dir=cache_dir)
         texts = Templates.load(settings.judge.templates)
+        mixer = RewardMixer.load(settings.reward)
         files = VerifyFiles(prompts=prompts, rubrics=rubrics, rollouts=rollouts, out=out, index=index, limit=limit)
         run_api_stage(
             screen,
@@ -102,11 +104,12 @@ def verify(
                 client,
                 settings.judge,
                 templates=texts,
+                mixer=mixer,
                 max_failed_fraction=max_failed_fraction,
                 progress=progress,
             ),
             out,
-            requests=lambda endpoint: pending(files, endpoint, settings, texts),
+            requests=lambda endpoint: pending(files, endpoint, settings.judge, texts, mixer),
             dry_run=dry_run,
             cached=not no_cache,
             noun="groups",

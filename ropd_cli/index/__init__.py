@@ -100,7 +100,8 @@ class TeacherIndex:
 
         Raises IndexMissing where there is none, TooFewAnswers where there are fewer than ``m``.
         """
-        texts = [stored.answer.text for stored in self.get(uid, raw_prompt_hash)]
+        texts = self._texts("p.uid = ? AND p.hash = ?", (uid, raw_prompt_hash))
+        texts = texts or self._texts("p.hash = ?", (raw_prompt_hash,))
         if not texts:
             raise IndexMissing(
                 f"{self._path}: no answer for uid {uid!r}",
@@ -153,6 +154,11 @@ class TeacherIndex:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def _texts(self, where: str, values: tuple[str, ...]) -> list[str]:
+        """The distinct texts of these prompts' answers, in the order they were added."""
+        sql = f"SELECT a.text FROM answers a JOIN prompts p ON p.id = a.prompt_id WHERE {where} ORDER BY a.id"
+        return list(dict.fromkeys(text for (text,) in self._query(sql, values)))
 
     def _stored(self, where: str, values: tuple[str | None, ...]) -> list[Stored]:
         rows = self._query(

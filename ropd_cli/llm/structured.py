@@ -7,6 +7,8 @@ import re
 from enum import IntEnum
 from typing import Any
 
+import orjson
+
 from ropd_cli.errors import ReplyInvalid
 from ropd_cli.llm.chat import JsonSchema
 from ropd_cli.thinking import split_thinking
@@ -48,6 +50,12 @@ def parse_json(text: str) -> dict[str, Any]:
     an object that was cut off is not, nor is a part of it taken for the whole.
     Raises ReplyInvalid, and nothing else.
     """
+    try:  # plain JSON, as it nearly always is
+        plain = orjson.loads(text)
+    except (ValueError, TypeError):
+        plain = None
+    if isinstance(plain, dict):
+        return plain
     whole = _load(text)
     if whole is not None:
         return whole

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ropd_cli.artifacts import read_records
+from ropd_cli.block import render_question
 from ropd_cli.errors import InputError
 from ropd_cli.schemas import (
     Answer,
@@ -25,7 +26,6 @@ from ropd_cli.schemas import (
     load_prompts,
 )
 from ropd_cli.scoring import GroupStats, group_stats
-from ropd_cli.templates import render_question
 
 Key = tuple[str, str]
 """(uid, raw_prompt_hash)."""

@@ -86,7 +86,8 @@ class JudgedAgentLoopWorker(_Worker):
         limit = self.config.actor_rollout_ref.rollout.response_length
         ended = bool(ids) and ids[-1] == self.tokenizer.eos_token_id
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return {"text": text, "finish_reason": "stop" if ended or len(ids) < limit else "length"}
+        reason = "stop" if ended or len(ids) < limit else "length"
+        return {"text": text, "finish_reason": reason, "usage": {"completion_tokens": len(ids)}}
 
     async def _reward_group(self, barrier: Barrier, kwargs: dict[str, Any]) -> None:
         rollouts = [barrier.rollouts[i] for i in sorted(barrier.rollouts)]

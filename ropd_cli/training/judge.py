@@ -13,19 +13,30 @@ from typing import Any
 import yaml
 
 from ropd_cli.artifacts import RecordWriter
+from ropd_cli.block import build_block
 from ropd_cli.config import RopdConfig
-from ropd_cli.errors import IndexMissing, JudgeError, ProviderError, RopdError, TooFewAnswers
+from ropd_cli.errors import CostLimit, IndexMissing, JudgeError, ProviderDown, ProviderError, RopdError, TooFewAnswers
+from ropd_cli.groups import group_of
 from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.cache import ReplyCache
+from ropd_cli.llm.chat import ClientStats
 from ropd_cli.llm.client import ChatClient
+from ropd_cli.llm.shared import Shared
+from ropd_cli.rewards import RewardMixer
 from ropd_cli.schemas import Answer, Group, Prompt, RubricRecord, VerdictRecord, load_prompts
 from ropd_cli.scoring import group_stats
 from ropd_cli.stages.rubricate import rubricate_group
-from ropd_cli.stages.verify import verify_group
+from ropd_cli.stages.verify import unjudged_group, verify_group
 from ropd_cli.templates import Templates
 from ropd_cli.training.run_dir import RunDir
 
-GROUP_FAULTS = (JudgeError, ProviderError, IndexMissing, TooFewAnswers)
+STOPS = (ProviderDown, CostLimit)
+"""No further group can be judged: the run stops, and goes on from its last step when it is resumed."""
+GROUP_FAULTS = (*STOPS, JudgeError, ProviderError, IndexMissing, TooFewAnswers)
+
+
+COUNTERS = ("requests_sent", "cache_hits", "retries", "prompt_tokens", "cached_tokens", "completion_tokens")
+"""Of ClientStats, those that are metrics of a step."""
 
 
 @dataclass
@@ -39,10 +50,14 @@ class StepTally:
     no_answer: int = 0
     rewards: list[float] = field(default_factory=list)
     teacher_means: list[float] = field(default_factory=list)
+    parts: dict[str, list[float]] = field(default_factory=dict)
+    coverages: list[float] = field(default_factory=list)
+    mended: int = 0
+    cut: int = 0
     seconds: list[float] = field(default_factory=list)
     last_fault: str = ""
-    requests_before: int = 0
-    hits_before: int = 0
+    before: dict[str, float] = field(default_factory=dict)
+    """The endpoints' counters when the step began."""
 
 
 class RunJudge:
@@ -54,9 +69,13 @@ class RunJudge:
         self._prompts: dict[str, Prompt] = {p.uid: p for p in load_prompts(str(self._config.data.prompts))}
         self._index = TeacherIndex.open(Path(str(self._config.data.index)))
         self._templates = Templates.load(self._config.judge.templates)
-        cache = ReplyCache.open(self._config.cache_dir)
-        self._rubricator = ChatClient.open(self._config.rubricator, cache=cache)
-        self._verifier = ChatClient.open(self._config.verifier, cache=cache)
+        self._mixer = RewardMixer.load(self._config.reward)
+        self._cache = ReplyCache.open(self._config.cache_dir, self._config.cache_max_gb)
+        spent = sum(row.get("judge/cost_usd", 0.0) for row in self._run.metric_rows())
+        self._shared = Shared.of(self._config, self._say, spent_usd=spent)
+        self._rubricator = ChatClient.open(self._config.rubricator, cache=self._cache, shared=self._shared)
+        self._verifier = ChatClient.open(self._config.verifier, cache=self._cache, shared=self._shared)
+        self._stopped_by: RopdError | None = None
         self._steps: dict[int, StepTally] = {}
         self._writers: dict[int, RecordWriter] = {}
 
@@ -67,27 +86,22 @@ class RunJudge:
         either way. None for all of them: the group could not be judged and is missing.
         """
         tally, began = self._tally(step), time.monotonic()
-        prompt = self._prompts[uid]
-        group = Group(
-            uid=uid,
-            prompt=prompt.messages,
-            raw_prompt_hash=prompt.raw_prompt_hash,
-            rollouts=tuple(Answer(**rollout) for rollout in rollouts),
-        )
+        group = group_of(self._prompts[uid], tuple(Answer(**rollout) for rollout in rollouts))
         rubric: RubricRecord | None = None
         verdicts: VerdictRecord | None = None
-        fault: RopdError | None = None
+        fault: RopdError | None = self._stopped_by
         try:
-            answers = self._index.answers(uid, prompt.raw_prompt_hash, self._config.judge.m)
-            group = group.model_copy(update={"teacher_answers": tuple(answers)})
-            settings = self._config.judge
-            rubric = await rubricate_group(group, self._rubricator, settings, templates=self._templates)
-            verdicts = await verify_group(group, rubric, self._verifier, settings, templates=self._templates)
+            if fault is None:
+                answers = self._index.answers(uid, group.raw_prompt_hash, self._config.judge.m)
+                group = group.model_copy(update={"teacher_answers": tuple(answers)})
+                rubric, verdicts = await self._ask(group)
         except GROUP_FAULTS as caught:
             fault = caught
+            if isinstance(caught, STOPS):
+                self._stopped_by = self._stopped_by or caught
         seconds = time.monotonic() - began
         tally.seconds.append(seconds)
-        rewards = self._count(tally, verdicts, fault)
+        rewards = self._count(tally, rubric, verdicts, fault)
         self._write(step, group, rubric, verdicts, rewards, fault, seconds)
         return {"rewards": rewards, "error": str(fault) if fault else None}
 
@@ -103,23 +117,30 @@ class RunJudge:
             "groups/missing": expected_groups - judged,  # also those whose generation failed
             "groups/zero_variance": tally.zero_variance,
             "groups/no_answer_rollouts": tally.no_answer,
-            "judge/requests_sent": self._rubricator.stats.requests_sent
-            + self._verifier.stats.requests_sent
-            - tally.requests_before,
-            "judge/cache_hits": self._rubricator.stats.cache_hits + self._verifier.stats.cache_hits - tally.hits_before,
+            "rubrics/mended": tally.mended,
+            "answers/cut": tally.cut,
         }
+        metrics |= {name: count - tally.before.get(name, 0) for name, count in self._counters().items()}
         if tally.seconds:
             metrics |= {"judge/seconds_mean": _mean(tally.seconds), "judge/seconds_max": max(tally.seconds)}
+        if tally.coverages:
+            metrics["judge/coverage_mean"] = _mean(tally.coverages)
         if tally.rewards:
             metrics |= {
                 "reward/mean": _mean(tally.rewards),
                 "reward/max": max(tally.rewards),
                 "reward/min": min(tally.rewards),
             }
+            metrics |= {f"reward/{name}_mean": _mean(values) for name, values in tally.parts.items() if values}
         if tally.teacher_means:
             metrics["reward/teacher_mean"] = _mean(tally.teacher_means)
             metrics["reward/teacher_below_student"] = tally.teacher_below_student / judged
         return metrics
+
+    async def stopped(self) -> tuple[str, str, str | None] | None:
+        """(kind of error, message, hint) of what makes judging on pointless; None while nothing does."""
+        fault = self._stopped_by
+        return (type(fault).__name__, fault.message, fault.hint) if fault else None
 
     async def last_fault(self, step: int) -> str:
         """Why the last group of a step that failed did so."""
@@ -131,22 +152,53 @@ class RunJudge:
             writer.close()
         await self._rubricator.close()
         await self._verifier.close()
+        self._cache.close()
         self._index.close()
+
+    async def _ask(self, group: Group) -> tuple[RubricRecord | None, VerdictRecord]:
+        if not self._mixer.needs_judges:
+            return None, await unjudged_group(group, self._mixer)
+        settings, templates = self._config.judge, self._templates
+        block = build_block(group, settings.max_answer_tokens)
+        rubric = await rubricate_group(group, self._rubricator, settings, templates=templates, block=block)
+        return rubric, await verify_group(
+            group, rubric, self._verifier, settings, templates=templates, mixer=self._mixer, block=block
+        )
+
+    def _say(self, line: str) -> None:
+        """To the training's log, and to the parent process, which shows it."""
+        print(line, flush=True)
+        with open(self._run.notes, "a", encoding="utf-8") as notes:
+            notes.write(line + "\n")
+
+    def _counters(self) -> dict[str, float]:
+        """What the endpoints did in this process so far, as metrics."""
+        both: list[ClientStats] = [self._rubricator.stats, self._verifier.stats]
+        counters: dict[str, float] = {
+            f"judge/{name}": sum(getattr(stats, name) for stats in both) for name in COUNTERS
+        }
+        counters["judge/pauses"] = self._shared.pauses
+        if any(stats.cost_usd is not None for stats in both):
+            counters["judge/cost_usd"] = sum(stats.cost_usd or 0.0 for stats in both)
+        return counters
 
     def _tally(self, step: int) -> StepTally:
         if step not in self._steps:
-            self._steps[step] = StepTally(
-                requests_before=self._rubricator.stats.requests_sent + self._verifier.stats.requests_sent,
-                hits_before=self._rubricator.stats.cache_hits + self._verifier.stats.cache_hits,
-            )
+            self._steps[step] = StepTally(before=self._counters())
         return self._steps[step]
 
     def _count(
-        self, tally: StepTally, verdicts: VerdictRecord | None, fault: RopdError | None
+        self,
+        tally: StepTally,
+        rubric: RubricRecord | None,
+        verdicts: VerdictRecord | None,
+        fault: RopdError | None,
     ) -> list[float | None] | None:
         """Book a group; its rewards, or None where too few are there to compare (a lone reward has no
         advantage, and verl would take it for one)."""
         rewards = list(verdicts.rewards) if verdicts is not None else []
+        tally.mended += bool(rubric is not None and rubric.mended)
+        tally.cut += len(rubric.cut) if rubric is not None else 0
         present = [r for r in rewards if r is not None]
         if verdicts is None or len(present) < min(2, len(rewards)):
             tally.missing += 1
@@ -160,6 +212,10 @@ class RunJudge:
         tally.no_answer += sum(a.source == "student" and not a.judgement for a in verdicts.answers)
         if stats.teacher_mean is not None:
             tally.teacher_means.append(stats.teacher_mean)
+        if verdicts.coverage is not None:
+            tally.coverages.append(verdicts.coverage)
+        for name, values in verdicts.parts.items():
+            tally.parts.setdefault(name, []).extend(v for v in values if v is not None)
         return rewards
 
     def _write(

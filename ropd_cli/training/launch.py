@@ -20,8 +20,11 @@ from ropd_cli.artifacts import write_atomic
 from ropd_cli.config import RopdConfig
 from ropd_cli.config.load import dump_config
 from ropd_cli.errors import ConfigError, InputError, TrainingError
-from ropd_cli.llm.endpoints import model_name
+from ropd_cli.llm.endpoints import base_url, model_name
+from ropd_cli.llm.shared import Shared
 from ropd_cli.progress import Progress
+from ropd_cli.rewards import RewardMixer
+from ropd_cli.schemas import Prompt
 from ropd_cli.templates import Templates
 from ropd_cli.training.compose import compose, steps_of
 from ropd_cli.training.data import load_checked_prompts, write_verl_prompts
@@ -30,7 +33,10 @@ from ropd_cli.training.versions import installed_versions
 from ropd_cli.training.watch import RUN_MARK, watch
 
 MAY_CHANGE = ("train.steps", "train.epochs", "train.save_every", "train.keep_checkpoints", "train.watchdog_s")
-MAY_CHANGE_SECTIONS = ("rubricator", "verifier", "teacher", "judge", "cache_dir", "out")
+MAY_CHANGE_SECTIONS = (
+    *("rubricator", "verifier", "teacher", "judge"),
+    *("prices", "max_cost", "cache_dir", "cache_max_gb", "out"),
+)
 PATHS = (
     ("", "out"),
     ("", "cache_dir"),
@@ -87,7 +93,7 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
     _check_sizes(config)
     first = _first_step(config, run, resume)
     prompts = load_checked_prompts(config)
-    _check_judges(config)
+    _check_judges(config, prompts)
     steps = steps_of(config, len(prompts))
     ray_dir = tempfile.mkdtemp(prefix="ropd-")  # short: a unix socket's path may have 107 bytes
     try:
@@ -153,6 +159,10 @@ def _with_absolute_paths(config: RopdConfig) -> RopdConfig:
         part = tree[section] if section else tree
         if part[key] is not None and (key != "model_path" or Path(part[key]).expanduser().exists()):
             part[key] = str(Path(part[key]).expanduser().absolute())
+    function = tree["reward"]["custom_function"]
+    if function is not None and ".py:" in function:
+        file, _, name = function.rpartition(":")
+        tree["reward"]["custom_function"] = f"{Path(file).expanduser().absolute()}:{name}"
     return RopdConfig.model_validate(tree)
 
 
@@ -189,9 +199,12 @@ def _check_sizes(config: RopdConfig) -> None:
         raise ConfigError(problems, "configuration", "docs/training.md says which sizes have to divide")
 
 
-def _check_judges(config: RopdConfig) -> None:
+def _check_judges(config: RopdConfig, prompts: list[Prompt]) -> None:
+    budget = Shared.of(config).budget
     for name in ("rubricator", "verifier"):
-        model_name(getattr(config, name), name)
+        endpoint = getattr(config, name)
+        budget.price(model_name(endpoint, name), base_url(endpoint))
+    RewardMixer.load(config.reward).check(prompts)
 
 
 def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:

@@ -23,7 +23,7 @@ from ropd_cli.training.run_dir import RunDir
 def train(run: RunDir) -> None:
     """Run verl's GRPO trainer on the run's configuration, to its last step."""
     from omegaconf import OmegaConf
-    from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+    from verl.trainer.main_ppo import run_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
     from verl.utils.device import auto_set_device
@@ -37,7 +37,9 @@ def train(run: RunDir) -> None:
         require_cpu_platform()
     auto_set_device(config)
     validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
-    run_ppo(config, task_runner_class=TaskRunnerV1)
+    from ropd_cli.training.task_runner import JudgedTaskRunner
+
+    run_ppo(config, task_runner_class=JudgedTaskRunner)
 
 
 def main(run_dir: str) -> int:
@@ -46,7 +48,8 @@ def main(run_dir: str) -> int:
     try:
         train(run)
     except RopdError as fault:
-        said = {"message": fault.message, "hint": fault.hint, "input": isinstance(fault, InputError)}
+        kind = "InputError" if isinstance(fault, InputError) else "TrainingError"
+        said = {"kind": kind, "message": fault.message, "hint": fault.hint}
         write_atomic(run.stopped, orjson.dumps(said))
         raise
     return 0

@@ -71,8 +71,13 @@ class RunDir:
         return self.path / "train.log"
 
     @property
+    def notes(self) -> Path:
+        """Lines for the user from the processes of the run, as they come."""
+        return self.path / ".notes"
+
+    @property
     def stopped(self) -> Path:
-        """Written by the training process when it stops for a reason of ours: message and hint."""
+        """Written by the training process when it stops for a reason of ours: kind of error, message and hint."""
         return self.path / "stopped.json"
 
     @property

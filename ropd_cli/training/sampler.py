@@ -15,8 +15,8 @@ from ropd_cli.training.run_dir import RunDir
 POLL_S = 0.1  # verl's own 2 s are most of a short step
 
 
-class TooManyMissing(Exception):
-    """More groups of a step than the configuration allows could not be judged."""
+class RunStopped(Exception):
+    """More groups of a step than the configuration allows could not be judged, or no more can be at all."""
 
 
 class JudgedSampler(ReplayBuffer):
@@ -37,6 +37,8 @@ class JudgedSampler(ReplayBuffer):
             self._stop(global_steps, batch_size, batch_size)
         if partition_id == "val":
             return batch, metrics
+        if ray.get(self._owner.stopped.remote()) is not None:
+            self._stop(global_steps, 0, batch_size)
         mine = ray.get(self._owner.step_metrics.remote(global_steps, batch_size))
         if mine["groups/missing"] > self._limit * batch_size:
             self._stop(global_steps, int(mine["groups/missing"]), batch_size)
@@ -47,11 +49,19 @@ class JudgedSampler(ReplayBuffer):
         return ray.get_actor("ropd_run_judge")
 
     def _stop(self, step: int, missing: int, groups: int) -> None:
-        fault = ray.get(self._owner.last_fault.remote(step)) or f"see {self._run.log}"
-        message = (
-            f"step {step}: {missing} of {groups} groups could not be judged, more than judge.max_failed_fraction "
-            f"{self._limit:g} allows; the last: {fault}"
-        )
-        hint = f"mend the judge, then go on with: ropd train --config {self._run.config} --resume"
-        write_atomic(self._run.stopped, orjson.dumps({"message": message, "hint": hint}))
-        raise TooManyMissing(message)
+        """Leave word for the parent process, and raise. The step is made again when the run is resumed."""
+        resume = f"then go on with: ropd train --config {self._run.config} --resume"
+        stopped = ray.get(self._owner.stopped.remote())
+        if stopped is not None:
+            kind, message, hint = stopped
+            what = (hint or "").partition(",")[0] if kind == "ProviderDown" else "raise max_cost"
+            said = {"kind": kind, "message": f"step {step}: {message}", "hint": f"{what}, {resume}"}
+        else:
+            fault = ray.get(self._owner.last_fault.remote(step)) or f"see {self._run.log}"
+            message = (
+                f"step {step}: {missing} of {groups} groups could not be judged, more than judge.max_failed_fraction "
+                f"{self._limit:g} allows; the last: {fault}"
+            )
+            said = {"kind": "TrainingError", "message": message, "hint": f"mend the judge, {resume}"}
+        write_atomic(self._run.stopped, orjson.dumps(said))
+        raise RunStopped(said["message"])

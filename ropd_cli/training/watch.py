@@ -13,7 +13,7 @@ import orjson
 
 from ropd_cli.artifacts import RecordWriter
 from ropd_cli.config import RopdConfig
-from ropd_cli.errors import InputError, RopdError, TrainingError
+from ropd_cli.errors import CostLimit, InputError, ProviderDown, RopdError, TrainingError
 from ropd_cli.progress import Progress
 from ropd_cli.training.run_dir import RunDir
 
@@ -22,10 +22,13 @@ STOP_GRACE_S = 20.0
 RUN_MARK = "ROPD_RUN_MARK"
 """Set in the environment of every process of a run, so that none is left behind."""
 
+KINDS = {kind.__name__: kind for kind in (InputError, TrainingError, ProviderDown, CostLimit)}
+
 
 def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress: Progress) -> None:
     """Start the training process and wait for it. Raises TrainingError unless it ended well."""
     run.verl_metrics.unlink(missing_ok=True)
+    run.notes.unlink(missing_ok=True)
     command = [sys.executable, "-m", "ropd_cli.training.program", str(run.path)]
     rows = _Rows(run, progress)
     with open(run.log, "ab") as log:
@@ -57,8 +60,7 @@ def failure(run: RunDir, code: int, began: int) -> RopdError:
     """Why the process ended: its own word where it left one, else the last error line of its log."""
     if run.stopped.is_file():
         said = orjson.loads(run.stopped.read_bytes())
-        kind = InputError if said.get("input") else TrainingError
-        return kind(said["message"], said["hint"])
+        return KINDS[said["kind"]](said["message"], said["hint"])
     with open(run.log, "rb") as log:
         log.seek(began)
         lines = log.read().decode(errors="replace").splitlines()
@@ -118,23 +120,38 @@ def _signal_group(pid: int, what: signal.Signals) -> None:
         pass
 
 
-class _Rows:
-    """Copies finished steps from verl's metrics file to ``metrics.jsonl``, and counts them."""
+class _Tail:
+    """The whole lines that a file has grown by."""
 
-    def __init__(self, run: RunDir, progress: Progress) -> None:
-        self._source, self._progress, self._offset = run.verl_metrics, progress, 0
-        self._writer = RecordWriter(run.metrics)
+    def __init__(self, path: Path) -> None:
+        self._path, self._offset = path, 0
 
-    def copy(self) -> bool:
-        """Copy what is new; whether anything was."""
-        if not self._source.is_file():
-            return False
-        with open(self._source, "rb") as file:
+    def new_lines(self) -> list[bytes]:
+        """Lines since the last call; none while there is no file."""
+        if not self._path.is_file():
+            return []
+        with open(self._path, "rb") as file:
             file.seek(self._offset)
             new = file.read()
         whole = new[: new.rfind(b"\n") + 1]
         self._offset += len(whole)
-        rows = [orjson.loads(line) for line in whole.splitlines()]
+        return whole.splitlines()
+
+
+class _Rows:
+    """Copies finished steps from verl's metrics file to ``metrics.jsonl``, and counts them."""
+
+    def __init__(self, run: RunDir, progress: Progress) -> None:
+        self._metrics, self._notes = _Tail(run.verl_metrics), _Tail(run.notes)
+        self._progress = progress
+        self._writer = RecordWriter(run.metrics)
+
+    def copy(self) -> bool:
+        """Copy what is new, and show the notes; whether anything was."""
+        notes = self._notes.new_lines()
+        for note in notes:
+            self._progress.note(note.decode(errors="replace"))
+        rows = [orjson.loads(line) for line in self._metrics.new_lines()]
         for row in rows:
             self._writer.append({"step": row["step"], **row["data"]})
             said = row["data"].get("reward/mean")
@@ -143,7 +160,7 @@ class _Rows:
             seconds = row["data"].get("timing_s/step", 0.0)
             self._progress.advance()
             self._progress.note(f"step {row['step']}: {reward}{missing:g} groups missing, {seconds:.1f} s")
-        return bool(rows)
+        return bool(rows or notes)
 
     def close(self) -> None:
         self._writer.close()

@@ -10,6 +10,7 @@ import reasoning_gym
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ropd_cli.block import build_block
 from ropd_cli.errors import InputError
 from ropd_cli.judging_format import parse_rubric, parse_verdicts
 from ropd_cli.llm.builtin.app import create_app
@@ -19,7 +20,7 @@ from ropd_cli.llm.builtin.reading import final_result, results_agree
 from ropd_cli.llm.builtin.solvers import Unsolvable, solve
 from ropd_cli.llm.builtin.teacher import WORDINGS, write_answer
 from ropd_cli.schemas import Answer, Criterion, Group, Message, Rubric
-from ropd_cli.templates import Templates, build_block
+from ropd_cli.templates import Templates
 
 QUESTION = r"What is 12 + 19? Write the result as \boxed{result}."
 ROLLOUTS = (
@@ -41,7 +42,7 @@ def judged(rollouts=ROLLOUTS, teacher=None, question=QUESTION):
     answers = tuple(Answer(text=text) for text in rollouts)
     group = Group(uid="u", prompt=prompt, raw_prompt_hash="h", teacher_answers=teacher, rollouts=answers)
     block = build_block(group)
-    rubric = parse_rubric(write_rubric(TEMPLATES.rubricator_messages(block)[-1].content))
+    rubric, _ = parse_rubric(write_rubric(TEMPLATES.rubricator_messages(block)[-1].content))
     verdicts = write_verdicts(TEMPLATES.verifier_messages(block, rubric)[-1].content)
     rows = parse_verdicts(verdicts, len(block.answers), len(rubric.rubrics))
     return block, rubric, {(a.source, a.index): row for a, row in zip(block.answers, rows, strict=True)}

@@ -96,8 +96,8 @@ def test_an_unfinished_run_is_not_overwritten_and_a_resumed_one_is_the_same(fold
 
 def test_what_is_left_of_a_run_is_said_as_the_kind_it_was(folder):
     run = launch.RunDir(folder)
-    for is_input, code in ((True, 2), (False, 1)):
-        run.stopped.write_text(json.dumps({"message": "m", "hint": "h", "input": is_input}))
+    for kind, code in (("InputError", 2), ("TrainingError", 1), ("ProviderDown", 4), ("CostLimit", 1)):
+        run.stopped.write_text(json.dumps({"message": "m", "hint": "h", "kind": kind}))
         fault = watch.failure(run, 1, 0)
         assert isinstance(fault, RopdError) and fault.exit_code == code
     run.stopped.unlink()

@@ -20,7 +20,8 @@ def document(k=4, **fields):
 
 @pytest.mark.parametrize("k", [4, 8, 12])
 def test_the_sum_of_the_points_is_ours(k):
-    rubric = parse_rubric(document(k))
+    rubric, mended = parse_rubric(document(k))
+    assert "maximum_score" in mended
     assert rubric.maximum_score == sum(rubric.weights_K) != 99
     assert len(rubric.weights_K) == k
 
@@ -30,7 +31,7 @@ def test_fields_of_its_own_are_dropped_and_missing_sums_do_not_matter():
     del plain["maximum_score"], plain["schema_version"]
     chatty["rubrics"][0]["why"] = "because"
     assert parse_rubric(plain) == parse_rubric(chatty)
-    assert parse_rubric(plain).hash == parse_rubric(chatty).hash
+    assert parse_rubric(plain)[0].hash == parse_rubric(chatty)[0].hash
 
 
 def broken(**change):
@@ -50,7 +51,7 @@ def broken(**change):
         (document(schema_version="ropd.rubric.v2"), "schema_version is 'ropd.rubric.v2'"),
         (document(rubrics=["a", "b", "c", "d"]), r"rubrics\[0\] is not an object"),
         (broken(criterion_id="c0"), "stands twice"),
-        (broken(criterion_id=""), r"rubrics\[1\].criterion_id is not a text"),
+        (broken(criterion_id=7), r"rubrics\[1\].criterion_id is not a text"),
         (broken(criterion=" \n"), r"rubrics\[1\].criterion is not a text"),
         (broken(criterion=None), r"criterion is not a text"),
         (broken(criterion="x" * (MAX_CRITERION_CHARS + 1)), "1001 characters"),
@@ -66,6 +67,37 @@ def broken(**change):
 def test_what_does_not_fit(reply, complaint):
     with pytest.raises(ReplyInvalid, match=complaint):
         parse_rubric(reply)
+
+
+def ids(*names):
+    doc = document(len(names), maximum_score=sum(i % 5 + 1 for i in range(len(names))))
+    for item, name in zip(doc["rubrics"], names, strict=True):
+        item["criterion_id"] = name
+    return doc
+
+
+@pytest.mark.parametrize(
+    ("reply", "kept", "mended"),
+    [
+        (ids("c1", "c2", "c3", "c4"), ["c1", "c2", "c3", "c4"], ()),
+        (ids("c2", "c1", "c4", "c3"), ["c1", "c2", "c3", "c4"], ("criterion_id",)),
+        (ids("c0", "c1", "c2", "c3"), ["c1", "c2", "c3", "c4"], ("criterion_id",)),
+        (ids("c1", "", "c3", " "), ["c1", "c2", "c3", "c4"], ("criterion_id",)),
+        (ids("right", "short", "c1", "box"), ["right", "short", "c1", "box"], ()),
+        (ids("c1", "c2", "c3", "c4") | {"maximum_score": 11}, ["c1", "c2", "c3", "c4"], ("maximum_score",)),
+        (ids("c1", "c2", "c3", "c4") | {"maximum_score": None}, ["c1", "c2", "c3", "c4"], ("maximum_score",)),
+    ],
+)
+def test_what_is_only_a_little_off_is_mended_and_said(reply, kept, mended):
+    rubric, said = parse_rubric(reply)
+    assert [criterion.criterion_id for criterion in rubric.rubrics] == kept and said == mended
+    assert [criterion.criterion for criterion in rubric.rubrics] == [f"is {i}" for i in range(4)]  # order is the list's
+    assert rubric.maximum_score == 10
+
+
+def test_a_whole_number_may_be_written_with_a_point():
+    rubric, said = parse_rubric(broken(points=2.0))
+    assert rubric.weights_K[1] == 2 and type(rubric.weights_K[1]) is int and "points" in said
 
 
 json_values = st.recursive(

@@ -2,9 +2,10 @@
 
 import pytest
 
+from ropd_cli.block import build_block
 from ropd_cli.errors import InputError
 from ropd_cli.schemas import Answer, Group, Message
-from ropd_cli.templates import Templates, build_block, fill
+from ropd_cli.templates import Templates, fill
 
 
 def test_the_shipped_ones_load_and_say_what_a_reply_looks_like():

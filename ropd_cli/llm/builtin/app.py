@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from ropd_cli.block import render_question
 from ropd_cli.errors import InputError
 from ropd_cli.llm.builtin.judging import NotJudgeable, role_of, write_rubric, write_verdicts
 from ropd_cli.llm.builtin.solvers import Unsolvable
 from ropd_cli.llm.builtin.teacher import write_answer
-from ropd_cli.templates import render_question
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

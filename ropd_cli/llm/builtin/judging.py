@@ -7,10 +7,10 @@ from typing import Any
 
 import orjson
 
+from ropd_cli.block import read_block
 from ropd_cli.judging_format import MAX_CRITERIA, MIN_CRITERIA, RUBRIC_VERSION, VERDICTS_VERSION
 from ropd_cli.llm.builtin.checks import ALONE, BOXED, CHECKS, RIGHT, Check, form_asked
 from ropd_cli.llm.builtin.solvers import Solution, Unsolvable, solve
-from ropd_cli.templates import read_block
 
 _TAG = re.compile(r"<question-([0-9a-f]{16})>")
 SEPARATES_WELL = 0.5

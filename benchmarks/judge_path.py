@@ -1,0 +1,215 @@
+"""How much the judge path costs beside a bare HTTP loop that sends and receives the same.
+
+    python benchmarks/judge_path.py                    # ratios at 0 and 200 ms of server latency
+    python benchmarks/judge_path.py --memory 20000     # resident memory over so many groups
+
+The bare loop: aiohttp, orjson, the same two requests a group from texts made before, the replies parsed and thrown
+away. Ours: ``rubricate_group`` and ``verify_group`` with a ``ChatClient`` and a cache on disk, which lay out the block,
+make schemas, keys and requests, check the replies, keep them and compute scores. Both have 128 groups at once and
+run in turns in one process against a judge server in another; medians over the pairs. The time of ours ends when
+the cache is closed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import orjson
+from judge_server import running
+from material import Texts, endpoint, machine, median, rss_mb, rubric_record, show, table
+
+from ropd_cli.block import build_block
+from ropd_cli.config import JudgeConfig
+from ropd_cli.llm.cache import ReplyCache
+from ropd_cli.llm.client import ChatClient
+from ropd_cli.schemas import Group
+from ropd_cli.stages.rubricate import rubric_request, rubricate_group
+from ropd_cli.stages.verify import verdict_request, verify_group
+from ropd_cli.templates import Templates
+
+AT_ONCE = 128
+Bodies = tuple[dict[str, Any], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: ``groups`` of them took ``wall_s`` and ``cpu_s`` of this process's time (all threads)."""
+
+    groups: int
+    wall_s: float
+    cpu_s: float
+
+    @property
+    def per_second(self) -> float:
+        return self.groups / self.wall_s
+
+    @property
+    def cpu_ms(self) -> float:
+        """Of one group."""
+        return 1000 * self.cpu_s / self.groups
+
+
+async def at_once(items: Iterable[Any], work: Callable[[Any], Awaitable[None]]) -> None:
+    """``work`` on every item, 128 under way."""
+    shared = iter(items)
+
+    async def worker() -> None:
+        for item in shared:
+            await work(item)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(worker())
+
+
+async def bare(url: str, bodies: list[Bodies]) -> None:
+    """The loop to compare with."""
+    headers = {"Content-Type": "application/json"}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
+
+        async def work(pair: Bodies) -> None:
+            for body in pair:
+                async with session.post(f"{url}/chat/completions", data=orjson.dumps(body)) as response:
+                    orjson.loads(await response.read())
+
+        await at_once(bodies, work)
+
+
+async def ours(url: str, groups: Iterable[Group], cache_dir: str) -> None:
+    """The judge path."""
+    settings, templates = JudgeConfig(), Templates.load()
+    cache = ReplyCache.open(cache_dir)
+    try:
+        async with ChatClient.open(endpoint(url, AT_ONCE), cache=cache, environ={}) as client:
+
+            async def work(group: Group) -> None:
+                rubric = await rubricate_group(group, client, settings, templates=templates)
+                record = await verify_group(group, rubric, client, settings, templates=templates)
+                if None in record.rewards:
+                    raise SystemExit(f"group {group.uid} has no rewards")
+
+            await at_once(groups, work)
+            if client.stats.cache_hits or client.stats.retries:
+                raise SystemExit(f"not what was to be measured: {client.stats}")
+    finally:
+        cache.close()
+
+
+def same_requests(group: Group, url: str, templates: Templates) -> Bodies:
+    """What ours sends for a group, as the bare loop's documents."""
+    asked = endpoint(url, AT_ONCE)
+    bodies = []
+    block = build_block(group)
+    for request in (
+        rubric_request(group, asked, JudgeConfig(), templates, block),
+        verdict_request(group, rubric_record(group), asked, templates, block),
+    ):
+        schema = {"name": request.form.name, "strict": True, "schema": request.form.body}
+        messages = [{"role": message.role, "content": message.content} for message in request.messages]
+        form = {"type": "json_schema", "json_schema": schema}
+        bodies.append({"model": request.model, "messages": messages, "response_format": form})
+    return bodies[0], bodies[1]
+
+
+def timed(work: Awaitable[None], groups: int) -> Run:
+    wall, cpu = time.perf_counter(), time.process_time()
+    asyncio.run(work)
+    return Run(groups, time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def compare(latency_ms: float, groups: int, pairs: int, size: int) -> dict[str, Any]:
+    """Medians of ``pairs`` pairs of runs, bare then ours."""
+    templates, texts = Templates.load(), Texts(size)
+    runs: dict[str, list[Run]] = {"bare": [], "ours": []}
+    with running("--latency-ms", latency_ms) as url:
+        for pair in range(-1, pairs):
+            count = groups if pair >= 0 else min(groups, AT_ONCE)  # the first pair warms up
+            batch = [texts.group(f"{latency_ms:g}-{pair}-{number}") for number in range(count)]
+            bodies = [same_requests(group, url, templates) for group in batch]
+            one = timed(bare(url, bodies), count)
+            del bodies
+            with tempfile.TemporaryDirectory() as folder:
+                other = timed(ours(url, batch, folder), count)
+            if pair >= 0:
+                runs["bare"].append(one)
+                runs["ours"].append(other)
+    both = list(zip(runs["bare"], runs["ours"], strict=True))
+    return {
+        "latency_ms": latency_ms,
+        "bare_groups_per_s": median(run.per_second for run in runs["bare"]),
+        "ours_groups_per_s": median(run.per_second for run in runs["ours"]),
+        "bare_cpu_ms": median(run.cpu_ms for run in runs["bare"]),
+        "ours_cpu_ms": median(run.cpu_ms for run in runs["ours"]),
+        "ratio": median(other.per_second / one.per_second for one, other in both),
+        "cpu_ms_over_bare": median(other.cpu_ms - one.cpu_ms for one, other in both),
+    }
+
+
+def memory(groups: int, every: int, size: int) -> dict[str, Any]:
+    """Resident memory of the client while it judges ``groups`` groups that are made on the way."""
+    points: list[dict[str, float]] = []
+
+    def made(url: str) -> Iterable[Group]:
+        texts = Texts(size)
+        for number in range(groups):
+            if number and number % every == 0:
+                points.append({"groups": number, "rss_mb": rss_mb()})
+                print(f"{number} groups: {rss_mb():.1f} MB", file=sys.stderr)
+            yield texts.group(f"memory-{number}")
+
+    with running() as url, tempfile.TemporaryDirectory() as folder:
+        run = timed(ours(url, made(url), folder), groups)
+    points.append({"groups": groups, "rss_mb": rss_mb()})
+    first, last = points[0], points[-1]
+    return {
+        "groups": groups,
+        "groups_per_s": run.per_second,
+        "points": points,
+        "growth_mb": last["rss_mb"] - first["rss_mb"],
+        "growth": last["rss_mb"] / first["rss_mb"] - 1,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--groups", type=int, default=1024, help="of each run")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--latency", type=float, nargs="+", default=[0.0, 200.0], metavar="MS", help="of the server")
+    parser.add_argument("--answer-bytes", type=int, default=10_000)
+    parser.add_argument("--memory", type=int, metavar="GROUPS", help="watch memory over so many groups instead")
+    parser.add_argument("--every", type=int, default=2000, help="with --memory: groups between two looks")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if options.memory:
+        seen = memory(options.memory, options.every, options.answer_bytes)
+        rows = [(point["groups"], point["rss_mb"]) for point in seen["points"]]
+        text = f"{table(('groups', 'RSS MB'), rows)}\n"
+        text += f"growth {seen['growth_mb']:+.1f} MB ({seen['growth']:+.1%}) at {seen['groups_per_s']:.0f} groups/s"
+        show(seen, text, options.json)
+        return
+    results = [compare(ms, options.groups, options.pairs, options.answer_bytes) for ms in options.latency]
+    head = ("latency ms", "bare groups/s", "ours groups/s", "ratio", "bare CPU ms", "ours CPU ms", "over bare")
+    keys = (
+        "latency_ms",
+        "bare_groups_per_s",
+        "ours_groups_per_s",
+        "ratio",
+        "bare_cpu_ms",
+        "ours_cpu_ms",
+        "cpu_ms_over_bare",
+    )
+    text = f"{machine()}; {options.pairs} pairs of {options.groups} groups, answers of {options.answer_bytes} bytes\n"
+    text += table(head, [[result[key] for key in keys] for result in results])
+    show({"machine": machine(), "results": results}, text, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""The block that both judges read: the prompt of a group, and every answer to it, fenced and in blind order::
+
+    <question-TAG>
+    the prompt; "[role]" lines between the messages where it is more than one user message
+    </question-TAG>
+
+    <answer-TAG index="1">exact text</answer-TAG>
+    <answer-TAG index="2">exact text</answer-TAG>
+
+TAG is drawn from the whole block's content, so no answer can know it and none can open or close a tag.
+The order of the answers is drawn from their texts too: whose text it is plays no part in it. Lone
+surrogates, which UTF-8 can't carry, become U+FFFD; every other character is sent as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ropd_cli.schemas import Group
+from ropd_cli.thinking import split_thinking
+from ropd_cli.tokens import cut_middle, estimate_tokens
+
+LAYOUT = "ropd.block.v2"
+"""Part of every template hash: a new layout of the block asks something new."""
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_OPENING = re.compile(r"<question-([0-9a-f]{16})>\n")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ShownAnswer:
+    """One answer as the judge sees it, and whose it is (which the judge is not told)."""
+
+    source: Literal["student", "teacher"]
+    index: int
+    """From 0, among the answers of its source."""
+    text: str
+    cut: bool = False
+    """Its middle is left out."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Prompt and answers of one group as both judges read them."""
+
+    tag: str
+    question: str
+    answers: tuple[ShownAnswer, ...]
+    """In shown order; answer k of the judge's reply is ``answers[k - 1]``."""
+    text: str
+
+    @property
+    def references(self) -> tuple[int, ...]:
+        """Shown numbers, from 1, of the teacher's answers."""
+        return tuple(k for k, answer in enumerate(self.answers, start=1) if answer.source == "teacher")
+
+    @property
+    def has_students(self) -> bool:
+        """Whether any rollout is to be judged."""
+        return any(answer.source == "student" for answer in self.answers)
+
+    @property
+    def cut(self) -> tuple[str, ...]:
+        """The answers without their middle, as "student 0"."""
+        return tuple(sorted(f"{answer.source} {answer.index}" for answer in self.answers if answer.cut))
+
+    @property
+    def places(self) -> str:
+        """Whose answer stands where, as "s0 t1 s2"."""
+        return " ".join(f"{answer.source[0]}{answer.index}" for answer in self.answers)
+
+
+def build_block(group: Group, max_answer_tokens: int | None = None) -> Block:
+    """The shared block of a group: its prompt and every answer of teacher and student.
+
+    Only what follows an answer's thinking is shown; a reply without an answer is left out. An answer of
+    more than ``max_answer_tokens`` (by estimate) is shown without its middle, and that is logged.
+    """
+    question, question_bytes = encoded(render_question([m.model_dump(mode="json") for m in group.prompt]))
+    seed = hashlib.sha256(question_bytes).digest()
+    found: list[tuple[ShownAnswer, bytes]] = []
+    for source, texts in (("teacher", group.teacher_answers), ("student", [r.text for r in group.rollouts])):
+        for index, whole in enumerate(texts):
+            visible = split_thinking(whole)[1]
+            if visible is not None:
+                found.append(_shown(group.uid, source, index, visible, max_answer_tokens))
+    ordered = shown_order(seed, found)
+    answers = tuple(answer for answer, _ in ordered)
+    tag = group_tag([question, *(answer.text for answer in answers)], [seed, *(hashed for _, hashed in ordered)])
+    lines = [f"<question-{tag}>\n{question}\n</question-{tag}>\n"]
+    lines += [f'<answer-{tag} index="{k}">{answer.text}</answer-{tag}>' for k, answer in enumerate(answers, start=1)]
+    return Block(tag=tag, question=question, answers=answers, text="\n".join(lines))
+
+
+def shown_order(seed: bytes, answers: Sequence[tuple[ShownAnswer, bytes]]) -> list[tuple[ShownAnswer, bytes]]:
+    """(answer, hash of its text) pairs shuffled by content: sorted by a hash of ``seed``, of all the hashes
+    and of their own, so that no text has a place of its own among others.
+
+    The same prompt and texts always come in the same order, whoever wrote them. Equal texts are numbered, so
+    that they need not stand together.
+    """
+    seed = hashlib.sha256(seed + b"".join(sorted(hashed for _, hashed in answers))).digest()
+    count: Counter[bytes] = Counter()
+    drawn = []
+    for answer, hashed in answers:
+        drawn.append((hashlib.sha256(seed + hashed + count[hashed].to_bytes(4, "big")).digest(), answer, hashed))
+        count[hashed] += 1
+    drawn.sort(key=lambda one: one[0])
+    return [(answer, hashed) for _, answer, hashed in drawn]
+
+
+def group_tag(texts: Sequence[str], hashes: Sequence[bytes] | None = None, digits: int = 16) -> str:
+    """First ``digits`` hex digits of the SHA-256 of the texts' hashes (made here where they are not given).
+
+    A text that holds its own tag would be a fixed point of the hash; should there be one, a counter is
+    hashed along until the tag stands nowhere in the texts.
+    """
+    if hashes is None:
+        hashes = [hashlib.sha256(encoded(text)[1]).digest() for text in texts]
+    start = b"".join(hashes)
+    tag, salt = hashlib.sha256(start).hexdigest()[:digits], 0
+    while any(tag in text for text in texts):
+        salt += 1
+        tag = hashlib.sha256(start + salt.to_bytes(8, "big")).hexdigest()[:digits]
+    return tag
+
+
+def render_question(messages: list[dict[str, Any]]) -> str:
+    """A prompt as text: a lone user message is its content, several stand under a line with their role."""
+    if len(messages) == 1 and messages[0]["role"] == "user":
+        return _content(messages[0]["content"])
+    return "\n\n".join(f"[{message['role']}]\n{_content(message['content'])}" for message in messages)
+
+
+def read_block(text: str) -> tuple[str, list[str]]:
+    """(question, answers in shown order) of a message that begins with a block: what a reader of the
+    format gets back. Raises ValueError where the text does not begin with one."""
+    opening = _OPENING.match(text)
+    if opening is None:
+        raise ValueError("no block at the start of the text")
+    tag = opening[1]
+    question, closed, rest = text[opening.end() :].partition(f"\n</question-{tag}>")
+    if not closed:
+        raise ValueError("the question is not closed")
+    answers: list[str] = []
+    for number, answer in re.findall(rf'<answer-{tag} index="(\d+)">(.*?)</answer-{tag}>', rest, re.DOTALL):
+        if int(number) != len(answers) + 1:
+            raise ValueError(f"answer {number} stands where {len(answers) + 1} was expected")
+        answers.append(answer)
+    return question, answers
+
+
+def encoded(text: str) -> tuple[str, bytes]:
+    """A text with every lone surrogate replaced, and its UTF-8."""
+    try:
+        return text, text.encode()
+    except UnicodeEncodeError:
+        clean = _LONE_SURROGATE.sub("\ufffd", text)
+        return clean, clean.encode()
+
+
+def _shown(
+    uid: str, source: Literal["student", "teacher"], index: int, text: str, max_tokens: int | None
+) -> tuple[ShownAnswer, bytes]:
+    """An answer as it is shown, and the hash of its text."""
+    text, data = encoded(text)
+    shorter = cut_middle(data, max_tokens) if max_tokens is not None else None
+    if shorter is not None:
+        tokens = estimate_tokens(data)
+        log.warning(
+            "uid %s: %s answer %d has about %d tokens; its middle is left out, %d are shown (judge.max_answer_tokens)",
+            *(uid, source, index, tokens, max_tokens),
+        )
+        text, data = shorter, shorter.encode()
+    return ShownAnswer(source, index, text, shorter is not None), hashlib.sha256(data).digest()
+
+
+def _content(content: Any) -> str:
+    """Text of a message; of several parts the text parts, and any other part as JSON."""
+    if isinstance(content, str):
+        return content
+    if content is None:
+        return ""
+    if not isinstance(content, list):
+        return json.dumps(content, ensure_ascii=False)
+    is_text = [isinstance(part, dict) and isinstance(part.get("text"), str) for part in content]
+    return "\n".join(
+        part["text"] if text else json.dumps(part, ensure_ascii=False)
+        for part, text in zip(content, is_text, strict=True)
+    )

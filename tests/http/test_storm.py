@@ -1,0 +1,173 @@
+"""The judge path in a storm: three requests in ten come to nothing, in every way there is.
+
+What comes out is what would have come out without it, or it is missing and said to be; nothing is ever scored wrongly.
+"""
+
+import asyncio
+import random
+
+import pytest
+import yaml
+from servers import ScriptedServer
+from storms import FAULTS, WORDS, Storm
+
+from ropd_cli.artifacts import RecordWriter, read_records
+from ropd_cli.config import EndpointConfig, JudgeConfig, LimitsConfig, load_config
+from ropd_cli.errors import JudgeError, ProviderError
+from ropd_cli.index import IndexWriter
+from ropd_cli.llm.cache import ReplyCache
+from ropd_cli.llm.client import ChatClient
+from ropd_cli.llm.retry import RetryPolicy
+from ropd_cli.schemas import Answer, AnswerRecord, Group, Message, prompt_hash
+from ropd_cli.stages.rubricate import rubricate_group
+from ropd_cli.stages.verify import verify_group
+from ropd_cli.templates import Templates
+from ropd_cli.training.judge import RunJudge
+from ropd_cli.training.run_dir import RunDir
+
+GROUPS = 60
+MAY_FAIL_OF = (ProviderError, JudgeError)
+
+
+def some_words(draw):
+    return " ".join(draw.choices(WORDS, k=6))
+
+
+def make_group(number):
+    """4 teacher answers, 8 rollouts, one of which has no answer in every third group."""
+    draw = random.Random(number)
+    prompt = (Message(role="user", content=f"Question {number}: what stands on the desk?"),)
+    rollouts = [some_words(draw) for _ in range(8)]
+    if number % 3 == 0:
+        rollouts[draw.randrange(8)] = "<think>" + some_words(draw)
+    return Group(
+        uid=f"g{number}",
+        prompt=prompt,
+        raw_prompt_hash=prompt_hash(prompt),
+        teacher_answers=tuple(f"{some_words(draw)} {k}" for k in range(4)),
+        rollouts=tuple(Answer(text=text, finish_reason="stop") for text in rollouts),
+    )
+
+
+ALL = [make_group(number) for number in range(GROUPS)]
+
+
+async def judge_all(url, *, api="chat", retries=5, cache=None):
+    """(What each group came to: its two records without the token counts, or its error; requests sent)."""
+    limits = LimitsConfig(timeout_s=1.0, concurrency=32, max_retries=retries)
+    endpoint = EndpointConfig(model="judge", base_url=url, limits=limits, api=api)
+    retry = RetryPolicy(max_retries=retries, first_wait_s=0.01, max_wait_s=0.05)
+    templates, came_to = Templates.load(), {}
+    async with ChatClient.open(endpoint, cache=cache, retry=retry, environ={}) as client:
+
+        async def one(group):
+            try:
+                rubric = await rubricate_group(group, client, JudgeConfig(), templates=templates)
+                verdicts = await verify_group(group, rubric, client, JudgeConfig(), templates=templates)
+            except MAY_FAIL_OF as fault:
+                came_to[group.uid] = fault
+            else:
+                came_to[group.uid] = [record.model_dump(exclude={"usage"}) for record in (rubric, verdicts)]
+
+        async with asyncio.TaskGroup() as tasks:
+            for group in ALL:
+                tasks.create_task(one(group))
+        return came_to, client.stats.requests_sent
+
+
+@pytest.fixture(scope="module")
+def calm():
+    """What every group comes to where nothing fails."""
+    with ScriptedServer() as server:
+        server.default = Storm(0.0, seed=0)
+        came_to, sent = asyncio.run(judge_all(server.url))
+    assert sent == 2 * GROUPS
+    return came_to
+
+
+def test_the_storm_is_worth_the_name(calm):
+    rewards = [reward for _, verdicts in calm.values() for reward in verdicts["rewards"]]
+    assert len(set(rewards)) > 50 and min(rewards) == 0.0 and max(rewards) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("seed", "retries", "api"),
+    [(1, 5, "chat"), (2, 5, "chat"), (3, 5, "chat"), (4, 5, "responses"), (5, 1, "chat"), (6, 0, "chat")],
+)
+async def test_scored_as_without_faults_or_missing(calm, server, tmp_path, seed, retries, api):
+    server.default = storm = Storm(0.3, seed)
+    with ReplyCache.open(tmp_path) as cache:
+        came_to, sent = await judge_all(server.url, api=api, retries=retries, cache=cache)
+    missing = {uid for uid, outcome in came_to.items() if isinstance(outcome, Exception)}
+    assert {uid: came_to[uid] for uid in came_to.keys() - missing} == {uid: calm[uid] for uid in calm.keys() - missing}
+    assert len(storm.faults) >= len(FAULTS) - 2
+    assert sent == len(server.requests) <= 2 * 2 * GROUPS
+    assert len(missing) <= {5: 2, 1: 25, 0: 48}[retries]
+    assert retries == 5 or missing
+    path = {"chat": "/v1/chat/completions", "responses": "/v1/responses"}[api]
+    assert {request.path for request in server.requests} == {path}
+
+    # the cache holds right replies and nothing else: with them and a calm endpoint the rest follows
+    server.default = Storm(0.0, seed)
+    with ReplyCache.open(tmp_path) as cache:
+        came_to, sent = await judge_all(server.url, api=api, cache=cache)
+    assert came_to == calm
+    assert len(missing) <= sent <= 2 * len(missing)
+
+
+async def test_a_storm_inside_training(server, tmp_path):
+    """The owner of a run's judges: rewards as without faults, or none and counted as missing."""
+    with IndexWriter(tmp_path / "i.db") as index:
+        for group in ALL:
+            answers = tuple(Answer(text=text) for text in group.teacher_answers)
+            index.add(
+                AnswerRecord(
+                    uid=group.uid,
+                    prompt=group.prompt,
+                    raw_prompt_hash=group.raw_prompt_hash,
+                    answers=answers,
+                    model="m",
+                )
+            )
+    with RecordWriter(tmp_path / "prompts.jsonl") as prompts:
+        for group in ALL:
+            prompts.append({"uid": group.uid, "prompt": [message.model_dump() for message in group.prompt]})
+
+    async def run(name, step):
+        server.default = step
+        before = len(server.requests)
+        judge, directory = open_judge(tmp_path, name, server.url)
+        said = {}
+
+        async def one(group):
+            rollouts = [answer.model_dump(exclude={"usage"}) for answer in group.rollouts]
+            said[group.uid] = await judge.judge(1, group.uid, rollouts)
+
+        async with asyncio.TaskGroup() as tasks:
+            for group in ALL:
+                tasks.create_task(one(group))
+        metrics = await judge.step_metrics(1, GROUPS)
+        await judge.close()
+        written = {group["uid"]: group for _, group in read_records(directory.group_file(1))}
+        assert {uid: group["rewards"] for uid, group in written.items()} == {u: s["rewards"] for u, s in said.items()}
+        return said, metrics, len(server.requests) - before
+
+    calm, _, sent = await run("calm", Storm(0.0, seed=0))
+    assert sent == 2 * GROUPS
+    said, metrics, sent = await run("storm", Storm(0.3, seed=8))
+    missing = {uid for uid, outcome in said.items() if outcome["rewards"] is None}
+    assert all(said[uid]["error"] for uid in missing)
+    assert {uid: said[uid] for uid in said.keys() - missing} == {uid: calm[uid] for uid in calm.keys() - missing}
+    assert (metrics["groups/judged"], metrics["groups/missing"]) == (GROUPS - len(missing), len(missing))
+    assert sent <= 2 * 2 * GROUPS and len(missing) <= 2
+
+
+def open_judge(folder, name, url):
+    flags = {"data.prompts": str(folder / "prompts.jsonl"), "data.index": str(folder / "i.db")}
+    flags |= {"cache_dir": str(folder / f"cache-{name}"), "out": str(folder / name)}
+    for section in ("rubricator", "verifier"):
+        flags |= {f"{section}.model": "judge", f"{section}.base_url": url, f"{section}.limits.timeout_s": 1.0}
+    run = RunDir(folder / name)
+    run.path.mkdir()
+    run.config.write_text(yaml.safe_dump(load_config(None, flags=flags, environ={}).model_dump(mode="json")))
+    return RunJudge(str(run.path)), run

@@ -1,0 +1,99 @@
+"""Every benchmark runs, measures what it says it does, and prints its ratios; how large they are is not asserted."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from servers import Drop
+
+from ropd_cli.config import EndpointConfig, JudgeConfig
+from ropd_cli.errors import ProviderUnreachable
+from ropd_cli.llm.client import ChatClient
+from ropd_cli.stages.rubricate import rubricate_group
+from ropd_cli.stages.verify import verify_group
+from ropd_cli.templates import Templates
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """Makes the benchmarks' own modules importable, as they are for themselves."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+def benchmark(name, *options):
+    """The ``--json`` document of a benchmark."""
+    command = [sys.executable, str(FOLDER / name), *map(str, options), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_judge_path_has_a_ratio_for_each_latency():
+    found = benchmark("judge_path.py", "--groups", 6, "--pairs", 1, "--latency", 0, 20, "--answer-bytes", 300)
+    assert [result["latency_ms"] for result in found["results"]] == [0, 20]
+    for result in found["results"]:
+        assert result["ratio"] == pytest.approx(result["ours_groups_per_s"] / result["bare_groups_per_s"])
+        assert result["cpu_ms_over_bare"] == pytest.approx(result["ours_cpu_ms"] - result["bare_cpu_ms"])
+        assert result["bare_groups_per_s"] > 0
+
+
+def test_judge_path_watches_memory():
+    found = benchmark("judge_path.py", "--memory", 40, "--every", 10, "--answer-bytes", 300)
+    assert [point["groups"] for point in found["points"]] == [10, 20, 30, 40]
+    assert found["growth_mb"] == pytest.approx(found["points"][-1]["rss_mb"] - found["points"][0]["rss_mb"])
+
+
+def test_step_overlap_knows_its_bound_and_a_barrier_is_above_it():
+    found = benchmark("step_overlap.py", "--steps", 2, "--groups", 4, "--rollout-s", 0.1, "--judge-s", 0.05)
+    for step in found["steps"]:
+        assert step["bound_s"] <= step["ours_s"]  # else the latencies are not the ones that the server drew
+        assert step["bound_s"] <= step["barrier_s"]
+    assert found["ratio"] >= 1 and found["barrier_ratio"] >= 1
+
+
+def test_warm_verify_sends_nothing():
+    found = benchmark("warm_verify.py", "--groups", 12, "--repeats", 1, "--answer-bytes", 200)
+    assert found["requests_sent"] == 0
+    for name in ("warm_groups_per_s", "warm_net_groups_per_s", "there_groups_per_s", "there_net_groups_per_s"):
+        assert found[name] > 0
+
+
+async def test_the_judge_server_judges(bench):
+    """Its verdicts differ between groups, also where a request is larger than its buffer."""
+    from judge_server import lognormal_s, running
+    from material import Texts
+
+    assert lognormal_s("a", "rubric", 1.0, 0.4) == lognormal_s("a", "rubric", 1.0, 0.4)
+    assert lognormal_s("a", "rubric", 1.0, 0.4) != lognormal_s("a", "verdicts", 1.0, 0.4)
+    texts, templates, seen = Texts(60_000), Templates.load(), set()
+    with running() as url:
+        endpoint = EndpointConfig(model="judge", base_url=url, limits={"max_retries": 0})
+        async with ChatClient.open(endpoint, cache=None, environ={}) as client:
+            for number in range(4):
+                group = texts.group(f"g-{number}")
+                rubric = await rubricate_group(group, client, JudgeConfig(), templates=templates)
+                record = await verify_group(group, rubric, client, JudgeConfig(), templates=templates)
+                seen.add(record.rewards)
+    assert len(seen) == 4 and all(0 <= reward <= 1 for rewards in seen for reward in rewards)
+    assert len({reward for rewards in seen for reward in rewards}) > 4
+
+
+async def test_the_bare_loop_sends_what_ours_sends(bench, server):
+    from judge_path import same_requests
+    from material import Texts, rubric_record
+
+    server.default = Drop()
+    group, templates = Texts(500).group("one"), Templates.load()
+    endpoint = EndpointConfig(model="judge", base_url=server.url, limits={"max_retries": 0})
+    async with ChatClient.open(endpoint, cache=None, environ={}) as client:
+        for call in (
+            rubricate_group(group, client, JudgeConfig(), templates=templates),
+            verify_group(group, rubric_record(group), client, JudgeConfig(), templates=templates),
+        ):
+            with pytest.raises(ProviderUnreachable):
+                await call
+    assert server.bodies == list(same_requests(group, server.url, templates))
