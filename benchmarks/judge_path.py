@@ -91,8 +91,9 @@ async def ours(url: str, groups: Iterable[Group], cache_dir: str) -> None:
         async with ChatClient.open(endpoint(url, AT_ONCE), cache=cache, environ={}) as client:
 
             async def work(group: Group) -> None:
-                rubric = await rubricate_group(group, client, settings, templates=templates)
-                record = await verify_group(group, rubric, client, settings, templates=templates)
+                block = build_block(group, settings.max_answer_tokens)  # once for both, as training does
+                rubric = await rubricate_group(group, client, settings, templates=templates, block=block)
+                record = await verify_group(group, rubric, client, settings, templates=templates, block=block)
                 if None in record.rewards:
                     raise SystemExit(f"group {group.uid} has no rewards")
 

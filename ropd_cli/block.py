@@ -21,6 +21,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from operator import contains
 from typing import Any, Literal
 
 from ropd_cli.schemas import Group
@@ -56,6 +58,8 @@ class Block:
     answers: tuple[ShownAnswer, ...]
     """In shown order; answer k of the judge's reply is ``answers[k - 1]``."""
     text: str
+    hash: str
+    """Hex SHA-256 that stands for ``text``."""
 
     @property
     def references(self) -> tuple[int, ...]:
@@ -94,10 +98,12 @@ def build_block(group: Group, max_answer_tokens: int | None = None) -> Block:
                 found.append(_shown(group.uid, source, index, visible, max_answer_tokens))
     ordered = shown_order(seed, found)
     answers = tuple(answer for answer, _ in ordered)
-    tag = group_tag([question, *(answer.text for answer in answers)], [seed, *(hashed for _, hashed in ordered)])
+    hashes = [seed, *(hashed for _, hashed in ordered)]
+    tag = group_tag([question, *(answer.text for answer in answers)], hashes)
     lines = [f"<question-{tag}>\n{question}\n</question-{tag}>\n"]
     lines += [f'<answer-{tag} index="{k}">{answer.text}</answer-{tag}>' for k, answer in enumerate(answers, start=1)]
-    return Block(tag=tag, question=question, answers=answers, text="\n".join(lines))
+    whole = hashlib.sha256(b"".join([LAYOUT.encode(), tag.encode(), *hashes])).hexdigest()
+    return Block(tag=tag, question=question, answers=answers, text="\n".join(lines), hash=whole)
 
 
 def shown_order(seed: bytes, answers: Sequence[tuple[ShownAnswer, bytes]]) -> list[tuple[ShownAnswer, bytes]]:
@@ -127,7 +133,7 @@ def group_tag(texts: Sequence[str], hashes: Sequence[bytes] | None = None, digit
         hashes = [hashlib.sha256(encoded(text)[1]).digest() for text in texts]
     start = b"".join(hashes)
     tag, salt = hashlib.sha256(start).hexdigest()[:digits], 0
-    while any(tag in text for text in texts):
+    while any(map(contains, texts, repeat(tag))):
         salt += 1
         tag = hashlib.sha256(start + salt.to_bytes(8, "big")).hexdigest()[:digits]
     return tag

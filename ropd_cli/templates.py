@@ -91,6 +91,11 @@ class Templates:
         }
         return self._messages(block, self.verifier, values)
 
+    def content_hash(self, block: Block, messages: tuple[Message, ...]) -> str:
+        """A hash that stands for the texts of ``messages``, which were made from ``block`` here; the block itself,
+        the long part, is not hashed again."""
+        return digest([self.system, block.hash, messages[-1].content[len(block.text) :]])
+
     def _messages(self, block: Block, tail: str, values: dict[str, str]) -> tuple[Message, ...]:
         values |= {"tag": block.tag, "answer_count": str(len(block.answers))}
         user = Message(role="user", content=f"{block.text}\n\n{fill(tail, values)}")

@@ -18,10 +18,12 @@ def split_thinking(text: str, *, opened: bool = False) -> tuple[str, str | None]
     ``<think>``, so the reply begins inside its thinking. The answer is the exact text, white space kept;
     the thinking is stripped of the tag before it and of white space around it.
     """
+    if "think>" not in text and not opened:  # nearly always, and texts are long
+        return "", text if text and not text.isspace() else None
     before, closed, after = text.rpartition(CLOSE)
     if OPEN in after or (opened and not closed):
         return _bare(text), None
-    return _bare(before), after if after.strip() else None
+    return _bare(before) if before else "", after if after and not after.isspace() else None
 
 
 def has_answer(text: str, *, opened: bool = False) -> bool:

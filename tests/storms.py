@@ -1,6 +1,6 @@
 """A judge that follows rules, and a storm: the same judge on an endpoint that fails in one request of three.
 
-    server.default = Storm(rate=0.3, seed=7)
+server.default = Storm(rate=0.3, seed=7)
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class JudgeConfig(Section):
         0.5, gt=0, le=1, description="of a rubric's weight has to be judged for all rollouts, else the group is missing"
     )
     max_answer_tokens: int = Field(
-        262_144, ge=16, description="a longer answer is shown to the judges without its middle"
+        524_288, ge=16, description="a longer answer is shown to the judges without its middle"
     )
     on_no_answer: Literal["zero", "drop"] = "zero"
     templates: str | None = Field(None, description="folder of your own templates; None: the shipped ones")

@@ -44,6 +44,8 @@ class ChatRequest(Frozen):
     form: JsonSchema | None = Field(None, alias="schema")
     sample: int = 0
     api: Literal["chat", "responses"] = "chat"
+    content_hash: str | None = None
+    """A hash of the messages' texts, where the one who wrote them has it at hand: long texts are hashed once."""
 
     @cached_property
     def messages_json(self) -> bytes:
@@ -57,7 +59,7 @@ class ChatRequest(Frozen):
         sampling = self.sampling.model_dump(mode="json", exclude_none=True, exclude={"max_tokens"})
         form = [self.form.name, self.form.body] if self.form else None
         rest = [self.model, sampling, form, self.sample, *([] if self.api == "chat" else [self.api])]
-        hashed = hashlib.sha256(self.messages_json)
+        hashed = hashlib.sha256(self.content_hash.encode() if self.content_hash else self.messages_json)
         hashed.update(b"\n" + _canonical(rest))
         return hashed.hexdigest()
 
@@ -107,6 +109,7 @@ def endpoint_request(
     *,
     sample: int = 0,
     section: str | None = None,
+    content_hash: str | None = None,
 ) -> ChatRequest:
     """A request with an endpoint's model and sampling.
 
@@ -117,7 +120,15 @@ def endpoint_request(
     if sampling.seed is not None and sample:
         sampling = sampling.model_copy(update={"seed": sampling.seed + sample})
     model = model_name(endpoint, section)
-    return ChatRequest(messages=messages, model=model, sampling=sampling, form=schema, sample=sample, api=endpoint.api)
+    return ChatRequest(
+        messages=messages,
+        model=model,
+        sampling=sampling,
+        form=schema,
+        sample=sample,
+        api=endpoint.api,
+        content_hash=content_hash,
+    )
 
 
 def sendable(value: Any) -> Any:

@@ -59,7 +59,8 @@ def rubric_request(
         raise JudgeError(
             f"uid {group.uid}: no teacher answer to show", f"look at what the index holds for uid {group.uid}"
         )
-    return endpoint_request(endpoint, templates.rubricator_messages(block), FORM)
+    messages = templates.rubricator_messages(block)
+    return endpoint_request(endpoint, messages, FORM, content_hash=templates.content_hash(block, messages))
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ def verdict_request(
             "run ropd rubricate on these rollouts",
         )
     form = _form(len(block.answers), len(rubric.rubric.rubrics))
-    return endpoint_request(endpoint, templates.verifier_messages(block, rubric.rubric), form)
+    messages = templates.verifier_messages(block, rubric.rubric)
+    return endpoint_request(endpoint, messages, form, content_hash=templates.content_hash(block, messages))
 
 
 @lru_cache(maxsize=256)
@@ -259,7 +260,7 @@ def score_answers(
     """
     shown = block.answers if judgements else ()
     judged = {(answer.source, answer.index): row for answer, row in zip(shown, judgements, strict=True)}
-    counted_K: Sequence[bool] | None = None
+    counted_K: Sequence[bool] | None = None  # all of them
     covered: float | None = None
     if judged and rubric is not None:
         counted_K = judged_for_all([row for (source, _), row in judged.items() if source == "student"])
@@ -270,6 +271,8 @@ def score_answers(
                 f"judge.min_coverage {settings.min_coverage:.0%}",
                 "ask another verifier, or lower judge.min_coverage",
             )
+        counted_K = None if all(counted_K) else counted_K
+    weights_K = rubric.weights_K if rubric is not None else ()
     no_answer = 0.0 if settings.on_no_answer == "zero" else None
 
     def verdict(source: Literal["student", "teacher"], index: int) -> AnswerVerdict:
@@ -278,7 +281,7 @@ def score_answers(
             missing = no_answer if source == "student" else None
             return AnswerVerdict(source=source, index=index, judgement=(), score=missing)
         return AnswerVerdict(
-            source=source, index=index, judgement=row, score=score(row, rubric.weights_K, counted_K)
+            source=source, index=index, judgement=row, score=score(row, weights_K, counted_K)
         )
 
     students = tuple([verdict("student", index) for index in range(len(group.rollouts))])

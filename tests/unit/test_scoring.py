@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropd_cli.scoring import advantages, group_stats, score
+from ropd_cli.scoring import advantages, coverage, group_stats, judged_for_all, score
 
 weights = st.lists(st.integers(1, 5), min_size=1, max_size=12)
 judged = weights.flatmap(
@@ -33,6 +33,46 @@ def test_in_the_unit_interval_and_monotone_in_each_verdict(case):
 def test_a_missing_judgement_makes_the_score_missing_never_zero(case):
     judgement, weights_K, k = case
     assert score([*judgement[:k], None, *judgement[k + 1 :]], weights_K) is None
+
+
+matrices = weights.flatmap(
+    lambda w: st.tuples(
+        st.lists(
+            st.lists(st.sampled_from([True, False, None]), min_size=len(w), max_size=len(w)), min_size=1, max_size=8
+        ),
+        st.just(w),
+    )
+)
+
+
+@given(matrices)
+def test_scores_over_the_criteria_judged_for_all(case):
+    judgements_GK, weights_K = case
+    counted_K = judged_for_all(judgements_GK)
+    assert counted_K == tuple(all(row[k] is not None for row in judgements_GK) for k in range(len(weights_K)))
+    share = coverage(counted_K, weights_K)
+    assert 0 <= share <= 1 and (share == 1) == all(counted_K)
+    if not any(counted_K):
+        return
+    kept = [w for w, counted in zip(weights_K, counted_K, strict=True) if counted]
+    for row in judgements_GK:
+        found = score(row, weights_K, counted_K)
+        assert found is not None and 0 <= found <= 1  # every rollout has one, by the same criteria
+        assert found == score([v for v, counted in zip(row, counted_K, strict=True) if counted], kept)
+
+
+@given(judged)
+def test_with_all_judged_the_plain_score(case):
+    judgement, weights_K, _ = case
+    assert score(judgement, weights_K, judged_for_all([judgement, judgement])) == score(judgement, weights_K)
+
+
+def test_a_criterion_missing_for_one_rollout_counts_for_none():
+    rows = [[True, None, False], [True, True, True]]
+    counted_K = judged_for_all(rows)
+    assert counted_K == (True, False, True) and coverage(counted_K, [3, 4, 1]) == 0.5
+    assert [score(row, [3, 4, 1], counted_K) for row in rows] == pytest.approx([3 / 4, 1.0])
+    assert score([None, True, None], [3, 4, 1], counted_K) is None  # a teacher answer that lacks a counted one
 
 
 @pytest.mark.parametrize(("judgement", "weights_K"), [([True], [1, 2]), ([], [])])
