@@ -107,10 +107,11 @@ class Criterion(RecordModel):
 
 
 class Rubric(RecordModel):
-    """The criteria of one group, in the reference's ``ropd.rubric.v1`` format."""
+    """The criteria of one group, in the reference's ``ropd.rubric.v1`` format. A rubricator writes 4 to 12; a data
+    set may bring others."""
 
     schema_version: Literal["ropd.rubric.v1"] = "ropd.rubric.v1"
-    rubrics: tuple[Criterion, ...] = Field(min_length=4, max_length=12)
+    rubrics: tuple[Criterion, ...] = Field(min_length=1, max_length=120)
     maximum_score: int
 
     @field_validator("rubrics")

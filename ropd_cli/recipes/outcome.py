@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ropd_cli.evaluation.exact import is_exact
 from ropd_cli.evaluation.intervals import Interval, paired_bootstrap
+from ropd_cli.exact import is_exact
 from ropd_cli.recipes.curve import text_curve
 from ropd_cli.schemas import AnswerRecord, Prompt
 

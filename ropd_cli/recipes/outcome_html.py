@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from ropd_cli.evaluation.exact import is_exact
+from ropd_cli.exact import is_exact
 from ropd_cli.recipes.outcome import Outcome, Sample
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 240, 44, 28

@@ -280,9 +280,7 @@ def score_answers(
         if row is None or rubric is None:
             missing = no_answer if source == "student" else None
             return AnswerVerdict(source=source, index=index, judgement=(), score=missing)
-        return AnswerVerdict(
-            source=source, index=index, judgement=row, score=score(row, weights_K, counted_K)
-        )
+        return AnswerVerdict(source=source, index=index, judgement=row, score=score(row, weights_K, counted_K))
 
     students = tuple([verdict("student", index) for index in range(len(group.rollouts))])
     return students + tuple([verdict("teacher", index) for index in range(len(group.teacher_answers))]), covered

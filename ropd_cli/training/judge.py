@@ -174,9 +174,7 @@ class RunJudge:
     def _counters(self) -> dict[str, float]:
         """What the endpoints did in this process so far, as metrics."""
         both: list[ClientStats] = [self._rubricator.stats, self._verifier.stats]
-        counters: dict[str, float] = {
-            f"judge/{name}": sum(getattr(stats, name) for stats in both) for name in COUNTERS
-        }
+        counters: dict[str, float] = {f"judge/{name}": sum(getattr(stats, name) for stats in both) for name in COUNTERS}
         counters["judge/pauses"] = self._shared.pauses
         if any(stats.cost_usd is not None for stats in both):
             counters["judge/cost_usd"] = sum(stats.cost_usd or 0.0 for stats in both)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from servers import FromRequest, Raw, Reply, Status
+from servers import FromRequest, Raw, Reply, Status, completion
 from storms import judge_by_rules
 
 KEY = "sk-proj/7f3a9c1e5b2d+Zq=="
@@ -54,6 +54,15 @@ def elsewhere(said, body):
     document["choices"] = [{"index": 0, "message": message, "finish_reason": f"stop {said}"}]
     document["usage"] = {"prompt_tokens": 1, "completion_tokens": 1, said: said}
     return Raw(json.dumps(document).encode(), headers={"X-Echo": said})
+
+
+def escaped(said, body):
+    """As everywhere, in JSON that escapes what need not be."""
+    reply = everywhere(said, body)
+    data = completion(reply, body)
+    for char, written in (("/", "\\/"), ("=", "\\u003d"), ("+", "\\u002B")):
+        data = data.replace(char.encode(), written.encode())
+    return Raw(data)
 
 
 FAULTY = {
@@ -148,7 +157,7 @@ def test_a_good_server(work, server):
     assert len(work.said) > 20 and work.leaks() == []
 
 
-@pytest.mark.parametrize("make", [everywhere, elsewhere])
+@pytest.mark.parametrize("make", [everywhere, elsewhere, escaped])
 def test_a_server_that_says_it_back_in_good_replies(work, server, make):
     server.default = FromRequest(Echo(make))
     work.chain("--debug")

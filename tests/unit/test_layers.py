@@ -7,9 +7,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "ropd_cli"
 LAYERS = {  # first part of the module's name below ropd_cli -> layer
-    **dict.fromkeys(["__init__", "errors", "artifacts", "resources", "progress"], 0),
+    **dict.fromkeys(["__init__", "errors", "artifacts", "resources", "progress", "tokens"], 0),
     **dict.fromkeys(["schemas", "config", "thinking"], 1),
-    **dict.fromkeys(["templates", "block", "tokens", "scoring", "index", "judging_format", "stage_run", "tasks"], 2),
+    **dict.fromkeys(["block", "exact"], 1.5),
+    **dict.fromkeys(["templates", "scoring", "index", "judging_format", "rewards", "stage_run", "tasks"], 2),
+    "brought": 2.5,
     **dict.fromkeys(["llm", "engines", "groups"], 3),
     "stages": 4,
     **dict.fromkeys(["training", "evaluation", "report"], 5),

@@ -1,0 +1,86 @@
+"""Rubrics that data sets bring."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ropd_cli.brought import AVOIDS, brought_rubric, merged
+from ropd_cli.errors import InputError
+from ropd_cli.schemas import Criterion, Prompt, Rubric, parse_prompt
+
+RAR = [
+    {"title": "Formula", "description": "Essential Criteria: Names the formula.", "weight": 5},
+    {"title": "Units", "description": "Important Criteria: Gives units.", "weight": 3},
+    {"title": "Style", "description": "Optional Criteria: Is short.", "weight": 1},
+    {"title": "Sign", "description": "Pitfall Criteria: Gets the sign wrong.", "weight": -2},
+]
+REFERENCE = {
+    "schema_version": "ropd.rubric.v1",
+    "rubrics": [{"criterion_id": "c7", "category": "General Reasoning", "criterion": "Is sound.", "points": 4}],
+    "maximum_score": 99,
+}
+
+
+def brought(raw, **more):
+    return brought_rubric(Prompt(uid="u7", prompt="?", rubric=raw, **more))
+
+
+def test_rar():
+    for rubric in (brought(RAR), brought(json.dumps(RAR)), brought(None, extra_info={"rubric": RAR})):
+        assert rubric.weights_K == (5, 3, 1, 2) and rubric.maximum_score == 11
+        assert [c.criterion_id for c in rubric.rubrics] == ["d1", "d2", "d3", "d4"]
+        assert rubric.rubrics[0].criterion == "Essential Criteria: Names the formula."
+        assert rubric.rubrics[3].criterion == f"{AVOIDS}Pitfall Criteria: Gets the sign wrong."
+
+
+def test_the_reference_s_form():
+    (criterion,) = brought(REFERENCE).rubrics
+    assert (criterion.category, criterion.criterion, criterion.points) == ("General Reasoning", "Is sound.", 4)
+
+
+def test_none_brings_none_and_a_prompts_file_passes_it_on():
+    assert brought(None) is None and brought(None, extra_info={"index": 3}) is None
+    record = parse_prompt({"prompt": "?", "rubric": RAR}, "p:1")
+    assert brought_rubric(record).weights_K == (5, 3, 1, 2)
+
+
+@given(st.lists(st.floats(-50, 50).filter(lambda w: abs(w) > 0.01), min_size=1, max_size=100))
+def test_weights_become_whole_and_keep_their_order(weights):
+    rubric = brought([{"text": f"is {k}", "weight": w} for k, w in enumerate(weights)])
+    assert all(1 <= points <= 5 for points in rubric.weights_K)
+    pairs = sorted(zip(map(abs, weights), rubric.weights_K, strict=True))
+    assert [p for _, p in pairs] == sorted(p for _, p in pairs)
+    assert [c.criterion.startswith(AVOIDS) for c in rubric.rubrics] == [w < 0 for w in weights]
+    assert rubric.maximum_score == sum(rubric.weights_K)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ([], "0 criteria"),
+        ([RAR[0]] * 101, "101 criteria"),
+        ("no json", "no JSON"),
+        (7, "neither a list"),
+        ({"other": []}, "neither a list"),
+        (["words"], "criterion 1 has no `points`"),
+        ([{"text": "x", "weight": 0}], "criterion 1 has no `points`"),
+        ([{"text": "x", "weight": True}], "criterion 1 has no `points`"),
+        ([{"text": "x", "weight": float("nan")}], "criterion 1 has no `points`"),
+        ([RAR[0], {"text": " ", "weight": 1}], "criterion 2 has no text"),
+        ([{"text": "x" * 1001, "weight": 1}], "1001 characters"),
+    ],
+)
+def test_what_can_not_be_read_names_the_prompt(raw, said):
+    with pytest.raises(InputError, match=f"uid u7: .*{said}"):
+        brought(raw)
+
+
+@pytest.mark.parametrize("ids", [["c1", "c2", "c3", "c4"], ["d1", "d2", "dd1", "x"]])
+def test_both_together_keep_all_criteria_and_weights(ids):
+    criteria = [Criterion(criterion_id=i, category="x", criterion="right", points=k + 1) for k, i in enumerate(ids)]
+    induced = Rubric(rubrics=tuple(criteria), maximum_score=10)
+    both = merged(brought(RAR), induced)
+    assert both.weights_K == (5, 3, 1, 2, 1, 2, 3, 4) and both.maximum_score == 21
+    assert both.rubrics[4:] == induced.rubrics and len({c.criterion_id for c in both.rubrics}) == 8
