@@ -1,30 +1,35 @@
 """The disk cache of replies: shared by all stages and runs, safe with several processes.
 
 The key holds what determines an answer and nothing else: a run with another timeout, another limit or
-another API key finds the same replies. What can't be read is a miss.
+another API key finds the same replies. What can't be read is a miss, and is said.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+import queue
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import diskcache
-import orjson
-from pydantic import ValidationError
 
 from ropd_cli.errors import InputError
+from ropd_cli.llm.cache_entry import Corrupt, Entry, decode, encode, worth_keeping
 from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.endpoints import identity
-from ropd_cli.schemas import digest
 
-ENTRY_VERSION = 1
 LOCK_WAIT_S = 30.0
+LOOK_EVERY = 500
+"""Stores between two looks at the size."""
+BATCH = 256
+_NO_LIMIT = 2**62
 _FAULTS = (sqlite3.Error, diskcache.Timeout, OSError)
+_MISS = object()
 
 log = logging.getLogger(__name__)
 
@@ -36,77 +41,114 @@ def default_cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir("ropd"))
 
 
+def replies_folder(cache_dir: str | Path | None = None) -> Path:
+    """Where the replies lie in ``cache_dir`` (None: the user's cache directory)."""
+    return (Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()) / "replies"
+
+
 def cache_key(base_url: str, request: ChatRequest) -> str:
-    """SHA-256 of what determines the answer: endpoint, model, messages, sampling, schema, sample number.
+    """Hex SHA-256 of what determines the answer: endpoint, model, messages, sampling but for ``max_tokens``, schema,
+    API, number of the sample.
 
     Sampling parameters that are not set are left out, so that a new one does not change old keys.
     """
-    return digest([identity(base_url), request.digest])
+    return hashlib.sha256(f"{identity(base_url)}\n{request.digest}".encode()).hexdigest()
 
 
 class ReplyCache:
-    """Replies by key. Use ``fetch`` and ``store`` in a coroutine: the disk is waited for in a thread.
+    """Replies by key. ``fetch`` looks in the page cache of SQLite and returns in microseconds; ``store`` waits, in
+    a coroutine, until a thread has written.
 
     A cache that fails later on (disk full, file damaged) costs requests, not the run: it is said once.
     """
 
-    def __init__(self, store: diskcache.Cache, folder: Path) -> None:
+    def __init__(self, store: diskcache.Cache, folder: Path, limit_bytes: int | None) -> None:
         self.folder = folder
-        self._store = store
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ropd-cache")
-        self._said = False
+        self.corrupt = 0
+        """Entries that could not be read, so far."""
+        self._store, self._limit = store, limit_bytes
+        self._said: set[str] = set()
+        self._stores = 0
+        self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._closed = False
+        self._writer = threading.Thread(target=self._write_all, name="ropd-cache", daemon=True)
+        self._writer.start()
 
     @classmethod
     def open(cls, cache_dir: str | Path | None = None, max_gb: float | None = None) -> ReplyCache:
         """The cache in ``cache_dir`` (None: the user's cache directory), made where there is none.
 
-        Raises InputError where it can't be made or opened.
+        Above ``max_gb`` the replies that were stored first go; None: they are never removed. Raises InputError
+        where it can't be made or opened.
         """
-        folder = (Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()) / "replies"
+        folder = replies_folder(cache_dir)
+        limit = int(max_gb * 1e9) if max_gb is not None else None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # "none": a paid-for answer is not evicted behind the user's back
-            store = diskcache.Cache(str(folder), timeout=LOCK_WAIT_S, disk=_BytesDisk, eviction_policy="none")
+            store = open_store(folder, limit)
         except _FAULTS as fault:
             what = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
             raise InputError(
                 f"cache {folder}: {what}",
-                "give another --cache-dir, or --no-cache, or delete the folder if it is damaged",
+                "give another --cache-dir, or --no-cache; if it is damaged: ropd cache clear",
             ) from fault
-        return cls(store, folder)
+        return cls(store, folder, limit)
 
     def get(self, key: str, max_tokens: int | None = None) -> ChatReply | None:
-        """The reply stored under ``key``; None where there is none that can be read."""
+        """The reply stored under ``key``; None where there is none that can be read, or that would have been cut
+        off by ``max_tokens``."""
         try:
-            data = self._store.get(key)
+            data = self._store.get(key, default=_MISS)
+            if data is _MISS:
+                return None
+            entry = decode(key, data)
+        except Corrupt:
+            self._drop_corrupt(key)
+            return None
         except _FAULTS as fault:
             self._say(fault)
             return None
-        return _decode(key, data)
+        return entry.reply if entry.fits(max_tokens) else None
 
-    def put(self, key: str, reply: ChatReply) -> None:
-        """Keep a reply under ``key``."""
-        entry = {"v": ENTRY_VERSION, "key": key, "reply": reply.model_dump(mode="json", exclude={"cached"})}
-        try:
-            self._store.set(key, orjson.dumps(entry))
-        except _FAULTS as fault:
-            self._say(fault)
+    def put(self, key: str, reply: ChatReply, *, max_tokens: int | None = None) -> None:
+        """Keep a reply under ``key``; one that was cut off, or says nothing, is not kept."""
+        if worth_keeping(reply):
+            self._put([(key, encode(key, reply, max_tokens))])
 
     async def fetch(self, key: str, max_tokens: int | None = None) -> ChatReply | None:
-        """``get`` without blocking the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self.get, key)
+        """``get``; reading takes no lock and no thread, and less time than to hand it to one."""
+        return self.get(key, max_tokens)
 
     async def store(self, key: str, reply: ChatReply, *, max_tokens: int | None = None) -> None:
-        """``put`` without blocking the event loop; a caller that is cancelled does not lose the reply."""
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, self.put, key, reply))
+        """``put`` without blocking the event loop; returns when the reply is on disk. A caller that is cancelled
+        does not lose it."""
+        if self._closed or not worth_keeping(reply):
+            return
+        loop = asyncio.get_running_loop()
+        write = _Write(key, encode(key, reply, max_tokens), loop, loop.create_future())
+        self._writes.put(write)
+        await asyncio.shield(write.done)
+
+    def entries(self, *, drop: bool = True) -> Iterator[Entry]:
+        """Every entry that can be read, the oldest first; the others are counted, and dropped if ``drop``."""
+        for key in self._store.iterkeys():
+            try:
+                data = self._store.get(key, default=_MISS)
+                if data is not _MISS:
+                    yield decode(key if isinstance(key, str) else "", data)
+            except Corrupt:
+                if drop:
+                    self._drop_corrupt(key)
+                else:
+                    self.corrupt += 1
 
     def close(self) -> None:
         """Finish what is being written and close the files."""
-        try:
-            self._thread.submit(self._store.close)  # SQLite connections belong to threads
-        except RuntimeError:  # closed before
+        if self._closed:
             return
-        self._thread.shutdown(wait=True)
+        self._closed = True
+        self._writes.put(None)
+        self._writer.join()
         self._store.close()
 
     def __enter__(self) -> ReplyCache:
@@ -115,10 +157,94 @@ class ReplyCache:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _write_all(self) -> None:
+        """The writing thread: everything that waits is one transaction."""
+        ended = False
+        while not ended:
+            batch = [self._writes.get()]
+            while len(batch) < BATCH and not self._writes.empty():
+                batch.append(self._writes.get())
+            writes = [write for write in batch if write is not None]
+            ended = len(writes) < len(batch)
+            if writes:
+                self._put([(write.key, write.data) for write in writes])
+                _tell(writes)
+        self._store.close()  # SQLite connections belong to threads
+
+    def _put(self, items: list[tuple[str, bytes]]) -> None:
+        try:
+            with self._store.transact(retry=True):
+                for key, data in items:
+                    self._store.set(key, data)
+            self._stores += len(items)
+            if self._limit is not None and self._stores >= LOOK_EVERY:
+                self._stores = 0
+                self._shrink()
+        except _FAULTS as fault:
+            self._say(fault)
+
+    def _shrink(self) -> None:
+        if self._limit is None or self._store.volume() <= self._limit:
+            return
+        if "limit" not in self._said:
+            self._said.add("limit")
+            log.warning("cache %s: above its limit of %.3g GB, the oldest replies go", self.folder, self._limit / 1e9)
+        self._store.cull(retry=True)
+
+    def _drop_corrupt(self, key: Any) -> None:
+        self.corrupt += 1
+        if "corrupt" not in self._said:
+            self._said.add("corrupt")
+            log.warning(
+                "cache %s: an entry can't be read and is asked for again (ropd cache gc finds all)", self.folder
+            )
+        try:
+            self._store.delete(key, retry=True)
+        except _FAULTS as fault:
+            self._say(fault)
+
     def _say(self, fault: Exception) -> None:
-        if not self._said:
-            self._said = True
+        if "fault" not in self._said:
+            self._said.add("fault")
             log.warning("cache %s: %s; going on without what can't be read or kept", self.folder, fault)
+
+
+class _Write:
+    """A reply to be written, and who waits for it."""
+
+    __slots__ = ("data", "done", "key", "loop")
+
+    def __init__(self, key: str, data: bytes, loop: asyncio.AbstractEventLoop, done: asyncio.Future[None]) -> None:
+        self.key, self.data, self.loop, self.done = key, data, loop, done
+
+
+def _tell(writes: list[_Write]) -> None:
+    """Wake those who wait, by one call into each event loop."""
+    for loop in {write.loop for write in writes}:
+        futures = [write.done for write in writes if write.loop is loop]
+        try:
+            loop.call_soon_threadsafe(_resolve, futures)
+        except RuntimeError:
+            continue  # closed: nobody waits any more
+
+
+def _resolve(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+
+
+def open_store(folder: Path, limit_bytes: int | None) -> diskcache.Cache:
+    """diskcache's store in ``folder``. Nothing is removed unasked: ``cull`` is called here, where it is due."""
+    return diskcache.Cache(
+        str(folder),
+        timeout=LOCK_WAIT_S,
+        disk=_BytesDisk,
+        eviction_policy="least-recently-stored",
+        size_limit=limit_bytes if limit_bytes is not None else _NO_LIMIT,
+        cull_limit=0,
+        disk_min_file_size=_NO_LIMIT,  # all in the one database: no file of its own that a kill could orphan
+    )
 
 
 class _BytesDisk(diskcache.Disk):
@@ -127,15 +253,5 @@ class _BytesDisk(diskcache.Disk):
 
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
         if mode == diskcache.core.MODE_PICKLE:
-            raise OSError("pickled entry")  # diskcache makes a miss of it
+            return None  # no entry of ours: corrupt
         return super().fetch(mode, filename, value, read)
-
-
-def _decode(key: str, data: Any) -> ChatReply | None:
-    try:
-        entry = orjson.loads(data)
-        if entry["v"] != ENTRY_VERSION or entry["key"] != key:
-            return None
-        return ChatReply.model_validate({**entry["reply"], "cached": True})
-    except (ValueError, TypeError, KeyError, ValidationError):
-        return None

@@ -1,0 +1,88 @@
+"""One entry of the reply cache as bytes: a checksum, and behind it JSON.
+
+The checksum covers everything behind it, so a flipped bit is a miss and never another answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from ropd_cli.llm.chat import ChatReply
+from ropd_cli.schemas import Usage
+
+MAGIC = b"ropd.reply.v2\n"
+_SUM_BYTES = 16
+_HEAD = len(MAGIC) + _SUM_BYTES
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A reply that was kept: under which key, when (Unix time), and the ``max_tokens`` it was asked under."""
+
+    key: str
+    reply: ChatReply
+    max_tokens: int | None
+    stored_at: float
+
+    def fits(self, max_tokens: int | None) -> bool:
+        """Whether the same reply would have come, whole, under another limit."""
+        if max_tokens is None or (self.max_tokens is not None and max_tokens >= self.max_tokens):
+            return True
+        said = self.reply.usage.completion_tokens if self.reply.usage is not None else 0
+        return 0 < said <= max_tokens
+
+    def as_json(self) -> dict[str, Any]:
+        """For an export."""
+        return {
+            "key": self.key,
+            "model": self.reply.model,
+            "stored_at": self.stored_at,
+            "max_tokens": self.max_tokens,
+            "reply": self.reply.model_dump(mode="json", exclude={"cached"}),
+        }
+
+
+class Corrupt(Exception):
+    """Bytes that are no entry, or another key's."""
+
+
+def encode(key: str, reply: ChatReply, max_tokens: int | None) -> bytes:
+    """The bytes of a reply."""
+    usage = reply.usage
+    counts = [usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens] if usage is not None else None
+    parts = [key, reply.text, reply.finish_reason, reply.reasoning, reply.model, counts, max_tokens, time.time()]
+    body = orjson.dumps(parts)
+    return b"".join((MAGIC, hashlib.sha256(body).digest()[:_SUM_BYTES], body))
+
+
+def decode(key: str | None, data: Any) -> Entry:
+    """The entry in ``data``; with a ``key`` it has to be that key's. Raises Corrupt."""
+    if not isinstance(data, bytes) or not data.startswith(MAGIC):
+        raise Corrupt
+    body = memoryview(data)[_HEAD:]
+    if hashlib.sha256(body).digest()[:_SUM_BYTES] != data[len(MAGIC) : _HEAD]:
+        raise Corrupt
+    found, text, finish_reason, reasoning, model, counts, max_tokens, stored_at = orjson.loads(body)
+    if key is not None and found != key:
+        raise Corrupt
+    usage = None
+    if counts is not None:
+        names = ("prompt_tokens", "completion_tokens", "cached_tokens")
+        usage = Usage.model_construct(**dict(zip(names, counts, strict=True)))
+    reply = ChatReply.model_construct(  # the checksum has vouched for it
+        text=text, finish_reason=finish_reason, usage=usage, reasoning=reasoning, model=model, cached=True
+    )
+    return Entry(found, reply, max_tokens, stored_at)
+
+
+def worth_keeping(reply: ChatReply) -> bool:
+    """Whether a usable reply is an answer that would be given again, whole: not one that a limit or an endpoint's
+    filter cut off, nor an empty one without a reason."""
+    if reply.finish_reason in ("length", "content_filter"):
+        return False
+    return bool(reply.text.strip()) or reply.reasoning is not None
