@@ -36,6 +36,8 @@ from ropd_cli.stages.verify import verdict_request, verify_group
 from ropd_cli.templates import Templates
 
 AT_ONCE = 128
+LOOKS = 40
+"""At memory, between two points."""
 Bodies = tuple[dict[str, Any], dict[str, Any]]
 
 
@@ -155,20 +157,27 @@ def compare(latency_ms: float, groups: int, pairs: int, size: int) -> dict[str, 
 
 
 def memory(groups: int, every: int, size: int) -> dict[str, Any]:
-    """Resident memory of the client while it judges ``groups`` groups that are made on the way."""
+    """Resident memory of the client while it judges ``groups`` groups that are made on the way.
+
+    Each point is the median over the last ``every`` groups: how much is there at a moment depends on how many of the
+    128 groups are where in their two calls.
+    """
     points: list[dict[str, float]] = []
+    looks: list[float] = []
 
     def made(url: str) -> Iterable[Group]:
         texts = Texts(size)
-        for number in range(groups):
-            if number and number % every == 0:
-                points.append({"groups": number, "rss_mb": rss_mb()})
-                print(f"{number} groups: {rss_mb():.1f} MB", file=sys.stderr)
+        for number in range(1, groups + 1):
             yield texts.group(f"memory-{number}")
+            if number % max(1, every // LOOKS) == 0:
+                looks.append(rss_mb())
+            if number % every == 0:
+                points.append({"groups": number, "rss_mb": median(looks)})
+                looks.clear()
+                print(f"{number} groups: {points[-1]['rss_mb']:.1f} MB", file=sys.stderr)
 
     with running() as url, tempfile.TemporaryDirectory() as folder:
         run = timed(ours(url, made(url), folder), groups)
-    points.append({"groups": groups, "rss_mb": rss_mb()})
     first, last = points[0], points[-1]
     return {
         "groups": groups,
@@ -176,6 +185,7 @@ def memory(groups: int, every: int, size: int) -> dict[str, Any]:
         "points": points,
         "growth_mb": last["rss_mb"] - first["rss_mb"],
         "growth": last["rss_mb"] / first["rss_mb"] - 1,
+        "late_growth": last["rss_mb"] / points[len(points) // 2]["rss_mb"] - 1,
     }
 
 
@@ -193,7 +203,8 @@ def main() -> None:
         seen = memory(options.memory, options.every, options.answer_bytes)
         rows = [(point["groups"], point["rss_mb"]) for point in seen["points"]]
         text = f"{table(('groups', 'RSS MB'), rows)}\n"
-        text += f"growth {seen['growth_mb']:+.1f} MB ({seen['growth']:+.1%}) at {seen['groups_per_s']:.0f} groups/s"
+        text += f"growth {seen['growth_mb']:+.1f} MB ({seen['growth']:+.1%}), {seen['late_growth']:+.1%} in the "
+        text += f"second half; {seen['groups_per_s']:.0f} groups/s"
         show(seen, text, options.json)
         return
     results = [compare(ms, options.groups, options.pairs, options.answer_bytes) for ms in options.latency]

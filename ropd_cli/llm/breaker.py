@@ -1,8 +1,8 @@
 """The circuit breaker of an endpoint: when it stops answering, everybody waits instead of failing.
 
-It opens where calls fail one after the other without an answer between, and lets one call through now and
-then to see whether the endpoint is back. Only an endpoint that has answered before is waited for: one that
-never did is probably a wrong URL, which the user should hear of at once.
+It opens where nobody listens any more, or where calls fail one after the other without an answer between,
+and lets one call through now and then to see whether the endpoint is back. Only an endpoint that has answered
+before is waited for: one that never did is probably a wrong URL, which the user should hear of at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ropd_cli.errors import ProviderDown
 from ropd_cli.llm.limits import Pause
 
 OPENS_AFTER = 6
-"""Failures in a row; with the default retries one call alone has so many attempts."""
+"""Failures in a row of an endpoint that is there."""
 FIRST_PROBE_S, LONGEST_PROBE_S = 1.0, 30.0
 SAY_EVERY_S = 60.0
 
@@ -75,7 +75,7 @@ class Breaker:
         """An attempt of ``call`` came to nothing; True where calls are held back now.
 
         ``connected``: the endpoint was there, and this call alone may be what it can't serve; it then takes
-        two different calls to open.
+        several failures in a row, and of two different calls, to open. Nobody there is enough by itself.
         """
         self._failures += 1
         self._failing.add(call)
@@ -89,8 +89,7 @@ class Breaker:
         elif (
             self._alive
             and self._max_pause_s > 0
-            and self._failures >= OPENS_AFTER
-            and (not connected or len(self._failing) > 1)
+            and (not connected or (self._failures >= OPENS_AFTER and len(self._failing) > 1))
         ):
             self._open_since = self._said_at = now
             self._probe_at = now + self._probe_wait_s

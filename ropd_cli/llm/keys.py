@@ -92,10 +92,10 @@ class Secrets:
     def __init__(self, texts: list[str]) -> None:
         written = set()
         for text in texts:
-            if text:
+            if text:  # as it is, and as it stands in JSON inside a text
                 written |= {text, json.dumps(text)[1:-1], json.dumps(text)[1:-1].replace("/", "\\/")}
         self._texts = sorted(written, key=len, reverse=True)
-        self._bytes = [text.encode() for text in self._texts if len(text) >= SECRET_CHARS]
+        self._long = [text for text in self._texts if len(text) >= SECRET_CHARS]
 
     def strike(self, text: str) -> str:
         """A message without them."""
@@ -103,12 +103,12 @@ class Secrets:
             text = text.replace(secret, "***")
         return text
 
-    def strike_bytes(self, content: bytes) -> bytes:
-        """A response without those that are long enough to be secrets."""
-        for secret in self._bytes:
-            if secret in content:
-                content = content.replace(secret, b"***")
-        return content
+    def strike_from_answer(self, text: str) -> str:
+        """A model's text without those that are long enough to be secrets."""
+        for secret in self._long:
+            if secret in text:
+                text = text.replace(secret, "***")
+        return text
 
 
 def headers_of(endpoint: EndpointConfig, environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

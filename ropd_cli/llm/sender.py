@@ -14,7 +14,7 @@ from ropd_cli.llm.costs import Expectation, cost_usd
 from ropd_cli.llm.keys import KeyRing, Secrets, headers_of
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.structured import Form
-from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut, Transport, open_transport
+from ropd_cli.llm.transport import Lost, NoConnection, TimedOut, Transport, open_transport
 from ropd_cli.llm.wire import (
     BAD_REQUEST,
     PATHS,
@@ -161,9 +161,6 @@ class Sender:
             if self._closing.is_set():
                 raise self._closed() from None
             raise transport_fault(fault, self.peer) from None
-        response = Response(
-            response.status, self.peer.secrets.strike_bytes(response.content), response.headers, response.reason
-        )
         self._limiter.heed(response.headers)
         if response.status >= 500:
             raise status_fault(response, self.peer)

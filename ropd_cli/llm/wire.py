@@ -21,6 +21,7 @@ PATHS = {"chat": "chat/completions", "responses": "responses"}
 BAD_REQUEST = (400, 422)
 _WORTH_RETRYING = (408, 409, 425, 429)
 _SAID_CHARS = 300
+_TEXTS = ("text", "reasoning", "model", "finish_reason")
 _URL_HINT = "is it the URL of an OpenAI-compatible API? It usually ends in /v1"
 _HINTS = {
     400: "the server says what it does not take; an option set to null in the configuration is not sent",
@@ -108,7 +109,11 @@ def read_reply(content: bytes, request: ChatRequest, peer: Peer) -> ChatReply:
     if reply is None:
         said = peer.clean(_error_text(document) or "no choices in it")
         raise Fault(ReplyInvalid(f"{peer.shown}: the response holds no reply: {said}", _URL_HINT), again=True)
-    return reply
+    clean = peer.secrets.strike_from_answer  # some gateways say back what they were sent
+    struck = {name: clean(value) for name in _TEXTS if (value := getattr(reply, name))}
+    return (
+        reply if all(getattr(reply, name) is text for name, text in struck.items()) else reply.model_copy(update=struck)
+    )
 
 
 def status_fault(response: Response, peer: Peer) -> Fault:
