@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import ray
 from verl.trainer.main_ppo import TaskRunnerV1
 
 from ropd_cli.training.sampler import RunStopped
 
+_Runner = TaskRunnerV1.__ray_metadata__.modified_class  # verl has made it an actor class already
 
-class JudgedTaskRunner(TaskRunnerV1):
+
+@ray.remote
+class JudgedTaskRunner(_Runner):
     """As verl's, with ``save_when_stopped``."""
 
     def init_agent_loop_manager(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from ropd_cli.training.run_dir import RunDir
 
 POLL_S = 0.5
 STOP_GRACE_S = 20.0
+_ERROR = re.compile(r"Error|Exception: |error: ")
 RUN_MARK = "ROPD_RUN_MARK"
 """Set in the environment of every process of a run, so that none is left behind."""
 
@@ -64,7 +66,7 @@ def failure(run: RunDir, code: int, began: int) -> RopdError:
     with open(run.log, "rb") as log:
         log.seek(began)
         lines = log.read().decode(errors="replace").splitlines()
-    errors = [line for line in lines if "Error" in line or "error:" in line]
+    errors = [line for line in lines if _ERROR.search(line) and "Warning" not in line]
     last = (errors or lines or ["no output"])[-1].strip()
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
     return TrainingError(f"the training process ended {how}: {last[-300:]}", f"see {run.log}; go on by --resume")

@@ -4,11 +4,14 @@ What comes out is what would have come out without it, or it is missing and said
 """
 
 import asyncio
+import itertools
 import random
+import threading
+import time
 
 import pytest
 import yaml
-from servers import ScriptedServer
+from servers import Reply, ScriptedServer, Status
 from storms import FAULTS, WORDS, Storm
 
 from ropd_cli.artifacts import RecordWriter, read_records
@@ -16,6 +19,7 @@ from ropd_cli.config import EndpointConfig, JudgeConfig, LimitsConfig, load_conf
 from ropd_cli.errors import JudgeError, ProviderError
 from ropd_cli.index import IndexWriter
 from ropd_cli.llm.cache import ReplyCache
+from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.schemas import Answer, AnswerRecord, Group, Message, prompt_hash
@@ -171,3 +175,29 @@ def open_judge(folder, name, url):
     run.path.mkdir()
     run.config.write_text(yaml.safe_dump(load_config(None, flags=flags, environ={}).model_dump(mode="json")))
     return RunJudge(str(run.path)), run
+
+
+async def test_late_replies_of_an_endpoint_that_is_gone_cost_nobody_a_second_attempt(server):
+    """Replies that were under way when the endpoint went out of order do not show that it is back."""
+    lock, asked, went = threading.Lock(), itertools.count(), time.monotonic()
+
+    def step(body):
+        with lock:
+            number = next(asked)
+        if number <= 4:
+            return Reply("42", delay_s=0.0 if number == 0 else 0.3 * number)
+        return Status(503, "out of order") if time.monotonic() - went < 2.5 else Reply("42")
+
+    server.default = step
+    endpoint = EndpointConfig(model="m", base_url=server.url, limits=LimitsConfig(max_pause_s=60))
+    retry = RetryPolicy(max_retries=1, first_wait_s=0.0)
+    async with ChatClient.open(endpoint, cache=None, retry=retry, environ={}) as client:
+
+        async def ask(number):
+            message = Message(role="user", content=f"Question {number}")
+            return (await client.complete(ChatRequest(messages=(message,), model="m"))).text
+
+        assert await ask(0) == "42"
+        went = time.monotonic()
+        replies = await asyncio.gather(*(ask(number) for number in range(1, 21)), return_exceptions=True)
+    assert replies == ["42"] * 20
