@@ -23,11 +23,11 @@ class GroupFile:
     """The groups of a rollouts file, one at a time in the file's order (the texts are never all in memory).
 
     A rollouts record belongs to the prompt of the same uid and hash; of several the last counts. Raises
-    InputError where no record belongs to any prompt.
+    InputError where no record belongs to any prompt. ``with_rubric``: as of ``group_of``.
     """
 
-    def __init__(self, prompts: Path, rollouts: Path, limit: int | None = None) -> None:
-        self._rollouts = rollouts
+    def __init__(self, prompts: Path, rollouts: Path, limit: int | None = None, *, with_rubric: bool = False) -> None:
+        self._rollouts, self._with_rubric = rollouts, with_rubric
         self._prompts: dict[Key, Prompt] = {(p.uid, p.raw_prompt_hash): p for p in load_prompts(prompts, limit)}
         self._last: dict[Key, int] = {}
         other_prompt: str | None = None
@@ -63,7 +63,7 @@ class GroupFile:
         for number, record in enumerate(load_models(self._rollouts, AnswerRecord)):
             key = (record.uid, record.raw_prompt_hash)
             if self._last.get(key) == number:
-                yield group_of(self._prompts[key], record.answers)
+                yield group_of(self._prompts[key], record.answers, with_rubric=self._with_rubric)
 
     @property
     def prompts(self) -> Iterable[Prompt]:
@@ -71,10 +71,16 @@ class GroupFile:
         return [self._prompts[key] for key in self._last]
 
 
-def group_of(prompt: Prompt, rollouts: tuple[Answer, ...], teacher_answers: tuple[str, ...] = ()) -> Group:
-    """The group of a prompt, with all that rewards and rubrics may need of it.
+def group_of(
+    prompt: Prompt,
+    rollouts: tuple[Answer, ...],
+    teacher_answers: tuple[str, ...] = (),
+    *,
+    with_rubric: bool = False,
+) -> Group:
+    """The group of a prompt, with all that rewards may need of it; ``with_rubric``: with the rubric it brings.
 
-    Raises InputError where the prompt brings a rubric that can't be read.
+    Raises InputError where that can't be read.
     """
     extra_info = (prompt.model_extra or {}).get("extra_info")
     return Group.model_construct(  # all of it was checked when it was read
@@ -86,7 +92,7 @@ def group_of(prompt: Prompt, rollouts: tuple[Answer, ...], teacher_answers: tupl
         answer=prompt.answer,
         data_source=prompt.data_source,
         extra_info=extra_info if isinstance(extra_info, dict) else {},
-        brought=brought_rubric(prompt),
+        brought=brought_rubric(prompt) if with_rubric else None,
     )
 
 

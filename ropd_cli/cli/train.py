@@ -20,7 +20,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint of the run directory.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved verl configuration and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print verl's configuration and a forecast of the cost.")
+    ] = False,
     seed: options.Seed = None,
     cache_dir: options.CacheDir = None,
     json: options.Json = False,
@@ -41,10 +43,16 @@ def train(
         flags = {"out": str(out) if out else None, "seed": seed}
         resolved = options.load(config, set_, flags, cache_dir=cache_dir)
         if dry_run:
-            tree = launch.resolve(resolved)
+            tree, forecast = launch.resolve(resolved)
             from omegaconf import OmegaConf  # comes with verl, whose absence has been said by now
 
-            screen.result(OmegaConf.to_container(tree), OmegaConf.to_yaml(tree))
+            document = OmegaConf.to_container(tree)
+            document["ropd"]["forecast"] = forecast  # type: ignore[index,call-overload]
+            screen.result(document, OmegaConf.to_yaml(tree))
+            if forecast is not None:
+                from ropd_cli.training.forecast import sentence
+
+                screen.note(sentence(forecast))
             return
         result = launch.train(resolved, resume=resume, environ=os.environ, progress=screen.progress())
         document = result.document()

@@ -87,7 +87,7 @@ async def rubricate(
 
     A group that fails is listed in ``<out>.failed.jsonl`` and tried again by the next run.
     """
-    groups = GroupFile(files.prompts, files.rollouts, files.limit)
+    groups = _groups(files, settings)
     if groups.left_out:
         progress.note(f"{groups.left_out} prompts without rollouts are left out")
     done = Finished(files.out)
@@ -119,10 +119,14 @@ def pending(
     """The requests of the groups that ``files.out`` does not hold."""
     done = Finished(files.out)
     with closing(TeacherIndex.open(files.index)) as index:
-        for bare in GroupFile(files.prompts, files.rollouts, files.limit):
+        for bare in _groups(files, settings):
             group, _, request, asked = _plan(bare, index, endpoint, settings, templates)
             if request is not None and not done.holds(group.uid, asked):
                 yield request
+
+
+def _groups(files: RubricateFiles, settings: JudgeConfig) -> GroupFile:
+    return GroupFile(files.prompts, files.rollouts, files.limit, with_rubric=settings.rubrics != "induced")
 
 
 def _plan(

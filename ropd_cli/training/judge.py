@@ -86,14 +86,15 @@ class RunJudge:
         either way. None for all of them: the group could not be judged and is missing.
         """
         tally, began = self._tally(step), time.monotonic()
-        group = group_of(self._prompts[uid], tuple(Answer(**rollout) for rollout in rollouts))
+        answers = tuple(Answer(**rollout) for rollout in rollouts)
+        group = group_of(self._prompts[uid], answers, with_rubric=self._config.judge.rubrics != "induced")
         rubric: RubricRecord | None = None
         verdicts: VerdictRecord | None = None
         fault: RopdError | None = self._stopped_by
         try:
             if fault is None:
-                answers = self._index.answers(uid, group.raw_prompt_hash, self._config.judge.m)
-                group = group.model_copy(update={"teacher_answers": tuple(answers)})
+                taught = self._index.answers(uid, group.raw_prompt_hash, self._config.judge.m)
+                group = group.model_copy(update={"teacher_answers": taught})
                 rubric, verdicts = await self._ask(group)
         except GROUP_FAULTS as caught:
             fault = caught

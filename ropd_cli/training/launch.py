@@ -17,6 +17,7 @@ import orjson
 import yaml
 
 from ropd_cli.artifacts import write_atomic
+from ropd_cli.brought import brought_rubric
 from ropd_cli.config import RopdConfig
 from ropd_cli.config.load import dump_config
 from ropd_cli.errors import ConfigError, InputError, TrainingError
@@ -28,6 +29,7 @@ from ropd_cli.schemas import Prompt
 from ropd_cli.templates import Templates
 from ropd_cli.training.compose import compose, steps_of
 from ropd_cli.training.data import load_checked_prompts, write_verl_prompts
+from ropd_cli.training.forecast import forecast_run
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.versions import installed_versions
 from ropd_cli.training.watch import RUN_MARK, watch
@@ -69,13 +71,18 @@ class Result:
         }
 
 
-def resolve(config: RopdConfig) -> Any:
-    """verl's configuration for ``--dry-run``: nothing is written or started."""
+def resolve(config: RopdConfig) -> tuple[Any, dict[str, Any] | None]:
+    """For ``--dry-run``: verl's configuration, and a forecast of the judging where prompts and an index are
+    named. Nothing is written or started."""
     from ropd_cli.schemas import load_prompts
 
     run = _run_of(config)
-    count = len(load_prompts(str(config.data.prompts))) if config.data.prompts else config.train.prompts_per_step
-    return compose(config, run, count, ray_dir="/tmp/ropd-dry-run")
+    prompts = load_prompts(str(config.data.prompts)) if config.data.prompts else []
+    count = len(prompts) or config.train.prompts_per_step
+    tree = compose(config, run, count, ray_dir="/tmp/ropd-dry-run")
+    if not prompts or config.data.index is None:
+        return tree, None
+    return tree, forecast_run(config, prompts, steps_of(config, count))
 
 
 def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progress: Progress) -> Result:
@@ -205,6 +212,14 @@ def _check_judges(config: RopdConfig, prompts: list[Prompt]) -> None:
         endpoint = getattr(config, name)
         budget.price(model_name(endpoint, name), base_url(endpoint))
     RewardMixer.load(config.reward).check(prompts)
+    if config.judge.rubrics != "induced":
+        lacking = [prompt.uid for prompt in prompts if brought_rubric(prompt) is None]
+        if lacking:
+            raise InputError(
+                f"judge.rubrics is {config.judge.rubrics}, and {len(lacking)} prompts bring no rubric "
+                f"(uid {lacking[0]!r})",
+                "give every prompt a `rubric` (docs/rewards.md), or set judge.rubrics to induced",
+            )
 
 
 def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
