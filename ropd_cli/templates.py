@@ -7,6 +7,7 @@ block, so that an endpoint's prefix cache serves both.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -94,7 +95,9 @@ class Templates:
     def content_hash(self, block: Block, messages: tuple[Message, ...]) -> str:
         """A hash that stands for the texts of ``messages``, which were made from ``block`` here; the block itself,
         the long part, is not hashed again."""
-        return digest([self.system, block.hash, messages[-1].content[len(block.text) :]])
+        hashed = hashlib.sha256(f"{len(self.system)} {self.system}{block.hash}".encode())
+        hashed.update(messages[-1].content[len(block.text) :].encode())
+        return hashed.hexdigest()
 
     def _messages(self, block: Block, tail: str, values: dict[str, str]) -> tuple[Message, ...]:
         values |= {"tag": block.tag, "answer_count": str(len(block.answers))}

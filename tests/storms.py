@@ -53,7 +53,9 @@ def storm_fault(fault: str, text: str, draw: random.Random) -> Step:
     if fault == "half JSON":
         return Reply(text[: int(len(text) * draw.uniform(0.1, 0.98))])
     if fault == "cut off":
-        return Reply(text[: int(len(text) * draw.uniform(0.1, 1.0))], finish_reason="length")
+        begun = text[: int(len(text) * draw.uniform(0.1, 1.0))]
+        thought_better = f"{draft(text)}\n\nNo, that is wrong:\n\n"
+        return Reply(draw.choice([begun, thought_better, thought_better + begun]), finish_reason="length")
     if fault == "wrong count":
         document = json.loads(text)
         rows = document.get("answers") or document["rubrics"]
@@ -64,6 +66,16 @@ def storm_fault(fault: str, text: str, draw: random.Random) -> Step:
         return Reply(json.dumps(document))
     steps = {"500": Status(500, "out of order"), "drop": Drop(), "hang": Hang(), "half response": Half(text)}
     return steps.get(fault, Reply(""))
+
+
+def draft(text: str) -> str:
+    """A reply of the right form that says the contrary."""
+    document = json.loads(text)
+    for row in document.get("answers", ()):
+        row["judgement"] = [not met for met in row["judgement"]]
+    for criterion in document.get("rubrics", ()):
+        criterion["points"] = 6 - criterion["points"]
+    return json.dumps(document)
 
 
 def judge_by_rules(body: dict[str, Any]) -> str:

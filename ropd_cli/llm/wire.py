@@ -89,7 +89,7 @@ def request_body(request: ChatRequest, form: Form, correction: list[dict[str, An
     else:
         rest, name = _chat_rest(request, wanted, limit_name), b"messages"
     # the messages stand last: a gateway that looks for the model need not read them
-    return orjson.dumps(rest)[:-1] + b',"' + name + b'":' + messages + b"}"
+    return b"".join((orjson.dumps(rest)[:-1], b',"', name, b'":', messages, b"}"))
 
 
 def read_reply(content: bytes, request: ChatRequest, peer: Peer) -> ChatReply:

@@ -163,7 +163,7 @@ async def test_a_storm_inside_training(server, tmp_path):
     assert all(said[uid]["error"] for uid in missing)
     assert {uid: said[uid] for uid in said.keys() - missing} == {uid: calm[uid] for uid in calm.keys() - missing}
     assert (metrics["groups/judged"], metrics["groups/missing"]) == (GROUPS - len(missing), len(missing))
-    assert sent <= 2 * 2 * GROUPS and len(missing) <= 2
+    assert sent <= 2 * 2 * GROUPS and 0 < len(missing) <= 25
 
 
 def open_judge(folder, name, url):
@@ -171,6 +171,7 @@ def open_judge(folder, name, url):
     flags |= {"cache_dir": str(folder / f"cache-{name}"), "out": str(folder / name)}
     for section in ("rubricator", "verifier"):
         flags |= {f"{section}.model": "judge", f"{section}.base_url": url, f"{section}.limits.timeout_s": 1.0}
+        flags |= {f"{section}.limits.max_retries": 1}
     run = RunDir(folder / name)
     run.path.mkdir()
     run.config.write_text(yaml.safe_dump(load_config(None, flags=flags, environ={}).model_dump(mode="json")))

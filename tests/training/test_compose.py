@@ -61,7 +61,7 @@ def as_read(tree):
 
 
 def composed(name, *overrides):
-    return as_read(resolve(load_config(CONFIGS / name, overrides=["out=runs/test", *overrides], environ={})))
+    return as_read(resolve(load_config(CONFIGS / name, overrides=["out=runs/test", *overrides], environ={}))[0])
 
 
 @pytest.fixture(scope="module")
