@@ -192,7 +192,7 @@ def memory(groups: int, every: int, size: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--groups", type=int, default=1024, help="of each run")
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--latency", type=float, nargs="+", default=[0.0, 200.0], metavar="MS", help="of the server")
     parser.add_argument("--answer-bytes", type=int, default=10_000)
     parser.add_argument("--memory", type=int, metavar="GROUPS", help="watch memory over so many groups instead")

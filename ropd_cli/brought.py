@@ -2,16 +2,21 @@
 
 - the reference's ``{"schema_version": "ropd.rubric.v1", "rubrics": [...]}``;
 - a list of criteria, each with a text (``criterion``, ``description`` or ``text``) and a number (``points`` or
-  ``weight``): the column of Rubrics as Rewards (RaR) is one. There a *pitfall* describes a mistake and has a
-  negative weight. A score here is a share of positive points, so such a criterion is turned round: the
-  answer earns its points by avoiding the mistake;
+  ``weight``): the column of Rubrics as Rewards (RaR) is one;
 - a JSON string of either. The field is ``rubric``, else ``extra_info.rubric``.
+
+A criterion with a negative weight describes a mistake (RaR calls it a *pitfall*). A score here is a share of
+positive points, so it is turned round: the answer earns the points by avoiding the mistake. But many of RaR's
+pitfalls already say what a good answer does ("should not omit …", most of RaR-Science), with the same negative
+weight as those that name the mistake ("Does not mention …", most of RaR-Medicine). What reads as a demand is kept
+as it stands; turned round, it would reward the mistake.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from ropd_cli.errors import InputError
@@ -21,6 +26,18 @@ from ropd_cli.schemas import Criterion, Prompt, Rubric
 MAX_BROUGHT = 100
 AVOIDS = "The answer avoids this mistake: "
 _TEXT_FIELDS, _WEIGHT_FIELDS = ("criterion", "description", "text"), ("points", "weight")
+_LABEL = re.compile(r"\s*(essential|important|optional|pitfall)(?:\s+criteri(?:a|on))?\s*:\s*", re.IGNORECASE)
+"""What RaR writes before a text; the weight says the same."""
+_DEMAND = re.compile(
+    r"(?:(?:the|this|an?|any)\s+(?:[\w'’-]+\s+)?)?(?:responses?|answers?|solutions?|explanations?|derivations?|it)\s+"
+    r"(?:should|must|ought|shall|shouldn['’]t|mustn['’]t)\b|(?:avoid|don['’]t|do\s+not|must\s+not|should)\b",
+    re.IGNORECASE,
+)
+"""What an answer is to do, as against what it does ("The response should …", "Avoid …")."""
+_AVOIDS = re.compile(
+    r"(?:(?:the|this)\s+)?(?:(?:response|answer|solution)\s+)?(?:avoids|avoiding|refrains)\b", re.IGNORECASE
+)
+"""A demand in a pitfall of RaR; elsewhere it may be the mistake ("avoids the question")."""
 _HINT = "see the forms of brought rubrics in docs/rewards.md"
 
 
@@ -35,12 +52,12 @@ def brought_rubric(prompt: Prompt) -> Rubric | None:
     items = _items(raw, prompt.uid)
     if not 1 <= len(items) <= MAX_BROUGHT:
         raise _bad(prompt.uid, f"{len(items)} criteria, not 1 to {MAX_BROUGHT}")
-    weights = [_weight(item, prompt.uid, number) for number, item in enumerate(items)]
+    weights = [_weight(item, prompt.uid, number) for number, item in enumerate(items, start=1)]
     largest = max(map(abs, weights))
     whole = all(weight == int(weight) for weight in weights) and largest <= MAX_POINTS
-    scale = 1.0 if whole else MAX_POINTS / largest
+    most = MAX_POINTS if whole else largest  # becomes MAX_POINTS
     criteria = tuple(
-        _criterion(item, weight, scale, prompt.uid, number)
+        _criterion(item, weight, most, prompt.uid, number)
         for number, (item, weight) in enumerate(zip(items, weights, strict=True), start=1)
     )
     return Rubric(rubrics=criteria, maximum_score=sum(each.points for each in criteria))
@@ -72,13 +89,18 @@ def _items(raw: Any, uid: str) -> list[Any]:
 
 
 def _weight(item: Any, uid: str, number: int) -> float:
-    value = next((item[name] for name in _WEIGHT_FIELDS if name in item), None) if isinstance(item, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value == 0:
-        raise _bad(uid, f"criterion {number + 1} has no `points` or `weight` other than 0")
-    return float(value)
+    """The weight of a criterion, not 0."""
+    found = [item[name] for name in _WEIGHT_FIELDS if item.get(name) is not None] if isinstance(item, dict) else []
+    try:
+        weight = float(found[0]) if found and isinstance(found[0], int | float) and found[0] is not True else 0.0
+    except OverflowError:
+        weight = math.inf
+    if not weight or not math.isfinite(weight):
+        raise _bad(uid, f"criterion {number} has no `points` or `weight` that is a number other than 0")
+    return weight
 
 
-def _criterion(item: dict[str, Any], weight: float, scale: float, uid: str, number: int) -> Criterion:
+def _criterion(item: dict[str, Any], weight: float, most: float, uid: str, number: int) -> Criterion:
     text = next((item[name] for name in _TEXT_FIELDS if isinstance(item.get(name), str) and item[name].strip()), None)
     if text is None:
         raise _bad(uid, f"criterion {number} has no text (`criterion`, `description` or `text`)")
@@ -88,9 +110,19 @@ def _criterion(item: dict[str, Any], weight: float, scale: float, uid: str, numb
     return Criterion(
         criterion_id=f"d{number}",
         category=category if category in CATEGORIES else CATEGORIES[0],
-        criterion=text if weight > 0 else f"{AVOIDS}{text}",
-        points=min(MAX_POINTS, max(1, round(abs(weight) * scale))),
+        criterion=_to_be_true(text, weight < 0),
+        points=max(1, round(abs(weight) / most * MAX_POINTS)),
     )
+
+
+def _to_be_true(text: str, is_negative: bool) -> str:
+    """The text of a criterion so that true is good, without RaR's label."""
+    label = _LABEL.match(text)
+    bare = text[label.end() :] if label and len(text) > label.end() else text
+    if not is_negative or _DEMAND.match(bare):
+        return bare
+    is_pitfall = label is not None and label[1].lower() == "pitfall"
+    return bare if is_pitfall and _AVOIDS.match(bare) else f"{AVOIDS}{bare}"
 
 
 def _bad(uid: str, what: str) -> InputError:

@@ -13,26 +13,23 @@ from decimal import Decimal, InvalidOperation
 
 from ropd_cli.thinking import split_thinking
 
+_BRACE = re.compile(r"\\boxed\{|[{}]")
 _TEXT = re.compile(r"\\(?:text|mathrm|mathbf)\{([^{}]*)\}")
 _SEPARATOR = re.compile(r"(?<=\d)(?:,|\\,|\{,\})(?=\d{3}(?:\D|$))")
 
 
 def final_result(text: str) -> str | None:
     """The content of the last complete ``\\boxed{…}`` of a text, braces balanced; None without one."""
-    end = len(text)
-    while True:
-        start = text.rfind("\\boxed{", 0, end)
-        if start < 0:
-            return None
-        depth, first = 1, start + len("\\boxed{")
-        for at in range(first, len(text)):
-            if text[at] == "{":
-                depth += 1
-            elif text[at] == "}":
-                depth -= 1
-                if depth == 0:
-                    return text[first:at]
-        end = start
+    opened: list[int] = []  # where the content of every open brace begins; -1 for one that is no box
+    found: tuple[int, int] | None = None
+    for brace in _BRACE.finditer(text):
+        if brace[0] == "{":
+            opened.append(-1)
+        elif brace[0] != "}":
+            opened.append(brace.end())
+        elif opened and (first := opened.pop()) >= 0 and (found is None or first > found[0]):
+            found = first, brace.start()
+    return text[slice(*found)] if found is not None else None
 
 
 def is_exact(text: str, answer: str) -> bool:

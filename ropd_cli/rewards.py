@@ -12,9 +12,11 @@ import importlib.util
 import inspect
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Number
+from decimal import Decimal
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,9 @@ class RewardMixer:
     @classmethod
     def load(cls, settings: RewardConfig) -> RewardMixer:
         """Check the settings and import the user's function. Raises InputError for what can't be used."""
+        for name in PARTS:
+            if not math.isfinite(getattr(settings, name)):
+                raise InputError(f"reward.{name} {getattr(settings, name)} is no finite number", "give it a weight")
         if not any(getattr(settings, name) for name in PARTS):
             raise InputError("reward: all weights are 0", f"give one of {', '.join(PARTS)} a weight")
         if settings.length and settings.length_free_tokens >= settings.length_max_tokens:
@@ -91,9 +96,10 @@ class RewardMixer:
     async def mix(self, group: Group, scores_G: Sequence[float | None]) -> Mixed:
         """The rewards of a group whose rollouts have these rubric scores, shape (n,).
 
+        ``parts`` always has the scores as "rubric", and the other parts that have a weight.
         Raises JudgeError where the user's function fails: the group is then missing, not worth 0.
         """
-        parts: dict[str, Scores] = {"rubric": tuple(scores_G)} if self.needs_judges else {}
+        parts: dict[str, Scores] = {"rubric": tuple(scores_G)}
         if self._weights == {"rubric": 1.0}:
             return Mixed(parts["rubric"], parts)
         for name in self._weights:
@@ -109,6 +115,8 @@ class RewardMixer:
                 parts[name] = tuple([await self._ask(group, each) for each in group.rollouts])
         columns = [(self._weights[name], parts[name]) for name in self._weights]
         rewards = [_sum([(weight, part[k]) for weight, part in columns]) for k in range(len(group.rollouts))]
+        if not all(reward is None or math.isfinite(reward) for reward in rewards):
+            raise JudgeError(f"uid {group.uid}: a reward is no finite number: {parts}"[:400], "give smaller weights")
         return Mixed(tuple(rewards), parts)
 
     def _length(self, rollout: Answer) -> float:
@@ -133,17 +141,19 @@ class RewardMixer:
         }
         try:
             if inspect.iscoroutinefunction(self._custom):
-                said = await self._custom(**arguments)
+                said = self._custom(**arguments)
             else:  # it may take its time: the judges' replies are not to wait for it
-                said = await asyncio.to_thread(self._custom, **arguments)
-        except Exception as fault:
+                said = await asyncio.to_thread(_call, self._custom, arguments)
+            if inspect.isawaitable(said):
+                said = await said
+        except (Exception, SystemExit) as fault:
+            fault = fault.__cause__ if isinstance(fault, _Raised) and fault.__cause__ else fault
             raise self._failed(group, f"{type(fault).__name__}: {fault}") from fault
-        value = said.get("score") if isinstance(said, dict) else said
-        if value is None:
-            return None
-        if not isinstance(value, Number) or isinstance(value, complex) or not math.isfinite(value):
-            raise self._failed(group, f"it returned {said!r}, not a finite number, a dict with 'score', or None")
-        return float(value)  # type: ignore[arg-type]
+        try:
+            return _number(said)
+        except (ValueError, TypeError, ArithmeticError, LookupError) as fault:
+            what = f"it returned {said!r}"[:200]
+            raise self._failed(group, f"{what}, not a finite number, a dict with 'score', or None") from fault
 
     def _failed(self, group: Group, what: str) -> JudgeError:
         return JudgeError(
@@ -155,7 +165,38 @@ class RewardMixer:
 def _sum(terms: list[tuple[float, float | None]]) -> float | None:
     if any(value is None for _, value in terms):
         return None
-    return math.fsum(weight * value for weight, value in terms if value is not None)
+    try:
+        return math.fsum(weight * value for weight, value in terms if value is not None)
+    except (OverflowError, ValueError):  # beyond the largest float, or both infinities
+        return math.nan
+
+
+class _Raised(Exception):
+    """What the user's function raised is this one's cause."""
+
+
+def _call(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Call the user's function in a thread. Whatever it raises comes out wrapped: a bare StopIteration could not
+    cross to the event loop, and the caller would wait for ever."""
+    try:
+        return function(**arguments)
+    except BaseException as fault:
+        raise _Raised from fault
+
+
+def _number(said: Any) -> float | None:
+    """The number in what a function returned; None is missing. Raises an ordinary exception for anything else."""
+    value = said["score"] if isinstance(said, dict) else said
+    if value is None:
+        return None
+    if getattr(value, "ndim", None) == 0:  # a scalar of numpy or torch
+        value = value.item()
+    if not isinstance(value, Real | Decimal):
+        raise TypeError("not a number")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("not finite")
+    return number
 
 
 def _load_function(where: str) -> Callable[..., Any]:
@@ -173,12 +214,13 @@ def _load_function(where: str) -> Callable[..., Any]:
             spec = importlib.util.spec_from_file_location(f"ropd_reward_{file.stem}", file)
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # dataclasses and pickle look there for it
             spec.loader.exec_module(module)
         else:
             module = importlib.import_module(place)
     except InputError:
         raise
-    except Exception as fault:  # whatever the user's file does when it is run
+    except (Exception, SystemExit) as fault:  # whatever the user's file does when it is run
         raise InputError(
             f"reward.custom_function {where}: {type(fault).__name__}: {fault}", "it has to be importable by itself"
         ) from fault

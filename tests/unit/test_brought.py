@@ -31,8 +31,33 @@ def test_rar():
     for rubric in (brought(RAR), brought(json.dumps(RAR)), brought(None, extra_info={"rubric": RAR})):
         assert rubric.weights_K == (5, 3, 1, 2) and rubric.maximum_score == 11
         assert [c.criterion_id for c in rubric.rubrics] == ["d1", "d2", "d3", "d4"]
-        assert rubric.rubrics[0].criterion == "Essential Criteria: Names the formula."
-        assert rubric.rubrics[3].criterion == f"{AVOIDS}Pitfall Criteria: Gets the sign wrong."
+        assert rubric.rubrics[0].criterion == "Names the formula."
+        assert rubric.rubrics[3].criterion == f"{AVOIDS}Gets the sign wrong."
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [  # RaR-Medicine names the mistake, RaR-Science mostly what to do instead
+        ("Pitfall Criteria: Does not mention the dose.", False),
+        ("Pitfall Criteria: Recommends surgery at once.", False),
+        ("Pitfall Criteria: The response should not omit that losses are neglected.", True),
+        ("Pitfall Criteria: The final answer must avoid mixing units.", True),
+        ("Pitfall Criteria: Avoids confusing work with heat.", True),
+        ("pitfall: Avoid rounding early.", True),
+        ("Avoids answering the question.", False),  # no label: not RaR, a mistake as it stands
+        ("Suggests it should be given twice.", False),
+        ("Never names the source.", False),
+    ],
+)
+def test_what_reads_as_a_demand_is_not_turned_round(text, kept):
+    (criterion,) = brought([{"title": "t", "description": text, "weight": -1}]).rubrics
+    bare = text.partition(": ")[2] if text.lower().startswith("pitfall") else text
+    assert criterion.criterion == (bare if kept else f"{AVOIDS}{bare}")
+
+
+def test_an_empty_field_gives_way_to_the_other():
+    (criterion,) = brought([{"points": None, "weight": 2, "criterion": None, "description": "Is so."}]).rubrics
+    assert (criterion.points, criterion.criterion) == (2, "Is so.")
 
 
 def test_the_reference_s_form():
@@ -46,7 +71,11 @@ def test_none_brings_none_and_a_prompts_file_passes_it_on():
     assert brought_rubric(record).weights_K == (5, 3, 1, 2)
 
 
-@given(st.lists(st.floats(-50, 50).filter(lambda w: abs(w) > 0.01), min_size=1, max_size=100))
+@given(
+    st.lists(
+        (st.floats(-50, 50) | st.floats(allow_nan=False, allow_infinity=False)).filter(bool), min_size=1, max_size=100
+    )
+)
 def test_weights_become_whole_and_keep_their_order(weights):
     rubric = brought([{"text": f"is {k}", "weight": w} for k, w in enumerate(weights)])
     assert all(1 <= points <= 5 for points in rubric.weights_K)
@@ -64,6 +93,7 @@ def test_weights_become_whole_and_keep_their_order(weights):
         ("no json", "no JSON"),
         (7, "neither a list"),
         ({"other": []}, "neither a list"),
+        ([{"text": "x", "weight": 10**400}], "criterion 1 has no `points`"),
         (["words"], "criterion 1 has no `points`"),
         ([{"text": "x", "weight": 0}], "criterion 1 has no `points`"),
         ([{"text": "x", "weight": True}], "criterion 1 has no `points`"),

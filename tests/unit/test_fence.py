@@ -151,3 +151,24 @@ def test_a_rubric_can_not_forge_a_boundary():
     assert len(read_block(content)[1]) == 2
     sent = re.search(rf"<rubric-{block.tag}>(.*?)</rubric-{block.tag}>", content, re.DOTALL)[1]
     assert Rubric.model_validate_json(sent) == rubric
+
+
+@given(st.text(min_size=1, max_size=2000).filter(visible), st.integers(16, 200))
+def test_a_long_answer_loses_its_middle_and_nothing_else(text, max_tokens):
+    block = build_block(group(["42"], [text]), max_tokens)
+    shown = next(answer for answer in block.answers if answer.source == "student")
+    data = text.encode()
+    if len(data) <= 4 * max_tokens:
+        assert shown.text == text and not shown.cut and block.cut == ()
+        return
+    assert shown.cut and block.cut == ("student 0",) and len(shown.text.encode()) <= 4 * max_tokens
+    head, left_out, tail = re.fullmatch(r"(.*)\n\[… (\d+) bytes left out …\]\n(.*)", shown.text, re.DOTALL).groups()
+    assert text.startswith(head) and text.endswith(tail)
+    kept = len(head.encode()) + len(tail.encode())
+    assert 0 <= len(data) - int(left_out) - kept <= 6  # a character at a cut goes whole
+
+
+def test_a_cut_is_logged_with_whose_answer_it_is(caplog):
+    build_block(group(["42"], ["short", "x" * 1000]), 100)
+    (record,) = caplog.records
+    assert "uid u: student answer 1 has about 250 tokens" in record.getMessage()

@@ -72,7 +72,8 @@ def test_exact_looks_at_the_box_behind_the_thinking():
         "",
     )
     mixed = mix(make_group(*texts), [None] * 6, rubric=0.0, exact=2.0)
-    assert mixed.rewards_G == (2.0, 2.0, 0.0, 0.0, 0.0, 0.0) and "rubric" not in mixed.parts
+    assert mixed.rewards_G == (2.0, 2.0, 0.0, 0.0, 0.0, 0.0)
+    assert mixed.parts == {"rubric": (None,) * 6, "exact": (1.0, 1.0, 0.0, 0.0, 0.0, 0.0)}
     assert mix(make_group("x", answer=None), [0.5], exact=1.0).rewards_G == (None,)
 
 
@@ -91,6 +92,10 @@ def test_format_looks_at_the_visible_answer_s_end():
 
 
 FUNCTIONS = """
+from __future__ import annotations
+from dataclasses import dataclass
+import numpy
+
 def brevity(data_source, solution_str, ground_truth, extra_info):
     assert (data_source, ground_truth, extra_info) == ("sums", "42", {"level": 3})
     return 1 / len(solution_str)
@@ -110,6 +115,34 @@ def words(**_):
 def infinite(**_):
     return float("inf")
 
+def twice(**_):
+    return 2
+
+def huge(**_):
+    return 10**400
+
+def other(**_):
+    return {"reward": 1.0}
+
+def ended(**_):
+    return next(iter([]))
+
+def leaves(**_):
+    raise SystemExit(3)
+
+def numpy_truth(solution_str, **_):
+    return {"score": numpy.bool_(solution_str == "a")}
+
+class Judge:
+    async def __call__(self, solution_str, **_):
+        return len(solution_str)
+
+judge = Judge()
+
+@dataclass
+class Said:
+    value: float
+
 NUMBER = 3
 """
 
@@ -120,23 +153,49 @@ def functions(tmp_path):
     return lambda name: f"{tmp_path}/mine.py:{name}"
 
 
-@pytest.mark.parametrize(("name", "rewards"), [("brevity", (1.5, 1.0)), ("slow", (1.5, 2.5)), ("picky", (None, 1.5))])
+@pytest.mark.parametrize(
+    ("name", "rewards"),
+    [
+        ("brevity", (1.5, 1.0)),
+        ("slow", (1.5, 2.5)),
+        ("picky", (None, 1.5)),
+        ("numpy_truth", (1.5, 0.5)),
+        ("judge", (1.5, 2.5)),
+    ],
+)
 def test_a_function_of_ones_own(functions, name, rewards):
     mixed = mix(make_group("a", "bb"), [0.5, 0.5], custom=1.0, custom_function=functions(name))
     assert mixed.rewards_G == rewards and mixed.parts["rubric"] == (0.5, 0.5)
     assert len(mixed.parts["custom"]) == 2
 
 
-@pytest.mark.parametrize(("name", "said"), [("broken", "KeyError: 'level'"), ("words", "'good'"), ("infinite", "inf")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("broken", "KeyError: 'level'"),
+        ("words", "'good'"),
+        ("infinite", "inf"),
+        ("huge", "1000"),
+        ("other", "'reward'"),
+        ("ended", "StopIteration"),  # which once made the caller wait for ever
+        ("leaves", "SystemExit: 3"),
+    ],
+)
 def test_a_function_that_fails_makes_the_group_missing(functions, name, said):
     with pytest.raises(JudgeError, match=f"uid u: reward function .*mine.py:{name}: .*{said}"):
         mix(make_group("a"), [0.5], custom=1.0, custom_function=functions(name))
+
+
+def test_a_sum_beyond_every_number_is_missing(functions):
+    with pytest.raises(JudgeError, match="uid u: a reward is no finite number"):
+        mix(make_group("a"), [0.5], custom=1e308, exact=1e308, rubric=1e308, custom_function=functions("twice"))
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"rubric": 0.0}, "all weights are 0"),
+        ({"exact": math.nan}, "reward.exact nan"),
         ({"custom": 1.0}, "custom_function is not set"),
         ({"custom_function": "mine.py"}, "no function named"),
         ({"custom_function": "nowhere.py:f"}, "no file nowhere.py"),

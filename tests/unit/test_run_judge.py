@@ -43,7 +43,7 @@ def run(tmp_path):
         }
         flags |= {key.replace("__", "."): value for key, value in settings.items()}
         run = RunDir(tmp_path / "run")
-        run.path.mkdir()
+        run.path.mkdir(exist_ok=True)
         run.config.write_text(yaml.safe_dump(load_config(None, flags=flags, environ={}).model_dump(mode="json")))
         return RunJudge(str(run.path)), run
 
@@ -109,4 +109,54 @@ async def test_the_same_group_again_comes_from_the_cache(run):
     assert await judge.judge(2, "a", said("3 + 4 = 7", "3 + 4 = 9")) == first
     metrics = await judge.step_metrics(2, 1)
     assert (metrics["judge/requests_sent"], metrics["judge/cache_hits"]) == (0, 2)
+    await judge.close()
+
+
+async def test_parts_are_mixed_counted_and_written(run):
+    judge, directory = run(reward__length=0.5, reward__length_free_tokens=0, reward__length_max_tokens=10)
+    rollouts = [
+        {"text": "3 + 4 = 7", "finish_reason": "stop", "usage": {"completion_tokens": 5}},
+        {"text": "3 + 4 = 9", "finish_reason": "stop", "usage": {"completion_tokens": 10}},
+    ]
+    result = await judge.judge(1, "a", rollouts)
+    metrics = await judge.step_metrics(1, 1)
+    ((_, group),) = read_records(directory.group_file(1))
+    parts = group["verdicts"]["parts"]
+    assert parts["length"] == [0.5, 0.0] and parts["rubric"][0] > parts["rubric"][1]
+    assert result["rewards"] == pytest.approx(
+        [r + 0.5 * p for r, p in zip(*map(parts.get, ("rubric", "length")), strict=True)]
+    )
+    assert metrics["reward/length_mean"] == 0.25
+    assert metrics["reward/rubric_mean"] == pytest.approx(sum(parts["rubric"]) / 2)
+    assert metrics["judge/coverage_mean"] == 1.0 and metrics["reward/mean"] == pytest.approx(sum(result["rewards"]) / 2)
+    await judge.close()
+
+
+async def test_without_a_weight_for_the_rubric_no_judge_is_asked(run):
+    judge, directory = run(reward__rubric=0.0, reward__format=1.0, reward__format_pattern=r"= \d+")
+    result = await judge.judge(1, "odd", said("it is = 7", "no idea"))  # the embedded judge would refuse this one
+    assert result["rewards"] == [1.0, 0.0]
+    metrics = await judge.step_metrics(1, 1)
+    assert metrics["judge/requests_sent"] == 0 and "reward/rubric_mean" not in metrics
+    ((_, group),) = read_records(directory.group_file(1))
+    assert group["rubric"] is None
+    assert group["verdicts"]["parts"] == {"rubric": [None, None], "format": [1.0, 0.0]}
+    await judge.close()
+
+
+async def test_money_that_an_earlier_part_of_the_run_spent_counts(run, server, tmp_path):
+    """The limit holds for the run; reaching it stops the run, and nothing is called missing for good."""
+    from servers import Reply
+
+    server.default = Reply("x", usage={"prompt_tokens": 10, "completion_tokens": 10})
+    prices = {"judge": {"input": 1000.0, "output": 1000.0}}
+    settings = {"base_url": server.url, "model": "judge", "sampling.max_tokens": 10, "limits.max_retries": 0}
+    flags = {f"{section}__{key}": value for section in ("rubricator", "verifier") for key, value in settings.items()}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "judge/cost_usd": 4.9}\n')
+    judge, _ = run(**flags, prices=prices, max_cost=5.0)
+    result = await judge.judge(2, "a", said("3 + 4 = 7", "3 + 4 = 9"))
+    assert result["rewards"] is None and not server.requests
+    kind, message, hint = await judge.stopped()
+    assert kind == "CostLimit" and "$4.9000 of $5 are spent" in message and "max" in hint
     await judge.close()
