@@ -73,7 +73,7 @@ async def at_once(items: Iterable[Any], work: Callable[[Any], Awaitable[None]]) 
 
 
 async def bare(url: str, bodies: list[Bodies]) -> None:
-    """The loop to compare with."""
+    """The loop to compare with. It takes the bodies out of their list, so that their memory comes back as ours does."""
     headers = {"Content-Type": "application/json"}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
 
@@ -82,7 +82,7 @@ async def bare(url: str, bodies: list[Bodies]) -> None:
                 async with session.post(f"{url}/chat/completions", data=orjson.dumps(body)) as response:
                     orjson.loads(await response.read())
 
-        await at_once(bodies, work)
+        await at_once((bodies.pop() for _ in range(len(bodies))), work)
 
 
 async def ours(url: str, groups: Iterable[Group], cache_dir: str) -> None:
@@ -138,7 +138,6 @@ def compare(latency_ms: float, groups: int, pairs: int, size: int) -> dict[str, 
             batch = [texts.group(f"{latency_ms:g}-{pair}-{number}") for number in range(count)]
             bodies = [same_requests(group, url, templates) for group in batch]
             one = timed(bare(url, bodies), count)
-            del bodies
             with tempfile.TemporaryDirectory() as folder:
                 other = timed(ours(url, batch, folder), count)
             if pair >= 0:

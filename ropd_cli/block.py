@@ -21,9 +21,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import repeat
 from operator import contains
 from typing import Any, Literal
+
+import orjson
 
 from ropd_cli.schemas import Group
 from ropd_cli.thinking import split_thinking
@@ -60,6 +63,11 @@ class Block:
     text: str
     hash: str
     """Hex SHA-256 that stands for ``text``."""
+
+    @cached_property
+    def json(self) -> bytes:
+        """``text`` inside a JSON string, without the quotes."""
+        return orjson.dumps(self.text)[1:-1]
 
     @property
     def references(self) -> tuple[int, ...]:
@@ -100,10 +108,11 @@ def build_block(group: Group, max_answer_tokens: int | None = None) -> Block:
     answers = tuple(answer for answer, _ in ordered)
     hashes = [seed, *(hashed for _, hashed in ordered)]
     tag = group_tag([question, *(answer.text for answer in answers)], hashes)
-    lines = [f"<question-{tag}>\n{question}\n</question-{tag}>\n"]
-    lines += [f'<answer-{tag} index="{k}">{answer.text}</answer-{tag}>' for k, answer in enumerate(answers, start=1)]
+    parts = [f"<question-{tag}>\n", question, f"\n</question-{tag}>\n"]
+    for k, answer in enumerate(answers, start=1):  # pieces, so that long texts are copied once
+        parts += (f'\n<answer-{tag} index="{k}">', answer.text, f"</answer-{tag}>")
     whole = hashlib.sha256(b"".join([LAYOUT.encode(), tag.encode(), *hashes])).hexdigest()
-    return Block(tag=tag, question=question, answers=answers, text="\n".join(lines), hash=whole)
+    return Block(tag=tag, question=question, answers=answers, text="".join(parts), hash=whole)
 
 
 def shown_order(seed: bytes, answers: Sequence[tuple[ShownAnswer, bytes]]) -> list[tuple[ShownAnswer, bytes]]:

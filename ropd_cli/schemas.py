@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -44,6 +44,14 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
     role: str
     content: Any
+
+
+class Written(NamedTuple):
+    """Messages as they are sent, where the one who wrote them has that at hand: a hash that stands for their texts,
+    and their JSON (keys sorted)."""
+
+    hash: str
+    json: bytes
 
 
 class Prompt(RecordModel):

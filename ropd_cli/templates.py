@@ -13,10 +13,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
+
 from ropd_cli.block import LAYOUT, Block, encoded
 from ropd_cli.errors import InputError
 from ropd_cli.resources import shipped
-from ropd_cli.schemas import Message, Rubric, digest
+from ropd_cli.schemas import Message, Rubric, Written, digest
 
 _PLACEHOLDER = re.compile(r"\{\{([a-z_]+)\}\}")
 _REQUIRED: dict[str, frozenset[str]] = {
@@ -92,12 +94,15 @@ class Templates:
         }
         return self._messages(block, self.verifier, values)
 
-    def content_hash(self, block: Block, messages: tuple[Message, ...]) -> str:
-        """A hash that stands for the texts of ``messages``, which were made from ``block`` here; the block itself,
-        the long part, is not hashed again."""
+    def written(self, block: Block, messages: tuple[Message, ...]) -> Written:
+        """``messages``, which were made from ``block`` here, as JSON and their hash. The block, the long part of
+        both requests of a group, is encoded and hashed once."""
+        tail = messages[-1].content[len(block.text) :]
         hashed = hashlib.sha256(f"{len(self.system)} {self.system}{block.hash}".encode())
-        hashed.update(messages[-1].content[len(block.text) :].encode())
-        return hashed.hexdigest()
+        hashed.update(tail.encode())
+        system = (b'{"content":', orjson.dumps(self.system), b',"role":"system"},') if self.system else ()
+        user = (b'{"content":"', block.json, orjson.dumps(tail)[1:-1], b'","role":"user"}')
+        return Written(hashed.hexdigest(), b"".join((b"[", *system, *user, b"]")))
 
     def _messages(self, block: Block, tail: str, values: dict[str, str]) -> tuple[Message, ...]:
         values |= {"tag": block.tag, "answer_count": str(len(block.answers))}

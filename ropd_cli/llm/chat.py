@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ropd_cli.config.models import EndpointConfig, SamplingConfig
 from ropd_cli.llm.endpoints import model_name
-from ropd_cli.schemas import Message, Usage
+from ropd_cli.schemas import Message, Usage, Written
 
 Sampling = SamplingConfig
 
@@ -44,12 +44,14 @@ class ChatRequest(Frozen):
     form: JsonSchema | None = Field(None, alias="schema")
     sample: int = 0
     api: Literal["chat", "responses"] = "chat"
-    content_hash: str | None = None
-    """A hash of the messages' texts, where the one who wrote them has it at hand: long texts are hashed once."""
+    written: Written | None = Field(None, repr=False)
+    """The messages once more, as they are sent: long texts are encoded and hashed once for several requests."""
 
     @cached_property
     def messages_json(self) -> bytes:
         """The messages as JSON, as they are sent; half surrogate pairs, which no request can carry, are replaced."""
+        if self.written is not None:
+            return self.written.json
         return _canonical([message.model_dump(mode="python") for message in self.messages])
 
     @cached_property
@@ -59,7 +61,7 @@ class ChatRequest(Frozen):
         sampling = self.sampling.model_dump(mode="json", exclude_none=True, exclude={"max_tokens"})
         form = [self.form.name, self.form.body] if self.form else None
         rest = [self.model, sampling, form, self.sample, *([] if self.api == "chat" else [self.api])]
-        hashed = hashlib.sha256(self.content_hash.encode() if self.content_hash else self.messages_json)
+        hashed = hashlib.sha256(self.written.hash.encode() if self.written else self.messages_json)
         hashed.update(b"\n" + _canonical(rest))
         return hashed.hexdigest()
 
@@ -109,7 +111,7 @@ def endpoint_request(
     *,
     sample: int = 0,
     section: str | None = None,
-    content_hash: str | None = None,
+    written: Written | None = None,
 ) -> ChatRequest:
     """A request with an endpoint's model and sampling.
 
@@ -127,7 +129,7 @@ def endpoint_request(
         form=schema,
         sample=sample,
         api=endpoint.api,
-        content_hash=content_hash,
+        written=written,
     )
 
 

@@ -60,7 +60,7 @@ def rubric_request(
             f"uid {group.uid}: no teacher answer to show", f"look at what the index holds for uid {group.uid}"
         )
     messages = templates.rubricator_messages(block)
-    return endpoint_request(endpoint, messages, FORM, content_hash=templates.content_hash(block, messages))
+    return endpoint_request(endpoint, messages, FORM, written=templates.written(block, messages))
 
 
 @dataclass(frozen=True)

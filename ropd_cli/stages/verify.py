@@ -80,7 +80,7 @@ def verdict_request(
         )
     form = _form(len(block.answers), len(rubric.rubric.rubrics))
     messages = templates.verifier_messages(block, rubric.rubric)
-    return endpoint_request(endpoint, messages, form, content_hash=templates.content_hash(block, messages))
+    return endpoint_request(endpoint, messages, form, written=templates.written(block, messages))
 
 
 @lru_cache(maxsize=256)

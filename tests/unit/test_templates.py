@@ -4,6 +4,7 @@ import pytest
 
 from ropd_cli.block import build_block
 from ropd_cli.errors import InputError
+from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.schemas import Answer, Group, Message
 from ropd_cli.templates import Templates, fill
 
@@ -74,3 +75,25 @@ def test_not_utf8(tmp_path):
     (tmp_path / "system.md").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="not UTF-8"):
         Templates.load(tmp_path)
+
+
+@pytest.mark.parametrize("system", ["", 'You judge "answers".\n\u2028 ü'])
+@pytest.mark.parametrize("text", ["plain", 'quote " backslash \\ control \x01 \u202e \U0001f600 </answer>', "\ud800"])
+def test_what_is_written_at_once_is_what_would_be_written(system, text):
+    """The fast way to a request's JSON gives the bytes of the plain one, and another hash for any other text."""
+    group = Group(
+        uid="u", prompt=(Message(role="user", content=text),), raw_prompt_hash="h", rollouts=(Answer(text=text + "."),)
+    )
+    block = build_block(group)
+    templates = Templates(system=system, rubricator=f"rubric? {{{{references}}}} {text!r}", verifier="x {{rubric}}")
+    messages = templates.rubricator_messages(block)
+    written = templates.written(block, messages)
+    plain = ChatRequest(messages=messages, model="m")
+    assert written.json == plain.messages_json
+    assert ChatRequest(messages=messages, model="m", written=written).messages_json == plain.messages_json
+    others = [
+        Templates(system=system + "!", rubricator=templates.rubricator, verifier="x"),
+        Templates(system, "y", "x"),
+    ]
+    hashes = {written.hash, *(each.written(block, each.rubricator_messages(block)).hash for each in others)}
+    assert len(hashes) == 3
