@@ -6,14 +6,15 @@
 The bare loop: aiohttp, orjson, the same two requests a group from texts made before, the replies parsed and thrown
 away. Ours: ``rubricate_group`` and ``verify_group`` with a ``ChatClient`` and a cache on disk, which lay out the block,
 make schemas, keys and requests, check the replies, keep them and compute scores. Both have 128 groups at once and
-run in turns in one process against a judge server in another; medians over the pairs. The time of ours ends when
-the cache is closed.
+run in turns in one process on one core against a judge server in another process on another core; medians over
+the pairs. The time of ours ends when the cache is closed.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -128,11 +129,23 @@ def timed(work: Awaitable[None], groups: int) -> Run:
     return Run(groups, time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def compare(latency_ms: float, groups: int, pairs: int, size: int) -> dict[str, Any]:
+def own_core() -> list[str]:
+    """Keep this process (all its threads) on one core; the server's options that keep it on another.
+
+    Left to itself the scheduler puts client and server on one core now and then, for seconds.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        return []
+    os.sched_setaffinity(0, cores[:1])
+    return ["--cpu", str(cores[1])]
+
+
+def compare(latency_ms: float, groups: int, pairs: int, size: int, server: list[str]) -> dict[str, Any]:
     """Medians of ``pairs`` pairs of runs, bare then ours."""
     templates, texts = Templates.load(), Texts(size)
     runs: dict[str, list[Run]] = {"bare": [], "ours": []}
-    with running("--latency-ms", latency_ms) as url:
+    with running("--latency-ms", latency_ms, *server) as url:
         for pair in range(-1, pairs):
             count = groups if pair >= 0 else min(groups, AT_ONCE)  # the first pair warms up
             batch = [texts.group(f"{latency_ms:g}-{pair}-{number}") for number in range(count)]
@@ -194,6 +207,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--latency", type=float, nargs="+", default=[0.0, 200.0], metavar="MS", help="of the server")
     parser.add_argument("--answer-bytes", type=int, default=10_000)
+    parser.add_argument("--any-core", action="store_true", help="leave it to the scheduler what runs where")
     parser.add_argument("--memory", type=int, metavar="GROUPS", help="watch memory over so many groups instead")
     parser.add_argument("--every", type=int, default=2000, help="with --memory: groups between two looks")
     parser.add_argument("--json", action="store_true")
@@ -206,7 +220,8 @@ def main() -> None:
         text += f"second half; {seen['groups_per_s']:.0f} groups/s"
         show(seen, text, options.json)
         return
-    results = [compare(ms, options.groups, options.pairs, options.answer_bytes) for ms in options.latency]
+    server = [] if options.any_core else own_core()
+    results = [compare(ms, options.groups, options.pairs, options.answer_bytes, server) for ms in options.latency]
     head = ("latency ms", "bare groups/s", "ours groups/s", "ratio", "bare CPU ms", "ours CPU ms", "over bare")
     keys = (
         "latency_ms",

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -168,7 +169,10 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=float, default=0.0)
     parser.add_argument("--median-s", type=float, help="draw lognormal latencies with this median instead")
     parser.add_argument("--sigma", type=float, default=0.4)
+    parser.add_argument("--cpu", type=int, help="run on this core alone")
     options = parser.parse_args()
+    if options.cpu is not None:
+        os.sched_setaffinity(0, {options.cpu})
     fixed_s = options.latency_ms / 1000
     if options.median_s is None:
         asyncio.run(serve(lambda marker, kind: fixed_s))

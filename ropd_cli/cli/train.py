@@ -23,6 +23,7 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print verl's configuration and a forecast of the cost.")
     ] = False,
+    max_cost: options.MaxCost = None,
     seed: options.Seed = None,
     cache_dir: options.CacheDir = None,
     json: options.Json = False,
@@ -40,7 +41,7 @@ def train(
     with screen.errors():
         from ropd_cli.training import launch
 
-        flags = {"out": str(out) if out else None, "seed": seed}
+        flags = {"out": str(out) if out else None, "seed": seed, "max_cost": max_cost}
         resolved = options.load(config, set_, flags, cache_dir=cache_dir)
         if dry_run:
             tree, forecast = launch.resolve(resolved)
