@@ -94,13 +94,6 @@ class Limiter:
         """Send nothing for so many seconds."""
         self._held_until = max(self._held_until, time.monotonic() + min(seconds, LONGEST_HOLD_S))
 
-    def heed(self, headers: Mapping[str, str]) -> None:
-        """Hold back where a response says that nothing is left (``x-ratelimit-*``, ``ratelimit-*``)."""
-        for kind in ("-requests", "-tokens", ""):
-            for prefix in ("x-ratelimit", "ratelimit"):
-                if number(headers.get(f"{prefix}-remaining{kind}")) == 0:
-                    self.hold(duration_s(headers.get(f"{prefix}-reset{kind}")) or 0.0)
-
     def _wait_s(self, tokens: float) -> float:
         waits = [self._held_until - time.monotonic()]
         if self._requests is not None:
@@ -116,6 +109,17 @@ def _request_bucket(rpm: int | None) -> Bucket | None:
         return None
     burst = max(1.0, rpm / 60 * BURST_S)
     return Bucket(rpm - (burst - 1), burst)
+
+
+def nothing_left_s(headers: Mapping[str, str]) -> float:
+    """Seconds until there is something left again, where a response says that nothing is (``x-ratelimit-*``,
+    ``ratelimit-*``); 0 where it does not."""
+    longest = 0.0
+    for kind in ("-requests", "-tokens", ""):
+        for prefix in ("x-ratelimit", "ratelimit"):
+            if number(headers.get(f"{prefix}-remaining{kind}")) == 0:
+                longest = max(longest, duration_s(headers.get(f"{prefix}-reset{kind}")) or 0.0)
+    return longest
 
 
 def duration_s(text: str | None) -> float | None:

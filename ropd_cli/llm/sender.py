@@ -12,6 +12,7 @@ from ropd_cli.llm import endpoints
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats
 from ropd_cli.llm.costs import Expectation, cost_usd
 from ropd_cli.llm.keys import KeyRing, Secrets, headers_of
+from ropd_cli.llm.limits import nothing_left_s
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.structured import Form
 from ropd_cli.llm.transport import Lost, NoConnection, TimedOut, Transport, open_transport
@@ -161,7 +162,11 @@ class Sender:
             if self._closing.is_set():
                 raise self._closed() from None
             raise transport_fault(fault, self.peer) from None
-        self._limiter.heed(response.headers)
+        if (left_s := nothing_left_s(response.headers)) > 0:
+            if key is not None and len(self._keys) > 1:
+                self._keys.rest(key[0], left_s)
+            else:
+                self._limiter.hold(left_s)
         if response.status >= 500:
             raise status_fault(response, self.peer)
         self._breaker.answered()

@@ -46,6 +46,15 @@ async def test_a_key_that_was_turned_away_rests_while_the_others_go_on(server):
     assert used(server) == [KEYS["A"], KEYS["B"], KEYS["C"], KEYS["B"], KEYS["C"]]
 
 
+async def test_a_key_with_nothing_left_rests_while_the_others_go_on(server):
+    spent = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "60s"}
+    server.script(Reply(headers=spent))
+    async with opened(server) as client:
+        for number in range(4):
+            await asyncio.wait_for(client.complete(ask(str(number))), 10)
+    assert used(server) == [KEYS["A"], KEYS["B"], KEYS["C"], KEYS["B"]]
+
+
 async def test_when_all_keys_rest_the_first_to_be_ready_is_waited_for(server):
     server.script(Status(429, retry_after=30), Status(429, retry_after=0.3))
     async with opened(server, names="A,B") as client:

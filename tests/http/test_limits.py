@@ -9,7 +9,7 @@ from ropd_cli.config import EndpointConfig, LimitsConfig, RopdConfig
 from ropd_cli.llm import limits as limits_module
 from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.llm.limits import Bucket, Limiter, duration_s
+from ropd_cli.llm.limits import Bucket, Limiter, duration_s, nothing_left_s
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.shared import Shared
 from ropd_cli.schemas import Message
@@ -94,7 +94,7 @@ async def test_a_bucket_never_holds_more_than_its_capacity(clock):
 )
 async def test_headers_that_say_nothing_is_left(clock, headers, held_s):
     limiter = Limiter(LimitsConfig())
-    limiter.heed(headers)
+    limiter.hold(nothing_left_s(headers))
     await limiter.admit(1, clock.pause)
     assert clock.now - 1000 == pytest.approx(held_s)
 
