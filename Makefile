@@ -1,7 +1,7 @@
 # Two commands: `make quickstart` and `make test`. Both make the environment first (Python 3.11, Linux x86-64).
 #
 #   make quickstart [SEED=0] [OUT=runs/quickstart]     the main job
-#   make test                                          all tests; `make test-fast` leaves the training runs out
+#   make test                                          all tests; `make test-fast` leaves the long ones out
 #   make env                                           the environment alone, in $(VENV)
 #
 # The CPU training stack is a lock file installed without dependency resolution on top of a CPU build of
@@ -32,10 +32,11 @@ quickstart: $(READY)
 	$(VENV)/bin/ropd quickstart --seed $(SEED) --out $(OUT)
 
 test: test-fast
+	$(VENV)/bin/python -m pytest -m "slow and not training" -n 2
 	$(VENV)/bin/python -m pytest -m training
 
 test-fast: $(READY)
-	$(VENV)/bin/python -m pytest -m "not training" -n 2
+	$(VENV)/bin/python -m pytest -m "not training and not slow" -n 2
 
 lint: $(READY)
 	$(VENV)/bin/ruff check ropd_cli tests

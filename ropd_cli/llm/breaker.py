@@ -61,9 +61,12 @@ class Breaker:
         if probe:
             self._probing = False
 
-    def answered(self) -> None:
-        """The endpoint has answered something, be it a refusal."""
+    def answered(self, probe: bool) -> None:
+        """The endpoint has answered something, be it a refusal. While calls are held back only the answer to a
+        ``probe`` counts: others were sent before it went away."""
         self._alive = True
+        if self._open_since is not None and not probe:
+            return
         self._failures = 0
         self._failing.clear()
         if self._open_since is not None:
@@ -71,7 +74,7 @@ class Breaker:
             self._open_since = None
             self._probe_wait_s = FIRST_PROBE_S
 
-    def failed(self, call: str, why: str, *, connected: bool) -> bool:
+    def failed(self, call: str, why: str, *, connected: bool, probe: bool) -> bool:
         """An attempt of ``call`` came to nothing; True where calls are held back now.
 
         ``connected``: the endpoint was there, and this call alone may be what it can't serve; it then takes
@@ -80,6 +83,8 @@ class Breaker:
         self._failures += 1
         self._failing.add(call)
         now = time.monotonic()
+        if self._open_since is not None and not probe:
+            return True  # it was under way when the endpoint went
         if self._open_since is not None:
             self._probe_wait_s = min(self._probe_wait_s * 2, LONGEST_PROBE_S)
             self._probe_at = now + self._probe_wait_s

@@ -72,7 +72,7 @@ class Sender:
 
     def lost(self, call: str, fault: Fault) -> bool:
         """Book an attempt that the endpoint did not answer; True where it is waited for now."""
-        return self._breaker.failed(call, fault.error.message, connected=fault.connected)
+        return self._breaker.failed(call, fault.error.message, connected=fault.connected, probe=fault.probe)
 
     async def send(self, request: ChatRequest, correction: list[dict[str, Any]]) -> ChatReply:
         """One attempt, asking for JSON in the strictest form that this endpoint takes.
@@ -141,16 +141,19 @@ class Sender:
                 reserved = await self._reserve(request, prompt_tokens)
                 used, spent = 0.0, 0.0
                 try:
-                    reply = await self._exchange(request, body, transport)
+                    reply = await self._exchange(request, body, transport, probe)
                     used, spent = self._book(request, len(body), reply)
                     return reply
                 finally:
                     self._limiter.settle(tokens, used)
                     self._shared.budget.settle(reserved, spent)
+            except Fault as fault:
+                fault.probe = probe
+                raise
             finally:
                 self._breaker.leave(probe)
 
-    async def _exchange(self, request: ChatRequest, body: bytes, transport: Transport) -> ChatReply:
+    async def _exchange(self, request: ChatRequest, body: bytes, transport: Transport, probe: bool) -> ChatReply:
         key = self._keys.take()
         headers = self._headers
         if not self._own_authorization:  # without a key there is one all the same: some servers insist on it
@@ -169,7 +172,7 @@ class Sender:
                 self._limiter.hold(left_s)
         if response.status >= 500:
             raise status_fault(response, self.peer)
-        self._breaker.answered()
+        self._breaker.answered(probe)
         if response.status >= 300:
             fault = status_fault(response, self.peer)
             self._mind_keys(key[0] if key else None, fault)

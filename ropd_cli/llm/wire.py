@@ -35,7 +35,8 @@ _HINTS[422] = _HINTS[400]
 class Fault(Exception):
     """One attempt that failed: ``error`` is what a user is told if it was the last, ``again`` whether
     another attempt may help, ``status`` the HTTP status where there was one, ``lost`` whether the endpoint
-    could not do its work at all, ``connected`` whether it was there."""
+    could not do its work at all, ``connected`` whether it was there, ``probe`` whether it was asked only to see
+    whether it is back."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Fault(Exception):
         super().__init__(error.message)
         self.error, self.again, self.status, self.retry_after_s = error, again, status, retry_after_s
         self.lost, self.connected = lost, connected
+        self.probe = False
 
 
 @dataclass(frozen=True)

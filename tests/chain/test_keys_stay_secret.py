@@ -9,6 +9,8 @@ import pytest
 from servers import FromRequest, Raw, Reply, Status, completion
 from storms import judge_by_rules
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-proj/7f3a9c1e5b2d+Zq=="
 OTHER_KEY = "sk-proj/0d4b8e6a1c5f+Xw=="
 HEADER = "hush/5e9d3c7a1b0f+Vt=="

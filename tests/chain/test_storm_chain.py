@@ -15,6 +15,8 @@ from storms import WORDS, Storm, judge_by_rules, user_text
 from ropd_cli.artifacts import RecordWriter, read_records
 from ropd_cli.schemas import Answer, AnswerRecord, Prompt
 
+pytestmark = pytest.mark.slow
+
 GROUPS = 24
 SECTIONS = {"rubricate": "rubricator", "verify": "verifier"}
 
