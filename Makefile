@@ -39,7 +39,7 @@ test-fast: $(READY)
 	$(VENV)/bin/python -m pytest -m "not training and not slow" -n 2
 
 lint: $(READY)
-	$(VENV)/bin/ruff check ropd_cli tests
+	$(VENV)/bin/ruff check ropd_cli tests benchmarks
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache

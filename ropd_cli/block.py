@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
 from operator import contains
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -96,18 +96,18 @@ def build_block(group: Group, max_answer_tokens: int | None = None) -> Block:
     Only what follows an answer's thinking is shown; a reply without an answer is left out. An answer of
     more than ``max_answer_tokens`` (by estimate) is shown without its middle, and that is logged.
     """
-    question, question_bytes = encoded(render_question([m.model_dump(mode="json") for m in group.prompt]))
-    seed = hashlib.sha256(question_bytes).digest()
-    found: list[tuple[ShownAnswer, bytes]] = []
+    question, question_data = encoded(render_question([m.model_dump(mode="json") for m in group.prompt]))
+    seed = hashlib.sha256(question_data).digest()
+    found: list[_Found] = []
     for source, texts in (("teacher", group.teacher_answers), ("student", [r.text for r in group.rollouts])):
         for index, whole in enumerate(texts):
-            visible = split_thinking(whole)[1]
+            visible = _visible(*encoded(whole))
             if visible is not None:
-                found.append(_shown(group.uid, source, index, visible, max_answer_tokens))
+                found.append(_shown(group.uid, source, index, *visible, max_answer_tokens))
     ordered = shown_order(seed, found)
-    answers = tuple(answer for answer, _ in ordered)
-    hashes = [seed, *(hashed for _, hashed in ordered)]
-    tag = group_tag([question, *(answer.text for answer in answers)], hashes)
+    answers = tuple([each.answer for each in ordered])
+    hashes = [seed, *(each.hash for each in ordered)]
+    tag = group_tag([question_data, *(each.data for each in ordered)], hashes)
     parts = [f"<question-{tag}>\n", question, f"\n</question-{tag}>\n"]
     for k, answer in enumerate(answers, start=1):  # pieces, so that long texts are copied once
         parts += (f'\n<answer-{tag} index="{k}">', answer.text, f"</answer-{tag}>")
@@ -115,34 +115,40 @@ def build_block(group: Group, max_answer_tokens: int | None = None) -> Block:
     return Block(tag=tag, question=question, answers=answers, text="".join(parts), hash=whole)
 
 
-def shown_order(seed: bytes, answers: Sequence[tuple[ShownAnswer, bytes]]) -> list[tuple[ShownAnswer, bytes]]:
-    """(answer, hash of its text) pairs shuffled by content: sorted by a hash of ``seed``, of all the hashes
-    and of their own, so that no text has a place of its own among others.
+class _Found(NamedTuple):
+    """An answer that is shown, its text in UTF-8, and the hash of that."""
+
+    answer: ShownAnswer
+    data: bytes
+    hash: bytes
+
+
+def shown_order(seed: bytes, answers: Sequence[_Found]) -> list[_Found]:
+    """The answers shuffled by content: sorted by a hash of ``seed``, of all their hashes and of their own, so that
+    no text has a place of its own among others.
 
     The same prompt and texts always come in the same order, whoever wrote them. Equal texts are numbered, so
     that they need not stand together.
     """
-    seed = hashlib.sha256(seed + b"".join(sorted(hashed for _, hashed in answers))).digest()
+    seed = hashlib.sha256(seed + b"".join(sorted([each.hash for each in answers]))).digest()
     count: Counter[bytes] = Counter()
     drawn = []
-    for answer, hashed in answers:
-        drawn.append((hashlib.sha256(seed + hashed + count[hashed].to_bytes(4, "big")).digest(), answer, hashed))
-        count[hashed] += 1
+    for each in answers:
+        drawn.append((hashlib.sha256(seed + each.hash + count[each.hash].to_bytes(4, "big")).digest(), each))
+        count[each.hash] += 1
     drawn.sort(key=lambda one: one[0])
-    return [(answer, hashed) for _, answer, hashed in drawn]
+    return [each for _, each in drawn]
 
 
-def group_tag(texts: Sequence[str], hashes: Sequence[bytes] | None = None, digits: int = 16) -> str:
-    """First ``digits`` hex digits of the SHA-256 of the texts' hashes (made here where they are not given).
+def group_tag(texts: Sequence[bytes], hashes: Sequence[bytes] | None = None, digits: int = 16) -> str:
+    """First ``digits`` hex digits of the SHA-256 of the hashes of texts in UTF-8 (made here where they are not given).
 
     A text that holds its own tag would be a fixed point of the hash; should there be one, a counter is
     hashed along until the tag stands nowhere in the texts.
     """
-    if hashes is None:
-        hashes = [hashlib.sha256(encoded(text)[1]).digest() for text in texts]
-    start = b"".join(hashes)
+    start = b"".join(hashes if hashes is not None else [hashlib.sha256(text).digest() for text in texts])
     tag, salt = hashlib.sha256(start).hexdigest()[:digits], 0
-    while any(map(contains, texts, repeat(tag))):
+    while any(map(contains, texts, repeat(tag.encode()))):
         salt += 1
         tag = hashlib.sha256(start + salt.to_bytes(8, "big")).hexdigest()[:digits]
     return tag
@@ -182,11 +188,18 @@ def encoded(text: str) -> tuple[str, bytes]:
         return clean, clean.encode()
 
 
+def _visible(text: str, data: bytes) -> tuple[str, bytes] | None:
+    """What of a reply is its answer, as text and UTF-8; None where there is none."""
+    if b"think>" not in data:  # nearly always; bytes are searched faster than text
+        return (text, data) if text and not text.isspace() else None
+    answer = split_thinking(text)[1]
+    return (answer, answer.encode()) if answer is not None else None
+
+
 def _shown(
-    uid: str, source: Literal["student", "teacher"], index: int, text: str, max_tokens: int | None
-) -> tuple[ShownAnswer, bytes]:
-    """An answer as it is shown, and the hash of its text."""
-    text, data = encoded(text)
+    uid: str, source: Literal["student", "teacher"], index: int, text: str, data: bytes, max_tokens: int | None
+) -> _Found:
+    """An answer as it is shown."""
     shorter = cut_middle(data, max_tokens) if max_tokens is not None else None
     if shorter is not None:
         tokens = estimate_tokens(data)
@@ -195,7 +208,7 @@ def _shown(
             *(uid, source, index, tokens, max_tokens),
         )
         text, data = shorter, shorter.encode()
-    return ShownAnswer(source, index, text, shorter is not None), hashlib.sha256(data).digest()
+    return _Found(ShownAnswer(source, index, text, shorter is not None), data, hashlib.sha256(data).digest())
 
 
 def _content(content: Any) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import orjson
@@ -65,12 +66,12 @@ class Templates:
             texts[name] = _read_template(name, file)
         return cls(**texts)
 
-    @property
+    @cached_property
     def rubricator_hash(self) -> str:
         """First 16 hex digits of the SHA-256 of all the text that makes a rubricator request."""
         return digest([LAYOUT, self.system, self.rubricator])[:16]
 
-    @property
+    @cached_property
     def verifier_hash(self) -> str:
         """As ``rubricator_hash``, of a verifier request."""
         return digest([LAYOUT, self.system, self.verifier])[:16]

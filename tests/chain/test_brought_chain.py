@@ -76,7 +76,8 @@ def test_the_data_set_s_own_cost_no_call(ropd, server):
         assert [(c["criterion_id"], c["points"]) for c in criteria] == [("d1", 5), ("d2", 1)]
         assert "Apologises" in criteria[1]["criterion"] and criteria[1]["criterion"].startswith("The answer avoids")
     ropd("verify", "prompts.jsonl", "--rubrics", "r.jsonl", "--out", "v.jsonl", "--set", "reward.exact=0.5")
-    first, second = (record for _, record in read_records(ropd.folder / "v.jsonl"))
+    records = {record["uid"]: record for _, record in read_records(ropd.folder / "v.jsonl")}
+    first, second = records["u0"], records["u1"]
     assert first["parts"]["exact"] == [1.0, 0.0] and second["parts"]["exact"] == [0.0, 0.0]
     for record in (first, second):
         mixed = [r + 0.5 * e for r, e in zip(record["parts"]["rubric"], record["parts"]["exact"], strict=True)]

@@ -74,7 +74,7 @@ def test_a_tag_never_stands_in_the_content():
     """Forced with tags of one digit: whatever digit is left is the tag."""
     for left in "0123456789abcdef":
         others = "".join(d for d in "0123456789abcdef" if d != left)
-        assert group_tag([others.upper(), others], digits=1) == left
+        assert group_tag([others.upper().encode(), others.encode()], digits=1) == left
 
 
 @given(st.text(st.one_of(st.characters(categories=["Cs"]), st.characters()), max_size=20))
