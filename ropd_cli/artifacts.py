@@ -66,7 +66,10 @@ def _loads(raw: bytes) -> Any:
     except orjson.JSONDecodeError:
         if _ESCAPED_SURROGATE.search(raw) is None:
             raise
-        text = json.dumps(json.loads(raw), ensure_ascii=False)
+        try:
+            text = json.dumps(json.loads(raw), ensure_ascii=False)
+        except RecursionError as fault:
+            raise ValueError("nested too deeply") from fault
         return orjson.loads(_SURROGATE.sub("\ufffd", text))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from reprlib import repr as short  # of a value nested as deeply as a reply may be, repr() fails
 from typing import Any
 
 from ropd_cli.errors import ReplyInvalid
@@ -51,7 +52,7 @@ def verdicts_schema(answers: int, criteria: int) -> dict[str, Any]:
     answer = _object(
         answer_index={"type": "integer", "minimum": 1, "maximum": answers},
         judgement={"type": "array", "items": {"type": "boolean"}, "minItems": criteria, "maxItems": criteria},
-        final_score={"type": "number"},
+        final_score={"type": "integer", "minimum": 0, "maximum": criteria * MAX_POINTS},  # a number has endless digits
     )
     return _object(
         schema_version={"type": "string", "enum": [VERDICTS_VERSION]},
@@ -101,8 +102,9 @@ def parse_verdicts(document: Any, answers: int, criteria: int) -> Judgements:
 def _criterion(item: Any, where: str, mended: set[str]) -> Criterion:
     if not isinstance(item, dict):
         raise _invalid(f"{where} is not an object")
+    given = item.get("criterion_id")
     texts = {
-        "criterion_id": _text(item.get("criterion_id", ""), f"{where}.criterion_id", MAX_ID_CHARS, empty=True),
+        "criterion_id": _text("" if given is None else given, f"{where}.criterion_id", MAX_ID_CHARS, empty=True),
         "category": _text(item.get("category"), f"{where}.category", MAX_CRITERION_CHARS),
         "criterion": _text(item.get("criterion"), f"{where}.criterion", MAX_CRITERION_CHARS),
     }
@@ -111,7 +113,7 @@ def _criterion(item: Any, where: str, mended: set[str]) -> Criterion:
         points = int(points)
         mended.add("points")
     if type(points) is not int or not 1 <= points <= MAX_POINTS:
-        raise _invalid(f"{where}.points is {points!r}, not a whole number from 1 to {MAX_POINTS}")
+        raise _invalid(f"{where}.points is {short(points)}, not a whole number from 1 to {MAX_POINTS}")
     return Criterion(**texts, points=points)
 
 
@@ -131,7 +133,7 @@ def _judgement(row: Any, number: int, criteria: int) -> tuple[bool | None, ...]:
         raise _invalid(f"{where} is not an object")
     index = row.get("answer_index")
     if type(index) is not int or index != number:
-        raise _invalid(f"{where}.answer_index is {index!r}, not {number}")
+        raise _invalid(f"{where}.answer_index is {short(index)}, not {number}")
     judgement = row.get("judgement")
     if not isinstance(judgement, list) or len(judgement) != criteria:
         found = f"{len(judgement)} values" if isinstance(judgement, list) else "no list"
@@ -147,7 +149,7 @@ def _list(document: Any, field: str, version: str) -> list[Any]:
     if not isinstance(document, dict) or not isinstance(document.get(field), list):
         raise _invalid(f"no list {field!r} in it")
     if document.get("schema_version", version) != version:
-        raise _invalid(f"schema_version is {document['schema_version']!r}, not {version!r}")
+        raise _invalid(f"schema_version is {short(document['schema_version'])}, not {version!r}")
     return document[field]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ropd_cli.block import Block, build_block
 from ropd_cli.config import EndpointConfig, JudgeConfig
@@ -18,7 +19,7 @@ from ropd_cli.judging_format import VERDICTS_NAME, Judgements, parse_verdicts, v
 from ropd_cli.llm.client import ChatClient, ChatReply, ChatRequest, JsonSchema, endpoint_request
 from ropd_cli.llm.structured import parse_json
 from ropd_cli.progress import Progress
-from ropd_cli.rewards import RewardMixer
+from ropd_cli.rewards import PARTS, RewardMixer
 from ropd_cli.schemas import AnswerVerdict, Group, Rubric, RubricRecord, Usage, VerdictRecord, load_models
 from ropd_cli.scoring import coverage, judged_for_all, score
 from ropd_cli.stage_run import Finished, Tally, run_records
@@ -205,9 +206,23 @@ class _Plan:
             rubric.rubric_hash,
             self.settings.on_no_answer,
             self.settings.min_coverage,
-            self.mixer.settings.model_dump() if self.mixer is not None else None,
+            self._paid_by(group),
         )
         return group, rubric, block, request, asked
+
+    @cached_property
+    def _reward_settings(self) -> dict[str, Any] | None:
+        return self.mixer.settings.model_dump() if self.mixer is not None else None
+
+    def _paid_by(self, group: Group) -> list[Any] | dict[str, Any] | None:
+        """What rewards depend on besides the verdicts: their settings and, where more than the rubric is mixed in,
+        what no judge was shown of the group."""
+        settings = self._reward_settings
+        if settings is None or not any(settings[part] for part in PARTS if part != "rubric"):
+            return settings
+        rollouts = [(r.text, r.usage.completion_tokens if r.usage is not None else None) for r in group.rollouts]
+        told = repr([group.answer, group.data_source, group.extra_info, rollouts])  # Parquet brings dates and bytes too
+        return [settings, hashlib.sha256(told.encode()).hexdigest()]
 
 
 async def _ask(
@@ -269,7 +284,7 @@ def score_answers(
             raise JudgeError(
                 f"uid {group.uid}: only {covered:.0%} of the rubric's weight was judged for all rollouts, less than "
                 f"judge.min_coverage {settings.min_coverage:.0%}",
-                "ask another verifier, or lower judge.min_coverage",
+                "asked again it is the same reply, from the cache: ask another verifier, or lower judge.min_coverage",
             )
         counted_K = None if all(counted_K) else counted_K
     weights_K = rubric.weights_K if rubric is not None else ()

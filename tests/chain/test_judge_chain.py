@@ -226,6 +226,26 @@ def test_other_settings_are_not_mixed_into_a_file(files, judge):
     assert "hint:" in error
 
 
+@pytest.mark.parametrize("changed", ["answer", "thoughts"])
+def test_rewards_of_another_answer_or_other_thoughts_are_not_mixed_in(files, judge, changed):
+    """No judge is shown these, so the requests are the same; but the rewards depend on them."""
+    mixed = ("--set", "reward.exact=1", "--set", "reward.length=1")
+    for answer in ("42", "43"):
+        files._write(f"{answer}.jsonl", [{"uid": uid, "prompt": q, "answer": answer} for uid, q in QUESTIONS.items()])
+    (files.folder / "42.jsonl").replace(files.folder / "prompts.jsonl")
+    files.rubricate(judge.url)
+    assert files.verify(judge.url, *mixed)[0] == files.verify(judge.url, out="plain.jsonl")[0] == 0
+    if changed == "answer":
+        (files.folder / "43.jsonl").replace(files.folder / "prompts.jsonl")
+    else:
+        path = files.folder / "rollouts.jsonl"
+        path.write_text(path.read_text().replace("was it 7?", "was it 7? " + "no, " * 2000))
+    code, error = files.verify(judge.url, *mixed)
+    assert code == 2 and "was made from other answers" in error
+    code, document = files.verify(judge.url, out="plain.jsonl")  # of the rubric alone they are the same
+    assert (code, document["skipped"], document["requests_sent"]) == (0, 4, 0)
+
+
 def test_a_rubricator_that_talks_costs_one_group(files, judge):
     judge.spoilt = True
     code, document = files.rubricate(judge.url)

@@ -87,3 +87,12 @@ def test_a_folder_in_the_way_is_an_input_error(tmp_path):
 
 def test_failed_path():
     assert str(failed_path("a/b.jsonl")) == "a/b.jsonl.failed.jsonl"
+
+
+def test_half_a_surrogate_pair_is_read_as_the_replacement_character(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"a": "\\ud800 \\udfff\\ud83d \\ud83d\\ude00", "\\udc00": 1.5}\n{"a": "\\\\ud800"}\n')
+    assert _read(path) == [{"a": "\ufffd \ufffd\ufffd \U0001f600", "\ufffd": 1.5}, {"a": "\\ud800"}]
+    path.write_text('{"a": "\\ud800", "b": ' + "[" * 5000 + "]" * 5000 + "}\n{}\n")
+    with pytest.raises(InputError, match=r"x\.jsonl:1.*too deeply"):
+        _read(path)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropd_cli.errors import ReplyInvalid
-from ropd_cli.judging_format import MAX_CRITERION_CHARS, parse_rubric, rubric_schema
+from ropd_cli.judging_format import MAX_CRITERION_CHARS, parse_rubric, rubric_schema, verdicts_schema
 
 
 def document(k=4, **fields):
@@ -83,6 +83,7 @@ def ids(*names):
         (ids("c2", "c1", "c4", "c3"), ["c1", "c2", "c3", "c4"], ("criterion_id",)),
         (ids("c0", "c1", "c2", "c3"), ["c1", "c2", "c3", "c4"], ("criterion_id",)),
         (ids("c1", "", "c3", " "), ["c1", "c2", "c3", "c4"], ("criterion_id",)),
+        (ids("c1", None, "c3", "c4"), ["c1", "c2", "c3", "c4"], ("criterion_id",)),
         (ids("right", "short", "c1", "box"), ["right", "short", "c1", "box"], ()),
         (ids("c1", "c2", "c3", "c4") | {"maximum_score": 11}, ["c1", "c2", "c3", "c4"], ("maximum_score",)),
         (ids("c1", "c2", "c3", "c4") | {"maximum_score": None}, ["c1", "c2", "c3", "c4"], ("maximum_score",)),
@@ -116,8 +117,12 @@ def test_only_our_error(value):
             parse_rubric(reply)
 
 
-def test_the_schema_bounds_every_text_and_list_and_is_strict():
+@pytest.mark.parametrize("schema", [rubric_schema(), verdicts_schema(12, 7)])
+def test_the_schema_bounds_every_text_list_and_number_and_is_strict(schema):
     def walk(node):
+        assert node["type"] in ("string", "array", "object", "integer", "boolean")  # a number has endless digits
+        if node["type"] == "integer":
+            assert node["minimum"] <= node["maximum"]
         if node["type"] == "string":
             assert "maxLength" in node or "enum" in node
         if node["type"] == "array":
@@ -129,4 +134,4 @@ def test_the_schema_bounds_every_text_and_list_and_is_strict():
             for inner in node["properties"].values():
                 walk(inner)
 
-    walk(rubric_schema())
+    walk(schema)

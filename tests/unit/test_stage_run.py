@@ -6,7 +6,15 @@ import json
 import pytest
 
 from ropd_cli.artifacts import read_records
-from ropd_cli.errors import InputError, JudgeError, ProviderRefused, ProviderUnreachable, ReplyInvalid
+from ropd_cli.errors import (
+    CostLimit,
+    InputError,
+    JudgeError,
+    ProviderDown,
+    ProviderRefused,
+    ProviderUnreachable,
+    ReplyInvalid,
+)
 from ropd_cli.progress import NoProgress
 from ropd_cli.schemas import RecordModel
 from ropd_cli.stage_run import GIVE_UP_AFTER, Finished, run_records
@@ -103,6 +111,30 @@ async def test_a_dead_endpoint_is_given_up_early_and_says_so(out, failed, kind):
     assert len(uids(failed)) >= GIVE_UP_AFTER
     with pytest.raises(kind):  # and where there is little to do
         await run(out, items(1), work)
+
+
+@pytest.mark.parametrize("stop", [ProviderDown, CostLimit])
+async def test_a_stop_ends_it_with_what_was_under_way_and_nothing_failed_of_it(out, failed, stop):
+    begun, stopped = [], asyncio.Event()
+
+    async def work(item):
+        begun.append(item.uid)
+        if item.uid == "1":
+            raise ReplyInvalid("not JSON")
+        if item.uid == "4":
+            stopped.set()
+            raise stop("no more")
+        if item.uid == "3":  # under way when the stop comes
+            await stopped.wait()
+            await asyncio.sleep(0.01)
+        return item
+
+    with pytest.raises(stop, match="no more"):
+        await run(out, items(50), work, concurrency=2)
+    assert uids(out) == ["0", "2", "3"] and uids(failed) == ["1"]
+    assert begun == ["0", "1", "2", "3", "4"]  # no other was begun
+    tally = await run(out, [Item(uid=uid) for uid in ("1", "4", "5")], fails())  # the next run goes on
+    assert tally.done == 3 and not failed.exists()
 
 
 async def test_records_that_need_no_call_do_not_speak_for_the_endpoint(out):

@@ -2,8 +2,9 @@
 
 import copy
 
+import orjson
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ropd_cli.errors import ReplyInvalid
@@ -68,12 +69,28 @@ def test_what_does_not_fit(reply, complaint):
     )
 )
 def test_only_our_error(value):
+    assume(not isinstance(value, list) or len(value) != 4 or any(type(each) is not bool for each in value))
     for reply in (value, {"answers": value}, {"answers": [value] * 3}, broken(judgement=value)):
         with pytest.raises(ReplyInvalid):
             parse_verdicts(reply, 3, 4)
+
+
+@pytest.mark.parametrize("field", ["schema_version", "answers", "answer_index", "judgement"])
+@pytest.mark.parametrize("depth", [10, 1000])  # orjson reads 1024 levels, more than Python's stack lets repr() write
+def test_only_our_error_however_deep_it_is_nested(field, depth):
+    deep = "[" * depth + "]" * depth
+    answer = {"answer_index": "1", "judgement": "[true]"} | {field: deep}
+    row = f'{{"answer_index": {answer["answer_index"]}, "judgement": {answer["judgement"]}}}'
+    whole = {"schema_version": '"ropd.batch_verifier.v2"', "answers": f"[{row}]"}
+    whole |= {field: deep} if field in whole else {}
+    reply = orjson.loads(f'{{"schema_version": {whole["schema_version"]}, "answers": {whole["answers"]}}}')
+    with pytest.raises(ReplyInvalid) as caught:
+        parse_verdicts(reply, 1, 1)
+    assert len(caught.value.message) < 400
 
 
 def test_the_schema_asks_for_exactly_the_matrix():
     answers = verdicts_schema(12, 7)["properties"]["answers"]
     judgement = answers["items"]["properties"]["judgement"]
     assert (answers["minItems"], answers["maxItems"], judgement["minItems"], judgement["maxItems"]) == (12, 12, 7, 7)
+    assert answers["items"]["properties"]["final_score"]["maximum"] == 35  # all seven met, five points each
