@@ -39,9 +39,10 @@ class LimitsConfig(Section):
 class EndpointConfig(Section):
     """One OpenAI-compatible endpoint and the model asked there.
 
-    ``base_url: builtin://checkable`` is the embedded provider. The key is read from the environment
-    variable named by ``api_key_env`` when the first request is made; several names, with commas between
-    them, are keys used in turn. ``${NAME}`` in the value of a header is that environment variable.
+    ``base_url: builtin://checkable`` is the embedded provider; several URLs with commas between them are servers
+    of the same model. The key is read from the environment variable named by ``api_key_env`` when the first
+    request is made; several names, with commas between them, are keys used in turn. ``${NAME}`` in the value of
+    a header is that environment variable.
     """
 
     model: str | None = None
@@ -49,6 +50,11 @@ class EndpointConfig(Section):
     api: Literal["chat", "responses"] = "chat"
     api_key_env: str = "OPENAI_API_KEY"
     headers: dict[str, str] = Field(default_factory=dict, description="sent with every request")
+    extra_body: dict[str, Any] = Field(default_factory=dict, description="merged into every request's JSON")
+    structured_output: Literal["json_schema", "json_object", "text"] = Field(
+        "json_schema", description="how JSON is asked for at first; what an endpoint refuses falls back to the next"
+    )
+    prompt_cache_key: bool = Field(False, description="send OpenAI's prompt_cache_key, one a group")
     sampling: SamplingConfig = SamplingConfig()
     limits: LimitsConfig = LimitsConfig()
 
@@ -65,6 +71,15 @@ class JudgeConfig(Section):
     """How a group is judged."""
 
     m: int = Field(4, ge=1, description="teacher answers a prompt, distinct")
+    form: Literal["shared-prefix", "group", "paper"] = Field(
+        "shared-prefix", description="how the requests are laid out; paper: a verifier call a rollout"
+    )
+    language: Literal["en", "zh"] = Field("en", description="of the shipped templates")
+    rubric_per: Literal["group", "rollout"] = Field("group", description="one rubric for all rollouts, or one each")
+    blind: bool = Field(True, description="the verifier is not told which answers are the teacher's")
+    teacher_in_pool: bool = Field(True, description="the verifier judges the teacher's answers too")
+    chunk_size: int | None = Field(None, ge=1, description="answers a verifier call; None: all of a group")
+    repeats: int = Field(1, ge=1, description="verifier calls of the same question; the majority counts")
     rubrics: Literal["induced", "dataset", "both"] = Field(
         "induced", description="written by the rubricator, brought by the prompts, or the two together"
     )
@@ -76,6 +91,8 @@ class JudgeConfig(Section):
     )
     on_no_answer: Literal["zero", "drop"] = "zero"
     templates: str | None = Field(None, description="folder of your own templates; None: the shipped ones")
+    rubricator_instructions: str | None = Field(None, description="said to the rubricator besides its template")
+    verifier_instructions: str | None = Field(None, description="said to the verifier besides its template")
     max_failed_fraction: float = Field(0.25, ge=0, le=1, description="of the groups of a step; above it a run stops")
 
 

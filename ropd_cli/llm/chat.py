@@ -44,6 +44,9 @@ class ChatRequest(Frozen):
     form: JsonSchema | None = Field(None, alias="schema")
     sample: int = 0
     api: Literal["chat", "responses"] = "chat"
+    affinity: str | None = None
+    """Requests with the same one begin with the same long text: of several servers one gets them all. No part of
+    the question."""
     written: Written | None = Field(None, repr=False)
     """The messages once more, as they are sent: long texts are encoded and hashed once for several requests."""
 
@@ -111,6 +114,7 @@ def endpoint_request(
     *,
     sample: int = 0,
     section: str | None = None,
+    affinity: str | None = None,
     written: Written | None = None,
 ) -> ChatRequest:
     """A request with an endpoint's model and sampling.
@@ -129,6 +133,7 @@ def endpoint_request(
         form=schema,
         sample=sample,
         api=endpoint.api,
+        affinity=affinity,
         written=written,
     )
 
