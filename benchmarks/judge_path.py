@@ -32,8 +32,8 @@ from ropd_cli.config import JudgeConfig
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.schemas import Group
-from ropd_cli.stages.rubricate import rubric_request, rubricate_group
-from ropd_cli.stages.verify import verdict_request, verify_group
+from ropd_cli.stages.rubricate import rubric_requests, rubricate_group
+from ropd_cli.stages.verify import verdict_requests, verify_group
 from ropd_cli.templates import Templates
 
 AT_ONCE = 128
@@ -112,10 +112,9 @@ def same_requests(group: Group, url: str, templates: Templates) -> Bodies:
     asked = endpoint(url, AT_ONCE)
     bodies = []
     block = build_block(group)
-    for request in (
-        rubric_request(group, asked, JudgeConfig(), templates, block),
-        verdict_request(group, rubric_record(group), asked, templates, block),
-    ):
+    (rubric,) = rubric_requests(group, asked, JudgeConfig(), templates, block)
+    (verdicts,) = verdict_requests(group, rubric_record(group), asked, JudgeConfig(), templates, block)
+    for request in (rubric.request, *verdicts.requests):
         schema = {"name": request.form.name, "strict": True, "schema": request.form.body}
         messages = [{"role": message.role, "content": message.content} for message in request.messages]
         form = {"type": "json_schema", "json_schema": schema}

@@ -1,4 +1,4 @@
-"""The block that both judges read: the prompt of a group, and every answer to it, fenced and in blind order::
+"""What the judges read of a group: its prompt and the answers to it, fenced::
 
     <question-TAG>
     the prompt; "[role]" lines between the messages where it is more than one user message
@@ -8,8 +8,11 @@
     <answer-TAG index="2">exact text</answer-TAG>
 
 TAG is drawn from the whole block's content, so no answer can know it and none can open or close a tag.
-The order of the answers is drawn from their texts too: whose text it is plays no part in it. Lone
+The order of the answers is blind: drawn from their texts too, whose text it is plays no part in it. Lone
 surrogates, which UTF-8 can't carry, become U+FFFD; every other character is sent as it is.
+
+A group has one block of all its answers (``build_block``). A request that shows fewer of them, or shows them in
+another order, has a block of its own made from that one (``Block.of``).
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
 from operator import contains
@@ -54,7 +57,7 @@ class ShownAnswer:
 
 @dataclass(frozen=True)
 class Block:
-    """Prompt and answers of one group as both judges read them."""
+    """The prompt and the answers of one group, or some of them, as a judge reads them."""
 
     tag: str
     question: str
@@ -63,6 +66,7 @@ class Block:
     text: str
     hash: str
     """Hex SHA-256 that stands for ``text``."""
+    found: tuple[_Found, ...] = field(repr=False)
 
     @cached_property
     def json(self) -> bytes:
@@ -70,9 +74,29 @@ class Block:
         return orjson.dumps(self.text)[1:-1]
 
     @property
+    def question_text(self) -> str:
+        """The question between its tags: how ``text`` begins."""
+        return f"<question-{self.tag}>\n{self.question}\n</question-{self.tag}>"
+
+    @property
+    def answers_text(self) -> str:
+        """The answers between their tags: how ``text`` ends."""
+        return self.text[len(self.question_text) :].strip("\n") if self.answers else ""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Shown numbers of all answers, from 1."""
+        return tuple(range(1, len(self.answers) + 1))
+
+    @property
     def references(self) -> tuple[int, ...]:
         """Shown numbers, from 1, of the teacher's answers."""
         return tuple(k for k, answer in enumerate(self.answers, start=1) if answer.source == "teacher")
+
+    @property
+    def rollouts(self) -> tuple[int, ...]:
+        """Shown numbers, from 1, of the student's answers."""
+        return tuple(k for k, answer in enumerate(self.answers, start=1) if answer.source == "student")
 
     @property
     def has_students(self) -> bool:
@@ -89,30 +113,27 @@ class Block:
         """Whose answer stands where, as "s0 t1 s2"."""
         return " ".join(f"{answer.source[0]}{answer.index}" for answer in self.answers)
 
+    def of(self, numbers: Sequence[int]) -> Block:
+        """The block of these answers (shown numbers) in this order, with a tag of its own."""
+        if tuple(numbers) == self.numbers:
+            return self
+        return _block(self.question, self.question.encode(), [self.found[k - 1] for k in numbers])
+
 
 def build_block(group: Group, max_answer_tokens: int | None = None) -> Block:
-    """The shared block of a group: its prompt and every answer of teacher and student.
+    """The block of a group: its prompt and every answer of teacher and student, in blind order.
 
     Only what follows an answer's thinking is shown; a reply without an answer is left out. An answer of
     more than ``max_answer_tokens`` (by estimate) is shown without its middle, and that is logged.
     """
     question, question_data = encoded(render_question([m.model_dump(mode="json") for m in group.prompt]))
-    seed = hashlib.sha256(question_data).digest()
     found: list[_Found] = []
     for source, texts in (("teacher", group.teacher_answers), ("student", [r.text for r in group.rollouts])):
         for index, whole in enumerate(texts):
             visible = _visible(*encoded(whole))
             if visible is not None:
                 found.append(_shown(group.uid, source, index, *visible, max_answer_tokens))
-    ordered = shown_order(seed, found)
-    answers = tuple([each.answer for each in ordered])
-    hashes = [seed, *(each.hash for each in ordered)]
-    tag = group_tag([question_data, *(each.data for each in ordered)], hashes)
-    parts = [f"<question-{tag}>\n", question, f"\n</question-{tag}>\n"]
-    for k, answer in enumerate(answers, start=1):  # pieces, so that long texts are copied once
-        parts += (f'\n<answer-{tag} index="{k}">', answer.text, f"</answer-{tag}>")
-    whole = hashlib.sha256(b"".join([LAYOUT.encode(), tag.encode(), *hashes])).hexdigest()
-    return Block(tag=tag, question=question, answers=answers, text="".join(parts), hash=whole)
+    return _block(question, question_data, shown_order(hashlib.sha256(question_data).digest(), found))
 
 
 class _Found(NamedTuple):
@@ -121,6 +142,17 @@ class _Found(NamedTuple):
     answer: ShownAnswer
     data: bytes
     hash: bytes
+
+
+def _block(question: str, question_data: bytes, ordered: Sequence[_Found]) -> Block:
+    answers = tuple([each.answer for each in ordered])
+    hashes = [hashlib.sha256(question_data).digest(), *(each.hash for each in ordered)]
+    tag = group_tag([question_data, *(each.data for each in ordered)], hashes)
+    parts = [f"<question-{tag}>\n", question, f"\n</question-{tag}>\n"]
+    for k, answer in enumerate(answers, start=1):  # pieces, so that long texts are copied once
+        parts += (f'\n<answer-{tag} index="{k}">', answer.text, f"</answer-{tag}>")
+    whole = hashlib.sha256(b"".join([LAYOUT.encode(), tag.encode(), *hashes])).hexdigest()
+    return Block(tag=tag, question=question, answers=answers, text="".join(parts), hash=whole, found=tuple(ordered))
 
 
 def shown_order(seed: bytes, answers: Sequence[_Found]) -> list[_Found]:
@@ -162,11 +194,11 @@ def render_question(messages: list[dict[str, Any]]) -> str:
 
 
 def read_block(text: str) -> tuple[str, list[str]]:
-    """(question, answers in shown order) of a message that begins with a block: what a reader of the
-    format gets back. Raises ValueError where the text does not begin with one."""
-    opening = _OPENING.match(text)
+    """(question, answers in shown order) of a message that holds a block, at its start or further on: what a reader
+    of the format gets back. Raises ValueError where the text holds none."""
+    opening = _OPENING.search(text)
     if opening is None:
-        raise ValueError("no block at the start of the text")
+        raise ValueError("no block in the text")
     tag = opening[1]
     question, closed, rest = text[opening.end() :].partition(f"\n</question-{tag}>")
     if not closed:

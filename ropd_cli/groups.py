@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import orjson
@@ -103,8 +103,10 @@ def with_teacher(group: Group, index: TeacherIndex | None, m: int) -> Group:
     return group.model_copy(update={"teacher_answers": tuple(index.answers(group.uid, group.raw_prompt_hash, m))})
 
 
-def request_hash(group: Group, block: Block, request_digest: str | None, *settings: object) -> str:
-    """First 16 hex digits of the SHA-256 of what was asked about a group, whose answers stood where, and the
-    settings that its record depends on: a record that carries the same one answers the same question."""
-    parts = [request_digest, block.places, len(group.rollouts), len(group.teacher_answers), *settings]
+def request_hash(group: Group, block: Block, digests: Sequence[str], *settings: object) -> str:
+    """First 16 hex digits of the SHA-256 of what was asked about a group (the digests of its requests), whose answers
+    stood where, and the settings that its record depends on: a record that carries the same one answers the same
+    question."""
+    asked = digests[0] if len(digests) == 1 else list(digests) or None
+    parts = [asked, block.places, len(group.rollouts), len(group.teacher_answers), *settings]
     return hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]

@@ -47,10 +47,11 @@ def rubric_schema() -> dict[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def verdicts_schema(answers: int, criteria: int) -> dict[str, Any]:
-    """JSON schema of the verdicts on ``answers`` answers by ``criteria`` criteria: exactly so many of each."""
+def verdicts_schema(answers: int, criteria: int, first: int = 1) -> dict[str, Any]:
+    """JSON schema of the verdicts on ``answers`` answers, numbered from ``first``, by ``criteria`` criteria: exactly so
+    many of each."""
     answer = _object(
-        answer_index={"type": "integer", "minimum": 1, "maximum": answers},
+        answer_index={"type": "integer", "minimum": first, "maximum": first + answers - 1},
         judgement={"type": "array", "items": {"type": "boolean"}, "minItems": criteria, "maxItems": criteria},
         final_score={"type": "integer", "minimum": 0, "maximum": criteria * MAX_POINTS},  # a number has endless digits
     )
@@ -87,8 +88,8 @@ def parse_rubric(document: Any) -> tuple[Rubric, tuple[str, ...]]:
     return Rubric(rubrics=tuple(parsed), maximum_score=total), tuple(sorted(mended))
 
 
-def parse_verdicts(document: Any, answers: int, criteria: int) -> Judgements:
-    """The judgements in a reply's JSON, shape (answers, criteria), in shown order.
+def parse_verdicts(document: Any, answers: int, criteria: int, first: int = 1) -> Judgements:
+    """The judgements in a reply's JSON, shape (answers, criteria), in shown order, numbered from ``first``.
 
     ``final_score`` is not looked at. Raises ReplyInvalid unless every answer is there once, in order, with
     true, false or null (no verdict) for each criterion.
@@ -96,7 +97,7 @@ def parse_verdicts(document: Any, answers: int, criteria: int) -> Judgements:
     rows = _list(document, "answers", VERDICTS_VERSION)
     if len(rows) != answers:
         raise _invalid(f"verdicts on {len(rows)} answers, not {answers}")
-    return tuple([_judgement(row, number, criteria) for number, row in enumerate(rows, start=1)])
+    return tuple([_judgement(row, number, first, criteria) for number, row in enumerate(rows, start=first)])
 
 
 def _criterion(item: Any, where: str, mended: set[str]) -> Criterion:
@@ -127,8 +128,8 @@ def _text(value: Any, where: str, limit: int, *, empty: bool = False) -> str:
     return value.strip() if empty else value
 
 
-def _judgement(row: Any, number: int, criteria: int) -> tuple[bool | None, ...]:
-    where = f"answers[{number - 1}]"
+def _judgement(row: Any, number: int, first: int, criteria: int) -> tuple[bool | None, ...]:
+    where = f"answers[{number - first}]"
     if not isinstance(row, dict):
         raise _invalid(f"{where} is not an object")
     index = row.get("answer_index")

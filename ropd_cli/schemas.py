@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ropd_cli.artifacts import read_records
 from ropd_cli.errors import InputError
 
-_OMIT_EMPTY = frozenset({"mended", "cut", "parts"})
+_OMIT_EMPTY = frozenset({"mended", "cut", "parts", "rubrics"})
 
 
 class RecordModel(BaseModel):
@@ -85,6 +85,15 @@ class Usage(RecordModel):
     cached_tokens: int = 0
     """Of the prompt's tokens, those that the endpoint had in its own prefix cache."""
 
+    @classmethod
+    def total(cls, usages: Iterable[Usage | None]) -> Usage | None:
+        """The sum over several replies; None where none of them was counted."""
+        known = [usage for usage in usages if usage is not None]
+        if len(known) < 2:
+            return known[0] if known else None
+        names = ("prompt_tokens", "completion_tokens", "cached_tokens")
+        return cls(**{name: sum(getattr(usage, name) for usage in known) for name in names})
+
 
 class Answer(RecordModel):
     """One text of a teacher or a student, with why it ended ("stop", "length", …)."""
@@ -142,12 +151,14 @@ class Rubric(RecordModel):
 
 
 class RubricRecord(RecordModel):
-    """The rubric of a group. ``rubric`` is null where no rollout had an answer to be judged."""
+    """The rubric of a group. ``rubric`` is null where no rollout had an answer to be judged, and where each rollout
+    has a rubric of its own: these are ``rubrics``, shape (n,), null for a rollout without one."""
 
     uid: str
     raw_prompt_hash: str
     rubric: Rubric | None
     rubric_hash: str | None
+    rubrics: tuple[Rubric | None, ...] = ()
     model: str
     template_hash: str
     usage: Usage | None = None
@@ -155,6 +166,13 @@ class RubricRecord(RecordModel):
     """What of the rubricator's reply was put right here ("maximum_score", "criterion_id")."""
     cut: tuple[str, ...] = ()
     """Answers that were shown without their middle, as "student 0"."""
+
+    @property
+    def by_rollout(self) -> dict[int | None, Rubric]:
+        """The rubrics by the rollout that each is for; None: for all of them."""
+        if self.rubric is not None:
+            return {None: self.rubric}
+        return {index: rubric for index, rubric in enumerate(self.rubrics) if rubric is not None}
 
     @property
     def _keep_null(self) -> frozenset[str]:
@@ -165,7 +183,8 @@ class AnswerVerdict(RecordModel):
     """What the verifier said of one answer.
 
     ``judgement`` has one entry a criterion (empty where the answer was not shown to the judge);
-    ``score`` is recomputed from it, in [0, 1], None where it is missing.
+    ``score`` is recomputed from it, in [0, 1], None where it is missing. Where each rollout has a rubric of its own
+    there is one more field, ``rubric_of``: the rollout by whose rubric this is.
     """
 
     source: Literal["student", "teacher"]
@@ -173,13 +192,19 @@ class AnswerVerdict(RecordModel):
     judgement: tuple[bool | None, ...]
     score: float | None
 
+    @property
+    def whose_rubric(self) -> int | None:
+        """``rubric_of``, or None where all rollouts share a rubric."""
+        return (self.model_extra or {}).get("rubric_of")
+
 
 class VerdictRecord(RecordModel):
     """The verdicts of a group.
 
     ``rewards`` has one entry a rollout, shape (n,), None where it is missing; ``parts`` holds the parts it was
     mixed from, by name, each of shape (n,). ``coverage`` is the share of the rubric's weight that was judged for
-    all rollouts, which the scores are over; None where nothing was to be judged.
+    all rollouts, which the scores are over; None where nothing was to be judged. ``agreement`` is the share of
+    judgements on which all repeats of a question agree, in [0, 1]; None where each was asked once.
     """
 
     uid: str
@@ -189,6 +214,7 @@ class VerdictRecord(RecordModel):
     rewards: tuple[float | None, ...]
     parts: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
     coverage: float | None = None
+    agreement: float | None = None
     cut: tuple[str, ...] = ()
     model: str
     template_hash: str

@@ -1,7 +1,8 @@
-"""What the two judges read: the block they share (``block``), and the instructions after it.
+"""The texts that the two judges read: instructions from template files, and a group's block between or before them.
 
-Rubricator and verifier get the same system message and a user message that begins with the same bytes, the
-block, so that an endpoint's prefix cache serves both.
+In the form ``shared-prefix`` both requests have the same system message and a user message that begins with the same
+bytes, the block, so that an endpoint's prefix cache serves both; the instructions follow it. In the forms
+``group`` and ``paper`` the templates say themselves where question, answers and rubric stand.
 """
 
 from __future__ import annotations
@@ -10,71 +11,89 @@ import difflib
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Literal
 
 import orjson
 
 from ropd_cli.block import LAYOUT, Block, encoded
+from ropd_cli.config import JudgeConfig
 from ropd_cli.errors import InputError
 from ropd_cli.resources import shipped
 from ropd_cli.schemas import Message, Rubric, Written, digest
+from ropd_cli.views import View
 
-_PLACEHOLDER = re.compile(r"\{\{([a-z_]+)\}\}")
-_REQUIRED: dict[str, frozenset[str]] = {
-    "system": frozenset(),
-    "rubricator": frozenset({"references"}),
-    "verifier": frozenset({"rubric"}),
-}
-_OPTIONAL: dict[str, frozenset[str]] = {
-    "system": frozenset(),  # the same bytes in both requests, so nothing is filled in
-    "rubricator": frozenset({"tag", "answer_count"}),
-    "verifier": frozenset({"tag", "answer_count", "criterion_count"}),
+Form = Literal["shared-prefix", "group", "paper"]
+NAMES = ("system", "rubricator", "verifier")
+_MARK = re.compile(r"\{\{([#^/]?)([a-z_]+)\}\}")
+_SECTION = re.compile(r"\{\{([#^])([a-z_]+)\}\}(\n?)(.*?)\{\{/\2\}\}(\n?)", re.DOTALL)
+_LAID_OUT = {"question", "answers"}
+"""Placeholders of the forms that have no block before the template."""
+_OPTIONAL: dict[str, set[str]] = {
+    "system": set(),  # the same bytes in both requests, so nothing is filled in
+    "rubricator": {"tag", "answer_count", "instructions"},
+    "verifier": {"tag", "answer_count", "criterion_count", "instructions", "references", "students", "judged"}
+    | {"judged_count"},
 }
 
 
 @dataclass(frozen=True)
 class Templates:
-    """The texts around the block. ``system`` is sent with both requests, the other two end the user message.
+    """The texts around a group's block, in one form. ``system`` is sent with both requests.
 
-    Placeholders are written ``{{name}}``; everything else, single braces included, is sent as it stands.
+    Placeholders are written ``{{name}}``; ``{{#name}}…{{/name}}`` stands only where the value is not empty,
+    ``{{^name}}…{{/name}}`` only where it is. Everything else, single braces included, is sent as it stands.
     """
 
     system: str
     rubricator: str
     verifier: str
+    form: Form = "shared-prefix"
+    is_blind: bool = True
+    rubricator_instructions: str = ""
+    verifier_instructions: str = ""
 
     @classmethod
-    def load(cls, folder: str | Path | None = None) -> Templates:
-        """The shipped templates, with those of ``folder`` (system.md, rubricator.md, verifier.md) in their place.
+    def load(cls, settings: JudgeConfig | None = None) -> Templates:
+        """The shipped templates of a form and language, with those of the folder ``settings.templates`` (system.md,
+        rubricator.md, verifier.md) in their place.
 
         Raises InputError for a folder that is missing or holds none of them, and for a template that lacks
         a placeholder it needs or has one that nobody fills.
         """
-        own = Path(folder) if folder is not None else None
-        if own is not None and not any((own / f"{name}.md").is_file() for name in _REQUIRED):
+        settings = settings or JudgeConfig()
+        own = Path(settings.templates) if settings.templates is not None else None
+        if own is not None and not any((own / f"{name}.md").is_file() for name in NAMES):
             raise InputError(
                 f"judge.templates: no templates in {own}",
                 "put system.md, rubricator.md or verifier.md there; the shipped ones stand in for those you leave out",
             )
         texts = {}
-        for name in _REQUIRED:
-            file = shipped("prompts") / f"{name}.md"
+        for name in NAMES:
+            file = _shipped_file(name, settings)
             if own is not None and (own / f"{name}.md").is_file():
                 file = own / f"{name}.md"
-            texts[name] = _read_template(name, file)
-        return cls(**texts)
+            texts[name] = _read_template(name, file, _needed(name, settings))
+        return cls(
+            **texts,
+            form=settings.form,
+            is_blind=settings.blind,
+            rubricator_instructions=settings.rubricator_instructions or "",
+            verifier_instructions=settings.verifier_instructions or "",
+        )
 
     @cached_property
     def rubricator_hash(self) -> str:
         """First 16 hex digits of the SHA-256 of all the text that makes a rubricator request."""
-        return digest([LAYOUT, self.system, self.rubricator])[:16]
+        return self._hash(self.rubricator, self.rubricator_instructions)
 
     @cached_property
     def verifier_hash(self) -> str:
         """As ``rubricator_hash``, of a verifier request."""
-        return digest([LAYOUT, self.system, self.verifier])[:16]
+        return self._hash(self.verifier, self.verifier_instructions)
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -82,22 +101,29 @@ class Templates:
         return {"rubricator": self.rubricator_hash, "verifier": self.verifier_hash}
 
     def rubricator_messages(self, block: Block) -> tuple[Message, ...]:
-        """The request for a rubric: the block, then the instructions, which say whose answers are references."""
-        numbers = ", ".join(str(k) for k in block.references)
-        values = {"references": f"<references-{block.tag}>{numbers}</references-{block.tag}>"}
-        return self._messages(block, self.rubricator, values)
+        """The request for a rubric, which says whose answers are references."""
+        values = {"references": _tagged("references", _listed(block.references), block)}
+        return self._messages(block, self.rubricator, values | {"instructions": self.rubricator_instructions})
 
-    def verifier_messages(self, block: Block, rubric: Rubric) -> tuple[Message, ...]:
-        """The request for verdicts: the same block, then the instructions with the rubric."""
+    def verifier_messages(self, view: View, rubric: Rubric) -> tuple[Message, ...]:
+        """The request for verdicts. Whose answers are whose is told only where ``is_blind`` is False."""
+        block = view.block
+        judged = _tagged("judged", _listed(view.judged), block) if view.is_part else ""
         values = {
-            "rubric": f"<rubric-{block.tag}>{_rubric_json(rubric, block.tag)}</rubric-{block.tag}>",
+            "rubric": _tagged("rubric", _rubric_json(rubric, block.tag), block),
             "criterion_count": str(len(rubric.rubrics)),
+            "judged": judged,
+            "judged_count": str(len(view.judged)),
+            "references": "" if self.is_blind else _tagged("references", _listed(block.references), block),
+            "students": "" if self.is_blind else _tagged("students", _listed(block.rollouts), block),
         }
-        return self._messages(block, self.verifier, values)
+        return self._messages(block, self.verifier, values | {"instructions": self.verifier_instructions})
 
-    def written(self, block: Block, messages: tuple[Message, ...]) -> Written:
+    def written(self, block: Block, messages: tuple[Message, ...]) -> Written | None:
         """``messages``, which were made from ``block`` here, as JSON and their hash. The block, the long part of
-        both requests of a group, is encoded and hashed once."""
+        both requests of a group, is encoded and hashed once. None in the other forms, which have no such part."""
+        if self.form != "shared-prefix":
+            return None
         tail = messages[-1].content[len(block.text) :]
         hashed = hashlib.sha256(f"{len(self.system)} {self.system}{block.hash}".encode())
         hashed.update(tail.encode())
@@ -105,26 +131,71 @@ class Templates:
         user = (b'{"content":"', block.json, orjson.dumps(tail)[1:-1], b'","role":"user"}')
         return Written(hashed.hexdigest(), b"".join((b"[", *system, *user, b"]")))
 
-    def _messages(self, block: Block, tail: str, values: dict[str, str]) -> tuple[Message, ...]:
+    def _messages(self, block: Block, template: str, values: dict[str, str]) -> tuple[Message, ...]:
         values |= {"tag": block.tag, "answer_count": str(len(block.answers))}
-        user = Message(role="user", content=f"{block.text}\n\n{fill(tail, values)}")
+        if self.form == "shared-prefix":
+            said = f"{block.text}\n\n{fill(template, values)}"
+        else:
+            said = fill(template, values | {"question": block.question_text, "answers": block.answers_text})
+        user = Message(role="user", content=said)
         return (Message(role="system", content=self.system), user) if self.system else (user,)
 
-
-def fill(template: str, values: dict[str, str]) -> str:
-    """Put the values in the place of ``{{name}}``, in one pass: what a value holds is never looked into."""
-    return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
+    def _hash(self, template: str, instructions: str) -> str:
+        return digest([LAYOUT, self.system, template, *([instructions] if instructions else [])])[:16]
 
 
-def _read_template(name: str, file: Path) -> str:
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """Put the values in the place of ``{{name}}`` and decide the sections; what a value holds is never looked into."""
+    kept = _decided(template, frozenset(name for name, value in values.items() if value))
+    return _MARK.sub(lambda match: match[0] if match[1] else values.get(match[2], match[0]), kept)
+
+
+@lru_cache(maxsize=64)
+def _decided(template: str, present: frozenset[str]) -> str:
+    """A template with the sections that stand, without the lines of their marks."""
+
+    def section(match: re.Match[str]) -> str:
+        kind, name, own_line, inside, line_end = match.groups()
+        stands = (name in present) == (kind == "#")
+        return (inside if stands else "") + ("" if own_line else line_end)
+
+    kept = _SECTION.sub(section, template)
+    return kept if kept == template else re.sub(r"\n{3,}", "\n\n", kept)  # a section that is gone leaves empty lines
+
+
+def _shipped_file(name: str, settings: JudgeConfig) -> Path:
+    folder = shipped("prompts") / settings.language
+    if name == "system":
+        return folder / "system.md"
+    form = "group" if (settings.form, name) == ("paper", "rubricator") else settings.form
+    return folder / form / f"{name}.md"
+
+
+def _needed(name: str, settings: JudgeConfig) -> dict[str, str]:
+    """Placeholders that a template can't do without, and why."""
+    if name == "system":
+        return {}
+    needed = {"references": ""} if name == "rubricator" else {"rubric": ""}
+    if settings.form != "shared-prefix":
+        needed |= dict.fromkeys(sorted(_LAID_OUT), f"judge.form is {settings.form}")
+    if getattr(settings, f"{name}_instructions"):
+        needed["instructions"] = f"judge.{name}_instructions is set"
+    if name == "verifier" and not settings.blind:
+        needed["references"] = "judge.blind is false"
+    if name == "verifier" and settings.form == "shared-prefix" and settings.chunk_size is not None:
+        needed["judged"] = "judge.chunk_size is set"
+    return needed
+
+
+def _read_template(name: str, file: Path, needed: Mapping[str, str]) -> str:
     try:
         text = file.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as fault:
         raise InputError(f"{file}: not UTF-8 text", "save the template as UTF-8") from fault
     except OSError as fault:
         raise InputError(f"{file}: {fault.strerror}", "check the template's path and rights") from fault
-    found = set(_PLACEHOLDER.findall(text))
-    known = _REQUIRED[name] | _OPTIONAL[name]
+    found = {match[2] for match in _MARK.finditer(text)}
+    known = needed.keys() | _OPTIONAL[name]
     for placeholder in sorted(found - known):
         near = difflib.get_close_matches(placeholder, known, n=1)
         can = ", ".join(f"{{{{{each}}}}}" for each in sorted(known)) or "none"
@@ -133,13 +204,43 @@ def _read_template(name: str, file: Path) -> str:
             + (f", did you mean {{{{{near[0]}}}}}?" if near else ""),
             f"placeholders of {name}.md: {can}",
         )
-    for placeholder in sorted(_REQUIRED[name] - found):
+    filled = {match[2] for match in _MARK.finditer(text) if not match[1]}
+    for placeholder in sorted(needed.keys() - filled):
+        why = f" ({needed[placeholder]})" if needed[placeholder] else ""
         raise InputError(
-            f"{file}: placeholder {{{{{placeholder}}}}} is missing", f"write {{{{{placeholder}}}}} where it belongs"
+            f"{file}: placeholder {{{{{placeholder}}}}} is missing{why}",
+            f"write {{{{{placeholder}}}}} where it belongs",
         )
+    _check_sections(text, file)
     if not text and name != "system":
         raise InputError(f"{file}: empty template", "delete the file to use the shipped one")
     return text
+
+
+def _check_sections(text: str, file: Path) -> None:
+    """Raise InputError for a section that is not closed, or stands in another."""
+    open_section: str | None = None
+    for match in _MARK.finditer(text):
+        kind, name = match.groups()
+        if (kind in ("#", "^") and open_section is not None) or (kind == "/" and name != open_section):
+            raise InputError(
+                f"{file}: {match[0]} stands where {{{{/{open_section}}}}} was expected"
+                if open_section
+                else f"{file}: {match[0]} closes a section that is not open",
+                "a section is {{#name}}…{{/name}} or {{^name}}…{{/name}}, and holds no other",
+            )
+        open_section = {"#": name, "^": name, "/": None}.get(kind, open_section)
+    if open_section is not None:
+        raise InputError(f"{file}: {{{{/{open_section}}}}} is missing", "close the section where it ends")
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(str(k) for k in numbers)
+
+
+def _tagged(name: str, value: str, block: Block) -> str:
+    """A value between tags of the group; nothing where there is none."""
+    return f"<{name}-{block.tag}>{value}</{name}-{block.tag}>" if value else ""
 
 
 def _rubric_json(rubric: Rubric, tag: str) -> str:

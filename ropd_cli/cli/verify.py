@@ -92,7 +92,7 @@ def verify(
             "judge.templates": str(templates) if templates else None,
         }
         settings = o.load(config, overrides, flags, cache_dir=cache_dir)
-        texts = Templates.load(settings.judge.templates)
+        texts = Templates.load(settings.judge)
         mixer = RewardMixer.load(settings.reward)
         files = VerifyFiles(prompts=prompts, rubrics=rubrics, rollouts=rollouts, out=out, index=index, limit=limit)
         run_api_stage(

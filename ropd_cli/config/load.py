@@ -134,6 +134,8 @@ def _set(tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> Non
 
 def _describe(error: Any) -> str:
     path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "value_error":  # of a whole section: its keys do not fit together
+        return f"{path}: {error['ctx']['error']}"
     if error["type"] != "extra_forbidden":
         return f"{path}: {error['msg'][:1].lower()}{error['msg'][1:]} (found {error['input']!r})"
     near = difflib.get_close_matches(str(error["loc"][-1]), _known_keys(error["loc"][:-1]), n=1, cutoff=0.5)

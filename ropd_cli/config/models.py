@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
@@ -94,6 +94,14 @@ class JudgeConfig(Section):
     rubricator_instructions: str | None = Field(None, description="said to the rubricator besides its template")
     verifier_instructions: str | None = Field(None, description="said to the verifier besides its template")
     max_failed_fraction: float = Field(0.25, ge=0, le=1, description="of the groups of a step; above it a run stops")
+
+    @model_validator(mode="after")
+    def _fits(self) -> JudgeConfig:
+        if self.form == "paper" and self.chunk_size not in (None, 1):
+            raise ValueError("judge.form paper has a verifier call for each answer: leave judge.chunk_size out")
+        if self.rubric_per == "rollout" and self.rubrics == "dataset":
+            raise ValueError("judge.rubric_per rollout needs a rubricator: judge.rubrics is dataset")
+        return self
 
 
 class RewardConfig(Section):

@@ -5,62 +5,85 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial as partial_of
 from pathlib import Path
 
 from ropd_cli.block import Block, build_block
 from ropd_cli.brought import merged
 from ropd_cli.config import EndpointConfig, JudgeConfig
-from ropd_cli.errors import JudgeError
+from ropd_cli.errors import JudgeError, RopdError
 from ropd_cli.groups import GroupFile, request_hash, with_teacher
 from ropd_cli.index import TeacherIndex
 from ropd_cli.judging_format import RUBRIC_NAME, parse_rubric, rubric_schema
 from ropd_cli.llm.client import ChatClient, ChatReply, ChatRequest, JsonSchema, endpoint_request
 from ropd_cli.llm.structured import parse_json
 from ropd_cli.progress import Progress
-from ropd_cli.schemas import Group, Rubric, RubricRecord
-from ropd_cli.stage_run import Finished, Tally, run_records
+from ropd_cli.schemas import Group, Rubric, RubricRecord, Usage, digest
+from ropd_cli.stage_run import Finished, Tally, all_of, run_records
 from ropd_cli.templates import Templates
+from ropd_cli.views import rubric_blocks
 
 STAGE = "rubricate"
 FORM = JsonSchema(name=RUBRIC_NAME, schema=rubric_schema())
 
 
 async def rubricate_group(
-    group: Group, client: ChatClient, settings: JudgeConfig, *, templates: Templates, block: Block | None = None
+    group: Group,
+    client: ChatClient,
+    settings: JudgeConfig,
+    *,
+    templates: Templates,
+    block: Block | None = None,
+    partial: bool = False,
 ) -> RubricRecord:
-    """The rubric of one group: written by the rubricator, brought by the data set, or both, as
-    ``settings.rubrics`` says. Where no rollout has an answer there is nothing to judge: no call is made and the
-    record's rubric is None.
+    """The rubric of one group (with ``settings.rubric_per`` of each of its rollouts): written by the rubricator,
+    brought by the data set, or both, as ``settings.rubrics`` says. Where no rollout has an answer there is nothing
+    to judge: no call is made and the record has no rubric.
 
-    ``block`` is the group's, where it is at hand. Raises JudgeError for a group without teacher answers or
-    without the rubric it should bring, ProviderError (ReplyInvalid among them) where the rubricator
-    did not give a valid rubric within the client's retries.
+    ``block`` is the group's, where it is at hand. ``partial``: of several rubrics those that failed are left out,
+    unless all failed. Raises JudgeError for a group without teacher answers or without the rubric it should bring,
+    ProviderError (ReplyInvalid among them) where the rubricator did not give a valid rubric within the
+    client's retries.
     """
     block = block or build_block(group, settings.max_answer_tokens)
-    request = rubric_request(group, client.endpoint, settings, templates, block)
-    return await _ask(group, block, request, client, settings, templates)
+    asks = rubric_requests(group, client.endpoint, settings, templates, block)
+    return await _ask(group, block, asks, client, settings, templates, partial=partial)
 
 
-def rubric_request(
+@dataclass(frozen=True)
+class RubricAsk:
+    """One request to the rubricator: for which rollout (None: for all of them), and what it shows."""
+
+    rollout: int | None
+    block: Block
+    request: ChatRequest
+
+
+def rubric_requests(
     group: Group, endpoint: EndpointConfig, settings: JudgeConfig, templates: Templates, block: Block
-) -> ChatRequest | None:
-    """What the rubricator is asked of a group; None where no rollout has an answer, and where the rubric is the
+) -> list[RubricAsk]:
+    """What the rubricator is asked of a group; nothing where no rollout has an answer, and where the rubric is the
     data set's."""
     if not block.has_students:
-        return None
+        return []
     if settings.rubrics != "induced" and group.brought is None:
         raise JudgeError(
             f"uid {group.uid}: judge.rubrics is {settings.rubrics}, and the prompt brings no rubric",
             "give the prompts a `rubric` (docs/rewards.md), or set judge.rubrics to induced",
         )
     if settings.rubrics == "dataset":
-        return None
+        return []
     if not block.references:
         raise JudgeError(
             f"uid {group.uid}: no teacher answer to show", f"look at what the index holds for uid {group.uid}"
         )
-    messages = templates.rubricator_messages(block)
-    return endpoint_request(endpoint, messages, FORM, written=templates.written(block, messages))
+    asks = []
+    for rollout, shown in rubric_blocks(block, settings):
+        messages = templates.rubricator_messages(shown)
+        written = templates.written(shown, messages)
+        request = endpoint_request(endpoint, messages, FORM, affinity=block.tag, written=written)
+        asks.append(RubricAsk(rollout, shown, request))
+    return asks
 
 
 @dataclass(frozen=True)
@@ -94,10 +117,10 @@ async def rubricate(
     with closing(TeacherIndex.open(files.index)) as index:
 
         async def work(bare: Group) -> RubricRecord | None:
-            group, block, request, asked = _plan(bare, index, client.endpoint, settings, templates)
+            group, block, asks, asked = _plan(bare, index, client.endpoint, settings, templates)
             if done.holds(group.uid, asked):
                 return None
-            record = await _ask(group, block, request, client, settings, templates)
+            record = await _ask(group, block, asks, client, settings, templates)
             return record.model_copy(update={"request_hash": asked})
 
         return await run_records(
@@ -109,7 +132,7 @@ async def rubricate(
             concurrency=client.endpoint.limits.concurrency,
             max_failed_fraction=max_failed_fraction,
             progress=progress,
-            asked=lambda record: record.rubric is not None,
+            asked=lambda record: bool(record.by_rollout),
         )
 
 
@@ -120,9 +143,9 @@ def pending(
     done = Finished(files.out)
     with closing(TeacherIndex.open(files.index)) as index:
         for bare in _groups(files, settings):
-            group, _, request, asked = _plan(bare, index, endpoint, settings, templates)
-            if request is not None and not done.holds(group.uid, asked):
-                yield request
+            group, _, asks, asked = _plan(bare, index, endpoint, settings, templates)
+            if not done.holds(group.uid, asked):
+                yield from (ask.request for ask in asks)
 
 
 def _groups(files: RubricateFiles, settings: JudgeConfig) -> GroupFile:
@@ -131,41 +154,59 @@ def _groups(files: RubricateFiles, settings: JudgeConfig) -> GroupFile:
 
 def _plan(
     bare: Group, index: TeacherIndex, endpoint: EndpointConfig, settings: JudgeConfig, templates: Templates
-) -> tuple[Group, Block, ChatRequest | None, str]:
+) -> tuple[Group, Block, list[RubricAsk], str]:
     """The group with its teacher answers, its block, what is asked of it, and the hash of that."""
     group = with_teacher(bare, index, settings.m)
     block = build_block(group, settings.max_answer_tokens)
-    request = rubric_request(group, endpoint, settings, templates, block)
+    asks = rubric_requests(group, endpoint, settings, templates, block)
     brought = group.brought.hash if group.brought and settings.rubrics != "induced" else None
-    digest = request.digest if request else None
-    return group, block, request, request_hash(group, block, digest, templates.rubricator_hash, brought)
+    own = ["rollout"] if settings.rubric_per == "rollout" else []
+    digests = [ask.request.digest for ask in asks]
+    return group, block, asks, request_hash(group, block, digests, templates.rubricator_hash, brought, *own)
 
 
 async def _ask(
     group: Group,
     block: Block,
-    request: ChatRequest | None,
+    asks: list[RubricAsk],
     client: ChatClient,
     settings: JudgeConfig,
     templates: Templates,
+    *,
+    partial: bool = False,
 ) -> RubricRecord:
-    rubric, mended, usage = None, (), None
-    if request is not None:
-        reply, (rubric, mended) = await client.ask(request, _read)
-        usage = reply.usage
-    if block.has_students and group.brought is not None and settings.rubrics != "induced":
-        rubric = merged(group.brought, rubric) if rubric is not None else group.brought
+    calls = [partial_of(client.ask, ask.request, _read) for ask in asks]
+    outcomes = await all_of(calls, partial=partial)
+    brought = group.brought if block.has_students and settings.rubrics != "induced" else None
+    rubrics: dict[int | None, Rubric] = {None: brought} if brought is not None and not asks else {}
+    mended: set[str] = set()
+    for ask, outcome in zip(asks, outcomes, strict=True):
+        if not isinstance(outcome, RopdError):
+            _, (rubric, faults) = outcome
+            rubrics[ask.rollout] = merged(brought, rubric) if brought is not None else rubric
+            mended.update(faults)
+    own = tuple(rubrics.get(k) for k in range(len(group.rollouts))) if settings.rubric_per == "rollout" and asks else ()
     return RubricRecord(
         uid=group.uid,
         raw_prompt_hash=group.raw_prompt_hash,
-        rubric=rubric,
-        rubric_hash=rubric.hash if rubric else None,
+        rubric=rubrics.get(None),
+        rubric_hash=_hash(rubrics),
+        rubrics=own,
         model=client.endpoint.model or "",
         template_hash=templates.rubricator_hash,
-        usage=usage,
-        mended=mended,
+        usage=Usage.total(outcome[0].usage for outcome in outcomes if not isinstance(outcome, RopdError)),
+        mended=tuple(sorted(mended)),
         cut=block.cut,
     )
+
+
+def _hash(rubrics: dict[int | None, Rubric]) -> str | None:
+    """Of the one rubric, or of those of all rollouts."""
+    if not rubrics:
+        return None
+    if None in rubrics:
+        return rubrics[None].hash
+    return digest({str(rollout): rubric.hash for rollout, rubric in rubrics.items()})[:16]
 
 
 def _read(reply: ChatReply) -> tuple[Rubric, tuple[str, ...]]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from functools import partial as partial_of
+from itertools import islice, repeat
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ropd_cli.block import Block, build_block
 from ropd_cli.config import EndpointConfig, JudgeConfig
-from ropd_cli.errors import InputError, JudgeError
+from ropd_cli.errors import InputError, JudgeError, RopdError
 from ropd_cli.groups import GroupFile, request_hash, with_teacher
 from ropd_cli.index import TeacherIndex
 from ropd_cli.judging_format import VERDICTS_NAME, Judgements, parse_verdicts, verdicts_schema
@@ -20,10 +22,11 @@ from ropd_cli.llm.client import ChatClient, ChatReply, ChatRequest, JsonSchema, 
 from ropd_cli.llm.structured import parse_json
 from ropd_cli.progress import Progress
 from ropd_cli.rewards import PARTS, RewardMixer
-from ropd_cli.schemas import AnswerVerdict, Group, Rubric, RubricRecord, Usage, VerdictRecord, load_models
-from ropd_cli.scoring import coverage, judged_for_all, score
-from ropd_cli.stage_run import Finished, Tally, run_records
+from ropd_cli.schemas import AnswerVerdict, Group, RubricRecord, Usage, VerdictRecord, load_models
+from ropd_cli.stage_run import Finished, Tally, all_of, run_records
 from ropd_cli.templates import Templates
+from ropd_cli.verdicts import Row, agreement, majority, score_answers
+from ropd_cli.views import View, verdict_views
 
 STAGE = "verify"
 
@@ -37,19 +40,21 @@ async def verify_group(
     templates: Templates,
     mixer: RewardMixer | None = None,
     block: Block | None = None,
+    partial: bool = False,
 ) -> VerdictRecord:
     """The verdicts on one group, teacher answers (if the group has any) mixed blind among the rollouts.
 
     ``rewards`` has one entry a rollout, shape (n,): its score, or what ``mixer`` makes of it. A rollout without
     an answer, which no judge is shown, scores 0.0 or None by ``settings.on_no_answer``. No call is made where no
-    rollout has an answer. ``block`` is the group's, where it is at hand.
+    rollout has an answer. ``block`` is the group's, where it is at hand. ``partial``: where some of several calls
+    failed, the answers that they were about are missing, and the group goes on without them.
     Raises JudgeError where the record has no rubric to judge by, where too little of it was judged for all
     rollouts, and where the mixer fails; ProviderError where the verifier did not give valid verdicts within
     the client's retries: such a group is missing, never scored 0.
     """
     block = block or build_block(group, settings.max_answer_tokens)
-    request = verdict_request(group, rubric, client.endpoint, templates, block)
-    return await _ask(group, rubric, block, request, client, settings, templates, mixer)
+    asks = verdict_requests(group, rubric, client.endpoint, settings, templates, block)
+    return await _ask(group, rubric, block, asks, client, settings, templates, mixer, partial=partial)
 
 
 async def unjudged_group(group: Group, mixer: RewardMixer, *, template_hash: str = "") -> VerdictRecord:
@@ -68,25 +73,54 @@ async def unjudged_group(group: Group, mixer: RewardMixer, *, template_hash: str
     )
 
 
-def verdict_request(
-    group: Group, rubric: RubricRecord, endpoint: EndpointConfig, templates: Templates, block: Block
-) -> ChatRequest | None:
-    """What the verifier is asked of a group; None where no rollout has an answer."""
+@dataclass(frozen=True)
+class VerdictAsk:
+    """One question to the verifier: by whose rubric (None: the group's), what it shows, and the requests, one for
+    each time it is asked."""
+
+    rollout: int | None
+    view: View
+    criteria: int
+    requests: tuple[ChatRequest, ...]
+
+    def read(self, reply: ChatReply) -> Judgements:
+        """The judgements in a reply, shape (answers judged, K). Raises ReplyInvalid."""
+        return parse_verdicts(parse_json(reply.text), len(self.view.judged), self.criteria, self.view.judged[0])
+
+
+def verdict_requests(
+    group: Group,
+    rubric: RubricRecord,
+    endpoint: EndpointConfig,
+    settings: JudgeConfig,
+    templates: Templates,
+    block: Block,
+) -> list[VerdictAsk]:
+    """What the verifier is asked of a group; nothing where no rollout has an answer."""
     if not block.has_students:
-        return None
-    if rubric.rubric is None:
+        return []
+    if not rubric.by_rollout:
         raise JudgeError(
             f"uid {group.uid}: rollouts with answers, but a rubric record without a rubric",
             "run ropd rubricate on these rollouts",
         )
-    form = _form(len(block.answers), len(rubric.rubric.rubrics))
-    messages = templates.verifier_messages(block, rubric.rubric)
-    return endpoint_request(endpoint, messages, form, written=templates.written(block, messages))
+    asks = []
+    for rollout, own in rubric.by_rollout.items():
+        for view in verdict_views(block, settings, rollout):
+            messages = templates.verifier_messages(view, own)
+            written = templates.written(view.block, messages)
+            form = _form(len(view.judged), len(own.rubrics), view.judged[0])
+            requests = [
+                endpoint_request(endpoint, messages, form, sample=sample, affinity=block.tag, written=written)
+                for sample in range(settings.repeats)
+            ]
+            asks.append(VerdictAsk(rollout, view, len(own.rubrics), tuple(requests)))
+    return asks
 
 
 @lru_cache(maxsize=256)
-def _form(answers: int, criteria: int) -> JsonSchema:
-    return JsonSchema(name=VERDICTS_NAME, schema=verdicts_schema(answers, criteria))
+def _form(answers: int, criteria: int, first: int) -> JsonSchema:
+    return JsonSchema(name=VERDICTS_NAME, schema=verdicts_schema(answers, criteria, first))
 
 
 @dataclass(frozen=True)
@@ -126,10 +160,10 @@ async def verify(
         plan = _Plan(rubrics, index, client.endpoint, settings, templates, mixer)
 
         async def work(bare: Group) -> VerdictRecord | None:
-            group, rubric, block, request, asked = plan.of(bare)
+            group, rubric, block, asks, asked = plan.of(bare)
             if done.holds(group.uid, asked):
                 return None
-            record = await _ask(group, rubric, block, request, client, settings, templates, mixer)
+            record = await _ask(group, rubric, block, asks, client, settings, templates, mixer)
             return record.model_copy(update={"request_hash": asked})
 
         return await run_records(
@@ -158,9 +192,9 @@ def pending(
     with _index_of(files) as index:
         plan = _Plan(rubrics, index, endpoint, settings, templates, mixer)
         for bare in groups:
-            group, _, _, request, asked = plan.of(bare)
-            if request is not None and not done.holds(group.uid, asked):
-                yield request
+            group, _, _, asks, asked = plan.of(bare)
+            if not done.holds(group.uid, asked):
+                yield from (request for ask in asks for request in ask.requests)
 
 
 Rubrics = dict[tuple[str, str], RubricRecord]
@@ -192,23 +226,23 @@ class _Plan:
     templates: Templates
     mixer: RewardMixer | None
 
-    def of(self, bare: Group) -> tuple[Group, RubricRecord, Block, ChatRequest | None, str]:
-        """The group with its teacher answers, its rubric, its block, the request, and the hash of all that."""
+    def of(self, bare: Group) -> tuple[Group, RubricRecord, Block, list[VerdictAsk], str]:
+        """The group with its teacher answers, its rubric, its block, the questions, and the hash of all that."""
         group = with_teacher(bare, self.index, self.settings.m)
         rubric = self.rubrics[group.uid, group.raw_prompt_hash]
         block = build_block(group, self.settings.max_answer_tokens)
-        request = verdict_request(group, rubric, self.endpoint, self.templates, block)
+        asks = verdict_requests(group, rubric, self.endpoint, self.settings, self.templates, block)
         asked = request_hash(
             group,
             block,
-            request.digest if request else None,
+            [request.digest for ask in asks for request in ask.requests],
             self.templates.verifier_hash,
             rubric.rubric_hash,
             self.settings.on_no_answer,
             self.settings.min_coverage,
             self._paid_by(group),
         )
-        return group, rubric, block, request, asked
+        return group, rubric, block, asks, asked
 
     @cached_property
     def _reward_settings(self) -> dict[str, Any] | None:
@@ -229,23 +263,28 @@ async def _ask(
     group: Group,
     rubric: RubricRecord,
     block: Block,
-    request: ChatRequest | None,
+    asks: list[VerdictAsk],
     client: ChatClient,
     settings: JudgeConfig,
     templates: Templates,
     mixer: RewardMixer | None,
+    *,
+    partial: bool = False,
 ) -> VerdictRecord:
-    judgements: Judgements = ()
-    usage: Usage | None = None
-    if request is not None and rubric.rubric is not None:
-        shape = len(block.answers), len(rubric.rubric.rubrics)
-
-        def read(reply: ChatReply) -> Judgements:
-            return parse_verdicts(parse_json(reply.text), *shape)
-
-        reply, judgements = await client.ask(request, read)
-        usage = reply.usage
-    answers, covered = score_answers(group, block, judgements, rubric.rubric, settings)
+    calls = [partial_of(client.ask, request, ask.read) for ask in asks for request in ask.requests]
+    outcomes = iter(await all_of(calls, partial=partial))
+    rows: dict[tuple[int | None, str, int], Row | None] = {}
+    asked: list[list[Judgements]] = []
+    usages: list[Usage | None] = []
+    for ask in asks:
+        said = [each for each in islice(outcomes, len(ask.requests)) if not isinstance(each, RopdError)]
+        usages += [reply.usage for reply, _ in said]
+        asked.append([judgements for _, judgements in said])
+        judged = majority(asked[-1], len(ask.requests)) if said else repeat(None)
+        for number, row in zip(ask.view.judged, judged, strict=False):
+            answer = ask.view.block.answers[number - 1]
+            rows[ask.rollout, answer.source, answer.index] = row
+    answers, covered = score_answers(group, block, rubric.by_rollout, rows, settings)
     scores_G = [answer.score for answer in answers if answer.source == "student"]
     mixed = await mixer.mix(group, scores_G) if mixer is not None else None
     return VerdictRecord(
@@ -256,46 +295,9 @@ async def _ask(
         rewards=mixed.rewards_G if mixed else tuple(scores_G),
         parts=mixed.parts if mixed else {},
         coverage=covered,
+        agreement=agreement(asked),
         cut=block.cut,
         model=client.endpoint.model or "",
         template_hash=templates.verifier_hash,
-        usage=usage,
+        usage=Usage.total(usages),
     )
-
-
-def score_answers(
-    group: Group, block: Block, judgements: Judgements, rubric: Rubric | None, settings: JudgeConfig
-) -> tuple[tuple[AnswerVerdict, ...], float | None]:
-    """The verdict on each rollout, then on each teacher answer, back in their own order; and the coverage.
-
-    ``judgements`` has shape (answers in shown order, K). Scores are computed here, from the judgements alone,
-    over the criteria that were judged for every rollout shown: the rollouts of a group are compared with each
-    other, so all are measured by the same criteria. Raises JudgeError where these hold less than
-    ``settings.min_coverage`` of the rubric's weight.
-    """
-    shown = block.answers if judgements else ()
-    judged = {(answer.source, answer.index): row for answer, row in zip(shown, judgements, strict=True)}
-    counted_K: Sequence[bool] | None = None  # all of them
-    covered: float | None = None
-    if judged and rubric is not None:
-        counted_K = judged_for_all([row for (source, _), row in judged.items() if source == "student"])
-        covered = coverage(counted_K, rubric.weights_K)
-        if covered < settings.min_coverage:
-            raise JudgeError(
-                f"uid {group.uid}: only {covered:.0%} of the rubric's weight was judged for all rollouts, less than "
-                f"judge.min_coverage {settings.min_coverage:.0%}",
-                "asked again it is the same reply, from the cache: ask another verifier, or lower judge.min_coverage",
-            )
-        counted_K = None if all(counted_K) else counted_K
-    weights_K = rubric.weights_K if rubric is not None else ()
-    no_answer = 0.0 if settings.on_no_answer == "zero" else None
-
-    def verdict(source: Literal["student", "teacher"], index: int) -> AnswerVerdict:
-        row = judged.get((source, index))
-        if row is None or rubric is None:
-            missing = no_answer if source == "student" else None
-            return AnswerVerdict(source=source, index=index, judgement=(), score=missing)
-        return AnswerVerdict(source=source, index=index, judgement=row, score=score(row, weights_K, counted_K))
-
-    students = tuple([verdict("student", index) for index in range(len(group.rollouts))])
-    return students + tuple([verdict("teacher", index) for index in range(len(group.teacher_answers))]), covered

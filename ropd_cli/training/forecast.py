@@ -16,8 +16,8 @@ from ropd_cli.llm.costs import TOKENS_A_BYTE, Budget
 from ropd_cli.llm.endpoints import model_name
 from ropd_cli.llm.forecast import Forecast, forecast
 from ropd_cli.schemas import Answer, Criterion, Group, Prompt, Rubric, RubricRecord
-from ropd_cli.stages.rubricate import rubric_request
-from ropd_cli.stages.verify import verdict_request
+from ropd_cli.stages.rubricate import rubric_requests
+from ropd_cli.stages.verify import verdict_requests
 from ropd_cli.templates import Templates
 
 SAMPLE = 32
@@ -37,7 +37,7 @@ def forecast_run(config: RopdConfig, prompts: list[Prompt], steps: int) -> dict[
     with closing(TeacherIndex.open(Path(str(config.data.index)))) as index:
         sample = [_group(config, prompt, index) for prompt in prompts[::step][:SAMPLE]]
     budget = Budget(config.prices, config.max_cost)
-    templates = Templates.load(config.judge.templates)
+    templates = Templates.load(config.judge)
     asked: dict[str, list[Any]] = {"rubricator": [], "verifier": []}
     for group in sample:
         block = build_block(group, config.judge.max_answer_tokens)
@@ -47,8 +47,10 @@ def forecast_run(config: RopdConfig, prompts: list[Prompt], steps: int) -> dict[
         )
         if config.judge.rubrics != "dataset":
             induced = config.judge.model_copy(update={"rubrics": "induced"})
-            asked["rubricator"].append(rubric_request(group, rubricator, induced, templates, block))
-        asked["verifier"].append(verdict_request(group, _rubric(group), verifier, templates, block))
+            rubrics = rubric_requests(group, rubricator, induced, templates, block)
+            asked["rubricator"] += [ask.request for ask in rubrics]
+        verdicts = verdict_requests(group, _rubric(group, config), verifier, config.judge, templates, block)
+        asked["verifier"] += [request for ask in verdicts for request in ask.requests]
     found = [forecast(asked[name], getattr(config, name), None, budget) for name in asked]
     groups = steps * config.train.prompts_per_step
     return _scaled(found, groups / len(sample)) | {"groups": groups, "steps": steps}
@@ -83,16 +85,18 @@ def _group(config: RopdConfig, prompt: Prompt, index: TeacherIndex) -> Group:
     return group_of(prompt, rollouts, answers or ("x" * size,) * config.judge.m)
 
 
-def _rubric(group: Group) -> RubricRecord:
+def _rubric(group: Group, config: RopdConfig) -> RubricRecord:
     criteria = tuple(
         Criterion(criterion_id=f"c{k}", category=CATEGORIES[0], criterion="x" * _CRITERION_CHARS, points=2)
         for k in range(1, _CRITERIA + 1)
     )
     rubric = Rubric(rubrics=criteria, maximum_score=2 * _CRITERIA)
+    own = config.judge.rubric_per == "rollout"
     return RubricRecord(
         uid=group.uid,
         raw_prompt_hash=group.raw_prompt_hash,
-        rubric=rubric,
+        rubric=None if own else rubric,
+        rubrics=(rubric,) * len(group.rollouts) if own else (),
         rubric_hash=rubric.hash,
         model="",
         template_hash="",

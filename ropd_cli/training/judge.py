@@ -68,7 +68,7 @@ class RunJudge:
         self._config = RopdConfig.model_validate(yaml.safe_load(self._run.config.read_text()))
         self._prompts: dict[str, Prompt] = {p.uid: p for p in load_prompts(str(self._config.data.prompts))}
         self._index = TeacherIndex.open(Path(str(self._config.data.index)))
-        self._templates = Templates.load(self._config.judge.templates)
+        self._templates = Templates.load(self._config.judge)
         self._mixer = RewardMixer.load(self._config.reward)
         self._cache = ReplyCache.open(self._config.cache_dir, self._config.cache_max_gb)
         spent = sum(row.get("judge/cost_usd", 0.0) for row in self._run.metric_rows())
@@ -161,9 +161,11 @@ class RunJudge:
             return None, await unjudged_group(group, self._mixer)
         settings, templates = self._config.judge, self._templates
         block = build_block(group, settings.max_answer_tokens)
-        rubric = await rubricate_group(group, self._rubricator, settings, templates=templates, block=block)
+        rubric = await rubricate_group(
+            group, self._rubricator, settings, templates=templates, block=block, partial=True
+        )
         return rubric, await verify_group(
-            group, rubric, self._verifier, settings, templates=templates, mixer=self._mixer, block=block
+            group, rubric, self._verifier, settings, templates=templates, mixer=self._mixer, block=block, partial=True
         )
 
     def _say(self, line: str) -> None:

@@ -255,7 +255,7 @@ def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:
 
     write_atomic(run.config, dump_config(config))
     write_atomic(run.verl_config, OmegaConf.to_yaml(verl_config))
-    hashes = Templates.load(config.judge.templates).hashes
+    hashes = Templates.load(config.judge).hashes
     write_atomic(run.prompts_lock, orjson.dumps(hashes, option=orjson.OPT_INDENT_2))
     write_atomic(run.versions, orjson.dumps(installed_versions(), option=orjson.OPT_INDENT_2))
 

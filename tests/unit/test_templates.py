@@ -3,6 +3,7 @@
 import pytest
 
 from ropd_cli.block import build_block
+from ropd_cli.config import JudgeConfig
 from ropd_cli.errors import InputError
 from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.schemas import Answer, Group, Message
@@ -22,7 +23,7 @@ def test_filling_looks_into_no_value_and_stumbles_over_no_brace():
 
 def test_own_templates_stand_in_for_the_shipped_ones(tmp_path):
     (tmp_path / "verifier.md").write_text("Judge {{rubric}}, {{criterion_count}} criteria.", encoding="utf-8")
-    own, shipped = Templates.load(tmp_path), Templates.load()
+    own, shipped = Templates.load(JudgeConfig(templates=str(tmp_path))), Templates.load()
     assert own.verifier == "Judge {{rubric}}, {{criterion_count}} criteria."
     assert own.rubricator == shipped.rubricator
     assert own.verifier_hash != shipped.verifier_hash
@@ -31,7 +32,7 @@ def test_own_templates_stand_in_for_the_shipped_ones(tmp_path):
 
 def test_the_hash_covers_the_system_text(tmp_path):
     (tmp_path / "system.md").write_text("Other.", encoding="utf-8")
-    own, shipped = Templates.load(tmp_path), Templates.load()
+    own, shipped = Templates.load(JudgeConfig(templates=str(tmp_path))), Templates.load()
     assert own.hashes.keys() == shipped.hashes.keys() == {"rubricator", "verifier"}
     assert not set(own.hashes.values()) & set(shipped.hashes.values())
 
@@ -41,7 +42,7 @@ def test_an_empty_system_text_sends_no_system_message(tmp_path):
     block = build_block(
         Group(uid="u", prompt=(Message(role="user", content="q"),), raw_prompt_hash="h", rollouts=(Answer(text="a"),))
     )
-    assert [m.role for m in Templates.load(tmp_path).rubricator_messages(block)] == ["user"]
+    assert [m.role for m in Templates.load(JudgeConfig(templates=str(tmp_path))).rubricator_messages(block)] == ["user"]
 
 
 @pytest.mark.parametrize(
@@ -50,31 +51,26 @@ def test_an_empty_system_text_sends_no_system_message(tmp_path):
         ("verifier.md", "Judge them.", r"verifier\.md: placeholder \{\{rubric\}\} is missing"),
         ("rubricator.md", "Write one.", r"rubricator\.md: placeholder \{\{references\}\} is missing"),
         ("verifier.md", "{{rubric}} {{criterion_cout}}", r"unknown placeholder .*did you mean \{\{criterion_count\}\}"),
-        (
-            "verifier.md",
-            "{{rubric}} {{references}}",
-            r"unknown placeholder \{\{references\}\}",
-        ),  # the verifier is blind
         ("system.md", "{{tag}}", r"unknown placeholder \{\{tag\}\}"),
     ],
 )
 def test_a_template_that_can_not_work(tmp_path, name, text, complaint):
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=complaint) as caught:
-        Templates.load(tmp_path)
+        Templates.load(JudgeConfig(templates=str(tmp_path)))
     assert caught.value.hint
 
 
 def test_folders_that_hold_none(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(InputError, match="no templates in"):
-            Templates.load(folder)
+            Templates.load(JudgeConfig(templates=str(folder)))
 
 
 def test_not_utf8(tmp_path):
     (tmp_path / "system.md").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="not UTF-8"):
-        Templates.load(tmp_path)
+        Templates.load(JudgeConfig(templates=str(tmp_path)))
 
 
 @pytest.mark.parametrize("system", ["", 'You judge "answers".\n\u2028 ü'])

@@ -22,12 +22,12 @@ class NotJudgeable(ValueError):
 
 def role_of(text: str) -> str | None:
     """What a message asks for: "rubricator", "verifier", or None for neither (then it is for the teacher)."""
-    opening = _TAG.match(text)
+    opening = _TAG.search(text)
     if opening is None:
         return None
-    if _between(text, "references", opening[1]) is not None:
-        return "rubricator"
-    return "verifier" if _between(text, "rubric", opening[1]) is not None else None
+    if _between(text, "rubric", opening[1]) is not None:  # the references may be told to a verifier too
+        return "verifier"
+    return "rubricator" if _between(text, "references", opening[1]) is not None else None
 
 
 def write_rubric(text: str) -> dict[str, Any]:
@@ -86,9 +86,8 @@ def weight(check: Check, failing: float) -> int:
 
 
 def write_verdicts(text: str) -> dict[str, Any]:
-    """The verdicts on every answer in a verifier's message, in the wire format. Raises NotJudgeable.
-
-    Nothing in the message tells a reference from a rollout, and nothing here asks.
+    """The verdicts on the answers in a verifier's message, in the wire format: on all, or on those that it is
+    asked for. Whether the message tells a reference from a rollout makes no difference here. Raises NotJudgeable.
     """
     question_text, answers, tag = _read(text)
     question = _solve(question_text)
@@ -98,7 +97,9 @@ def write_verdicts(text: str) -> dict[str, Any]:
     except (orjson.JSONDecodeError, KeyError, TypeError) as fault:
         raise NotJudgeable(f"the rubric in the message can't be read ({fault})") from fault
     rows = []
-    for number, answer in enumerate(answers, start=1):
+    only = re.findall(r"\d+", _between(text, "judged", tag) or "")
+    for number in map(int, only) if only else range(1, len(answers) + 1):
+        answer = answers[number - 1]
         judgement = [check.holds(answer, result, question) for (check, result), _ in rules]
         score = sum(points for (_, points), met in zip(rules, judgement, strict=True) if met)
         rows.append({"answer_index": number, "judgement": judgement, "final_score": score})
@@ -133,8 +134,8 @@ def _read(text: str) -> tuple[str, list[str], str]:
     try:
         question, answers = read_block(text)
     except ValueError as fault:
-        raise NotJudgeable(f"the message does not begin with a group ({fault})") from fault
-    opening = _TAG.match(text)
+        raise NotJudgeable(f"there is no group in the message ({fault})") from fault
+    opening = _TAG.search(text)
     assert opening is not None  # read_block has found it
     return question, answers, opening[1]
 
@@ -147,7 +148,7 @@ def _solve(question_text: str) -> Solution:
 
 
 def _between(text: str, name: str, tag: str) -> str | None:
-    """What stands in the last ``<name-TAG>…</name-TAG>`` of the instructions behind the block."""
+    """What stands in the last ``<name-TAG>…</name-TAG>`` of a message; no answer can write one."""
     opening, closing = f"<{name}-{tag}>", f"</{name}-{tag}>"
     start = text.rfind(opening)
     end = text.find(closing, start)
