@@ -28,7 +28,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "inspect-rubrics": ("inspect_rubrics", "inspect_rubrics", "Show rubrics, verdicts and scores of groups."),
     "train": ("train", "train", "Train the student (verl GRPO, vLLM rollouts)."),
     "cache": ("cache", "app", "Look after the cache of replies."),
-    "serve-judge": ("serve_judge", "serve_judge", "Serve the built-in provider over HTTP."),
+    "serve-judge": (
+        "serve_judge",
+        "serve_judge",
+        "Serve a judge over HTTP: a model of your own by vLLM, or the built-in provider.",
+    ),
 }
 
 
