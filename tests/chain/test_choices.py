@@ -242,7 +242,8 @@ def test_chunks_share_the_prefix_and_judge_their_own(way, default, size, sizes):
     assert {block(each) for each in found.judged} == {block(default.judged[0])}
     if len(sizes) > 1:
         numbers = sorted(each.numbers("judged") for each in found.judged)
-        assert [len(each) for each in numbers] == sizes and sum(numbers, []) == list(range(1, 7))
+        assert [len(each) for each in numbers] == sizes
+        assert [k for each in numbers for k in each] == list(range(1, 7))
         rows = [each.body["response_format"]["json_schema"]["schema"]["properties"]["answers"] for each in found.judged]
         assert [row["minItems"] for row in rows] == sizes
     else:
@@ -313,7 +314,7 @@ def test_extra_instructions(folder, server, form, language):
     ):
         assert len(now) == len(then)
         for seen in now:
-            lines = [each.frame.splitlines() for each in then if block(each) == block(seen)][0]
+            lines = next(each.frame.splitlines() for each in then if block(each) == block(seen))
             added = [line for line in seen.frame.splitlines() if line not in lines]
             assert added[-1] == words and len(added) <= 2  # and a heading
     assert found.rubric["template_hash"] != before.rubric["template_hash"]
