@@ -13,10 +13,12 @@ RUN_MARK = "ROPD_RUN_MARK"
 """Set in the environment of a process that is started, and so in all that it starts: none is left behind."""
 STOP_GRACE_S = 20.0
 
-_ERROR = re.compile(r"Error\b|Exception: |error: ")
-_NO_CAUSE = re.compile(r"Warning|Engine core initialization failed|EngineDeadError|WorkerProc initialization failed")
-"""What vLLM's outer processes say when an inner one has said why."""
+_ERROR = re.compile(r"^[\w.]*(Error|Exception)\b(?!\($).*|.*\berror: |.*(Error|Exception): ")
+_DETAIL = re.compile(r"^Value error, (.*?)( \[type=.*)?$")
+_OUTER = re.compile(r"Engine core initialization failed|EngineDeadError|WorkerProc initialization failed")
+"""What vLLM's outer processes say of an inner one that has ended; that one has said why, shortly before."""
 _PREFIX = re.compile(r"^(\([^)]*pid=\d+\) )?((DEBUG|INFO|WARNING|ERROR) \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]*\] ?)?")
+_NEAR_LINES = 300
 
 
 def end_all(child: subprocess.Popen, mark: str, grace_s: float = STOP_GRACE_S) -> None:
@@ -47,14 +49,22 @@ def last_error(log: Path, began: int) -> str:
     last line where none does."""
     with open(log, "rb") as file:
         file.seek(began)
-        lines = [plain_line(line) for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    errors = [k for k, line in enumerate(lines) if _ERROR.search(line) and not _NO_CAUSE.search(line)]
+        lines = [line for line in file.read().decode(errors="replace").splitlines() if plain_line(line)]
+    errors = [k for k, line in enumerate(lines) if _is_error(line)]
     if not errors:
-        return (lines or ["no output"])[-1][-300:]
-    found = lines[errors[-1]]
+        return plain_line(lines[-1])[-300:] if lines else "no output"
+    causes = [k for k in errors if k > errors[-1] - _NEAR_LINES and not _OUTER.search(lines[k])]
+    which = (causes or errors)[-1]
+    found = plain_line(lines[which])
     if "validation error" in found:  # pydantic's: what is wrong stands below
-        found = " ".join([found, *lines[errors[-1] + 1 : errors[-1] + 3]])
-    return found[-300:]
+        below = [_DETAIL.match(plain_line(line)) for line in lines[which + 1 : which + 5]]
+        found = next((match[1] for match in below if match), found)
+    return found[:300]
+
+
+def _is_error(line: str) -> bool:
+    level = _PREFIX.match(line.strip())[3]
+    return level in (None, "ERROR") and "Warning" not in line and _ERROR.match(plain_line(line)) is not None
 
 
 def plain_line(line: str) -> str:

@@ -90,7 +90,9 @@ def serve_judge(
     ] = None,
     log: Annotated[
         Path | None,
-        typer.Option("--log", rich_help_panel=_MODEL, help="File for what vLLM prints (default: in the cache directory)."),
+        typer.Option(
+            "--log", rich_help_panel=_MODEL, help="File for what vLLM prints (default: in the cache directory)."
+        ),
     ] = None,
     json: o.Json = False,
     quiet: o.Quiet = False,

@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import importlib.util
 import json
+import os
 import shlex
 import socket
 import subprocess
@@ -111,7 +112,7 @@ class JudgeServer:
         Raises InputError for a model path that holds no model, a port that is taken, a key that is not set and
         options that stand in each other's way; MissingPackage without vLLM.
         """
-        check_model(str(Path(options.model).expanduser()))
+        check_model(os.path.expanduser(options.model))
         environment = child_environment(options, environ)
         if importlib.util.find_spec("vllm") is None:
             hint = "on a GPU machine: pip install 'ropd-cli[gpu]'; on a CPU: make env (docs/install.md)"
