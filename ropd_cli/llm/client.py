@@ -22,7 +22,7 @@ from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats, JsonSchema, S
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.sender import Sender
 from ropd_cli.llm.shared import Shared
-from ropd_cli.llm.structured import parse_json
+from ropd_cli.llm.structured import Form, parse_json
 from ropd_cli.llm.wire import Fault
 
 __all__ = ["ChatClient", "ChatReply", "ChatRequest", "ClientStats", "JsonSchema", "Sampling", "endpoint_request"]
@@ -77,6 +77,11 @@ class ChatClient:
 
     def __repr__(self) -> str:
         return f"ChatClient({self._sender.peer.shown})"
+
+    @property
+    def json_form(self) -> Form:
+        """How this client asks its model for JSON by now: what was refused has fallen back."""
+        return self._sender.form_of(endpoints.model_name(self.endpoint))
 
     async def __aenter__(self) -> ChatClient:
         return self

@@ -74,6 +74,10 @@ class Sender:
         """Book an attempt that the endpoint did not answer; True where it is waited for now."""
         return self._breaker.failed(call, fault.error.message, connected=fault.connected, probe=fault.probe)
 
+    def form_of(self, model: str) -> Form:
+        """In which form this model is asked for JSON."""
+        return self._forms.get(model, Form.JSON_SCHEMA)
+
     async def send(self, request: ChatRequest, correction: list[dict[str, Any]]) -> ChatReply:
         """One attempt, asking for JSON in the strictest form that this endpoint takes.
 
