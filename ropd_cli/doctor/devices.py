@@ -79,9 +79,9 @@ def student_memory(case: Case) -> list[Check]:
     if weights is None:
         return []
     if case.config.device == "cpu":
-        return [_on_cpu(case.config, weights, memory_bytes()[1])]
+        return [on_cpu(case.config, weights, memory_bytes()[1])]
     sizes = [gpu.total_bytes for gpu in find_gpus(case)]
-    return [_on_gpu(case.config, weights, min(sizes))] if sizes else []
+    return [on_gpu(case.config, weights, min(sizes))] if sizes else []
 
 
 def find_gpus(case: Case) -> list[Gpu]:
@@ -151,7 +151,8 @@ def _names(found: Iterable[Gpu]) -> str:
     return "; ".join(f"{parts.count(one)} x {one}" for one in dict.fromkeys(parts))
 
 
-def _on_cpu(config: RopdConfig, weights: int, free: float) -> Check:
+def on_cpu(config: RopdConfig, weights: int, free: float) -> Check:
+    """Training so many weights on this machine, ``free`` bytes of whose memory are free."""
     per_weight = ADAPTER_BYTES if config.student.lora_rank else TRAINING_BYTES
     devices = config.train.nodes * config.train.devices_per_node
     need = weights * (per_weight / devices + 4) + config.rollout.kv_cache_gb * 1e9 + CPU_STACK_BYTES
@@ -164,7 +165,8 @@ def _on_cpu(config: RopdConfig, weights: int, free: float) -> Check:
     return HERE.ok("student", found)
 
 
-def _on_gpu(config: RopdConfig, weights: int, size: float) -> Check:
+def on_gpu(config: RopdConfig, weights: int, size: float) -> Check:
+    """Training so many weights on GPUs of ``size`` bytes each."""
     lora = bool(config.student.lora_rank)
     devices = config.train.nodes * config.train.devices_per_node
     share = config.rollout.gpu_memory_utilization

@@ -90,7 +90,7 @@ class Doctor:
         config = {"model_type": "llama", "num_attention_heads": 1, "max_position_embeddings": 4096} | sizes
         (model / "config.json").write_text(json.dumps(config))
         (model / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
-        words = {"[UNK]": 0} | {word: k for k, word in enumerate("what is 7 + ?".split(), start=1)}
+        words = {"[UNK]": 0} | {word: k for k, word in enumerate(["what", "is", "7", "+", "?"], start=1)}
         tokenizer = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None}
         tokenizer |= {"pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None}
         tokenizer["model"] = {"type": "WordLevel", "vocab": words, "unk_token": "[UNK]"}
@@ -361,7 +361,9 @@ def test_8_a_model_that_is_not_there(doctor, server, status):
     server.default = Status(status, "The model `mm` does not exist")
     doctor.ask(server.url, model="mm")
     doctor.tree["prices"] = {"mm": {"input": 1.0, "output": 2.0}}
-    holds(doctor.line("endpoints", "judges model", "fail"), [str(status), "does not exist"], ["rubricator.model", ": m"])
+    holds(
+        doctor.line("endpoints", "judges model", "fail"), [str(status), "does not exist"], ["rubricator.model", ": m"]
+    )
     holds(doctor.line("endpoints", "judges model", "warn"), ["mm is not among"], ["rubricator.model", ": m"])
 
 
