@@ -211,6 +211,11 @@ def read_block(text: str) -> tuple[str, list[str]]:
     return question, answers
 
 
+def has_answer(reply: str) -> bool:
+    """Whether a judge is shown anything of a reply."""
+    return _visible(*encoded(reply)) is not None
+
+
 def encoded(text: str) -> tuple[str, bytes]:
     """A text with every lone surrogate replaced, and its UTF-8."""
     try:

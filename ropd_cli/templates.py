@@ -204,8 +204,7 @@ def _read_template(name: str, file: Path, needed: Mapping[str, str]) -> str:
             + (f", did you mean {{{{{near[0]}}}}}?" if near else ""),
             f"placeholders of {name}.md: {can}",
         )
-    filled = {match[2] for match in _MARK.finditer(text) if not match[1]}
-    for placeholder in sorted(needed.keys() - filled):
+    for placeholder in sorted(needed.keys() - found):
         why = f" ({needed[placeholder]})" if needed[placeholder] else ""
         raise InputError(
             f"{file}: placeholder {{{{{placeholder}}}}} is missing{why}",

@@ -45,6 +45,8 @@ class GroupView:
     verdicts: VerdictRecord | None = None
     rewards: tuple[float | None, ...] = ()
     error: str | None = None
+    of_rollout: int | None = None
+    """Set where this is only what was judged by the rubric of one rollout."""
 
     @property
     def key(self) -> Key:
@@ -70,6 +72,26 @@ class GroupView:
         return tuple(sorted(answers, key=lambda a: (a.source != "teacher", a.index)))
 
     @property
+    def by_rubric(self) -> list[GroupView]:
+        """The group once for each of its rubrics: with one for all rollouts the group itself, else a view a rollout."""
+        own = {} if self.rubric is None or self.criteria else self.rubric.by_rollout
+        if self.rubric is None or not own:
+            return [self]
+        views = []
+        for rollout, rubric in own.items():
+            verdicts = self.verdicts
+            if verdicts is not None:
+                mine = tuple(a for a in verdicts.answers if a.whose_rubric == rollout)
+                verdicts = verdicts.model_copy(update={"answers": mine})
+            record = self.rubric.model_copy(update={"rubric": rubric, "rubrics": ()})
+            views.append(replace(self, rubric=record, verdicts=verdicts, of_rollout=rollout))
+        return views
+
+    def score_of(self, source: str, index: int) -> float | None:
+        """The score of an answer; where several rubrics were applied to it, their mean."""
+        return _mean([a.score for a in self.judged if (a.source, a.index) == (source, index)])
+
+    @property
     def stats(self) -> GroupStats:
         return group_stats(self.rewards, self.verdicts.teacher_scores if self.verdicts else ())
 
@@ -84,7 +106,7 @@ class GroupView:
         if self.error:
             return [f"failed: {self.error}"]
         stats, found = self.stats, []
-        if self.rubric is not None and self.criteria is None:
+        if self.rubric is not None and not self.rubric.by_rollout:
             found.append("no rollout has an answer, so no rubric")
         if stats.missing and self.verdicts:
             found.append(f"{stats.missing} of {stats.n} rewards missing")
@@ -98,7 +120,7 @@ class GroupView:
         for word, same in (("all", lambda met, of: met == of), ("none", lambda met, of: met == 0)):
             marks = [(name, *self.met("student", k)) for k, name in enumerate(self.criterion_ids)]
             ids = [name for name, met, of in marks if of > 1 and same(met, of)]
-            if ids and not stats.zero_variance:
+            if ids and not stats.zero_variance and len(self.by_rubric) == 1:
                 found.append(f"met by {word}: {', '.join(ids)}")
         return found
 

@@ -83,8 +83,11 @@ def _group(n: int, view: GroupView, *, is_open: bool) -> str:
     if view.question is not None:
         parts.append(f"<pre>{_text(view.question)}</pre>")
     parts += [f'<p class="failed">{_text(fault)}</p>' for fault in view.faults]
-    if view.criterion_ids:
-        parts.append(_matrix(view))
+    for part in view.by_rubric:
+        if part.of_rollout is not None:
+            parts.append(f"<p>the rubric of rollout {part.of_rollout}</p>")
+        if part.criterion_ids:
+            parts.append(_matrix(part))
     parts += _answers(view)
     return f"<details{' open' if is_open else ''}>\n" + "\n".join(parts) + "\n</details>"
 
@@ -113,12 +116,11 @@ def _mark(answer: AnswerVerdict, k: int) -> str:
 
 
 def _answers(view: GroupView) -> list[str]:
-    scores = {(a.source, a.index): a.score for a in view.judged}
     texts = [("teacher", i, t, None) for i, t in enumerate(view.teacher_answers)]
     texts += [("student", i, a.text, a.finish_reason) for i, a in enumerate(view.rollouts)]
     parts = []
     for source, index, text, ended in texts:
-        said = f"{source} {index}, score {number(scores.get((source, index)))}"
+        said = f"{source} {index}, score {number(view.score_of(source, index))}"
         if ended and ended != "stop":
             said += f", ended by {ended}"
         thinking, answer = split_thinking(text)

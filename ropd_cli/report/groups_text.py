@@ -64,10 +64,13 @@ class GroupInFull:
         yield Rule(Text(clean(title)), align="left")
         if view.question is not None:
             yield Padding(Text(clean(view.question)), (0, 0, 1, 2))
-        if view.criteria:
-            yield self._criteria()
-        if view.criterion_ids and view.judged:
-            yield from self._matrix(options.max_width)
+        for part in view.by_rubric:
+            if part.of_rollout is not None:
+                yield Text(f"the rubric of rollout {part.of_rollout}", style="bold")
+            if part.criteria:
+                yield _criteria(part)
+            if part.criterion_ids and part.judged:
+                yield from _matrix(part, options.max_width)
         stats = view.stats
         if view.rewards:
             parts = [
@@ -80,44 +83,8 @@ class GroupInFull:
             yield Text(f"! {clean(fault)}", style="yellow")
         yield from self._texts()
 
-    def _criteria(self) -> Table:
-        table = _table(expand=True)
-        table.add_column("", no_wrap=True, max_width=8)
-        table.add_column("pts", justify="right", no_wrap=True)
-        table.add_column("criterion", ratio=1)
-        for name in ("teacher", "student") if self.view.judged else ():
-            table.add_column(name, justify="right", no_wrap=True)
-        for k, criterion in enumerate(self.view.criteria.rubrics if self.view.criteria else ()):
-            met = [self.view.met(source, k) for source in ("teacher", "student")] if self.view.judged else []
-            text = Text(clean(criterion.criterion)).append(f"  {clean(criterion.category)}", style="dim")
-            shares = [Text(f"{yes}/{of}" if of else "") for yes, of in met]
-            table.add_row(Text(clean(criterion.criterion_id)), Text(str(criterion.points)), text, *shares)
-        return table
-
-    def _matrix(self, width: int) -> Iterator[Table]:
-        """Criteria by answers, in as many tables as the width makes necessary."""
-        ids = [clean(name)[:8] for name in self.view.criterion_ids]
-        room = max(1, (width - max(5, *map(len, ids)) - 2) // 6)  # a column is 4 wide, 2 lie between
-        answers = self.view.judged
-        for start in range(0, len(answers), room):
-            part = answers[start : start + room]
-            table = _table()
-            table.add_column("", no_wrap=True)
-            for answer in part:
-                table.add_column(
-                    label(answer),
-                    justify="right",
-                    min_width=4,
-                    no_wrap=True,
-                    style="cyan" if answer.source == "teacher" else "",
-                )
-            for k, name in enumerate(ids):
-                table.add_row(Text(name), *(Text(mark(answer, k)) for answer in part))
-            table.add_row(Text("score"), *(Text(number(answer.score)) for answer in part), style="bold")
-            yield table
-
     def _texts(self) -> Iterator[RenderableType]:
-        scores = {(a.source, a.index): a.score for a in self.view.judged}
+        scores = {(a.source, a.index): self.view.score_of(a.source, a.index) for a in self.view.judged}
         texts: list[tuple[str, int, str, str | None]] = [
             ("teacher", i, t, None) for i, t in enumerate(self.view.teacher_answers)
         ]
@@ -133,6 +100,44 @@ class GroupInFull:
                 said.append(f"{len(thinking)} characters of thinking")
             yield Rule(Text(", ".join(said)), align="left", characters="·")
             yield Padding(Text(clean(answer)) if answer is not None else Text("no answer", style="dim"), (0, 0, 1, 2))
+
+
+def _criteria(view: GroupView) -> Table:
+    table = _table(expand=True)
+    table.add_column("", no_wrap=True, max_width=8)
+    table.add_column("pts", justify="right", no_wrap=True)
+    table.add_column("criterion", ratio=1)
+    for name in ("teacher", "student") if view.judged else ():
+        table.add_column(name, justify="right", no_wrap=True)
+    for k, criterion in enumerate(view.criteria.rubrics if view.criteria else ()):
+        met = [view.met(source, k) for source in ("teacher", "student")] if view.judged else []
+        text = Text(clean(criterion.criterion)).append(f"  {clean(criterion.category)}", style="dim")
+        shares = [Text(f"{yes}/{of}" if of else "") for yes, of in met]
+        table.add_row(Text(clean(criterion.criterion_id)), Text(str(criterion.points)), text, *shares)
+    return table
+
+
+def _matrix(view: GroupView, width: int) -> Iterator[Table]:
+    """Criteria by answers, in as many tables as the width makes necessary."""
+    ids = [clean(name)[:8] for name in view.criterion_ids]
+    room = max(1, (width - max(5, *map(len, ids)) - 2) // 6)  # a column is 4 wide, 2 lie between
+    answers = view.judged
+    for start in range(0, len(answers), room):
+        part = answers[start : start + room]
+        table = _table()
+        table.add_column("", no_wrap=True)
+        for answer in part:
+            table.add_column(
+                label(answer),
+                justify="right",
+                min_width=4,
+                no_wrap=True,
+                style="cyan" if answer.source == "teacher" else "",
+            )
+        for k, name in enumerate(ids):
+            table.add_row(Text(name), *(Text(mark(answer, k)) for answer in part))
+        table.add_row(Text("score"), *(Text(number(answer.score)) for answer in part), style="bold")
+        yield table
 
 
 def _table(*, expand: bool = False) -> Table:

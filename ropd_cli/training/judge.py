@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ropd_cli.artifacts import RecordWriter
-from ropd_cli.block import build_block
+from ropd_cli.block import build_block, has_answer
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import CostLimit, IndexMissing, JudgeError, ProviderDown, ProviderError, RopdError, TooFewAnswers
 from ropd_cli.groups import group_of
@@ -52,6 +52,9 @@ class StepTally:
     teacher_means: list[float] = field(default_factory=list)
     parts: dict[str, list[float]] = field(default_factory=dict)
     coverages: list[float] = field(default_factory=list)
+    agreements: list[float] = field(default_factory=list)
+    missing_rollouts: int = 0
+    """Of groups that were judged, rollouts that were not."""
     mended: int = 0
     cut: int = 0
     seconds: list[float] = field(default_factory=list)
@@ -102,7 +105,7 @@ class RunJudge:
                 self._stopped_by = self._stopped_by or caught
         seconds = time.monotonic() - began
         tally.seconds.append(seconds)
-        rewards = self._count(tally, rubric, verdicts, fault)
+        rewards = self._count(tally, group, rubric, verdicts, fault)
         self._write(step, group, rubric, verdicts, rewards, fault, seconds)
         return {"rewards": rewards, "error": str(fault) if fault else None}
 
@@ -118,6 +121,7 @@ class RunJudge:
             "groups/missing": expected_groups - judged,  # also those whose generation failed
             "groups/zero_variance": tally.zero_variance,
             "groups/no_answer_rollouts": tally.no_answer,
+            "groups/missing_rollouts": tally.missing_rollouts,
             "rubrics/mended": tally.mended,
             "answers/cut": tally.cut,
         }
@@ -126,6 +130,8 @@ class RunJudge:
             metrics |= {"judge/seconds_mean": _mean(tally.seconds), "judge/seconds_max": max(tally.seconds)}
         if tally.coverages:
             metrics["judge/coverage_mean"] = _mean(tally.coverages)
+        if tally.agreements:
+            metrics["judge/agreement_mean"] = _mean(tally.agreements)
         if tally.rewards:
             metrics |= {
                 "reward/mean": _mean(tally.rewards),
@@ -191,6 +197,7 @@ class RunJudge:
     def _count(
         self,
         tally: StepTally,
+        group: Group,
         rubric: RubricRecord | None,
         verdicts: VerdictRecord | None,
         fault: RopdError | None,
@@ -210,11 +217,15 @@ class RunJudge:
         tally.rewards += present
         tally.zero_variance += stats.zero_variance
         tally.teacher_below_student += stats.teacher_below_student
-        tally.no_answer += sum(a.source == "student" and not a.judgement for a in verdicts.answers)
+        without = [not has_answer(rollout.text) for rollout in group.rollouts]
+        tally.no_answer += sum(without)
+        tally.missing_rollouts += sum(r is None and not w for r, w in zip(rewards, without, strict=True))
         if stats.teacher_mean is not None:
             tally.teacher_means.append(stats.teacher_mean)
         if verdicts.coverage is not None:
             tally.coverages.append(verdicts.coverage)
+        if verdicts.agreement is not None:
+            tally.agreements.append(verdicts.agreement)
         for name, values in verdicts.parts.items():
             tally.parts.setdefault(name, []).extend(v for v in values if v is not None)
         return rewards

@@ -4,7 +4,8 @@ A start takes a minute or two, so each start serves several tests:
 
 * ``stopped``: two steps, then the judge goes down and the run stops at the limit of missing groups;
 * ``resumed``: the same run goes on with ``--resume`` and finishes;
-* ``lora``: a run with an adapter, the thinking switch, a system prompt and ``on_no_answer: drop``.
+* ``lora``: a run with an adapter, the thinking switch, a system prompt, ``on_no_answer: drop``, and a judge that
+  has other choices than the default in everything.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ class Judge:
 
     def __init__(self):
         self.seen: list[str] = []
+        self.judged: list[tuple[str, tuple[str, ...], str]] = []
         self.down_after: int | None = None
         self.lock = threading.Lock()
 
     def __call__(self, body):
         text = body["messages"][-1]["content"]
-        tag = re.match(r"<question-([0-9a-f]{16})>\n", text)[1]
+        tag = re.search(r"<question-([0-9a-f]{16})>\n", text)[1]
         question = re.search(rf"<question-{tag}>\n(.*?)\n</question-{tag}>", text, re.DOTALL)[1]
         if body["response_format"]["json_schema"]["name"] == "ropd_rubric":
             with self.lock:
@@ -47,6 +49,8 @@ class Judge:
                 return Status(503)
             return Reply("I would rather not." if POISON in question else json.dumps(RUBRIC))
         answers = re.findall(rf'<answer-{tag} index="\d+">(.*?)</answer-{tag}>', text, re.DOTALL)
+        with self.lock:
+            self.judged.append((question, tuple(answers), text))
         rows = [
             {"answer_index": k, "judgement": [word in a.split() for word in ("w3", "w4", "w5", "w6")], "final_score": 0}
             for k, a in enumerate(answers, start=1)
@@ -282,7 +286,13 @@ def test_the_run_directory_holds_what_it_should(files, resumed):
 @pytest.fixture(scope="module")
 def lora(files, judge):
     judge.down_after = None
+    judge.judged.clear()
     changes = {
+        "judge.form": "paper",
+        "judge.rubric_per": "rollout",
+        "judge.blind": "false",
+        "judge.repeats": 3,
+        "judge.verifier_instructions": "Mind the words.",
         "student.lora_rank": 4,
         "student.enable_thinking": "true",
         "student.system_prompt": "w30 w31",
@@ -316,6 +326,30 @@ def test_system_prompt_and_thinking_switch_reach_the_template(files, lora):
 
     (first, *_), *_ = pq.read_table(files.folder / "lora" / "prompts.parquet").column("prompt").to_pylist()
     assert first == {"role": "system", "content": "w30 w31"}
+
+
+def test_the_choices_of_the_judge_reach_it(files, lora, judge):
+    """Every answer was judged alone, three times, by a rubric of its rollout, by a verifier that knows whose it is."""
+    groups = [group for group in groups_of(files, 1, run="lora").values() if group["rewards"] is not None]
+    shown = {}
+    for group in groups:
+        assert group["rubric"]["rubric"] is None and group["verdicts"]["agreement"] == 1.0
+        for own, rollout, verdict in zip(
+            group["rubric"]["rubrics"], group["rollouts"], group["verdicts"]["answers"], strict=False
+        ):
+            has_answer = "<think>" not in rollout["text"] and bool(rollout["text"].strip())
+            assert (own is not None) == has_answer == bool(verdict["judgement"])
+            if has_answer:
+                shown[group["prompt"][-1]["content"], (rollout["text"],)] = "student"
+        shown |= {(group["prompt"][-1]["content"], (text,)): "teacher" for text in group["teacher_answers"]}
+        by_whose = {a.get("rubric_of") for a in group["verdicts"]["answers"] if a["source"] == "teacher"}
+        assert by_whose == {k for k, own in enumerate(group["rubric"]["rubrics"]) if own is not None}
+    assert len(groups) > 1
+    for key, author in shown.items():
+        texts = [text for question, answers, text in judge.judged if (question, answers) == key]
+        assert len(texts) % 3 == 0 and texts, "each question three times"
+        assert all("Mind the words." in text for text in texts)
+        assert any(f"written by the {author}" in text for text in texts)
 
 
 def test_a_dropped_rollout_has_no_row_and_its_siblings_have(files, lora):

@@ -199,3 +199,47 @@ def test_the_command(run, tmp_path):
     wrong = call(run, "--uid", "nobody")
     assert wrong.exit_code == 2
     assert "no group of uid nobody" in wrong.output
+
+
+def test_a_rubric_a_rollout_is_shown_with_what_was_judged_by_it(tmp_path):
+    first, second = rubric_record("u", 4).rubric, rubric_record("u", 5).rubric
+    record = RubricRecord(
+        uid="u",
+        raw_prompt_hash=HASH,
+        rubric=None,
+        rubric_hash="h",
+        rubrics=(first, None, second),
+        model="m",
+        template_hash="t",
+    )
+    rows = [
+        ("student", 0, 0, 4),
+        ("student", 1, None, 0),
+        ("student", 2, 2, 5),
+        ("teacher", 0, 0, 4),
+        ("teacher", 0, 2, 5),
+    ]
+    answers = tuple(
+        AnswerVerdict(source=source, index=index, judgement=(True,) * k, score=0.25 * (of or 1), rubric_of=of)
+        for source, index, of, k in rows
+    )
+    verdicts = VerdictRecord(
+        uid="u",
+        raw_prompt_hash=HASH,
+        rubric_hash="h",
+        answers=answers,
+        rewards=(0.5, 0.0, 0.75),
+        model="m",
+        template_hash="t",
+    )
+    for name, each in (("r.jsonl", record), ("v.jsonl", verdicts)):
+        with RecordWriter(tmp_path / name) as out:
+            out.append(each.to_json())
+    (view,) = load_groups(tmp_path / "v.jsonl", rubrics=tmp_path / "r.jsonl")
+    parts = view.by_rubric
+    assert [(part.of_rollout, len(part.criterion_ids), len(part.judged)) for part in parts] == [(0, 4, 2), (2, 5, 2)]
+    assert view.score_of("teacher", 0) == pytest.approx((0.25 + 0.5) / 2)
+    text = shown(GroupInFull(view), 80)
+    assert text.count("the rubric of rollout") == 2 and "rubric of rollout 2" in text
+    assert page([view], "t").count("the rubric of rollout") == 2
+    assert "no rollout has an answer" not in " ".join(view.faults)
