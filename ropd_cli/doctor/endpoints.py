@@ -132,15 +132,15 @@ async def _listed(case: Case, target: Target, server: str, key: str | None, labe
 
 
 def _read_listing(case: Case, target: Target, url: str, key: str | None, found: Listing, label: str) -> list[Check]:
-    milliseconds = f"in {found.seconds * 1000:.0f} ms"
+    latency = f"in {_time(found.seconds)}"
     if found.status in (401, 403):
         return [HERE.fail(label, f"{url}: status {found.status}: {found.said}", _key_mend(target, key))]
     if found.status >= 500:
         return [HERE.warn(label, f"{url}: status {found.status} to /models: {found.said}", "look at the server's log")]
     if found.names is None:
-        return [HERE.ok(label, f"{url}: answers {milliseconds}, and lists no models (status {found.status})")]
+        return [HERE.ok(label, f"{url}: answers {latency}, and lists no models (status {found.status})")]
     case.learnt.listed[label] = found.names
-    checks = [HERE.ok(label, f"{url}: answers {milliseconds}, lists {len(found.names)} models")]
+    checks = [HERE.ok(label, f"{url}: answers {latency}, lists {_models(found.names)}")]
     if target.model is not None and not _is_listed(target.model, found.names):
         checks.append(
             HERE.warn(
@@ -164,7 +164,7 @@ async def _hello(case: Case, target: Target, endpoint: EndpointConfig, shared: S
             (answer,), _ = await at_once([partial(client.complete, unlimited)], 1, case.timeout_s)
     where = "" if target.is_builtin else f" at {shown_url(endpoint.base_url or target.servers[0])}"
     if not isinstance(answer, RopdError):
-        return HERE.ok(label, f"{target.model}{where} answers in {seconds:.2g} s")
+        return HERE.ok(label, f"{target.model}{where} answers in {_time(seconds)}")
     return _explained(target, answer, names, label)
 
 
@@ -234,6 +234,14 @@ def rate_mend(role: str) -> str:
 def _is_about_limit(answer: object) -> bool:
     refused = isinstance(answer, ProviderRefused) and status_of(answer) in (400, 422)
     return refused and bool(_LIMIT.search(str(answer)))
+
+
+def _models(names: tuple[str, ...]) -> str:
+    return "1 model" if len(names) == 1 else f"{len(names)} models"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _is_listed(model: str, names: tuple[str, ...]) -> bool:

