@@ -254,7 +254,7 @@ def _json_mend(role: str, form: Form) -> str:
 _FORMS = {
     Form.JSON_SCHEMA: "asked by json_schema",
     Form.JSON_OBJECT: "json_schema refused, asked by json_object",
-    Form.PLAIN: "json_schema and json_object refused, asked in plain text",
+    Form.TEXT: "json_schema and json_object refused, asked in plain text",
 }
 
 CHECKS = (rubricator, verifier, step)

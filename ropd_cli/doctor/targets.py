@@ -12,7 +12,7 @@ from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.doctor.checks import Case, Pace, Stopwatch
 from ropd_cli.errors import ConfigError, ProviderUnreachable, RopdError
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.llm.endpoints import BUILTIN, base_url, model_name, shown_url
+from ropd_cli.llm.endpoints import BUILTIN, base_urls, model_name, shown_url
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.shared import Shared
 
@@ -79,7 +79,7 @@ def targets(config: RopdConfig) -> list[Target]:
         endpoint = section(config, role)
         if not is_asked(config, role) or (endpoint.model is None and endpoint.base_url is None):
             continue
-        servers = servers_of(endpoint)
+        servers = base_urls(endpoint)
         builtin = servers[0].startswith(BUILTIN)
         model = model_name(endpoint) if endpoint.model or builtin else None
         key = servers, endpoint.api_key_env, model
@@ -88,12 +88,6 @@ def targets(config: RopdConfig) -> list[Target]:
         found[key] = Target(roles, known.endpoint if known else endpoint, servers, model)
     named = {(target.servers, target.endpoint.api_key_env) for target in found.values() if target.model is not None}
     return [t for t in found.values() if t.model is not None or (t.servers, t.endpoint.api_key_env) not in named]
-
-
-def servers_of(endpoint: EndpointConfig) -> tuple[str, ...]:
-    """The URLs of an endpoint's servers."""
-    urls = [url.strip() for url in (endpoint.base_url or "").split(",") if url.strip()] or [None]
-    return tuple(base_url(endpoint.model_copy(update={"base_url": url})) for url in urls)
 
 
 def unpriced(config: RopdConfig, target: Target) -> ConfigError | None:

@@ -83,11 +83,6 @@ class ChatClient:
         """How this client asks its model for JSON by now: what was refused has fallen back."""
         return self._sender.form_of(endpoints.model_name(self.endpoint))
 
-    @property
-    def json_form(self) -> Form:
-        """How this client asks its model for JSON by now: what was refused has fallen back."""
-        return self._sender.form_of(endpoints.model_name(self.endpoint))
-
     async def __aenter__(self) -> ChatClient:
         return self
 

@@ -88,10 +88,6 @@ class Sender:
         servers = self._pool.servers if self._pool is not None else ()
         return max((server.forms.get(model, self._first_form) for server in servers), default=self._first_form)
 
-    def form_of(self, model: str) -> Form:
-        """In which form this model is asked for JSON."""
-        return self._forms.get(model, Form.JSON_SCHEMA)
-
     async def send(self, request: ChatRequest, correction: list[dict[str, Any]]) -> ChatReply:
         """One attempt, asking for JSON in the strictest form that the server takes."""
         pool = self._connected()
