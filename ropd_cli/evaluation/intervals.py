@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,3 +35,16 @@ def paired_bootstrap(
     tail = (1 - level) / 2
     low, high = means[int(tail * draws)], means[min(draws - 1, int((1 - tail) * draws))]
     return Interval(sum(differences_P) / count, low, high)
+
+
+def wilson(successes: int, trials: int, *, z: float = 1.959964) -> Interval:
+    """Share of ``successes`` in ``trials`` with Wilson's score interval (95% by default), all in [0, 1].
+
+    Raises ValueError without trials.
+    """
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError("successes of at least one trial are needed")
+    share, over = successes / trials, z * z / trials
+    middle = (share + over / 2) / (1 + over)
+    half = z / (1 + over) * math.sqrt(share * (1 - share) / trials + over / (4 * trials))
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))

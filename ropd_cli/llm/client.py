@@ -22,7 +22,7 @@ from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats, JsonSchema, S
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.sender import Sender
 from ropd_cli.llm.shared import Shared
-from ropd_cli.llm.structured import parse_json
+from ropd_cli.llm.structured import Form, parse_json
 from ropd_cli.llm.wire import Fault
 
 __all__ = ["ChatClient", "ChatReply", "ChatRequest", "ClientStats", "JsonSchema", "Sampling", "endpoint_request"]
@@ -76,7 +76,12 @@ class ChatClient:
         return cls(endpoint, cache, retry, environ, shared or Shared(), stats or ClientStats())
 
     def __repr__(self) -> str:
-        return f"ChatClient({self._sender.peer.shown})"
+        return f"ChatClient({self._sender.shown})"
+
+    @property
+    def json_form(self) -> Form:
+        """How this client asks its model for JSON by now: what was refused has fallen back."""
+        return self._sender.form_of(endpoints.model_name(self.endpoint))
 
     async def __aenter__(self) -> ChatClient:
         return self
@@ -172,7 +177,7 @@ class ChatClient:
                     continue
                 wait_s = self.retry.wait_s(failed, fault.retry_after_s)
             except ReplyInvalid as caught:
-                error = ReplyInvalid(f"{request.model} at {self._sender.peer.shown}: {caught.message}", caught.hint)
+                error = ReplyInvalid(f"{request.model} at {self._sender.shown}: {caught.message}", caught.hint)
                 fault, wait_s = Fault(error, again=True), 0.0 if failed < self.retry.max_retries else None
                 correction = [] if told else _correction(reply, caught)
                 told = True

@@ -88,7 +88,7 @@ class Http:
         where, _, query = url.partition("?")
         self._base, self._query = where.rstrip("/"), f"?{query}" if query else ""
         self._limits = limits
-        self._proxy = _proxy_of(where)
+        self._proxy = proxy_of(where)
         self._session: aiohttp.ClientSession = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout_s),
@@ -142,7 +142,8 @@ class Http:
             raise
 
 
-def _proxy_of(url: str) -> str | None:
+def proxy_of(url: str) -> str | None:
+    """The proxy that the environment names for a URL."""
     parts = urlsplit(url)
     if urllib.request.proxy_bypass_environment(parts.hostname or ""):
         return None

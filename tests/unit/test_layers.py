@@ -16,7 +16,7 @@ LAYERS = {  # first part of the module's name below ropd_cli -> layer
     **dict.fromkeys(["llm", "engines", "groups"], 3),
     "stages": 4,
     **dict.fromkeys(["training", "evaluation", "report"], 5),
-    "recipes": 5.5,  # whole chains, which a command starts
+    **dict.fromkeys(["recipes", "doctor"], 5.5),  # whole chains and examinations, which a command starts
     "cli": 6,
     "__main__": 7,
 }

