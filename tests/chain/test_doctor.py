@@ -249,7 +249,14 @@ def test_3c_what_an_endpoint_takes_instead_of_a_schema_is_said(doctor, server):
     )
     doctor.ask(server.url)
     check = doctor.line("judges", "verifier schema", "ok")
-    assert "json_object" in check["found"]
+    assert "json_schema refused, asked by json_object" in check["found"]
+
+
+def test_3d_a_model_that_obeys_at_an_endpoint_that_ignores_the_schema(doctor, server):
+    server.default = lambda body: Reply('{"word": "apple"}' if "fruit" in json.dumps(body) else by_rules(body))
+    doctor.ask(server.url)
+    holds(doctor.line("judges", "verifier schema", "warn"), ["accepted and ignored"], ["structured_output"])
+    doctor.line("judges", "verifier JSON", "ok")
 
 
 def test_a_reply_limit_that_is_too_low(doctor, server):
@@ -443,6 +450,7 @@ def test_14_a_limit_on_the_cost_without_a_price(doctor, server):
     doctor.tree["prices"], doctor.tree["max_cost"] = {}, 5
     check = doctor.line("forecast", "prices", "fail")
     holds(check, ["no price of m", "max_cost 5"], ["prices: {m: {input"])
+    holds(doctor.line("endpoints", "judges model", "skipped"), ["max_cost is set", "m has no price"], [])
     assert not server.requests  # a limit that can't be kept: nothing is sent
 
 
