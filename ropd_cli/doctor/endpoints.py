@@ -16,6 +16,7 @@ from ropd_cli.doctor.targets import (
     asked,
     at_once,
     is_asked,
+    no_urls,
     section,
     targets,
     unpriced,
@@ -38,14 +39,18 @@ _NO_MODEL = re.compile(
 
 
 def named(case: Case) -> list[Check]:
-    """Sections that lack a model."""
+    """Sections that name no endpoint: without a model, with a URL that is none."""
     checks = []
+    bad = no_urls(case.config)
     for role in ROLES:
         endpoint = section(case.config, role)
         if not is_asked(case.config, role):
             if case.named:
                 why = "reward.rubric is 0" if case.config.reward.rubric == 0 else "judge.rubrics is dataset"
                 checks.append(HERE.skipped(role, f"{why}, so it is never asked"))
+        elif role in bad:
+            case.learnt.silent[role] = "its base_url is none"
+            checks.append(HERE.fail(role, bad[role].message, f"{role}.base_url: {bad[role].hint}"))
         elif endpoint.model is None and endpoint.base_url is None and case.named and role != "student.endpoint":
             checks.append(_without_model(case, role))
     if not case.named and not checks and not targets(case.config):

@@ -454,6 +454,23 @@ def test_14_a_limit_on_the_cost_without_a_price(doctor, server):
     assert not server.requests  # a limit that can't be kept: nothing is sent
 
 
+def test_a_url_that_is_none_is_told_of_its_section_alone(doctor):
+    doctor.tree["verifier"] = {"base_url": "localhost:8000", "model": "m"}
+    holds(
+        doctor.line("endpoints", "verifier", "fail"), ["not a URL"], ["verifier.base_url", "http://localhost:8000/v1"]
+    )
+    doctor.line("judges", "rubricator JSON", "ok")
+    doctor.line("judges", "verifier", "skipped")
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+def test_a_broken_file_of_the_model_is_named_once(doctor, file):
+    (doctor.folder / "model" / file).write_text("{")
+    code, checks, _ = doctor.run()
+    (check,) = [c for c in checks if c["status"] == "fail"]
+    holds(check, [file, "can't be read"], ["download the model again"])
+
+
 def test_without_a_configuration_the_environment_counts(tmp_path, server):
     environ = {**os.environ, "PYTHONPATH": ROOT, "OPENAI_BASE_URL": server.url, "ROPD_VERIFIER_MODEL": "m"}
     command = [sys.executable, "-m", "ropd_cli", "doctor", "--json", "-q"]
