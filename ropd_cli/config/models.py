@@ -4,7 +4,27 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+OWN_FIELDS = frozenset(
+    [
+        *(
+            "model",
+            "messages",
+            "input",
+            "instructions",
+            "stream",
+            "n",
+            "response_format",
+            "text",
+            "tools",
+            "tool_choice",
+        ),
+        *("temperature", "top_p", "max_tokens", "max_completion_tokens", "max_output_tokens", "seed", "reasoning"),
+        *("reasoning_effort", "prompt_cache_key"),
+    ]
+)
+"""Of a request's JSON, what ``extra_body`` may not set."""
 
 
 class Section(BaseModel):
@@ -57,6 +77,14 @@ class EndpointConfig(Section):
     prompt_cache_key: bool = Field(False, description="send OpenAI's prompt_cache_key, one a group")
     sampling: SamplingConfig = SamplingConfig()
     limits: LimitsConfig = LimitsConfig()
+
+    @field_validator("extra_body")
+    @classmethod
+    def _nothing_of_ours(cls, extra_body: dict[str, Any]) -> dict[str, Any]:
+        taken = sorted(extra_body.keys() & OWN_FIELDS)
+        if taken:
+            raise ValueError(f"{', '.join(taken)} can't stand here: it is set by the program or by a key of its own")
+        return extra_body
 
 
 class PriceConfig(Section):

@@ -251,8 +251,8 @@ def _json_mend(role: str, form: Form) -> str:
     return others
 
 
-_FORMS = {"json_schema": Form.JSON_SCHEMA, "json_object": Form.JSON_OBJECT, "plain text": Form.PLAIN}
-_CONFIGURED = {"json_schema": Form.JSON_SCHEMA, "json_object": Form.JSON_OBJECT, "text": Form.PLAIN}
+_FORMS = {"json_schema": Form.JSON_SCHEMA, "json_object": Form.JSON_OBJECT, "plain text": Form.TEXT}
+_CONFIGURED = {"json_schema": Form.JSON_SCHEMA, "json_object": Form.JSON_OBJECT, "text": Form.TEXT}
 
 
 def _how(client: ChatClient) -> str:

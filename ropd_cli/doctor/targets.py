@@ -12,7 +12,7 @@ from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.doctor.checks import Case, Pace, Stopwatch
 from ropd_cli.errors import ConfigError, InputError, ProviderUnreachable, RopdError
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.llm.endpoints import BUILTIN, base_url, model_name, shown_url
+from ropd_cli.llm.endpoints import BUILTIN, base_urls, model_name, shown_url
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.shared import Shared
 
@@ -80,7 +80,7 @@ def targets(config: RopdConfig) -> list[Target]:
         endpoint = section(config, role)
         if role in bad or not is_asked(config, role) or (endpoint.model is None and endpoint.base_url is None):
             continue
-        servers = servers_of(endpoint)
+        servers = base_urls(endpoint)
         builtin = servers[0].startswith(BUILTIN)
         model = model_name(endpoint) if endpoint.model or builtin else None
         key = servers, endpoint.api_key_env, model
@@ -96,16 +96,10 @@ def no_urls(config: RopdConfig) -> dict[str, InputError]:
     found = {}
     for role in ROLES:
         try:
-            servers_of(section(config, role))
+            base_urls(section(config, role))
         except InputError as fault:
             found[role] = fault
     return found
-
-
-def servers_of(endpoint: EndpointConfig) -> tuple[str, ...]:
-    """The URLs of an endpoint's servers."""
-    urls = [url.strip() for url in (endpoint.base_url or "").split(",") if url.strip()] or [None]
-    return tuple(base_url(endpoint.model_copy(update={"base_url": url})) for url in urls)
 
 
 def unpriced(config: RopdConfig, target: Target) -> ConfigError | None:

@@ -76,7 +76,7 @@ class ChatClient:
         return cls(endpoint, cache, retry, environ, shared or Shared(), stats or ClientStats())
 
     def __repr__(self) -> str:
-        return f"ChatClient({self._sender.peer.shown})"
+        return f"ChatClient({self._sender.shown})"
 
     @property
     def json_form(self) -> Form:
@@ -177,7 +177,7 @@ class ChatClient:
                     continue
                 wait_s = self.retry.wait_s(failed, fault.retry_after_s)
             except ReplyInvalid as caught:
-                error = ReplyInvalid(f"{request.model} at {self._sender.peer.shown}: {caught.message}", caught.hint)
+                error = ReplyInvalid(f"{request.model} at {self._sender.shown}: {caught.message}", caught.hint)
                 fault, wait_s = Fault(error, again=True), 0.0 if failed < self.retry.max_retries else None
                 correction = [] if told else _correction(reply, caught)
                 told = True

@@ -12,12 +12,35 @@ from ropd_cli.errors import InputError
 
 OPENAI_URL = "https://api.openai.com/v1"
 BUILTIN = "builtin://"
+_BETWEEN = re.compile(r",\s*(?=[a-z]+://|,|$)")
+"""Commas between URLs; others may stand in a query."""
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 
+def base_urls(endpoint: EndpointConfig) -> tuple[str, ...]:
+    """The URLs of an endpoint's servers, without a slash at their end: one, or several with commas between them.
+
+    Raises InputError for what is none, and for two that are the same.
+    """
+    urls = tuple(_checked(url.strip().rstrip("/")) for url in _BETWEEN.split(endpoint.base_url or OPENAI_URL))
+    if len(urls) > 1 and any(url.startswith(BUILTIN) for url in urls):
+        raise InputError(f"base_url {_shown(urls)!r}: the embedded provider beside other servers", "give it alone")
+    if len({identity(url) for url in urls}) < len(urls):
+        raise InputError(f"base_url {_shown(urls)!r}: a server stands twice", "name each server once")
+    return urls
+
+
 def base_url(endpoint: EndpointConfig) -> str:
-    """The URL of an endpoint, without a slash at its end. Raises InputError for what is none."""
-    url = (endpoint.base_url or OPENAI_URL).strip().rstrip("/")
+    """The URL that stands for an endpoint in cache keys and prices: of several servers the first. Raises InputError as
+    ``base_urls`` does."""
+    return base_urls(endpoint)[0]
+
+
+def _shown(urls: tuple[str, ...]) -> str:
+    return ",".join(shown_url(url) for url in urls)
+
+
+def _checked(url: str) -> str:
     if url.startswith(BUILTIN):
         if not builtin_name(url):
             raise InputError(f"base_url {url!r}: which embedded provider?", "builtin://checkable")

@@ -11,6 +11,7 @@ from ropd_cli.llm.breaker import Breaker
 from ropd_cli.llm.costs import Budget
 from ropd_cli.llm.endpoints import base_url, identity, shown_url
 from ropd_cli.llm.limits import Limiter
+from ropd_cli.llm.servers import Affinities, Load
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,8 @@ class Shared:
         self.budget = budget or Budget({})
         self.say = say
         self._limiters: dict[tuple[str, str, str], Limiter] = {}
-        self._breakers: dict[str, Breaker] = {}
+        self._loads: dict[str, Load] = {}
+        self.affinities = Affinities()
         self._endpoints: list[EndpointConfig] = []
 
     @classmethod
@@ -45,17 +47,17 @@ class Shared:
             self._limiters[key] = Limiter(endpoint.limits.model_copy(update=lowest))
         return self._limiters[key]
 
-    def breaker(self, endpoint: EndpointConfig) -> Breaker:
-        """The circuit breaker of an endpoint's URL."""
-        url = identity(base_url(endpoint))
-        if url not in self._breakers:
-            self._breakers[url] = Breaker(shown_url(url), endpoint.limits.max_pause_s, self.say)
-        return self._breakers[url]
+    def load(self, url: str, endpoint: EndpointConfig) -> Load:
+        """What is known of the server at ``url``, one of the endpoint's; the same for every client of the run."""
+        name = identity(url)
+        if name not in self._loads:
+            self._loads[name] = Load(Breaker(shown_url(url), endpoint.limits.max_pause_s, self.say))
+        return self._loads[name]
 
     @property
     def pauses(self) -> int:
         """How often an endpoint stopped answering."""
-        return sum(breaker.pauses for breaker in self._breakers.values())
+        return sum(load.breaker.pauses for load in self._loads.values())
 
 
 def _place(endpoint: EndpointConfig) -> tuple[str, str, str]:

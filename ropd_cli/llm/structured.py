@@ -21,7 +21,7 @@ class Form(IntEnum):
 
     JSON_SCHEMA = 0
     JSON_OBJECT = 1
-    PLAIN = 2
+    TEXT = 2
 
 
 def response_format(schema: JsonSchema, form: Form) -> dict[str, Any] | None:

@@ -52,6 +52,8 @@ class Fault(Exception):
         self.error, self.again, self.status, self.retry_after_s = error, again, status, retry_after_s
         self.lost, self.connected = lost, connected
         self.probe = False
+        self.server: Any = None
+        """The one that was asked."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,13 @@ class Peer:
         return shown_url(self.url)
 
 
-def request_body(request: ChatRequest, form: Form, correction: list[dict[str, Any]], limit_name: str) -> bytes:
+def request_body(
+    request: ChatRequest, form: Form, correction: list[dict[str, Any]], limit_name: str, keyed: bool = False
+) -> bytes:
     """The JSON of one request; what is not set is not sent.
 
     ``correction`` are messages that follow the request's own; ``limit_name`` is what this endpoint calls
-    ``max_tokens``.
+    ``max_tokens``; ``keyed``: with OpenAI's ``prompt_cache_key``, by which it finds the cache of the same prefix.
     """
     messages = request.messages_json
     if correction or (request.form is not None and form is not Form.JSON_SCHEMA):
@@ -90,6 +94,9 @@ def request_body(request: ChatRequest, form: Form, correction: list[dict[str, An
         rest, name = _responses_rest(request, wanted), b"input"
     else:
         rest, name = _chat_rest(request, wanted, limit_name), b"messages"
+    if keyed and request.affinity is not None:
+        rest["prompt_cache_key"] = request.affinity
+    rest |= request.extra_body
     # the messages stand last: a gateway that looks for the model need not read them
     return b"".join((orjson.dumps(rest)[:-1], b',"', name, b'":', messages, b"}"))
 

@@ -140,7 +140,7 @@ async def test_a_storm_inside_training(server, tmp_path):
     async def run(name, step):
         server.default = step
         before = len(server.requests)
-        judge, directory = open_judge(tmp_path, name, server.url)
+        judge, directory = open_judge(tmp_path, name, server.url, timeout_s=30.0 if name == "calm" else 1.0)
         said = {}
 
         async def one(group):
@@ -166,11 +166,11 @@ async def test_a_storm_inside_training(server, tmp_path):
     assert sent <= 2 * 2 * GROUPS and 0 < len(missing) <= 25
 
 
-def open_judge(folder, name, url):
+def open_judge(folder, name, url, timeout_s):
     flags = {"data.prompts": str(folder / "prompts.jsonl"), "data.index": str(folder / "i.db")}
     flags |= {"cache_dir": str(folder / f"cache-{name}"), "out": str(folder / name)}
     for section in ("rubricator", "verifier"):
-        flags |= {f"{section}.model": "judge", f"{section}.base_url": url, f"{section}.limits.timeout_s": 1.0}
+        flags |= {f"{section}.model": "judge", f"{section}.base_url": url, f"{section}.limits.timeout_s": timeout_s}
         flags |= {f"{section}.limits.max_retries": 1}
     run = RunDir(folder / name)
     run.path.mkdir()
