@@ -101,13 +101,13 @@ class Files:
             "model": "m",
         }
 
-    def judge(self, name, url):
-        options = ["--base-url", url, "--model", "m", "--cache-dir", "cache", "-m", "2"]
+    def judge(self, name, url, form):
+        options = ["--base-url", url, "--model", "m", "--cache-dir", "cache", "-m", "2", "--set", f"judge.form={form}"]
         common = ["prompts.jsonl", "--index", "teacher.index", "--rollouts", f"{name}.jsonl"]
-        rubrics = f"{name}.rubrics.jsonl"
+        rubrics, verdicts = f"{form}.{name}.rubrics.jsonl", f"{form}.{name}.verdicts.jsonl"
         ropd(self.folder, "rubricate", *common, "--out", rubrics, *options)
-        ropd(self.folder, "verify", *common, "--rubrics", rubrics, "--out", f"{name}.verdicts.jsonl", *options)
-        return {r["uid"]: r for _, r in read_records(self.folder / f"{name}.verdicts.jsonl")}
+        ropd(self.folder, "verify", *common, "--rubrics", rubrics, "--out", verdicts, *options)
+        return {r["uid"]: r for _, r in read_records(self.folder / verdicts)}
 
 
 @pytest.fixture(scope="module")
@@ -124,19 +124,24 @@ def test_there_are_fifty():
     assert len(HOSTILE) == 50 == len(set(HOSTILE.values()))
 
 
-def test_the_exact_texts_arrive_and_the_others_are_judged_as_ever(files):
+@pytest.mark.parametrize("form", ["shared-prefix", "group", "paper"])
+def test_the_exact_texts_arrive_and_the_others_are_judged_as_ever(files, form):
     with ScriptedServer() as server:
         server.default = judge
-        verdicts = files.judge("hostile", server.url)
+        verdicts = files.judge("hostile", server.url, form)
         bodies = server.bodies
-        control = files.judge("harmless", server.url)
-    assert len(verdicts) == len(control) == 50 and len(bodies) == 100
+        control = files.judge("harmless", server.url, form)
+    assert len(verdicts) == len(control) == 50 and len(bodies) == (50 + 5 * 50 if form == "paper" else 100)
     for body in bodies:  # both judges' requests
         text = body["messages"][-1]["content"]
         number = int(re.search(r"What is (\d+) \+", text)[1])
         expected = ["It is 42.", f"{number} + {42 - number} = 42.", "The sum is 42.", "No idea!"]
         expected.append(visible(list(HOSTILE.values())[number]))
-        assert sorted(parse(text)) == sorted(expected), list(HOSTILE)[number]
+        one = form == "paper" and body["response_format"]["json_schema"]["name"] == "ropd_verdicts"
+        if one:
+            assert len(parse(text)) == 1 and parse(text)[0] in expected, list(HOSTILE)[number]
+        else:
+            assert sorted(parse(text)) == sorted(expected), list(HOSTILE)[number]
     for uid, record in verdicts.items():
         name = list(HOSTILE)[int(uid[1:])]
         assert of_others(record) == of_others(control[uid]), name

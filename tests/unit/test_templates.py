@@ -1,5 +1,7 @@
 """Shipped and own templates."""
 
+import re
+
 import pytest
 
 from ropd_cli.block import build_block
@@ -19,6 +21,45 @@ def test_the_shipped_ones_load_and_say_what_a_reply_looks_like():
 
 def test_filling_looks_into_no_value_and_stumbles_over_no_brace():
     assert fill('{"a": {{b}}} {{{b}} {{c}}', {"b": "{{c}} \\1", "c": "C"}) == '{"a": {{c}} \\1} {{{c}} \\1 C'
+
+
+@pytest.mark.parametrize(
+    ("template", "values", "text"),
+    [
+        ("a{{#x}} b{{/x}} c", {"x": "1"}, "a b c"),
+        ("a{{#x}} b{{/x}} c", {"x": ""}, "a c"),
+        ("a{{^x}} b{{/x}}\nc", {"x": ""}, "a b\nc"),
+        ("a\n\n{{#x}}\nis {{x}}\n{{/x}}\n\nb", {"x": "{{y}} {{#x}}"}, "a\n\nis {{y}} {{#x}}\n\nb"),
+        ("a\n\n{{#x}}\nis {{x}}\n{{/x}}\n\nb", {"x": ""}, "a\n\nb"),
+        ("{{#x}}\n1\n{{/x}}\n{{^x}}\n2\n{{/x}}\n{{y}}", {"x": "", "y": "\n\n\n3"}, "2\n\n\n\n3"),
+    ],
+)
+def test_sections(template, values, text):
+    assert fill(template, values) == text
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("form", ["shared-prefix", "group", "paper"])
+def test_every_form_in_every_language_has_what_every_setting_needs(form, language):
+    chosen = JudgeConfig(
+        form=form,
+        language=language,
+        blind=False,
+        chunk_size=None if form == "paper" else 2,
+        rubricator_instructions="x",
+        verifier_instructions="y",
+    )
+    templates = Templates.load(chosen)
+    assert '"ropd.rubric.v1"' in templates.rubricator and '"ropd.batch_verifier.v2"' in templates.verifier
+    english = Templates.load(chosen.model_copy(update={"language": "en"}))
+    for name in ("rubricator", "verifier"):
+        found = [sorted(re.findall(r"{{[#^/]?[a-z_]+}}", getattr(each, name))) for each in (templates, english)]
+        assert found[0] == found[1]
+
+
+def test_the_hash_covers_instructions_form_and_language():
+    chosen = [{}, {"language": "zh"}, {"form": "group"}, {"verifier_instructions": "x"}, {"verifier_instructions": "y"}]
+    assert len({Templates.load(JudgeConfig(**each)).verifier_hash for each in chosen}) == len(chosen)
 
 
 def test_own_templates_stand_in_for_the_shipped_ones(tmp_path):
@@ -52,6 +93,13 @@ def test_an_empty_system_text_sends_no_system_message(tmp_path):
         ("rubricator.md", "Write one.", r"rubricator\.md: placeholder \{\{references\}\} is missing"),
         ("verifier.md", "{{rubric}} {{criterion_cout}}", r"unknown placeholder .*did you mean \{\{criterion_count\}\}"),
         ("system.md", "{{tag}}", r"unknown placeholder \{\{tag\}\}"),
+        ("verifier.md", "{{rubric}} {{#judged}}", r"\{\{/judged\}\} is missing"),
+        ("verifier.md", "{{rubric}} {{/judged}}", r"\{\{/judged\}\} closes a section that is not open"),
+        (
+            "verifier.md",
+            "{{rubric}} {{#judged}} {{^tag}}{{/tag}}{{/judged}}",
+            r"\{\{\^tag\}\} stands where \{\{/judged\}\} was expected",
+        ),
     ],
 )
 def test_a_template_that_can_not_work(tmp_path, name, text, complaint):
@@ -59,6 +107,22 @@ def test_a_template_that_can_not_work(tmp_path, name, text, complaint):
     with pytest.raises(InputError, match=complaint) as caught:
         Templates.load(JudgeConfig(templates=str(tmp_path)))
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"form": "group"}, r"\{\{answers\}\} is missing \(judge.form is group\)"),
+        ({"blind": False}, r"\{\{references\}\} is missing \(judge.blind is false\)"),
+        ({"chunk_size": 2}, r"\{\{judged\}\} is missing \(judge.chunk_size is set\)"),
+        ({"verifier_instructions": "x"}, r"\{\{instructions\}\} is missing \(judge.verifier_instructions is set\)"),
+    ],
+)
+def test_a_template_that_lacks_what_a_setting_needs(tmp_path, settings, why):
+    (tmp_path / "verifier.md").write_text("Judge by {{rubric}}.", encoding="utf-8")
+    Templates.load(JudgeConfig(templates=str(tmp_path)))
+    with pytest.raises(InputError, match=why):
+        Templates.load(JudgeConfig(templates=str(tmp_path), **settings))
 
 
 def test_folders_that_hold_none(tmp_path):
