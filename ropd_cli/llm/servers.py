@@ -92,7 +92,7 @@ class Server:
 
 
 class Pool:
-    """The servers of an endpoint, in the order they are named. ``headers`` makes those of a look whether one is back."""
+    """The servers of an endpoint, in the order they are named. ``headers`` makes those of a look at one."""
 
     def __init__(
         self,
