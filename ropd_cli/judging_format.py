@@ -22,6 +22,9 @@ CATEGORIES = ("Task Completion", "Observable Quality", "General Reasoning")
 MIN_CRITERIA, MAX_CRITERIA = 4, 12
 MAX_POINTS = 5
 MAX_CRITERION_CHARS = 1000
+WRITTEN_CRITERION_CHARS = (8, 500)
+"""What a judge is held to where its server enforces the schema: a weak one writes neither blanks alone nor more than
+fits: 12 such criteria take less than 8,192 tokens, whatever is written in them."""
 MAX_ID_CHARS = 16
 
 _NUMBERED = re.compile(r"c[0-9]+")
@@ -36,7 +39,11 @@ def rubric_schema() -> dict[str, Any]:
     criterion = _object(
         criterion_id={"type": "string", "maxLength": MAX_ID_CHARS},
         category={"type": "string", "enum": list(CATEGORIES)},
-        criterion={"type": "string", "maxLength": MAX_CRITERION_CHARS},
+        criterion={
+            "type": "string",
+            "minLength": WRITTEN_CRITERION_CHARS[0],
+            "maxLength": WRITTEN_CRITERION_CHARS[1],
+        },
         points={"type": "integer", "minimum": 1, "maximum": MAX_POINTS},
     )
     return _object(
@@ -64,10 +71,10 @@ def verdicts_schema(answers: int, criteria: int, first: int = 1) -> dict[str, An
 def parse_rubric(document: Any) -> tuple[Rubric, tuple[str, ...]]:
     """The rubric in a reply's JSON, and what of it was mended.
 
-    "maximum_score": the sum was wrong or missing; "criterion_id": ids were missing, or of the form c1, c2 … and
-    out of order, and are numbered anew; "points": a whole number was written as 3.0. Fields that the format
-    does not have are dropped. Raises ReplyInvalid for anything else than 4 to 12 whole criteria with
-    unique ids and points of 1 to 5.
+    "maximum_score": the sum was wrong or missing; "criterion_id": ids, which are only names, were missing, stood
+    twice, or were of the form c1, c2 … and out of order, and are numbered anew; "points": a whole number was
+    written as 3.0. Fields that the format does not have are dropped. Raises ReplyInvalid for anything else than 4 to 12
+    whole criteria with points of 1 to 5.
     """
     items = _list(document, "rubrics", RUBRIC_VERSION)
     if not MIN_CRITERIA <= len(items) <= MAX_CRITERIA:
@@ -75,11 +82,9 @@ def parse_rubric(document: Any) -> tuple[Rubric, tuple[str, ...]]:
     mended: set[str] = set()
     parsed = [_criterion(item, f"rubrics[{number}]", mended) for number, item in enumerate(items)]
     ids = [criterion.criterion_id for criterion in parsed]
-    given = [each for each in ids if each]
-    if len(set(given)) != len(given):
-        raise _invalid(f"criterion_id stands twice: {', '.join(ids)}")
+    distinct = {each for each in ids if each}
     numbers = [f"c{number}" for number in range(1, len(parsed) + 1)]
-    if ids != numbers and (len(given) < len(ids) or all(_NUMBERED.fullmatch(each) for each in ids)):
+    if ids != numbers and (len(distinct) < len(ids) or all(map(_NUMBERED.fullmatch, ids))):
         mended.add("criterion_id")
         parsed = [each.model_copy(update={"criterion_id": new}) for each, new in zip(parsed, numbers, strict=True)]
     total = sum(criterion.points for criterion in parsed)

@@ -29,7 +29,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("train", "train", "Train the student (verl GRPO, vLLM rollouts)."),
     "doctor": ("doctor", "doctor", "Say what works here, and what to do about what does not."),
     "cache": ("cache", "app", "Look after the cache of replies."),
-    "serve-judge": ("serve_judge", "serve_judge", "Serve the built-in provider over HTTP."),
+    "serve-judge": (
+        "serve_judge",
+        "serve_judge",
+        "Serve a judge over HTTP: a model of your own by vLLM, or the built-in provider.",
+    ),
 }
 
 

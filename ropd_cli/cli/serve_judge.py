@@ -2,47 +2,226 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ropd_cli.cli import _options as o
 from ropd_cli.cli._screen import Screen
 
+if TYPE_CHECKING:
+    from ropd_cli.engines.judge_server import JudgeOptions
+
+BUILTIN_NAME = "checkable"
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GROUP = (4, 8)
+"""Teacher answers and rollouts of the method's usual group, for what is said of the context's size."""
+BESIDES_TOKENS = 6000
+"""Instructions, question, rubric and reply, roughly."""
+_MODEL = "A model of your own (these need --model)"
+
 
 def serve_judge(
-    name: Annotated[str, typer.Argument(help="Which embedded provider.")] = "checkable",
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    name: Annotated[
+        str | None, typer.Argument(help=f"Which embedded provider (default: {BUILTIN_NAME}); not with --model.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", rich_help_panel=_MODEL, help="Serve this model by vLLM: a folder, or a name on the hub."
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0: all of this machine.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8710,
+    served_model_name: Annotated[
+        str | None,
+        typer.Option(
+            "--served-model-name", rich_help_panel=_MODEL, help="Its name in requests (default: its path or hub name)."
+        ),
+    ] = None,
+    max_model_len: Annotated[
+        int | None,
+        typer.Option(
+            "--max-model-len", min=1, rich_help_panel=_MODEL, help="Tokens of prompt and reply (default: the model's)."
+        ),
+    ] = None,
+    max_num_seqs: Annotated[
+        int | None,
+        typer.Option("--max-num-seqs", min=1, rich_help_panel=_MODEL, help="Requests at once (default: 64)."),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", rich_help_panel=_MODEL, help="Of the weights (default: auto, as they are stored)."),
+    ] = None,
+    tensor_parallel_size: Annotated[
+        int | None, typer.Option("--tensor-parallel-size", min=1, rich_help_panel=_MODEL, help="Devices that share it.")
+    ] = None,
+    gpu_memory_utilization: Annotated[
+        float | None,
+        typer.Option(
+            "--gpu-memory-utilization", min=0.05, max=1.0, rich_help_panel=_MODEL, help="On a GPU: share of its memory."
+        ),
+    ] = None,
+    kv_cache_gb: Annotated[
+        int | None,
+        typer.Option("--kv-cache-gb", min=1, rich_help_panel=_MODEL, help="On a CPU: memory of the KV cache."),
+    ] = None,
+    thinking: Annotated[
+        bool | None,
+        typer.Option(
+            "--thinking/--no-thinking", rich_help_panel=_MODEL, help="For chat templates that have the switch."
+        ),
+    ] = None,
+    api_key_env: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key-env", rich_help_panel=_MODEL, help="Variable that holds the key which clients have to send."
+        ),
+    ] = None,
+    vllm_arg: Annotated[
+        list[str] | None,
+        typer.Option("--vllm-arg", rich_help_panel=_MODEL, help="A further option of `vllm serve` (repeatable)."),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--log", rich_help_panel=_MODEL, help="File for what vLLM prints (default: in the cache directory)."
+        ),
+    ] = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Serve the built-in provider over HTTP.
+    """Serve a judge over HTTP: a model of your own by vLLM, or the built-in provider.
 
-    It is a set of rules for small checkable tasks and no language model. The URL to give as --base-url is
-    printed on stdout once it listens; Ctrl-C ends it.
+    With --model it starts vLLM's OpenAI server with prefix caching and strict structured output, prints the
+    settings for a configuration on stdout once it answers, and watches it; the log is kept.
+
+    Without --model it serves the built-in provider, a set of rules for small checkable tasks and no language model,
+    and prints the URL to give as --base-url.
+
+    Ctrl-C ends it.
     """
     screen = Screen(json, quiet, debug)
+    sizes = {
+        "served_model_name": served_model_name,
+        "max_model_len": max_model_len,
+        "max_num_seqs": max_num_seqs,
+        "dtype": dtype,
+        "tensor_parallel_size": tensor_parallel_size,
+        "gpu_memory_utilization": gpu_memory_utilization,
+        "kv_cache_gb": kv_cache_gb,
+        "thinking": thinking,
+        "api_key_env": api_key_env,
+        "vllm_args": tuple(vllm_arg) if vllm_arg else None,
+    }
     with screen.errors():
-        import socket
+        given = {key: value for key, value in sizes.items() if value is not None}
+        if model is None:
+            _serve_builtin(screen, name or BUILTIN_NAME, host, port, [*given, *(["log"] if log else [])])
+            return
+        _serve_model(screen, _options(name, model, host, port, given), log)
 
-        import uvicorn
 
-        from ropd_cli.errors import InputError
-        from ropd_cli.llm.builtin.app import create_app
+def _options(name: str | None, model: str, host: str, port: int, given: dict[str, Any]) -> JudgeOptions:
+    """What is served. Raises InputError for options that do not go together."""
+    from ropd_cli.engines.judge_server import JudgeOptions
+    from ropd_cli.engines.vllm import installed_device
+    from ropd_cli.errors import InputError
 
-        app = create_app(name)
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as fault:
-            raise InputError(
-                f"can't listen on {host}:{port} ({fault.strerror})", "choose another --port or --host"
-            ) from fault
-        listener.listen(128)
-        url = f"http://{host}:{listener.getsockname()[1]}/v1"
-        screen.result({"url": url, "provider": name}, url)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-        server.run(sockets=[listener])
+    if name is not None:
+        raise InputError(f"{name!r} is an embedded provider, and --model names a model", "give one of the two")
+    device = installed_device()
+    other = {"cpu": "gpu_memory_utilization", "gpu": "kv_cache_gb"}[device]
+    if other in given:
+        right = {"cpu": "kv_cache_gb", "gpu": "gpu_memory_utilization"}[device]
+        raise InputError(f"{_flag(other)}: the installed vLLM is built for a {device.upper()}", f"use {_flag(right)}")
+    return JudgeOptions(model=model, device=device, host=host, port=port, **given)
+
+
+def _serve_model(screen: Screen, options: JudgeOptions, log: Path | None) -> None:
+    """Serve a model until a signal comes; its end is an error."""
+    import os
+
+    from ropd_cli.engines.judge_server import JudgeServer, settings, settings_text
+    from ropd_cli.llm.cache import default_cache_dir
+
+    if log is None:
+        log = Path(os.environ.get("ROPD_CACHE_DIR") or default_cache_dir()) / "logs" / f"serve-judge-{options.port}.log"
+    with _stopped_by_signals(screen, log), JudgeServer.start(options, environ=os.environ, log=log) as server:
+        screen.note(f"{options.name}: vLLM is starting on {server.url}; its log: {log}")
+        model = server.wait_ready(screen.note)
+        part = settings(options, server.url)
+        length = int(model["max_model_len"])
+        document = {"url": server.url, "model": model["id"], "max_model_len": length, "log": str(log)}
+        screen.result({**document, "settings": part}, settings_text(part).rstrip())
+        screen.note(f"ready; {_room(length)}; Ctrl-C ends it")
+        server.watch(screen.note)
+
+
+def _room(max_model_len: int) -> str:
+    """What the context holds of a group."""
+    teacher, rollouts = GROUP
+    each = (max_model_len - BESIDES_TOKENS) // (teacher + rollouts)
+    if each < 50:
+        return f"a context of {max_model_len} tokens is short for groups of {teacher} + {rollouts} answers"
+    return f"{max_model_len} tokens hold groups of {teacher} + {rollouts} answers of up to about {each} tokens each"
+
+
+@contextmanager
+def _stopped_by_signals(screen: Screen, log: Path) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and a closed terminal end what is inside, cleanly, and then the command, with 128 + the signal's
+    number; a second one does not disturb that."""
+
+    def stop(number: int, _frame: Any) -> None:
+        for each in STOPS:
+            signal.signal(each, signal.SIG_IGN)
+        screen.note("stopping")
+        raise SystemExit(128 + number)
+
+    before = {each: signal.signal(each, stop) for each in STOPS}
+    try:
+        yield
+    except SystemExit:
+        screen.note(f"stopped; the log is {log}")
+        raise
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _serve_builtin(screen: Screen, name: str, host: str, port: int, not_its: list[str]) -> None:
+    """Serve the embedded provider until Ctrl-C."""
+    import socket
+
+    import uvicorn
+
+    from ropd_cli.engines.judge_server import cant_listen
+    from ropd_cli.errors import InputError
+    from ropd_cli.llm.builtin.app import create_app
+
+    if not_its:
+        flags = ", ".join(map(_flag, not_its))
+        raise InputError(f"{flags}: only with --model; the built-in provider has no such option", "add --model")
+    app = create_app(name)
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as fault:
+        raise cant_listen(host, port, fault) from fault
+    listener.listen(128)
+    url = f"http://{host}:{listener.getsockname()[1]}/v1"
+    screen.result({"url": url, "provider": name}, url)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    server.run(sockets=[listener])
+
+
+def _flag(name: str) -> str:
+    return "--" + {"vllm_args": "vllm-arg"}.get(name, name.replace("_", "-"))

@@ -7,12 +7,18 @@ and later, and vLLM, load without further options.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
+
+from ropd_cli.artifacts import write_atomic
 
 ROPE_THETA = 100_000.0  # of SmolLM2; transformers 4.x reads it at the top level of config.json only
 CONTEXT_TOKENS = 8192
 END_OF_TURN = "<|im_end|>"
+DECODER = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+"""The original's. transformers makes one of a GGUF file that decodes the same, but looks like SentencePiece: vLLM's
+constrained decoding then takes every token that begins with a blank for another text."""
 
 
 def dequantise(source: Path, out: Path) -> None:
@@ -32,6 +38,7 @@ def dequantise(source: Path, out: Path) -> None:
         del model.config.quantization_config
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    mend_tokenizer(out)
     _edit(out / "config.json", drop=("_model_name_or_path",), rope_theta=ROPE_THETA, rope_scaling=None)
     _edit(
         out / "tokenizer_config.json",
@@ -48,6 +55,14 @@ def dequantise(source: Path, out: Path) -> None:
         model_max_length=CONTEXT_TOKENS,
         model_input_names=["input_ids", "attention_mask"],
     )
+
+
+def mend_tokenizer(folder: Path) -> None:
+    """Give the tokenizer its original decoder, where it has another; a folder that can't be written stays as it is."""
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text())
+    if content["decoder"]["type"] != DECODER["type"] and os.access(folder, os.W_OK):
+        write_atomic(file, json.dumps(content | {"decoder": DECODER}, ensure_ascii=False))
 
 
 def _edit(file: Path, drop: tuple[str, ...], **values: object) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ropd_cli.artifacts import write_atomic
+from ropd_cli.engines.dequantise import mend_tokenizer
 from ropd_cli.errors import MissingPackage, NoSpace, RopdError
 
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -37,6 +38,7 @@ def fetch_small_student(models_dir: Path, note: Note = lambda _text: None) -> Pa
     """
     folder = models_dir / "SmolLM2-135M-Instruct"
     if (folder / "SOURCE").is_file():
+        mend_tokenizer(folder)  # of one that an earlier version unpacked
         return folder
     require_space(models_dir, NEEDED_BYTES, "the small student")
     work = models_dir / f".fetch-{os.getpid()}"

@@ -22,6 +22,7 @@ import orjson
 
 from ropd_cli.artifacts import disk_errors
 from ropd_cli.errors import InputError, MissingPackage, PromptRefused, RopdError
+from ropd_cli.processes import last_error
 from ropd_cli.schemas import Answer, Message, Usage
 
 STOP_GRACE_S = 10.0
@@ -86,7 +87,7 @@ class LocalModel:
 
         Raises InputError for a model path that holds no model.
         """
-        _check_model(engine.model_path)
+        check_model(engine.model_path)
         with disk_errors(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             log_file = open(log, "ab")  # noqa: SIM115, ASYNC230 - closed below, the child has its own
@@ -168,7 +169,7 @@ class LocalModel:
                 future.set_exception(_error(reply["error"]))
             else:
                 future.set_result([_answer(fields) for fields in reply["answers"]])
-        self._end(ended or RopdError(f"vLLM ended: {_last_error(self._log, self._began)}", f"see {self._log}"))
+        self._end(ended or RopdError(f"vLLM ended: {last_error(self._log, self._began)}", f"see {self._log}"))
 
     def _end(self, why: RopdError) -> None:
         self._ended = self._ended or why
@@ -179,25 +180,28 @@ class LocalModel:
 
 def child_environment(engine: EngineOptions, environ: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of the vLLM process."""
-    mine = {
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        "VLLM_NO_USAGE_STATS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONUNBUFFERED": "1",
-    }
-    if Path(engine.model_path).is_dir():
-        mine["HF_HUB_OFFLINE"] = "1"
+    mine = {"VLLM_LOGGING_LEVEL": "WARNING"}
     if engine.device == "cpu":
+        mine["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # a process less to start: seconds of imports
+    return vllm_environment(engine.model_path, engine.device, engine.kv_cache_gb, environ) | mine
+
+
+def vllm_environment(model: str, device: Device, kv_cache_gb: int, environ: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of any process that runs vLLM."""
+    mine = {"VLLM_NO_USAGE_STATS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    if Path(model).is_dir():
+        mine["HF_HUB_OFFLINE"] = "1"
+    if device == "cpu":
         mine |= {
-            "VLLM_CPU_KVCACHE_SPACE": str(engine.kv_cache_gb),
+            "VLLM_CPU_KVCACHE_SPACE": str(kv_cache_gb),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # a process less to start: seconds of imports
         }
     return {**environ, **mine}
 
 
-def _check_model(path: str) -> None:
+def check_model(path: str) -> None:
+    """Raise InputError for a path that holds no model; a name may be one of the hub's."""
     looks_local = path.startswith((".", "/", "~")) or Path(path).exists()
     if looks_local and not (Path(path) / "config.json").is_file():
         raise InputError(f"no model in {path} (config.json is missing)", "give the folder of a model, or a hub name")
@@ -215,11 +219,3 @@ def _error(said: dict[str, str]) -> RopdError:
         "PromptRefused": PromptRefused,
     }
     return kinds.get(said["kind"], RopdError)(said["message"], said["hint"])
-
-
-def _last_error(log: Path, began: int) -> str:
-    with open(log, "rb") as file:
-        file.seek(began)
-        lines = file.read().decode(errors="replace").splitlines()
-    errors = [line for line in lines if "Error" in line]
-    return (errors or lines or ["no output"])[-1].strip()[-300:]

@@ -23,6 +23,7 @@ from ropd_cli.config.load import dump_config
 from ropd_cli.errors import ConfigError, InputError, TrainingError
 from ropd_cli.llm.endpoints import base_url, model_name
 from ropd_cli.llm.shared import Shared
+from ropd_cli.processes import RUN_MARK
 from ropd_cli.progress import Progress
 from ropd_cli.rewards import RewardMixer
 from ropd_cli.schemas import Prompt
@@ -32,7 +33,7 @@ from ropd_cli.training.data import load_checked_prompts, write_verl_prompts
 from ropd_cli.training.forecast import forecast_run
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.versions import installed_versions
-from ropd_cli.training.watch import RUN_MARK, watch
+from ropd_cli.training.watch import watch
 
 MAY_CHANGE = ("train.steps", "train.epochs", "train.save_every", "train.keep_checkpoints", "train.watchdog_s")
 MAY_CHANGE_SECTIONS = (

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
 import subprocess
 import sys
 import time
@@ -15,14 +12,11 @@ import orjson
 from ropd_cli.artifacts import RecordWriter
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import CostLimit, InputError, ProviderDown, RopdError, TrainingError
+from ropd_cli.processes import RUN_MARK, end_all, last_error
 from ropd_cli.progress import Progress
 from ropd_cli.training.run_dir import RunDir
 
 POLL_S = 0.5
-STOP_GRACE_S = 20.0
-_ERROR = re.compile(r"Error|Exception: |error: ")
-RUN_MARK = "ROPD_RUN_MARK"
-"""Set in the environment of every process of a run, so that none is left behind."""
 
 KINDS = {kind.__name__: kind for kind in (InputError, TrainingError, ProviderDown, CostLimit)}
 
@@ -53,7 +47,7 @@ def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress
             rows.copy()
         finally:
             rows.close()
-            _stop(child, environment[RUN_MARK])
+            end_all(child, environment[RUN_MARK])
     if child.returncode:
         raise failure(run, child.returncode, began)
 
@@ -63,63 +57,10 @@ def failure(run: RunDir, code: int, began: int) -> RopdError:
     if run.stopped.is_file():
         said = orjson.loads(run.stopped.read_bytes())
         return KINDS[said["kind"]](said["message"], said["hint"])
-    with open(run.log, "rb") as log:
-        log.seek(began)
-        lines = log.read().decode(errors="replace").splitlines()
-    errors = [line for line in lines if _ERROR.search(line) and "Warning" not in line]
-    last = (errors or lines or ["no output"])[-1].strip()
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-    return TrainingError(f"the training process ended {how}: {last[-300:]}", f"see {run.log}; go on by --resume")
-
-
-def _stop(child: subprocess.Popen, mark: str) -> None:
-    """End the process and all that it started (Ray's daemons and workers, vLLM's engine)."""
-    if child.poll() is None:
-        _signal_group(child.pid, signal.SIGTERM)
-        try:
-            child.wait(STOP_GRACE_S)
-        except subprocess.TimeoutExpired:
-            _signal_group(child.pid, signal.SIGKILL)
-            child.wait()
-    needle = f"{RUN_MARK}={mark}".encode()
-    for pid in _processes_with(needle):
-        _signal(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_GRACE_S
-    while (left := _processes_with(needle)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    for pid in left:
-        _signal(pid, signal.SIGKILL)
-
-
-def _processes_with(needle: bytes) -> list[int]:
-    """Processes of this user whose environment holds ``needle``."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                if needle in (entry / "environ").read_bytes() and _alive(entry):
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
-
-
-def _alive(entry: Path) -> bool:
-    return (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def _signal(pid: int, what: signal.Signals) -> None:
-    try:
-        os.kill(pid, what)
-    except ProcessLookupError:
-        pass
-
-
-def _signal_group(pid: int, what: signal.Signals) -> None:
-    try:
-        os.killpg(pid, what)
-    except ProcessLookupError:
-        pass
+    return TrainingError(
+        f"the training process ended {how}: {last_error(run.log, began)}", f"see {run.log}; go on by --resume"
+    )
 
 
 class _Tail:

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "ropd_cli"
 LAYERS = {  # first part of the module's name below ropd_cli -> layer
-    **dict.fromkeys(["__init__", "errors", "artifacts", "resources", "progress", "tokens"], 0),
+    **dict.fromkeys(["__init__", "errors", "artifacts", "resources", "progress", "processes", "tokens"], 0),
     **dict.fromkeys(["schemas", "config", "thinking"], 1),
     **dict.fromkeys(["block", "exact"], 1.5),
     "views": 1.7,
