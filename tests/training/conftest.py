@@ -6,8 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from ropd_cli.engines.small_student import fetch_small_student
+from ropd_cli.errors import RopdError
+from ropd_cli.llm.cache import default_cache_dir
 
 # "<think>" is one of them: a rollout that opens its thinking and never closes it has no answer.
 # 58 words and 6 special tokens are the model's vocabulary of 64: tokens without a word would have a probability in
@@ -52,6 +57,18 @@ def tiny_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny") / "model"
     subprocess.run([sys.executable, "-c", MAKE_MODEL, str(folder), *WORDS], check=True, timeout=120)
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_model():
+    """The quickstart's student, a real model of 135M weights: from ROPD_TEST_MODELS or the user's cache, else fetched
+    once into it."""
+    pytest.importorskip("torch", reason="needs the CPU stack: make env")
+    models = os.environ.get("ROPD_TEST_MODELS") or default_cache_dir() / "models"
+    try:
+        return fetch_small_student(Path(models))
+    except RopdError as fault:
+        pytest.skip(f"the small model can't be fetched: {fault.message}")
 
 
 class Shell:
