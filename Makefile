@@ -32,11 +32,11 @@ quickstart: $(READY)
 	$(VENV)/bin/ropd quickstart --seed $(SEED) --out $(OUT)
 
 test: test-fast
-	$(VENV)/bin/python -m pytest -m "slow and not training" -n 2
+	$(VENV)/bin/python -m pytest -m "slow and not training" -n 2 --dist worksteal
 	$(VENV)/bin/python -m pytest -m training
 
 test-fast: $(READY)
-	$(VENV)/bin/python -m pytest -m "not training and not slow" -n 2
+	$(VENV)/bin/python -m pytest -m "not training and not slow" -n 2 --dist worksteal
 
 lint: $(READY)
 	$(VENV)/bin/ruff check ropd_cli tests benchmarks

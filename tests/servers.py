@@ -100,6 +100,10 @@ class ScriptedServer:
         self.requests: list[Request] = []
         self.default: Step = Reply()
         self.most_at_once = 0
+        self.hangs = False
+        """Not even a GET is answered."""
+        self.looked = 0
+        """How often it was asked for its models."""
         self.stopping = threading.Event()
         self._script: list[Step] = []
         self._at_once = 0
@@ -219,6 +223,11 @@ class _Handler(BaseHTTPRequestHandler):
             server.count(-1)
 
     def do_GET(self) -> None:
+        server: ScriptedServer = self.server.scripted
+        server.looked += 1
+        if server.hangs:
+            self._hang(Hang(), server)
+            return
         self._send(200, json.dumps({"object": "list", "data": [{"id": "m", "object": "model"}]}).encode())
 
     def _play(self, step: Any, body: dict[str, Any], server: ScriptedServer) -> None:

@@ -86,6 +86,8 @@ class Learnt:
 
     silent: dict[str, str] = field(default_factory=dict)
     """By role ("verifier", …) why its endpoint can't be asked."""
+    speaking: set[str] = field(default_factory=set)
+    """Labels of the endpoints of which at least one server answered a question."""
     pace: dict[str, Pace] = field(default_factory=dict)
     """By role, of real requests."""
     listed: dict[str, tuple[str, ...]] = field(default_factory=dict)

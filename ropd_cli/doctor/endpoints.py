@@ -16,6 +16,7 @@ from ropd_cli.doctor.targets import (
     asked,
     at_once,
     is_asked,
+    no_urls,
     section,
     targets,
     unpriced,
@@ -38,14 +39,18 @@ _NO_MODEL = re.compile(
 
 
 def named(case: Case) -> list[Check]:
-    """Sections that lack a model."""
+    """Sections that name no endpoint: without a model, with a URL that is none."""
     checks = []
+    bad = no_urls(case.config)
     for role in ROLES:
         endpoint = section(case.config, role)
         if not is_asked(case.config, role):
             if case.named:
                 why = "reward.rubric is 0" if case.config.reward.rubric == 0 else "judge.rubrics is dataset"
                 checks.append(HERE.skipped(role, f"{why}, so it is never asked"))
+        elif role in bad:
+            case.learnt.silent[role] = "its base_url is none"
+            checks.append(HERE.fail(role, bad[role].message, f"{role}.base_url: {bad[role].hint}"))
         elif endpoint.model is None and endpoint.base_url is None and case.named and role != "student.endpoint":
             checks.append(_without_model(case, role))
     if not case.named and not checks and not targets(case.config):
@@ -59,7 +64,7 @@ async def all_of_them(case: Case) -> list[Check]:
     for target in targets(case.config):
         found = await guarded(HERE, target.label, partial(_one, case, target), debug=case.debug)
         bad = next((each for each in found if each.status == "fail"), None)
-        if bad is not None:
+        if bad is not None and target.label not in case.learnt.speaking:
             for role in target.roles:
                 case.learnt.silent.setdefault(role, f"of what the endpoints section says of {bad.name}")
         checks += found
@@ -67,6 +72,7 @@ async def all_of_them(case: Case) -> list[Check]:
 
 
 async def _one(case: Case, target: Target) -> list[Check]:
+    there = list(target.servers)
     if target.is_builtin:
         checks = [HERE.ok(target.label, f"{target.shown}: rules inside this program, no key, free")]
     else:
@@ -75,8 +81,9 @@ async def _one(case: Case, target: Target) -> list[Check]:
             for role in target.roles:
                 case.learnt.silent[role] = "no endpoint is asked (--offline)"
             return [*checks, HERE.skipped(f"{target.label} url", "no endpoint is asked (--offline)")]
-        checks += await _servers(case, target)
-    if any(check.status == "fail" for check in checks):
+        found, there = await _servers(case, target)
+        checks += found
+    if not there:
         return checks
     if target.model is None:
         return [*checks, HERE.skipped(f"{target.label} model", "no model is named, so none is asked")]
@@ -87,9 +94,11 @@ async def _one(case: Case, target: Target) -> list[Check]:
         return [*checks, HERE.skipped(f"{target.label} model", case.learnt.silent[target.roles[0]])]
     names = [name for check in checks for name in case.learnt.listed.get(check.name, ())]
     shared = Shared.of(case.config, lambda _line: None)
-    for server in target.servers:
+    for server in there:
         checks.append(await _hello(case, target, target.at(server), shared, names))
-    if checks[-1].status != "fail" and not set(target.roles) & set(JUDGES):
+        if checks[-1].status != "fail":
+            case.learnt.speaking.add(target.label)
+    if target.label in case.learnt.speaking and not set(target.roles) & set(JUDGES):
         checks.append(await _pace(case, target, shared))
     return checks
 
@@ -105,16 +114,20 @@ def _key(case: Case, target: Target) -> list[Check]:
     return [HERE.ok(label, f"{target.endpoint.api_key_env} is not set; a server of your own may need none")]
 
 
-async def _servers(case: Case, target: Target) -> list[Check]:
-    """Each server of a target by its list of models, and each further key at the first server."""
-    checks = []
+async def _servers(case: Case, target: Target) -> tuple[list[Check], list[str]]:
+    """Each server of a target by its list of models, and each further key at the first server; and the servers that
+    nothing speaks against."""
+    checks, there = [], list(target.servers)
     keys: list[str | None] = [name for name in target.key_names if case.environ.get(name, "").strip()] or [None]
     rounds = [(server, keys[0]) for server in target.servers] + [(target.servers[0], name) for name in keys[1:]]
     for server, key in rounds:
         label = f"{target.label} url"
         look = partial(_listed, case, target, server, key, label)
-        checks += await guarded(HERE, label, look, debug=case.debug)
-    return checks
+        found = await guarded(HERE, label, look, debug=case.debug)
+        checks += found
+        if server in there and any(check.status == "fail" for check in found):
+            there.remove(server)
+    return checks, there
 
 
 async def _listed(case: Case, target: Target, server: str, key: str | None, label: str) -> list[Check]:

@@ -54,13 +54,9 @@ def plan(case: Case) -> list[Asking]:
     checks say why."""
     if case.offline:
         return []
-    try:
-        named = [target for target in targets(case.config) if not target.is_builtin and target.model]
-    except RopdError:
-        return []
     asking = []
-    for target in named:
-        if unpriced(case.config, target):
+    for target in targets(case.config):
+        if target.is_builtin or target.model is None or unpriced(case.config, target):
             continue
         try:
             KeyRing.read(target.at(target.servers[0]), case.environ)

@@ -7,6 +7,7 @@ from pathlib import Path
 from ropd_cli.doctor.checks import Case, Check, Section, shown_seconds
 from ropd_cli.doctor.judges import judging_seconds
 from ropd_cli.doctor.targets import JUDGES, is_asked, section
+from ropd_cli.errors import InputError
 from ropd_cli.llm.endpoints import BUILTIN
 from ropd_cli.schemas import load_prompts
 from ropd_cli.training.compose import steps_of
@@ -48,9 +49,12 @@ def judging(case: Case) -> list[Check]:
         endpoint = section(config, role)
         if is_asked(config, role) and not endpoint.model and not (endpoint.base_url or "").startswith(BUILTIN):
             return [HERE.skipped("judging", f"the {role} has no model")]
-    asked = load_prompts(str(config.data.prompts))
-    unlimited = config.model_copy(update={"max_cost": None})  # a price that is missing is said by itself
-    found = forecast_run(unlimited, asked, steps_of(config, len(asked)))
+    try:
+        asked = load_prompts(str(config.data.prompts))
+        unlimited = config.model_copy(update={"max_cost": None})  # a price that is missing is said by itself
+        found = forecast_run(unlimited, asked, steps_of(config, len(asked)))
+    except InputError as fault:  # of the prompts, the index or the templates: it has a line already
+        return [HERE.skipped("judging", fault.message)]
     if found is None:
         return [HERE.ok("judging", "reward.rubric is 0: no judge is asked")]
     cost = "no price known" if found["cost_usd"] is None else f"${found['cost_usd']:,.2f}"

@@ -130,7 +130,7 @@ def _obedience(config: RopdConfig, role: str, replies: Replies, client: ChatClie
     if not replies.count:
         fault = replies.lost[0]
         return [HERE.fail(label, fault.message, fault.hint or "see the endpoints section")]
-    how = _FORMS[client.json_form]
+    how = _how(client)
     found = f"{replies.fitting} of {replies.count} replies are {what} that fit ({how})"
     checks = []
     if not replies.misfits:
@@ -161,7 +161,7 @@ async def _enforced(case: Case, role: str, client: ChatClient, replies: Replies)
         return []
     label = f"{role} schema"
     if client.json_form is not Form.JSON_SCHEMA:
-        return [HERE.ok(label, f"json_schema is not used; {_FORMS[client.json_form]}: the schema stands in the prompt")]
+        return [HERE.ok(label, f"{_how(client)}: the schema stands in the prompt")]
     request, word = forced(client.endpoint)
     (answer,), _ = await at_once([partial(client.ask, request, _read_word)], 1, case.timeout_s)
     if not isinstance(answer, RopdError) and answer[1] == word:
@@ -251,10 +251,16 @@ def _json_mend(role: str, form: Form) -> str:
     return others
 
 
-_FORMS = {
-    Form.JSON_SCHEMA: "asked by json_schema",
-    Form.JSON_OBJECT: "json_schema refused, asked by json_object",
-    Form.TEXT: "json_schema and json_object refused, asked in plain text",
-}
+_FORMS = {"json_schema": Form.JSON_SCHEMA, "json_object": Form.JSON_OBJECT, "plain text": Form.TEXT}
+_CONFIGURED = {"json_schema": Form.JSON_SCHEMA, "json_object": Form.JSON_OBJECT, "text": Form.TEXT}
+
+
+def _how(client: ChatClient) -> str:
+    """In which form JSON is asked for, and what the endpoint has refused before."""
+    form, wanted = client.json_form, _CONFIGURED[client.endpoint.structured_output]
+    refused = [name for name, each in _FORMS.items() if wanted <= each < form]
+    asked_by = f"asked by {next(name for name, each in _FORMS.items() if each is form)}"
+    return f"{' and '.join(refused)} refused, {asked_by}" if refused else asked_by
+
 
 CHECKS = (rubricator, verifier, step)

@@ -50,11 +50,14 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def parameters(folder: Path) -> int | None:
     """How many weights a model has: by the headers of its safetensors, else by its configuration; None where neither
-    says."""
+    says (or can't be read, which the student's section tells)."""
     counts = [_weights_in(file) for file in sorted(folder.glob("*.safetensors"))]
     if counts and None not in counts:
         return sum(count for count in counts if count is not None)
-    return _by_config(read_json(folder / "config.json"))
+    try:
+        return _by_config(read_json(folder / "config.json"))
+    except InputError:
+        return None
 
 
 def chat_template(folder: Path) -> str | None:

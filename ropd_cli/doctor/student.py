@@ -9,6 +9,7 @@ from typing import Any
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.checks import Case, Check, Section, few, shown_bytes
 from ropd_cli.doctor.model import SWITCH, Template, local_folder, looks_local, parameters, read_json
+from ropd_cli.errors import InputError
 from ropd_cli.schemas import Prompt, load_prompts, with_system
 from ropd_cli.thinking import OPEN
 from ropd_cli.tokens import estimate_tokens
@@ -91,7 +92,12 @@ class Counter:
         except ImportError:
             return cls(None, None)
         file = here / "tokenizer.json"
-        return cls(Tokenizer.from_file(str(file)), Template.of(here)) if file.is_file() else cls(None, None)
+        if not file.is_file():
+            return cls(None, None)
+        try:
+            return cls(Tokenizer.from_file(str(file)), Template.of(here))
+        except Exception as fault:  # tokenizers raises nothing narrower
+            raise InputError(f"{file}: can't be read ({fault})", "copy or download the model again") from fault
 
     @property
     def is_exact(self) -> bool:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.doctor.checks import Case, Pace, Stopwatch
-from ropd_cli.errors import ConfigError, ProviderUnreachable, RopdError
+from ropd_cli.errors import ConfigError, InputError, ProviderUnreachable, RopdError
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.endpoints import BUILTIN, base_urls, model_name, shown_url
 from ropd_cli.llm.retry import RetryPolicy
@@ -73,11 +73,12 @@ def section(config: RopdConfig, role: str) -> EndpointConfig:
 
 
 def targets(config: RopdConfig) -> list[Target]:
-    """The endpoints that are named, in the order of their roles. Raises InputError for a base_url that is none."""
+    """The endpoints that are named, in the order of their roles; those of ``no_urls`` are left out."""
+    bad = no_urls(config)
     found: dict[tuple[tuple[str, ...], str, str | None], Target] = {}
     for role in ROLES:
         endpoint = section(config, role)
-        if not is_asked(config, role) or (endpoint.model is None and endpoint.base_url is None):
+        if role in bad or not is_asked(config, role) or (endpoint.model is None and endpoint.base_url is None):
             continue
         servers = base_urls(endpoint)
         builtin = servers[0].startswith(BUILTIN)
@@ -88,6 +89,17 @@ def targets(config: RopdConfig) -> list[Target]:
         found[key] = Target(roles, known.endpoint if known else endpoint, servers, model)
     named = {(target.servers, target.endpoint.api_key_env) for target in found.values() if target.model is not None}
     return [t for t in found.values() if t.model is not None or (t.servers, t.endpoint.api_key_env) not in named]
+
+
+def no_urls(config: RopdConfig) -> dict[str, InputError]:
+    """By role, why its base_url is none."""
+    found = {}
+    for role in ROLES:
+        try:
+            base_urls(section(config, role))
+        except InputError as fault:
+            found[role] = fault
+    return found
 
 
 def unpriced(config: RopdConfig, target: Target) -> ConfigError | None:

@@ -60,6 +60,8 @@ def dequantise(source: Path, out: Path) -> None:
 def mend_tokenizer(folder: Path) -> None:
     """Give the tokenizer its original decoder, where it has another; a folder that can't be written stays as it is."""
     file = folder / "tokenizer.json"
+    if not file.is_file():
+        return
     content = json.loads(file.read_text())
     if content["decoder"]["type"] != DECODER["type"] and os.access(folder, os.W_OK):
         write_atomic(file, json.dumps(content | {"decoder": DECODER}, ensure_ascii=False))

@@ -109,11 +109,7 @@ class Breaker:
         if self._open_since is not None and not probe:
             return True  # it was under way when the endpoint went
         if self._open_since is not None:
-            self._probe_wait_s = min(self._probe_wait_s * 2, LONGEST_PROBE_S)
-            self._probe_at = now + self._probe_wait_s
-            if now - self._said_at >= SAY_EVERY_S:
-                self._said_at = now
-                self._say(f"{self._shown}: still no answer after {now - self._open_since:.0f} s")
+            self.not_back()
         elif (
             (self.is_alive or others_answer)
             and self._max_pause_s > 0
@@ -125,3 +121,14 @@ class Breaker:
             told = "the other servers go on" if others_answer else f"for {self._max_pause_s:.0f} s at most"
             self._say(f"{why}: pausing until it answers again, {told}")
         return self._open_since is not None
+
+    def not_back(self) -> None:
+        """It was tried while calls were held back, in vain: the next try comes later."""
+        if self._open_since is None:
+            return
+        now = time.monotonic()
+        self._probe_wait_s = min(self._probe_wait_s * 2, LONGEST_PROBE_S)
+        self._probe_at = now + self._probe_wait_s
+        if now - self._said_at >= SAY_EVERY_S:
+            self._said_at = now
+            self._say(f"{self._shown}: still no answer after {now - self._open_since:.0f} s")

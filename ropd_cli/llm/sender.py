@@ -59,8 +59,8 @@ class Sender:
     async def close(self) -> None:
         """Close the connections; attempts under way end with a Fault."""
         self._closing.set()
-        for server in self._pool.servers if self._pool is not None else ():
-            await server.transport.close()
+        if self._pool is not None:
+            await self._pool.close()
 
     async def pause(self, seconds: float) -> None:
         """Wait; raises the client's end as a ProviderUnreachable where it is closed meanwhile."""
@@ -189,9 +189,7 @@ class Sender:
 
     async def _exchange(self, server: Server, request: ChatRequest, body: bytes, probe: bool) -> ChatReply:
         key, peer = self._keys.take(), server.peer
-        headers = self._headers
-        if not self._own_authorization:  # without a key there is one all the same: some servers insist on it
-            headers = {"Authorization": f"Bearer {key[1] if key else 'none'}", **headers}
+        headers = self._with_key(key)
         self._stats.requests_sent += 1
         try:
             response = await server.transport.post(PATHS[request.api], body, headers)
@@ -212,6 +210,12 @@ class Sender:
             self._mind_keys(server, key[0] if key else None, fault)
             raise fault
         return read_reply(response.content, request, peer)
+
+    def _with_key(self, key: tuple[str, str] | None) -> dict[str, str]:
+        if self._own_authorization:
+            return self._headers
+        # without a key there is one all the same: some servers insist on it
+        return {"Authorization": f"Bearer {key[1] if key else 'none'}", **self._headers}
 
     def _hold(self, server: Server, seconds: float) -> None:
         """Send nothing for so many seconds: to this server, or where it is the only one at all."""
@@ -271,7 +275,8 @@ class Sender:
             secrets = Secrets([*self._keys.values(), *secret, *queries])
             self._own_authorization = any(name.lower() == "authorization" for name in self._headers)
             servers = [self._server(url, secrets) for url in self._urls]
-            self._pool = Pool(servers, self._shared.affinities, self._endpoint.limits.max_pause_s)
+            pause_s = self._endpoint.limits.max_pause_s
+            self._pool = Pool(servers, self._shared.affinities, pause_s, lambda: self._with_key(self._keys.take()))
         return self._pool
 
     def _server(self, url: str, secrets: Secrets) -> Server:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ropd_cli.errors import ProviderDown
@@ -91,11 +92,27 @@ class Server:
 
 
 class Pool:
-    """The servers of an endpoint, in the order they are named."""
+    """The servers of an endpoint, in the order they are named. ``headers`` makes those of a look at one."""
 
-    def __init__(self, servers: list[Server], affinities: Affinities, max_pause_s: float) -> None:
+    def __init__(
+        self,
+        servers: list[Server],
+        affinities: Affinities,
+        max_pause_s: float,
+        headers: Callable[[], Mapping[str, str]],
+    ) -> None:
         self.servers = servers
-        self._affinities, self._max_pause_s = affinities, max_pause_s
+        self._affinities, self._max_pause_s, self._headers = affinities, max_pause_s, headers
+        self._looks: dict[str, asyncio.Task[bool]] = {}
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for look in self._looks.values():
+            look.cancel()
+        if self._looks:
+            await asyncio.wait(self._looks.values())
+        for server in self.servers:
+            await server.transport.close()
 
     async def choose(self, affinity: str | None, pause: Pause) -> Server:
         """The server for the next request; waits while none may be asked. Raises ProviderDown when all have been
@@ -103,13 +120,27 @@ class Pool:
         if len(self.servers) == 1:
             return self.servers[0]  # whose breaker knows how to wait
         while True:
-            trial = next((each for each in self.servers if each.load.breaker.wants_probe), None)
-            if trial is not None:
-                return trial
             free = [each for each in self.servers if each.load.is_free]
+            for server in self.servers:
+                if server.load.breaker.wants_probe and (not free or self._is_there(server)):
+                    return server  # with this call it shows whether it is back
             if free:
                 return self._of(free, affinity)
             await pause(self._until_one_is_back_s())
+
+    def _is_there(self, server: Server) -> bool:
+        """Whether a server that was silent answers a look. The look goes on beside the calls, which have others to go
+        to: one that hung there would hold up its group."""
+        look = self._looks.get(server.identity)
+        if look is None:
+            self._looks[server.identity] = asyncio.create_task(server.transport.is_there(self._headers()))
+            return False
+        if not look.done():
+            return False
+        del self._looks[server.identity]
+        if not look.result():
+            server.load.breaker.not_back()
+        return look.result()
 
     def others_answer(self, server: Server) -> bool:
         """Whether another server has answered: then this one is left out, even if it never answered itself."""

@@ -127,7 +127,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.fixture(params=[Stages, Train], ids=["stages", "train"])
+@pytest.fixture(params=[pytest.param(Stages, marks=pytest.mark.slow), Train], ids=["stages", "train"])
 def way(request, folder, server):
     return request.param(folder, server)
 
@@ -301,6 +301,7 @@ def test_language(way, default):
     assert found.rewards == default.rewards
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("form", ["shared-prefix", "group", "paper"])
 def test_extra_instructions(folder, server, form, language):

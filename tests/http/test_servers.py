@@ -42,8 +42,8 @@ def opened(servers, said, monkeypatch):
     monkeypatch.setattr(breaker_module, "FIRST_PROBE_S", 0.05)
     monkeypatch.setattr(servers_module, "SHUNNED_S", 0.2)
 
-    def make(urls=None, *, shared=None, max_pause_s=30.0, concurrency=48, retries=2, **more):
-        limits = LimitsConfig(max_pause_s=max_pause_s, concurrency=concurrency)
+    def make(urls=None, *, shared=None, max_pause_s=30.0, concurrency=48, retries=2, timeout_s=60.0, **more):
+        limits = LimitsConfig(max_pause_s=max_pause_s, concurrency=concurrency, timeout_s=timeout_s)
         named = ", ".join(urls or [server.url for server in servers])
         endpoint = EndpointConfig(model="m", base_url=named, limits=limits, **more)
         retry = RetryPolicy(max_retries=retries, first_wait_s=0.0, max_wait_s=0.0)
@@ -130,6 +130,29 @@ async def test_one_that_dies_costs_no_call_and_is_used_again(servers, opened, sa
                 reply.text for reply in await all_of(client.complete(ask(f"a{len(texts)} {n}")) for n in range(9))
             ]
         assert any("answers again" in line for line in said)
+
+
+async def test_one_that_hangs_holds_up_no_call(servers, opened, said):
+    """It takes connections and answers nothing: looked at beside the calls, never with one of them."""
+    for server in servers:
+        server.default = Reply(delay_s=0.01)
+    limits = {"timeout_s": 1.0}
+    async with opened(concurrency=12, **limits) as client:
+        await all_of(client.complete(ask(f"before {n}")) for n in range(30))
+        servers[0].default, servers[0].hangs = Hang(), True
+        await all_of(client.complete(ask(f"{n}")) for n in range(60))
+        assert any("the other servers go on" in line for line in said)
+        before = len(servers[0].requests)
+        for part in range(8):
+            await all_of(client.complete(ask(f"{part} {n}")) for n in range(12))
+            await asyncio.sleep(0.1)
+        assert len(servers[0].requests) == before and servers[0].looked > 0
+        servers[0].default, servers[0].hangs = Reply("back"), False
+        texts = []
+        while "back" not in texts:
+            texts += [
+                reply.text for reply in await all_of(client.complete(ask(f"a{len(texts)} {n}")) for n in range(9))
+            ]
 
 
 async def test_one_that_was_never_there_is_left_out(servers, opened, said):

@@ -160,3 +160,36 @@ async def test_money_that_an_earlier_part_of_the_run_spent_counts(run, server, t
     kind, message, hint = await judge.stopped()
     assert kind == "CostLimit" and "$4.9000 of $5 are spent" in message and "max" in hint
     await judge.close()
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"judge__form": "group"},
+        {"judge__form": "paper"},
+        {"judge__form": "group", "judge__chunk_size": 2},
+        {"judge__chunk_size": 2, "judge__blind": False},
+        {"judge__form": "paper", "judge__blind": False, "judge__repeats": 3},
+        {"judge__language": "zh", "judge__teacher_in_pool": False},
+    ],
+    ids=lambda choice: " ".join(f"{key[7:]}={value}" for key, value in choice.items()),
+)
+async def test_the_embedded_judge_takes_every_choice(run, choice):
+    texts = said("3 + 4 = 7", "3 + 4 = 9", "no idea", "")
+    judge, _ = run()
+    usual = await judge.judge(1, "a", texts)
+    await judge.close()
+    judge, _ = run(**choice)
+    assert await judge.judge(1, "a", texts) == usual
+    await judge.close()
+
+
+@pytest.mark.parametrize("form", ["shared-prefix", "group", "paper"])
+async def test_the_embedded_judge_writes_a_rubric_a_rollout(run, form):
+    judge, directory = run(judge__rubric_per="rollout", judge__form=form)
+    rewards = (await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9", "")))["rewards"]
+    await judge.step_metrics(1, 1)
+    assert rewards[0] > rewards[1] and rewards[2] == 0.0
+    ((_, group),) = read_records(directory.group_file(1))
+    assert [bool(each) for each in group["rubric"]["rubrics"]] == [True, True, False]
+    await judge.close()
