@@ -258,7 +258,8 @@ def test_a_model_without_weights_is_one_line(shell, tiny_model):
 def test_a_start_that_is_stopped_leaves_nothing(shell, tiny_model):
     child = start_ropd(["serve-judge", "--model", tiny_model, "--port", 0], shell.folder, shell.environ)
     deadline = time.monotonic() + START_S
-    while len(started := below(child.pid)) < 2 and time.monotonic() < deadline:  # the server, and its engine
+    # until the server and its engine are there
+    while len(started := below(child.pid)) < 2 and child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
     child.send_signal(signal.SIGTERM)
     out, err = child.communicate(timeout=90)
