@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from ropd_cli.config.extra_body import check_extra_body
 
 
 class Section(BaseModel):
@@ -50,7 +52,9 @@ class EndpointConfig(Section):
     api: Literal["chat", "responses"] = "chat"
     api_key_env: str = "OPENAI_API_KEY"
     headers: dict[str, str] = Field(default_factory=dict, description="sent with every request")
-    extra_body: dict[str, Any] = Field(default_factory=dict, description="merged into every request's JSON")
+    extra_body: Annotated[dict[str, Any], AfterValidator(check_extra_body)] = Field(
+        default_factory=dict, description="merged into every request's JSON"
+    )
     structured_output: Literal["json_schema", "json_object", "text"] = Field(
         "json_schema", description="how JSON is asked for at first; what an endpoint refuses falls back to the next"
     )

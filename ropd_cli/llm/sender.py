@@ -1,4 +1,4 @@
-"""One attempt at a call: within the limits, with a key, in a form the endpoint takes, counted and paid for."""
+"""One attempt at a call: within the limits, in a form the server takes, counted and paid for."""
 
 from __future__ import annotations
 
@@ -7,29 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ropd_cli.config.models import EndpointConfig
-from ropd_cli.errors import ProviderUnreachable
-from ropd_cli.llm import endpoints
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats
 from ropd_cli.llm.costs import Expectation, cost_usd
-from ropd_cli.llm.keys import KeyRing, Secrets, headers_of
-from ropd_cli.llm.limits import nothing_left_s
+from ropd_cli.llm.server import Server, closed
+from ropd_cli.llm.servers import Route, Servers
 from ropd_cli.llm.shared import Shared
-from ropd_cli.llm.structured import Form
-from ropd_cli.llm.transport import Lost, NoConnection, TimedOut, Transport, open_transport
-from ropd_cli.llm.wire import (
-    BAD_REQUEST,
-    PATHS,
-    Fault,
-    Peer,
-    read_reply,
-    request_body,
-    status_fault,
-    transport_fault,
-)
+from ropd_cli.llm.structured import STARTS, Form
+from ropd_cli.llm.wire import BAD_REQUEST, PATHS, Fault, read_reply, request_body
 from ropd_cli.schemas import Usage
-
-KEY_REST_S = 5.0
-"""A key that was turned away without a word on when to come back."""
 
 
 class Sender:
@@ -38,27 +23,23 @@ class Sender:
     def __init__(
         self, endpoint: EndpointConfig, shared: Shared, stats: ClientStats, environ: Mapping[str, str]
     ) -> None:
-        self.peer = Peer(endpoints.base_url(endpoint), endpoint.api_key_env)
-        self._endpoint, self._shared, self._stats, self._environ = endpoint, shared, stats, environ
+        self._shared, self._stats = shared, stats
         self._limiter = shared.limiter(endpoint)
-        self._breaker = shared.breaker(endpoint)
+        self._servers = Servers(endpoint, shared, self._limiter, stats, environ)
         self._closing = asyncio.Event()
-        self._transport: Transport | None = None
-        self._keys = KeyRing({})
-        self._headers: dict[str, str] = {}
-        self._own_authorization = False
         self._expectation = Expectation()
-        self._forms: dict[str, Form] = {}
-        self._proven: set[tuple[str, str]] = set()
-        self._form_lock = asyncio.Lock()
-        own = self.peer.url == endpoints.OPENAI_URL  # there max_tokens is the old name, which newer models refuse
-        self._limit_name = "max_completion_tokens" if own else "max_tokens"
+        self._first_form = STARTS[endpoint.structured_output]
+        self._names_cache = endpoint.prompt_cache_key
+
+    @property
+    def shown(self) -> str:
+        """The endpoint's URLs, for messages."""
+        return self._servers.shown
 
     async def close(self) -> None:
         """Close the connections; attempts under way end with a Fault."""
         self._closing.set()
-        if self._transport is not None:
-            await self._transport.close()
+        await self._servers.close()
 
     async def pause(self, seconds: float) -> None:
         """Wait; raises the client's end as a ProviderUnreachable where it is closed meanwhile."""
@@ -68,40 +49,67 @@ class Sender:
             except TimeoutError:
                 return
         if self._closing.is_set():
-            raise self._closed().error
+            raise closed(self.shown).error
 
-    def lost(self, call: str, fault: Fault) -> bool:
-        """Book an attempt that the endpoint did not answer; True where it is waited for now."""
-        return self._breaker.failed(call, fault.error.message, connected=fault.connected, probe=fault.probe)
+    def lost(self, route: Route, fault: Fault) -> bool:
+        """Book an attempt that its server did not answer; True where it is waited for now, or others take over."""
+        return self._servers.lost(route, fault)
 
-    async def send(self, request: ChatRequest, correction: list[dict[str, Any]]) -> ChatReply:
-        """One attempt, asking for JSON in the strictest form that this endpoint takes.
+    def elsewhere(self, route: Route) -> bool:
+        """Whether another server is there for a call whose server could not serve it."""
+        return self._servers.elsewhere(route)
 
-        A 400 to a form that never worked here may be about the form: the next one is tried, and what works
+    async def send(self, request: ChatRequest, correction: list[dict[str, Any]], route: Route) -> ChatReply:
+        """One attempt, at one server, within the number of requests at once."""
+        async with self._limiter.gate:
+            if self._closing.is_set():
+                raise closed(self.shown)
+            server, probe = await self._servers.take(request, route, self.pause)
+            try:
+                server.connect()
+                return await self._in_a_form(server, request, correction, probe)
+            except Fault as fault:
+                fault.probe = probe
+                raise
+            finally:
+                self._servers.leave(server, probe)
+
+    async def _in_a_form(
+        self, server: Server, request: ChatRequest, correction: list[dict[str, Any]], probe: bool
+    ) -> ChatReply:
+        """Ask for JSON in the strictest form that this server takes, of those that the configuration wants.
+
+        A 400 to a form that never worked there may be about the form: the next one is tried, and what works
         is remembered. Where none works the 400 was about something else.
         """
         if request.form is None:
-            return await self._post(request, Form.PLAIN, correction)
-        form = self._forms.get(request.model, Form.JSON_SCHEMA)
+            return await self._post(server, request, Form.PLAIN, correction, probe)
+        form = server.forms.get(request.model, self._first_form)
         try:
-            reply = await self._post(request, form, correction)
+            reply = await self._post(server, request, form, correction, probe)
         except Fault as fault:
             falls = form is not Form.PLAIN and fault.status in BAD_REQUEST
-            known = (request.model, request.form.name) in self._proven and self._forms.get(request.model, form) == form
-            if not falls or known:
+            proven = (request.model, request.form.name) in server.proven
+            if not falls or (proven and server.forms.get(request.model, form) == form):
                 raise
-            reply = await self._fall_back(request, form, correction, fault)
-        self._proven.add((request.model, request.form.name))
+            reply = await self._fall_back(server, request, form, correction, fault, probe)
+        server.proven.add((request.model, request.form.name))
         return reply
 
     async def _fall_back(
-        self, request: ChatRequest, refused: Form, correction: list[dict[str, Any]], first: Fault
+        self,
+        server: Server,
+        request: ChatRequest,
+        refused: Form,
+        correction: list[dict[str, Any]],
+        first: Fault,
+        probe: bool,
     ) -> ChatReply:
-        async with self._form_lock:  # one call finds out for all
-            form = max(self._forms.get(request.model, Form.JSON_SCHEMA), Form(refused + 1))
+        async with server.form_lock:  # one call finds out for all
+            form = max(server.forms.get(request.model, self._first_form), Form(refused + 1))
             while True:
                 try:
-                    reply = await self._post(request, form, correction)
+                    reply = await self._post(server, request, form, correction, probe)
                     break
                 except Fault as fault:
                     if fault.status not in BAD_REQUEST:
@@ -109,92 +117,50 @@ class Sender:
                     if form is Form.PLAIN:
                         raise first from fault
                     form = Form(form + 1)
-            self._forms[request.model] = form
+            server.forms[request.model] = form
         return reply
 
-    async def _post(self, request: ChatRequest, form: Form, correction: list[dict[str, Any]]) -> ChatReply:
-        """One HTTP request, two where the endpoint knows the reply's limit under another name. Raises Fault."""
-        limit_name = self._limit_name
+    async def _post(
+        self, server: Server, request: ChatRequest, form: Form, correction: list[dict[str, Any]], probe: bool
+    ) -> ChatReply:
+        """One HTTP request, two where the server knows the reply's limit under another name. Raises Fault."""
+        limit_name = server.limit_name
+        cache_name = request.affinity if self._names_cache else None
         try:
-            return await self._admitted(request, request_body(request, form, correction, limit_name))
+            body = request_body(request, form, correction, limit_name, cache_name)
+            return await self._admitted(server, request, body, probe)
         except Fault as fault:
             other = "max_tokens" if limit_name == "max_completion_tokens" else "max_completion_tokens"
             limited = request.sampling.max_tokens is not None and request.api == "chat"
             if fault.status not in BAD_REQUEST or not limited or other not in str(fault):
                 raise
-            reply = await self._admitted(request, request_body(request, form, correction, other))
-            self._limit_name = other
+            body = request_body(request, form, correction, other, cache_name)
+            reply = await self._admitted(server, request, body, probe)
+            server.limit_name = other
             return reply
 
-    async def _admitted(self, request: ChatRequest, body: bytes) -> ChatReply:
-        """Wait for a place, for the pace and for the endpoint, set the money aside, and send."""
-        transport = self._connected()
+    async def _admitted(self, server: Server, request: ChatRequest, body: bytes, probe: bool) -> ChatReply:
+        """Wait for the pace, set the money aside, and send."""
         expected = self._expectation
         prompt_tokens = expected.prompt_tokens(len(body))
         tokens = prompt_tokens + expected.reply_tokens(request.sampling.max_tokens)
-        async with self._limiter.gate:
-            if self._closing.is_set():
-                raise self._closed()
-            probe = await self._breaker.admit(self.pause)
-            try:
-                await self._limiter.admit(tokens, self.pause)
-                reserved = await self._reserve(request, prompt_tokens)
-                used, spent = 0.0, 0.0
-                try:
-                    reply = await self._exchange(request, body, transport, probe)
-                    used, spent = self._book(request, len(body), reply)
-                    return reply
-                finally:
-                    self._limiter.settle(tokens, used)
-                    self._shared.budget.settle(reserved, spent)
-            except Fault as fault:
-                fault.probe = probe
-                raise
-            finally:
-                self._breaker.leave(probe)
-
-    async def _exchange(self, request: ChatRequest, body: bytes, transport: Transport, probe: bool) -> ChatReply:
-        key = self._keys.take()
-        headers = self._headers
-        if not self._own_authorization:  # without a key there is one all the same: some servers insist on it
-            headers = {"Authorization": f"Bearer {key[1] if key else 'none'}", **headers}
-        self._stats.requests_sent += 1
+        await self._limiter.admit(tokens, self.pause)
+        reserved = await self._reserve(request, prompt_tokens)
+        used, spent = 0.0, 0.0
         try:
-            response = await transport.post(PATHS[request.api], body, headers)
-        except (NoConnection, Lost, TimedOut) as fault:
-            if self._closing.is_set():
-                raise self._closed() from None
-            raise transport_fault(fault, self.peer) from None
-        if (left_s := nothing_left_s(response.headers)) > 0:
-            if key is not None and len(self._keys) > 1:
-                self._keys.rest(key[0], left_s)
-            else:
-                self._limiter.hold(left_s)
-        if response.status >= 500:
-            raise status_fault(response, self.peer)
-        self._breaker.answered(probe)
-        if response.status >= 300:
-            fault = status_fault(response, self.peer)
-            self._mind_keys(key[0] if key else None, fault)
-            raise fault
-        return read_reply(response.content, request, self.peer)
-
-    def _mind_keys(self, name: str | None, fault: Fault) -> None:
-        """What a refusal means for the key that was used, and for everybody else's next request."""
-        if fault.status == 429 and fault.again:
-            wait_s = fault.retry_after_s
-            if name is not None and len(self._keys) > 1:
-                fault.retry_after_s = wait_s = self._keys.rest(name, KEY_REST_S if wait_s is None else wait_s)
-            if wait_s:
-                self._limiter.hold(wait_s)
-        elif fault.status in (401, 403) and name is not None and len(self._keys) > 1 and self._keys.drop(name):
-            self._shared.say(f"{self.peer.shown}: the key in {name} is refused ({fault.status}), going on without it")
-            fault.again = True
+            response = await server.post(PATHS[request.api], body, probe)
+            reply = read_reply(response.content, request, server.peer)
+            server.state.served = True
+            used, spent = self._book(request, len(body), reply)
+            return reply
+        finally:
+            self._limiter.settle(tokens, used)
+            self._shared.budget.settle(reserved, spent)
 
     async def _reserve(self, request: ChatRequest, prompt_tokens: int) -> float:
         """Set aside what the request may cost at most, and return it."""
         budget = self._shared.budget
-        price = budget.price(request.model, self.peer.url)
+        price = budget.price(request.model, self._servers.url)
         most = 0.0
         if price is not None and budget.max_usd is not None:
             most = cost_usd(price, prompt_tokens, self._expectation.most_reply_tokens(request.sampling.max_tokens))
@@ -214,26 +180,8 @@ class Sender:
             said = len(reply.text) + len(reply.reasoning or "")
             usage = Usage(prompt_tokens=self._expectation.prompt_tokens(size), completion_tokens=said // 3 + 1)
         spent = 0.0
-        price = self._shared.budget.price(request.model, self.peer.url)
+        price = self._shared.budget.price(request.model, self._servers.url)
         if price is not None:
             spent = cost_usd(price, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
             stats.cost_usd = (stats.cost_usd or 0.0) + spent
         return usage.prompt_tokens + usage.completion_tokens, spent
-
-    def _connected(self) -> Transport:
-        if self._transport is None:
-            if self._closing.is_set():
-                raise self._closed()
-            self._keys = KeyRing.read(self._endpoint, self._environ)
-            self._headers, secret = headers_of(self._endpoint, self._environ)
-            query = self.peer.url.partition("?")[2]
-            secrets = Secrets([*self._keys.values(), *secret, query])
-            self.peer = Peer(self.peer.url, self._endpoint.api_key_env, bool(self._keys), secrets)
-            self._own_authorization = any(name.lower() == "authorization" for name in self._headers)
-            self._transport = open_transport(self.peer.url, self._endpoint.limits)
-        return self._transport
-
-    def _closed(self) -> Fault:
-        return Fault(
-            ProviderUnreachable(f"{self.peer.shown}: the client was closed", "run the command again"), again=False
-        )
