@@ -85,7 +85,6 @@ class Server:
         transport = self.connect()
         key = self._keys.take()
         self._stats.requests_sent += 1
-        self.state.sent += 1
         try:
             response = await transport.post(path, body, self._with_key(key))
         except (NoConnection, Lost, TimedOut) as fault:
@@ -106,6 +105,8 @@ class Server:
                 fault.lost, fault.connected = True, False
             else:
                 self.state.breaker.answered(probe)
+        if fault.again:
+            self._mind_wishes(fault)
         raise fault
 
     async def look(self) -> bool:
@@ -119,19 +120,30 @@ class Server:
         return {"Authorization": f"Bearer {key[1] if key else 'none'}", **self._headers}
 
     def _mind_keys(self, name: str | None, fault: Fault) -> None:
-        """What a refusal means for the key that was used, and for everybody else's next request."""
+        """What a refusal means for the key that was used."""
         several = name is not None and len(self._keys) > 1
-        if fault.status == 429 and fault.again:
-            wait_s = fault.retry_after_s
-            if several:
-                fault.retry_after_s = wait_s = self._keys.rest(name, KEY_REST_S if wait_s is None else wait_s)
-            if wait_s is None and self._one_of_several:
+        if fault.status == 429 and fault.again and several:
+            wait_s = KEY_REST_S if fault.retry_after_s is None else fault.retry_after_s
+            fault.retry_after_s = self._keys.rest(name, wait_s)
+        elif fault.status in (401, 403) and several:
+            news = name in self._keys
+            if self._keys.drop(name):
+                fault.again = True
+                if news:
+                    self._say(f"{self.peer.shown}: the key in {name} is refused ({fault.status}), going on without it")
+
+    def _mind_wishes(self, fault: Fault) -> None:
+        """When the server wants the next request: one alone is waited for by the call (and at a 429 by all), one of
+        several is passed over for so long."""
+        wait_s = fault.retry_after_s
+        if self._one_of_several:
+            fault.retry_after_s = None
+            if wait_s is None and fault.status == 429:
                 wait_s = SERVER_REST_S  # one that only refuses is never busy, and would be sent everything
-            if wait_s:
-                self._hold(self.state, wait_s)
-        elif fault.status in (401, 403) and several and self._keys.drop(name):
-            self._say(f"{self.peer.shown}: the key in {name} is refused ({fault.status}), going on without it")
-            fault.again = True
+        elif fault.status != 429:
+            return
+        if wait_s:
+            self._hold(self.state, wait_s)
 
     def _can_not_serve(self, fault: Fault) -> bool:
         return self._one_of_several and fault.status in _NO_RIGHT and not fault.again and not self.state.served

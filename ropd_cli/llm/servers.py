@@ -89,6 +89,7 @@ class Servers:
             server, probe = await self._choose(request, route, pause)
         route.server = server
         server.state.under_way += 1
+        server.state.sent += 1
         return server, probe
 
     def leave(self, server: Server, probe: bool) -> None:

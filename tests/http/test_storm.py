@@ -119,6 +119,21 @@ async def test_scored_as_without_faults_or_missing(calm, server, tmp_path, seed,
     assert len(missing) <= sent <= 2 * len(missing)
 
 
+async def test_a_storm_over_three_servers_one_of_which_goes_away(calm, server):
+    with ScriptedServer() as other, ScriptedServer() as third:
+        three = (server, other, third)
+        for number, each in enumerate(three):
+            each.default = Storm(0.3, seed=20 + number)
+        judging = asyncio.create_task(judge_all(",".join(each.url for each in three)))
+        while len(third.requests) < 20:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(third.down)
+        came_to, _ = await judging
+    missing = {uid for uid, outcome in came_to.items() if isinstance(outcome, Exception)}
+    assert {uid: came_to[uid] for uid in came_to.keys() - missing} == {uid: calm[uid] for uid in calm.keys() - missing}
+    assert len(missing) <= 3 and min(len(each.requests) for each in three) >= 20
+
+
 async def test_a_storm_inside_training(server, tmp_path):
     """The owner of a run's judges: rewards as without faults, or none and counted as missing."""
     with IndexWriter(tmp_path / "i.db") as index:
