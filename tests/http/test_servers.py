@@ -207,8 +207,9 @@ async def test_a_call_that_one_server_can_not_do_goes_to_another_at_once(three, 
     a, b, _ = three
     a.default = lambda body: Status(500) if text_of(body) == "hard" else Reply()
     async with opened(a, b, retries=1, first_wait_s=1e6) as client:  # nobody would wait for that
-        assert (await client.complete(ask("hard"))).text == "hello"
-        assert client.stats.retries == 1 and not said
+        await client.complete(ask("easy", affinity="g"))
+        assert (await client.complete(ask("hard", affinity="g"))).text == "hello"
+        assert client.stats.retries == 1 and len(a.requests) == 2 and not said
 
 
 async def test_one_that_never_answered_is_left_out_and_found_when_it_comes(three, opened, said):
@@ -271,6 +272,20 @@ async def test_all_wait_while_none_answers(three, opened, said):
         assert client.stats.failures == 0 and len(three[1].requests) >= 33
     assert sum("left out" in line for line in said) == 2
     assert sum("no server is left, pausing until one answers" in line for line in said) == 1
+
+
+async def test_one_that_never_answered_is_waited_for_where_another_did(three, opened, said):
+    a, b, _ = three
+    async with opened(a, b, retries=0) as client:
+        await client.complete(ask("first", affinity="g"))
+        assert len(a.requests) == 1
+        for server in (a, b):
+            await asyncio.to_thread(server.down)
+        call = asyncio.create_task(client.complete(ask("second", affinity="g")))
+        await until(lambda: len(said) == 2)
+        b.up()
+        await call
+    assert "left out" in said[0] and "no server is left" in said[1] and len(b.requests) == 1
 
 
 async def test_the_pause_of_all_has_an_end(three, opened):
@@ -346,13 +361,13 @@ async def test_one_that_says_nothing_of_when_rests_too(three, opened):
 
 
 async def test_where_all_have_enough_the_first_to_be_free_is_waited_for(three, opened):
-    a, b, _ = three
-    a.default = Status(429, retry_after=100)
-    b.script(Status(429, retry_after=0.3))
-    async with opened(a, b, retries=5) as client:
+    soon, late, _ = three
+    late.default = Status(429, retry_after=100)
+    soon.script(Status(429, retry_after=0.3))
+    async with opened(soon, late, retries=2) as client:
+        await asyncio.wait_for(client.complete(ask("one")), 20)  # refused by the one, then by the other
         await asyncio.wait_for(all_of(client, range(5)), 20)
-    assert sum(len(server.requests) for server in (a, b)) <= 5 + 5 + 1
-    assert len(b.requests) >= 6
+    assert (len(soon.requests), len(late.requests)) == (7, 1)
 
 
 async def test_several_keys_are_each_servers_own(three, opened, said):
