@@ -52,7 +52,7 @@ BaseUrl = Annotated[
     str | None,
     typer.Option(
         "--base-url",
-        help="OpenAI-compatible endpoint; builtin://checkable is the embedded one.",
+        help="OpenAI-compatible endpoint; several servers with commas between; builtin://checkable: the embedded one.",
         rich_help_panel=_ENDPOINT,
     ),
 ]

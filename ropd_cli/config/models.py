@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-OWN_FIELDS = frozenset(
-    [
-        *(
-            "model",
-            "messages",
-            "input",
-            "instructions",
-            "stream",
-            "n",
-            "response_format",
-            "text",
-            "tools",
-            "tool_choice",
-        ),
-        *("temperature", "top_p", "max_tokens", "max_completion_tokens", "max_output_tokens", "seed", "reasoning"),
-        *("reasoning_effort", "prompt_cache_key"),
-    ]
-)
-"""Of a request's JSON, what ``extra_body`` may not set."""
+from ropd_cli.config.extra_body import check_extra_body
 
 
 class Section(BaseModel):
@@ -70,21 +52,15 @@ class EndpointConfig(Section):
     api: Literal["chat", "responses"] = "chat"
     api_key_env: str = "OPENAI_API_KEY"
     headers: dict[str, str] = Field(default_factory=dict, description="sent with every request")
-    extra_body: dict[str, Any] = Field(default_factory=dict, description="merged into every request's JSON")
+    extra_body: Annotated[dict[str, Any], AfterValidator(check_extra_body)] = Field(
+        default_factory=dict, description="merged into every request's JSON"
+    )
     structured_output: Literal["json_schema", "json_object", "text"] = Field(
         "json_schema", description="how JSON is asked for at first; what an endpoint refuses falls back to the next"
     )
     prompt_cache_key: bool = Field(False, description="send OpenAI's prompt_cache_key, one a group")
     sampling: SamplingConfig = SamplingConfig()
     limits: LimitsConfig = LimitsConfig()
-
-    @field_validator("extra_body")
-    @classmethod
-    def _nothing_of_ours(cls, extra_body: dict[str, Any]) -> dict[str, Any]:
-        taken = sorted(extra_body.keys() & OWN_FIELDS)
-        if taken:
-            raise ValueError(f"{', '.join(taken)} can't stand here: it is set by the program or by a key of its own")
-        return extra_body
 
 
 class PriceConfig(Section):

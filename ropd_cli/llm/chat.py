@@ -44,10 +44,11 @@ class ChatRequest(Frozen):
     form: JsonSchema | None = Field(None, alias="schema")
     sample: int = 0
     api: Literal["chat", "responses"] = "chat"
-    extra_body: dict[str, Any] = Field(default_factory=dict)
     affinity: str | None = None
     """Requests with the same one begin with the same long text: of several servers one gets them all. No part of
     the question."""
+    extra_body: dict[str, Any] = {}
+    """Sent beside what the program sends itself."""
     written: Written | None = Field(None, repr=False)
     """The messages once more, as they are sent: long texts are encoded and hashed once for several requests."""
 
@@ -65,7 +66,8 @@ class ChatRequest(Frozen):
         sampling = self.sampling.model_dump(mode="json", exclude_none=True, exclude={"max_tokens"})
         form = [self.form.name, self.form.body] if self.form else None
         rest = [self.model, sampling, form, self.sample, *([] if self.api == "chat" else [self.api])]
-        rest += [self.extra_body] if self.extra_body else []
+        if self.extra_body:
+            rest.append(self.extra_body)
         hashed = hashlib.sha256(self.written.hash.encode() if self.written else self.messages_json)
         hashed.update(b"\n" + _canonical(rest))
         return hashed.hexdigest()
@@ -135,8 +137,8 @@ def endpoint_request(
         form=schema,
         sample=sample,
         api=endpoint.api,
-        extra_body=endpoint.extra_body,
         affinity=affinity,
+        extra_body=endpoint.extra_body,
         written=written,
     )
 

@@ -21,6 +21,7 @@ from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats, JsonSchema, Sampling, endpoint_request
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.sender import Sender
+from ropd_cli.llm.servers import Route
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.structured import Form, parse_json
 from ropd_cli.llm.wire import Fault
@@ -158,26 +159,29 @@ class ChatClient:
         return reply, value
 
     async def _ask(self, key: str, request: ChatRequest, read: Read[T]) -> tuple[ChatReply, T]:
-        """Send until a usable reply is there or the retries are used up. What is lost while the endpoint is
-        not there at all (its breaker is open) is not counted: the next attempt waits for it."""
+        """Send until a usable reply is there or the retries are used up. What is lost while a server is
+        not there at all (its breaker is open) is not counted: the next attempt waits for it, or goes to another."""
         correction: list[dict[str, Any]] = []
         told = False
+        route = Route(key)
         attempts, failed = itertools.count(1), 0
         for attempt in attempts:
             try:
-                reply = await self._sender.send(request, correction)
+                reply = await self._sender.send(request, correction, route)
                 return reply, _read(reply, request, read)
             except Fault as caught:
                 fault = caught
                 if correction and isinstance(fault.error, ProviderRefused):
                     fault.again = True  # it was the longer conversation that was refused; the question alone was not
                 correction = []
-                if fault.lost and self._sender.lost(key, fault):
+                if fault.lost and self._sender.lost(route, fault):
                     self.stats.retries += 1
                     continue
-                wait_s = self.retry.wait_s(failed, fault.retry_after_s)
+                elsewhere = fault.again and self._sender.elsewhere(route)
+                wait_s = self.retry.wait_s(failed, None if elsewhere else fault.retry_after_s)
+                wait_s = 0.0 if elsewhere and wait_s is not None else wait_s
             except ReplyInvalid as caught:
-                error = ReplyInvalid(f"{request.model} at {self._sender.shown}: {caught.message}", caught.hint)
+                error = ReplyInvalid(f"{request.model} at {route.shown}: {caught.message}", caught.hint)
                 fault, wait_s = Fault(error, again=True), 0.0 if failed < self.retry.max_retries else None
                 correction = [] if told else _correction(reply, caught)
                 told = True

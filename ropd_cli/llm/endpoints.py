@@ -12,32 +12,45 @@ from ropd_cli.errors import InputError
 
 OPENAI_URL = "https://api.openai.com/v1"
 BUILTIN = "builtin://"
-_BETWEEN = re.compile(r",\s*(?=[a-z]+://|,|$)")
-"""Commas between URLs; others may stand in a query."""
+_USER = re.compile(r"//[^/?#]*@")
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 
-def base_urls(endpoint: EndpointConfig) -> tuple[str, ...]:
-    """The URLs of an endpoint's servers, without a slash at their end: one, or several with commas between them.
-
-    Raises InputError for what is none, and for two that are the same.
-    """
-    urls = tuple(_checked(url.strip().rstrip("/")) for url in _BETWEEN.split(endpoint.base_url or OPENAI_URL))
-    if len(urls) > 1 and any(url.startswith(BUILTIN) for url in urls):
-        raise InputError(f"base_url {_shown(urls)!r}: the embedded provider beside other servers", "give it alone")
-    if len({identity(url) for url in urls}) < len(urls):
-        raise InputError(f"base_url {_shown(urls)!r}: a server stands twice", "name each server once")
-    return urls
-
-
 def base_url(endpoint: EndpointConfig) -> str:
-    """The URL that stands for an endpoint in cache keys and prices: of several servers the first. Raises InputError as
-    ``base_urls`` does."""
+    """The URL that an endpoint goes by: of several servers the first. Raises what ``base_urls`` raises."""
     return base_urls(endpoint)[0]
 
 
-def _shown(urls: tuple[str, ...]) -> str:
-    return ",".join(shown_url(url) for url in urls)
+def base_urls(endpoint: EndpointConfig) -> tuple[str, ...]:
+    """The URLs of an endpoint's servers, one or more, without a slash at their ends.
+
+    Raises InputError for one that is none, that is there twice, and for the embedded provider among others.
+    """
+    named = endpoint.base_url or OPENAI_URL
+    parts = [part.strip() for part in named.split(",")]
+    if len(parts) > 1 and _USER.search(named):  # said before a password with a comma falls into parts
+        raise _no_user(", ".join(shown_url(url) for url in _USER.sub("//", named).split(",")))
+    if len(parts) > 1 and not all(parts):
+        raise InputError(
+            f"base_url {', '.join(shown_url(part) for part in parts)!r}: a URL is missing beside a comma",
+            "commas stand between the URLs of several servers (%2C where one is part of a URL)",
+        )
+    urls = tuple(_checked(part.rstrip("/")) for part in parts)
+    if len(urls) > 1:
+        _check_several(urls)
+    return urls
+
+
+def _check_several(urls: tuple[str, ...]) -> None:
+    if embedded := next((url for url in urls if url.startswith(BUILTIN)), None):
+        raise InputError(
+            f"base_url: {embedded} stands among other servers", "the embedded provider can only be named alone"
+        )
+    seen: set[str] = set()
+    for url in urls:
+        if identity(url) in seen:
+            raise InputError(f"base_url: {shown_url(url)} is named twice", "name each server once")
+        seen.add(identity(url))
 
 
 def _checked(url: str) -> str:
@@ -59,11 +72,15 @@ def _checked(url: str) -> str:
             f"base_url {shown!r}: not a URL", "for example http://localhost:8000/v1, or builtin://checkable"
         )
     if "@" in parts.netloc:
-        raise InputError(
-            f"base_url {shown_url(url)!r}: a user or password in the URL is not sent",
-            "put the key into the environment variable that --api-key-env names",
-        )
+        raise _no_user(shown_url(url))
     return url
+
+
+def _no_user(shown: str) -> InputError:
+    return InputError(
+        f"base_url {shown!r}: a user or password in the URL is not sent",
+        "put the key into the environment variable that --api-key-env names",
+    )
 
 
 def _is_host(name: str) -> bool:
@@ -111,8 +128,8 @@ def model_name(endpoint: EndpointConfig, section: str | None = None) -> str:
     """
     if endpoint.model:
         return endpoint.model
-    if endpoint.base_url and endpoint.base_url.startswith(BUILTIN):
-        return builtin_name(endpoint.base_url)
+    if endpoint.base_url and (url := base_url(endpoint)).startswith(BUILTIN):
+        return builtin_name(url)
     if section is None:
         raise InputError(
             "no model name", "give --model NAME, or set `model` in the endpoint's section of the configuration"

@@ -56,6 +56,9 @@ class KeyRing:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._order
+
     def values(self) -> list[str]:
         """All keys, to be struck out of texts."""
         return [key.get_secret_value() for key in self._keys.values()]
@@ -80,9 +83,10 @@ class KeyRing:
 
     def drop(self, name: str) -> bool:
         """A key was refused: go on with the others. False where it was the last."""
-        if len(self._order) < 2 or name not in self._order:
-            return len(self._order) > 1
-        self._order.remove(name)
+        if name in self._order:
+            if len(self._order) < 2:
+                return False
+            self._order.remove(name)
         return True
 
 

@@ -1,178 +1,205 @@
-"""The servers of one endpoint: which of them a request goes to.
+"""Which of an endpoint's servers gets a request.
 
-Servers that are named together serve the same model. A request goes to the one with the fewest requests under way,
-but requests of the same ``affinity`` (a group's) follow each other, so that the server's prefix cache holds their
-long common text, as long as that server is not far busier than another. A server that stopped answering is left
-out until a request that tries it finds it back; only when none is left does everybody wait.
+The one with the fewest requests under way; but requests that begin with the same long text (``affinity``) go
+where the first of them went, whose prefix cache holds it, as long as that server is not much busier than the
+others. A server that stopped answering is left out. It is looked at now and then, by a request that costs nothing,
+and when it is there one call tries it. Only while none answers do calls wait.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ropd_cli.errors import ProviderDown
-from ropd_cli.llm.breaker import Breaker
-from ropd_cli.llm.limits import LONGEST_HOLD_S, Pause
+from ropd_cli.config.models import EndpointConfig
+from ropd_cli.llm import endpoints
+from ropd_cli.llm.breaker import waited_in_vain
+from ropd_cli.llm.chat import ChatRequest, ClientStats
+from ropd_cli.llm.limits import Limiter, Pause
+from ropd_cli.llm.server import Server
+from ropd_cli.llm.shared import ServerState, Shared, place
 from ropd_cli.llm.structured import Form
-from ropd_cli.llm.transport import Transport
-from ropd_cli.llm.wire import Peer
+from ropd_cli.llm.wire import Fault
 
-REMEMBERED = 10_000
-"""Affinities, of which the oldest are forgotten."""
-BUSIER, SLACK = 2, 16
-"""A request follows its affinity to a server with up to BUSIER times the requests of the least busy one, and SLACK:
-computing a long prefix again costs more than a place in a longer queue."""
-SHUNNED_S = 5.0
-"""After a failure that no answer followed a server comes last, for so long."""
+SLACK = 8
+"""Requests that share a text stay together until their server has more than twice the least, and so many, under way."""
+LONGEST_NAP_S = 0.25
+"""While all servers want nothing: one that was away may be back."""
 
 
-@dataclass
-class Load:
-    """What the clients of one run know of one server."""
+@dataclass(eq=False, slots=True)
+class Route:
+    """Where one call has been: the server that has (or had) it, and those that could not serve it."""
 
-    breaker: Breaker
-    under_way: int = 0
-    sent: int = 0
-    held_until: float = 0.0
-    """Monotonic time before which it asked for no more requests."""
+    key: str
+    server: Server | None = None
+    tried: set[str] = field(default_factory=set)
 
     @property
-    def rank(self) -> tuple[bool, int, int]:
-        """The lowest is asked next."""
-        failing = self.breaker.failures > 0 and time.monotonic() - self.breaker.failed_at < SHUNNED_S
-        return failing, self.under_way, self.sent
-
-    @property
-    def is_free(self) -> bool:
-        """Whether it may be sent requests now."""
-        return not self.breaker.is_open and self.held_until <= time.monotonic()
-
-    def hold(self, seconds: float) -> None:
-        """Send it nothing for so many seconds."""
-        self.held_until = max(self.held_until, time.monotonic() + min(seconds, LONGEST_HOLD_S))
+    def shown(self) -> str:
+        """The URL of the server, for messages."""
+        return self.server.peer.shown if self.server is not None else "?"
 
 
-class Affinities:
-    """Which server (its URL's identity) the requests of an affinity went to."""
-
-    def __init__(self) -> None:
-        self._servers: OrderedDict[str, str] = OrderedDict()
-
-    def get(self, affinity: str) -> str | None:
-        """The server of an affinity; None for a new one."""
-        return self._servers.get(affinity)
-
-    def put(self, affinity: str, server: str) -> None:
-        """From now on ``affinity`` belongs to ``server``."""
-        self._servers[affinity] = server
-        self._servers.move_to_end(affinity)
-        if len(self._servers) > REMEMBERED:
-            self._servers.popitem(last=False)
-
-
-@dataclass
-class Server:
-    """One server, as one client sees it."""
-
-    peer: Peer
-    identity: str
-    load: Load
-    transport: Transport
-    limit_name: str
-    """What it calls the limit of a reply's tokens."""
-    forms: dict[str, Form] = field(default_factory=dict)
-    """By model how it is asked for JSON, where that is not the form that is tried first."""
-    proven: set[tuple[str, str]] = field(default_factory=set)
-    """(model, name of the schema) that worked in this form."""
-    form_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-class Pool:
-    """The servers of an endpoint, in the order they are named. ``headers`` makes those of a look at one."""
+class Servers:
+    """The servers of one endpoint. ``leave`` has to follow every ``take`` that returned."""
 
     def __init__(
         self,
-        servers: list[Server],
-        affinities: Affinities,
-        max_pause_s: float,
-        headers: Callable[[], Mapping[str, str]],
+        endpoint: EndpointConfig,
+        shared: Shared,
+        limiter: Limiter,
+        stats: ClientStats,
+        environ: Mapping[str, str],
     ) -> None:
-        self.servers = servers
-        self._affinities, self._max_pause_s, self._headers = affinities, max_pause_s, headers
-        self._looks: dict[str, asyncio.Task[bool]] = {}
+        urls = endpoints.base_urls(endpoint)
+        several = len(urls) > 1
+        self.url = urls[0]
+        self._place = place(endpoint)
+        hold: Callable[[ServerState, float], None] = self._hold if several else lambda _, seconds: limiter.hold(seconds)
+        self._all = [Server(url, endpoint, shared, stats, environ, hold, one_of_several=several) for url in urls]
+        self._one = None if several else self._all[0]
+        self._affinities = shared.affinities
+        self._max_pause_s = endpoint.limits.max_pause_s
+        self._looks: set[asyncio.Task[None]] = set()
+
+    @property
+    def shown(self) -> str:
+        """Their URLs, for messages."""
+        return ", ".join(server.peer.shown for server in self._all)
 
     async def close(self) -> None:
         """Close all connections."""
-        for look in self._looks.values():
+        for look in self._looks:
             look.cancel()
         if self._looks:
-            await asyncio.wait(self._looks.values())
-        for server in self.servers:
-            await server.transport.close()
+            await asyncio.wait(self._looks)
+        for server in self._all:
+            await server.close()
 
-    async def choose(self, affinity: str | None, pause: Pause) -> Server:
-        """The server for the next request; waits while none may be asked. Raises ProviderDown when all have been
-        silent for ``max_pause_s``."""
-        if len(self.servers) == 1:
-            return self.servers[0]  # whose breaker knows how to wait
+    async def take(self, request: ChatRequest, route: Route, pause: Pause) -> tuple[Server, bool]:
+        """The server for a request, and whether it is asked only to see if it is back. Waits while none answers.
+
+        Raises ProviderDown when that has taken ``max_pause_s``.
+        """
+        if (server := self._one) is not None:
+            probe = await server.state.breaker.admit(pause)
+        else:
+            server, probe = await self._choose(request, route, pause)
+        route.server = server
+        server.state.under_way += 1
+        server.state.sent += 1
+        return server, probe
+
+    def form_of(self, model: str, first: Form) -> Form:
+        """The loosest form of JSON that one of them wants of this model; ``first`` is the form to begin with."""
+        return max(server.forms.get(model, first) for server in self._all)
+
+    def leave(self, server: Server, probe: bool) -> None:
+        """The request is over, whatever came of it."""
+        server.state.under_way -= 1
+        server.state.breaker.leave(probe)
+
+    def lost(self, route: Route, fault: Fault) -> bool:
+        """Book a request that its server did not answer; True where another attempt waits, or goes elsewhere."""
+        server = route.server
+        route.tried.add(server.state.name)
+        spare = any(other is not server and not other.state.breaker.is_open for other in self._all)
+        last = self._one is None and not spare and self._waited_for
+        return server.state.breaker.failed(
+            route.key, fault.error.message, connected=fault.connected, probe=fault.probe, spare=spare, last=last
+        )
+
+    def elsewhere(self, route: Route) -> bool:
+        """Whether the call, which its server could not serve, goes to another one at once."""
+        if self._one is not None:
+            return False
+        route.tried.add(route.server.state.name)
+        now = time.monotonic()
+        return any(server.state.name not in route.tried for server in self._ready(self._up(), now))
+
+    async def _choose(self, request: ChatRequest, route: Route, pause: Pause) -> tuple[Server, bool]:
         while True:
-            free = [each for each in self.servers if each.load.is_free]
-            for server in self.servers:
-                if server.load.breaker.wants_probe and (not free or self._is_there(server)):
-                    return server  # with this call it shows whether it is back
-            if free:
-                return self._of(free, affinity)
-            await pause(self._until_one_is_back_s())
+            now = time.monotonic()
+            up = self._up()
+            if len(up) < len(self._all) and (server := self._returning(route, now, bool(up))) is not None:
+                return server, True
+            if not up and not self._waited_for:
+                up = self._all  # nobody ever answered: each call finds that out for itself
+            if ready := self._ready(up, now):
+                return self._pick(ready, request, route), False
+            if up:
+                nap_s = min(server.state.held_until(self._place) for server in up) - now
+                await pause(min(LONGEST_NAP_S, max(0.001, nap_s)))
+            else:
+                await pause(self._pause_s(now))
 
-    def _is_there(self, server: Server) -> bool:
-        """Whether a server that was silent answers a look. The look goes on beside the calls, which have others to go
-        to: one that hung there would hold up its group."""
-        look = self._looks.get(server.identity)
-        if look is None:
-            self._looks[server.identity] = asyncio.create_task(server.transport.is_there(self._headers()))
-            return False
-        if not look.done():
-            return False
-        del self._looks[server.identity]
-        if not look.result():
-            server.load.breaker.not_back()
-        return look.result()
-
-    def others_answer(self, server: Server) -> bool:
-        """Whether another server has answered: then this one is left out, even if it never answered itself."""
-        return any(each.load.breaker.is_alive for each in self.servers if each is not server)
-
-    def _of(self, free: list[Server], affinity: str | None) -> Server:
-        least = min(free, key=lambda each: each.load.rank)
-        if affinity is None:
+    def _pick(self, ready: list[Server], request: ChatRequest, route: Route) -> Server:
+        fresh = [server for server in ready if server.state.name not in route.tried]
+        if not fresh:
+            route.tried.clear()
+            fresh = ready
+        least = min(fresh, key=_load)
+        if request.affinity is None:
             return least
-        known = self._affinities.get(affinity)
-        before = next((each for each in free if each.identity == known), None)
-        if before is not None and _may_follow(before.load, least.load):
-            return before
-        self._affinities.put(affinity, least.identity)
+        home = self._affinities.home(request.model, request.affinity)
+        for server in fresh:
+            if server.state.name == home and server.state.under_way <= 2 * least.state.under_way + SLACK:
+                return server
+        self._affinities.settle(request.model, request.affinity, least.state.name)
         return least
 
-    def _until_one_is_back_s(self) -> float:
-        """Seconds to wait where all servers are silent or held."""
-        now = time.monotonic()
-        waits = [each.load.breaker.probe_in_s for each in self.servers if each.load.breaker.is_open]
-        waits += [each.load.held_until - now for each in self.servers if not each.load.breaker.is_open]
-        if all(each.load.breaker.is_open for each in self.servers):
-            silent_s = min(each.load.breaker.open_for_s for each in self.servers)
-            if silent_s >= self._max_pause_s:
-                named = ", ".join(each.peer.shown for each in self.servers)
-                raise ProviderDown(
-                    f"{named}: all have stopped answering, and were waited for {silent_s:.0f} s",
-                    "mend a server, then run the same command again: it goes on from here",
-                )
-            waits.append(self._max_pause_s - silent_s)
-        return max(0.01, min(waits))
+    def _returning(self, route: Route, now: float, others: bool) -> Server | None:
+        """A server that is held back and may be tried now. With ``others`` to do the work it is looked at first:
+        a call that hung there would hold up its group."""
+        for server in self._all:
+            state = server.state
+            if not state.breaker.is_open or (others and state.name in route.tried):
+                continue
+            if (state.seen or not others) and state.breaker.try_it(now):
+                state.seen = False
+                return server
+            if others and not state.seen and state.breaker.try_it(now):
+                look = asyncio.get_running_loop().create_task(self._look(server))
+                self._looks.add(look)
+                look.add_done_callback(self._looks.discard)
+        return None
+
+    async def _look(self, server: Server) -> None:
+        breaker = server.state.breaker
+        try:
+            server.state.seen = await server.look()
+            if not server.state.seen:
+                why = f"{server.peer.shown}: no answer"
+                breaker.failed("look", why, connected=False, probe=True, spare=True)
+        finally:
+            breaker.leave(True)
+
+    def _up(self) -> list[Server]:
+        return [server for server in self._all if not server.state.breaker.is_open]
+
+    def _ready(self, up: list[Server], now: float) -> list[Server]:
+        return [server for server in up if server.state.held_until(self._place) <= now]
+
+    @property
+    def _waited_for(self) -> bool:
+        """Whether the endpoint is worth waiting for: one that never answered is more often a wrong URL."""
+        return self._max_pause_s > 0 and any(server.state.breaker.alive for server in self._all)
+
+    def _pause_s(self, now: float) -> float:
+        """Seconds to wait while no server answers. Raises ProviderDown when it has been long enough."""
+        breakers = [server.state.breaker for server in self._all]
+        since = max(breaker.open_since or now for breaker in breakers)
+        if now - since >= self._max_pause_s:
+            raise waited_in_vain(f"{self.shown}: all have", now - since)
+        look = min(breaker.next_look(now) for breaker in breakers)
+        return max(0.01, min(look, since + self._max_pause_s) - now)
+
+    def _hold(self, state: ServerState, seconds: float) -> None:
+        state.hold(self._place, seconds)
 
 
-def _may_follow(before: Load, least: Load) -> bool:
-    return before.rank[0] == least.rank[0] and before.under_way <= BUSIER * least.under_way + SLACK
+def _load(server: Server) -> tuple[int, int]:
+    return server.state.under_way, server.state.sent

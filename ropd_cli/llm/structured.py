@@ -24,6 +24,10 @@ class Form(IntEnum):
     TEXT = 2
 
 
+STARTS = {"json_schema": Form.JSON_SCHEMA, "json_object": Form.JSON_OBJECT, "text": Form.TEXT}
+"""``structured_output`` of an endpoint: the form that is tried first."""
+
+
 def response_format(schema: JsonSchema, form: Form) -> dict[str, Any] | None:
     """``response_format`` of a request; None is not sent."""
     if form is Form.JSON_SCHEMA:

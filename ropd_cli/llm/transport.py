@@ -22,8 +22,8 @@ KEEPALIVE_S = 4.0
 """Idle connections are dropped before the 5 s after which uvicorn (vLLM, SGLang) drops them: a request
 sent into that moment would be lost."""
 LARGE_BODY = 1 << 20
-LOOK_S = 5.0
-"""A server that can't list its models in this time is not there."""
+LOOK_S = 10.0
+"""A server that is there says what models it has in less."""
 
 
 class NoConnection(Exception):
@@ -54,8 +54,8 @@ class Transport(Protocol):
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
         """The response to a POST of JSON. Raises NoConnection, Lost or TimedOut."""
 
-    async def is_there(self, headers: Mapping[str, str]) -> bool:
-        """Whether anything answers a request that costs nothing (``GET models``) within seconds."""
+    async def look(self, headers: Mapping[str, str]) -> int:
+        """The status of a request that costs nothing (``GET models``), to see whether anybody is there; 0: nobody."""
 
     async def close(self) -> None:
         """Close the connections; requests under way end with Lost."""
@@ -81,8 +81,8 @@ class InProcess:
         await asyncio.sleep(0)  # as a request over a wire would, it lets others go first
         return Response(status, content)
 
-    async def is_there(self, headers: Mapping[str, str]) -> bool:
-        return True
+    async def look(self, headers: Mapping[str, str]) -> int:
+        return 200
 
     async def close(self) -> None: ...
 
@@ -130,16 +130,20 @@ class Http:
             raise Lost(_said(fault) if not sent else f"the response broke off ({_said(fault)})") from fault
         return Response(response.status, content, response.headers, response.reason or "")
 
-    async def is_there(self, headers: Mapping[str, str]) -> bool:
+    async def look(self, headers: Mapping[str, str]) -> int:
         import aiohttp
 
         url = f"{self._base}/models{self._query}"
+        asked = self._session.get(url, headers=headers, proxy=self._proxy, allow_redirects=False)
         try:
-            async with asyncio.timeout(min(LOOK_S, self._limits.timeout_s)):
-                async with self._session.get(url, headers=headers, proxy=self._proxy, allow_redirects=False) as found:
-                    return found.status < 500  # a server without such a list is there too
-        except (TimeoutError, aiohttp.ClientError, OSError, UnicodeError, RuntimeError):
-            return False
+            async with asyncio.timeout(LOOK_S), asked as response:
+                return response.status
+        except (TimeoutError, aiohttp.ClientError, OSError, UnicodeError):
+            return 0
+        except RuntimeError:
+            if self._session.closed:
+                return 0
+            raise
 
     async def close(self) -> None:
         await self._session.close()

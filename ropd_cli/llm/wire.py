@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ from ropd_cli.schemas import Usage
 PATHS = {"chat": "chat/completions", "responses": "responses"}
 BAD_REQUEST = (400, 422)
 _WORTH_RETRYING = (408, 409, 425, 429)
+CACHE_NAME_CHARS = 64
+"""OpenAI refuses a longer ``prompt_cache_key``."""
 _SAID_CHARS = 300
 _TEXTS = ("text", "reasoning", "model", "finish_reason")
 _URL_HINT = "is it the URL of an OpenAI-compatible API? It usually ends in /v1"
@@ -52,8 +55,6 @@ class Fault(Exception):
         self.error, self.again, self.status, self.retry_after_s = error, again, status, retry_after_s
         self.lost, self.connected = lost, connected
         self.probe = False
-        self.server: Any = None
-        """The one that was asked."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,16 @@ class Peer:
 
 
 def request_body(
-    request: ChatRequest, form: Form, correction: list[dict[str, Any]], limit_name: str, keyed: bool = False
+    request: ChatRequest,
+    form: Form,
+    correction: list[dict[str, Any]],
+    limit_name: str,
+    cache_name: str | None = None,
 ) -> bytes:
     """The JSON of one request; what is not set is not sent.
 
-    ``correction`` are messages that follow the request's own; ``limit_name`` is what this endpoint calls
-    ``max_tokens``; ``keyed``: with OpenAI's ``prompt_cache_key``, by which it finds the cache of the same prefix.
+    ``correction`` are messages that follow the request's own; ``limit_name`` is what this server calls
+    ``max_tokens``; ``cache_name`` is sent as ``prompt_cache_key``.
     """
     messages = request.messages_json
     if correction or (request.form is not None and form is not Form.JSON_SCHEMA):
@@ -94,9 +99,10 @@ def request_body(
         rest, name = _responses_rest(request, wanted), b"input"
     else:
         rest, name = _chat_rest(request, wanted, limit_name), b"messages"
-    if keyed and request.affinity is not None:
-        rest["prompt_cache_key"] = request.affinity
-    rest |= request.extra_body
+    if cache_name is not None:
+        rest["prompt_cache_key"] = _within(cache_name, CACHE_NAME_CHARS)
+    if request.extra_body:
+        rest = _with_extra(rest, request.extra_body)
     # the messages stand last: a gateway that looks for the model need not read them
     return b"".join((orjson.dumps(rest)[:-1], b',"', name, b'":', messages, b"}"))
 
@@ -178,6 +184,22 @@ def _responses_rest(request: ChatRequest, wanted: dict[str, Any] | None) -> dict
     if wanted is not None:
         body["text"] = {"format": {"type": wanted["type"], **wanted.get("json_schema", {})}}
     return body
+
+
+def _within(name: str, chars: int) -> str:
+    """A name as it is, or its hash where it is too long."""
+    return name if len(name) <= chars else hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:chars]
+
+
+def _with_extra(body: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+    """``extra`` beside what is sent anyway; of an object that both have, each has its keys (``text.format`` is ours,
+    ``text.verbosity`` may be theirs)."""
+    both = {
+        name: {**extra[name], **body[name]}
+        for name in body.keys() & extra.keys()
+        if isinstance(body[name], dict) and isinstance(extra[name], dict)
+    }
+    return {**extra, **body, **both}
 
 
 def _chat_reply(document: dict[str, Any], request: ChatRequest) -> ChatReply | None:

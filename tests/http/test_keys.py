@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from servers import Raw, Reply, Status
+from servers import FromRequest, Raw, Reply, Status
 
 from ropd_cli.config import EndpointConfig
 from ropd_cli.errors import InputError, ProviderBusy, ProviderRefused
@@ -75,6 +75,14 @@ async def test_a_refused_key_is_left_out_and_the_last_one_s_refusal_is_the_end(s
         with pytest.raises(ProviderRefused, match="status 401"):
             await client.complete(ask("again"))
     assert len(server.requests) == 5
+
+
+async def test_calls_that_were_under_way_with_a_refused_key_go_on_with_the_other(server):
+    server.default = FromRequest(lambda r: Reply() if r.headers["authorization"].endswith(KEYS["A"]) else Status(401))
+    said = []
+    async with opened(server, names="A,B", say=said.append) as client:
+        await asyncio.gather(*(client.complete(ask(f"{number}")) for number in range(12)))
+    assert len(said) == 1 and client.stats.failures == 0
 
 
 @pytest.mark.parametrize("environ", [{"A": "sk-aaaaaaaaaaaaaaaa"}, {"A": "x", "B": " "}])

@@ -1,35 +1,42 @@
-"""Several servers behind one client: the load is spread, a group stays together, and one that dies costs nothing."""
+"""Several servers behind one client: who gets a request, and what becomes of it when a server goes away."""
 
 import asyncio
-import contextlib
+import itertools
+import os
 from collections import Counter
 
 import pytest
-from servers import Drop, Hang, Reply, ScriptedServer, Status
+from processes import start_ropd
+from servers import FromRequest, Reply, ScriptedServer, Status
 
-from ropd_cli.config import EndpointConfig, LimitsConfig, load_config
-from ropd_cli.errors import ConfigError, InputError, ProviderDown, ProviderUnreachable
+from ropd_cli.config import EndpointConfig, LimitsConfig
+from ropd_cli.errors import InputError, ProviderDown, ProviderRefused, ProviderUnreachable
 from ropd_cli.llm import breaker as breaker_module
-from ropd_cli.llm import servers as servers_module
-from ropd_cli.llm.cache import cache_key
+from ropd_cli.llm import transport as transport_module
+from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ChatRequest, JsonSchema, endpoint_request
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.llm.endpoints import base_url, base_urls
+from ropd_cli.llm.endpoints import base_urls, model_name
 from ropd_cli.llm.retry import RetryPolicy
-from ropd_cli.llm.shared import Shared
+from ropd_cli.llm.shared import Affinities, Shared
 from ropd_cli.schemas import Message
 
-FORM = JsonSchema(name="f", schema={"type": "object", "properties": {}})
+FORM = JsonSchema(name="numbers", schema={"type": "object"})
+BUSY = Reply(delay_s=0.3)
 
 
-def ask(text, affinity=None, **more):
-    return ChatRequest(messages=(Message(role="user", content=text),), model="m", affinity=affinity, **more)
+def ask(text, **more):
+    return ChatRequest(messages=(Message(role="user", content=f"{text}"),), model="m", **more)
+
+
+def text_of(body):
+    return body["messages"][-1]["content"]
 
 
 @pytest.fixture
-def servers():
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(ScriptedServer()) for _ in range(3)]
+def three():
+    with ScriptedServer() as a, ScriptedServer() as b, ScriptedServer() as c:
+        yield a, b, c
 
 
 @pytest.fixture
@@ -38,254 +45,430 @@ def said():
 
 
 @pytest.fixture
-def opened(servers, said, monkeypatch):
+def opened(said, monkeypatch):
+    """Makes clients of these servers, or of a URL; they find out soon what is back."""
     monkeypatch.setattr(breaker_module, "FIRST_PROBE_S", 0.05)
-    monkeypatch.setattr(servers_module, "SHUNNED_S", 0.2)
+    monkeypatch.setattr(breaker_module, "LONGEST_PROBE_S", 0.2)
 
-    def make(urls=None, *, shared=None, max_pause_s=30.0, concurrency=48, retries=2, timeout_s=60.0, **more):
-        limits = LimitsConfig(max_pause_s=max_pause_s, concurrency=concurrency, timeout_s=timeout_s)
-        named = ", ".join(urls or [server.url for server in servers])
-        endpoint = EndpointConfig(model="m", base_url=named, limits=limits, **more)
-        retry = RetryPolicy(max_retries=retries, first_wait_s=0.0, max_wait_s=0.0)
-        return ChatClient.open(endpoint, cache=None, retry=retry, environ={}, shared=shared or Shared(say=said.append))
+    def make(*servers, shared=None, retries=2, cache=None, environ=None, first_wait_s=0.0, keys=None, **limits):
+        urls = ", ".join(server if isinstance(server, str) else server.url for server in servers)
+        limits = LimitsConfig(**{"concurrency": 12, "max_pause_s": 30.0, **limits})
+        endpoint = EndpointConfig(model="m", base_url=urls, limits=limits, **({"api_key_env": keys} if keys else {}))
+        retry = RetryPolicy(max_retries=retries, first_wait_s=first_wait_s, max_wait_s=first_wait_s)
+        shared = shared or Shared(say=said.append)
+        return ChatClient.open(endpoint, cache=cache, retry=retry, environ=environ or {}, shared=shared)
 
     return make
 
 
-async def all_of(calls):
-    return await asyncio.wait_for(asyncio.gather(*calls), 60)
+async def all_of(client, texts, **more):
+    return await asyncio.gather(*(client.complete(ask(text, **more)) for text in texts))
 
 
-async def test_the_load_is_spread(servers, opened):
-    for server in servers:
+async def until(condition):
+    for _ in range(1500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come true")
+
+
+async def until_back(client, server):
+    """Ask, one call after the other, until ``server`` gets one."""
+    before = len(server.requests)
+    for number in itertools.count():
+        await client.complete(ask(f"are you there? {number}"))
+        if len(server.requests) > before:
+            return
+        await asyncio.sleep(0.01)
+        assert number < 1000, "it is not asked any more"
+
+
+# who gets a request
+
+
+async def test_equal_servers_get_equal_shares(three, opened):
+    for server in three:
         server.default = Reply(delay_s=0.02)
-    async with opened() as client:
-        await all_of(client.complete(ask(f"{n}")) for n in range(150))
-    assert all(40 <= len(server.requests) <= 60 for server in servers)
+    async with opened(*three) as client:
+        await all_of(client, range(300))
+    assert all(80 <= len(server.requests) <= 120 for server in three)
+    assert all(server.most_at_once <= 6 for server in three)  # 12 at once, in all
 
 
-async def test_a_slow_server_gets_less(servers, opened):
-    for server, delay_s in zip(servers, (0.01, 0.01, 0.2), strict=True):
-        server.default = Reply(delay_s=delay_s)
-    async with opened(concurrency=12) as client:
-        await all_of(client.complete(ask(f"{n}")) for n in range(200))
-    assert len(servers[2].requests) < min(len(server.requests) for server in servers[:2]) / 2
+async def test_a_slow_server_gets_less(three, opened):
+    a, b, slow = three
+    a.default = b.default = Reply(delay_s=0.01)
+    slow.default = Reply(delay_s=0.5)
+    async with opened(*three) as client:
+        await all_of(client, range(120))
+    assert len(slow.requests) * 3 < min(len(a.requests), len(b.requests))
 
 
-async def test_both_requests_of_a_group_go_to_one_server(servers, opened):
-    """Two clients, as rubricator and verifier are, that know of the same servers by one Shared."""
-    for server in servers:
-        server.default = lambda body: Reply(delay_s=0.01 + 0.03 * (int(body["messages"][0]["content"].split()[1]) % 3))
-    shared = Shared()
-    async with opened(shared=shared) as one, opened(shared=shared) as other:
-
-        async def group(n):
-            await one.complete(ask(f"rubric {n}", f"group {n}"))
-            await other.complete(ask(f"verdicts {n}", f"group {n}"))
-
-        await all_of(group(n) for n in range(90))
-    where = {body["messages"][0]["content"]: k for k, server in enumerate(servers) for body in server.bodies}
-    assert len(where) == 180
-    together = sum(where[f"rubric {n}"] == where[f"verdicts {n}"] for n in range(90))
-    assert together >= 85, together  # by chance a third
-    assert min(Counter(where.values()).values()) >= 25  # the slowest groups come to one of them
+async def test_without_load_they_take_turns(three, opened):
+    async with opened(*three) as client:
+        for number in range(9):
+            await client.complete(ask(number))
+    assert [len(server.requests) for server in three] == [3, 3, 3]
 
 
-async def test_a_server_that_is_far_busier_is_not_followed(servers, opened):
-    servers[0].default = Hang()
-    for server in servers[1:]:
-        server.default = Reply()
-    async with opened(max_pause_s=0) as client:
-        stuck = [asyncio.create_task(client.complete(ask(f"stuck {n}", "same"))) for n in range(30)]
-        while sum(len(server.requests) for server in servers) < 30:
-            await asyncio.sleep(0.01)
-        assert len(servers[0].requests) <= servers_module.SLACK + 1  # the others answer at once: nothing under way
-        for call in stuck:
-            call.cancel()
+async def test_what_other_clients_of_the_run_have_under_way_counts(three, opened, said):
+    a, b, _ = three
+    a.default = BUSY
+    shared = Shared(say=said.append)
+    async with opened(a, shared=shared) as busy, opened(a, b, shared=shared) as client:
+        waiting = asyncio.create_task(all_of(busy, range(10)))
+        await until(lambda: a.at_once == 10)
+        for number in range(10):
+            await client.complete(ask(f"other {number}"))
+        await waiting
+    assert (len(a.requests), len(b.requests)) == (10, 10)
 
 
-@pytest.mark.parametrize("fault", ["gone", Drop(), Status(503)], ids=["gone", "drop", "503"])
-async def test_one_that_dies_costs_no_call_and_is_used_again(servers, opened, said, fault):
-    for server in servers:
+async def test_the_requests_of_a_group_go_to_one_server(three, opened, said):
+    """Rubricator and verifier are two clients; the same group is asked of both, with the text in common."""
+    for server in three:
         server.default = Reply(delay_s=0.01)
-    async with opened(retries=2, concurrency=12) as client:
-        await all_of(client.complete(ask(f"before {n}")) for n in range(30))
-        calls = [asyncio.create_task(client.complete(ask(f"{n}"))) for n in range(300)]
-        await asyncio.sleep(0.05)
-        if fault == "gone":
-            servers[0].down()
-        else:
-            servers[0].default = fault
-        assert len(await all_of(calls)) == 300
+    shared = Shared(say=said.append)
+    few = {"shared": shared, "concurrency": 8}  # too few for any server to have too much to do
+    async with opened(*three, **few) as rubricator, opened(*three, **few) as verifier:
+
+        async def judge(group):
+            await rubricator.complete(ask(f"{group} rubric", affinity=group))
+            await asyncio.gather(*(verifier.complete(ask(f"{group} verdict {n}", affinity=group)) for n in range(3)))
+
+        await asyncio.gather(*(judge(f"g{number}") for number in range(60)))
+    groups = [{text_of(body).split()[0] for body in server.bodies} for server in three]
+    assert sum(map(len, groups)) == 60 and set().union(*groups) == {f"g{n}" for n in range(60)}
+    assert all(len(each) >= 10 for each in groups)
+
+
+async def test_a_group_leaves_a_server_that_has_too_much_to_do(three, opened):
+    a, b, _ = three
+    a.default = b.default = BUSY
+    async with opened(a, b, concurrency=64) as client:
+        await all_of(client, range(40), affinity="one group")
+        # a alone has 9, one more than the slack; then b, until it has twice as many and the slack
+        assert (len(a.requests), len(b.requests)) == (9 + 4, 9 * 2 + 8 + 1)
+        a.default = b.default = Reply()
+        await all_of(client, ["once", "more"], affinity="one group")
+    assert len(a.requests) in (13, 15) and len(b.requests) in (27, 29)  # both calls to one of the two
+
+
+def test_only_so_many_affinities_are_kept():
+    affinities = Affinities(3)
+    for name in "abc":
+        affinities.settle("m", name, f"server of {name}")
+    assert affinities.home("m", "a") == "server of a" and affinities.home("other model", "a") is None
+    affinities.settle("m", "d", "server of d")  # b is the one that was not asked for since
+    assert len(affinities) == 3 and affinities.home("m", "b") is None and affinities.home("m", "a") is not None
+
+
+# a server goes away
+
+
+async def test_the_others_take_over_when_one_dies_and_it_is_used_again_when_it_is_back(three, opened, said):
+    _, b, _ = three
+    for server in three:
+        server.default = Reply(delay_s=0.01)
+    async with opened(*three) as client:
+        calls = [asyncio.create_task(client.complete(ask(n, affinity=f"g{n % 40}"))) for n in range(400)]
+        await until(lambda: len(b.requests) > 30)
+        await asyncio.to_thread(b.down)
+        replies = await asyncio.gather(*calls)
+        assert {reply.text for reply in replies} == {"hello"} and client.stats.failures == 0
+        sent = Counter(text_of(body) for server in three for body in server.bodies)
+        assert len(sent) == 400 and max(sent.values()) <= 2
+        assert sum(sent.values()) <= 400 + 12  # no more than were under way
+        assert len(said) == 1 and b.url in said[0] and "left out" in said[0]
+        assert client.shared.pauses == 0  # nobody waited
+        b.up()
+        await until_back(client, b)
+        before = [len(server.requests) for server in three]
+        await all_of(client, range(1000, 1090))
+    assert len(said) == 2 and f"{b.url} answers again after" in said[1]
+    assert all(len(server.requests) - count >= 20 for server, count in zip(three, before, strict=True))
+
+
+async def test_a_server_that_fails_all_requests_is_left_out(three, opened, said):
+    a, b, _ = three
+    async with opened(a, b, retries=1) as client:
+        await all_of(client, range(10))
+        b.default = Status(503)
+        await all_of(client, range(100, 200))  # one retry each is enough
+        b.default = Reply("back")
+        await until_back(client, b)
         assert client.stats.failures == 0
-        answered = Counter(body["messages"][0]["content"] for server in servers[1:] for body in server.bodies)
-        assert max(answered.values()) == 1
-        assert any("the other servers go on" in line for line in said)
-        if fault == "gone":
-            servers[0].up()
-        servers[0].default = Reply("back")
-        texts = []
-        while "back" not in texts:
-            texts += [
-                reply.text for reply in await all_of(client.complete(ask(f"a{len(texts)} {n}")) for n in range(9))
-            ]
-        assert any("answers again" in line for line in said)
+    assert len(said) == 2 and "status 503" in said[0] and "left out" in said[0]
+    assert len(b.requests) < 40
 
 
-async def test_one_that_hangs_holds_up_no_call(servers, opened, said):
-    """It takes connections and answers nothing: looked at beside the calls, never with one of them."""
-    for server in servers:
-        server.default = Reply(delay_s=0.01)
-    limits = {"timeout_s": 1.0}
-    async with opened(concurrency=12, **limits) as client:
-        await all_of(client.complete(ask(f"before {n}")) for n in range(30))
-        servers[0].default, servers[0].hangs = Hang(), True
-        await all_of(client.complete(ask(f"{n}")) for n in range(60))
-        assert any("the other servers go on" in line for line in said)
-        before = len(servers[0].requests)
-        for part in range(8):
-            await all_of(client.complete(ask(f"{part} {n}")) for n in range(12))
-            await asyncio.sleep(0.1)
-        assert len(servers[0].requests) == before and servers[0].looked > 0
-        servers[0].default, servers[0].hangs = Reply("back"), False
-        texts = []
-        while "back" not in texts:
-            texts += [
-                reply.text for reply in await all_of(client.complete(ask(f"a{len(texts)} {n}")) for n in range(9))
-            ]
+async def test_a_call_that_one_server_can_not_do_goes_to_another_at_once(three, opened, said):
+    a, b, _ = three
+    a.default = lambda body: Status(500) if text_of(body) == "hard" else Reply()
+    async with opened(a, b, retries=1, first_wait_s=1e6) as client:  # nobody would wait for that
+        await client.complete(ask("easy", affinity="g"))
+        assert (await client.complete(ask("hard", affinity="g"))).text == "hello"
+        assert client.stats.retries == 1 and len(a.requests) == 2 and not said
 
 
-async def test_one_that_was_never_there_is_left_out(servers, opened, said):
-    urls = ["http://127.0.0.1:9/v1", *(server.url for server in servers[1:])]
-    for server in servers[1:]:
-        server.default = Reply(delay_s=0.05)
-    async with opened(urls) as client:
-        for part in range(4):
-            assert len(await all_of(client.complete(ask(f"{part} {n}")) for n in range(40))) == 40
-            await asyncio.sleep(0.25)
-        assert client.stats.failures == 0 and client.stats.retries < 40
-    assert sum("127.0.0.1:9" in line for line in said) == 1
+async def test_one_that_never_answered_is_left_out_and_found_when_it_comes(three, opened, said):
+    a, late, _ = three
+    await asyncio.to_thread(late.down)
+    async with opened(a, late, retries=0) as client:  # the way to the other server costs no retry
+        replies = await all_of(client, range(50))
+        assert len(replies) == 50 and len(a.requests) == 50
+        assert len(said) == 1 and late.url in said[0] and "left out" in said[0]
+        late.up()
+        await until_back(client, late)
+    assert len(said) == 2 and f"{late.url} answers after" in said[1]
 
 
-async def test_when_all_die_everybody_waits_and_then_stops(servers, opened, said):
-    async with opened(max_pause_s=1.0) as client:
-        await all_of(client.complete(ask(f"before {n}")) for n in range(9))
-        for server in servers:
-            server.down()
-        with pytest.raises(ProviderDown) as caught:
-            await all_of(client.complete(ask(f"{n}")) for n in range(20))
-    assert all(server.url in caught.value.message for server in servers)
-    async with opened(max_pause_s=30.0) as client:
-        for server in servers:
-            server.up()
-        await all_of(client.complete(ask(f"again {n}")) for n in range(9))
-        for server in servers:
-            server.down()
-        calls = [asyncio.create_task(client.complete(ask(f"late {n}"))) for n in range(20)]
-        await asyncio.sleep(0.5)
-        assert not any(call.done() for call in calls)
-        servers[1].up()
-        assert len(await all_of(calls)) == 20
+async def test_one_that_refuses_everything_is_left_out(three, opened, said):
+    """Another model is loaded there, or another key wanted."""
+    a, wrong, _ = three
+    a.default = Reply(delay_s=0.05)
+    wrong.default = Status(404, "The model m does not exist.")
+    async with opened(a, wrong, retries=0) as client:
+        await all_of(client, range(60))
+        assert len(a.requests) == 60
+        assert len(said) == 1 and f"{wrong.url}: status 404: The model m does not exist." in said[0]
+        wrong.default = Reply()
+        await until_back(client, wrong)
+        wrong.default = Status(404, "no such thing")  # a server that works may refuse a request: that is the answer
+        with pytest.raises(ProviderRefused, match=f"{wrong.url}: status 404"):
+            await all_of(client, range(100, 110))
 
 
-async def test_when_none_ever_answered_it_is_said_at_once(opened):
-    async with opened(["http://127.0.0.1:9/v1", "http://127.0.0.1:19/v1"]) as client:
-        with pytest.raises(ProviderUnreachable, match="no connection") as caught:
-            await client.complete(ask("?"))
-    assert not isinstance(caught.value, ProviderDown)
+async def test_what_all_refuse_is_refused(three, opened):
+    for server in three:
+        server.default = Status(401, "wrong key")
+    async with opened(*three, retries=5) as client:
+        for text in ("one", "two"):
+            with pytest.raises(ProviderRefused, match="status 401: wrong key"):
+                await client.complete(ask(text))
+    assert sum(len(server.requests) for server in three) <= 8
 
 
-async def test_one_that_asks_for_a_rest_does_not_hold_the_others(servers, opened):
-    servers[0].default = Status(429, retry_after=30)
-    async with opened(servers and [server.url for server in servers[:2]]) as client:
-        await asyncio.wait_for(all_of(client.complete(ask(f"{n}")) for n in range(40)), 20)
-    assert len(servers[0].requests) <= 20 + 1 and len(servers[1].requests) == 40
+async def test_where_nobody_ever_answered_nobody_waits(three, opened):
+    for server in three:
+        await asyncio.to_thread(server.down)
+    async with opened(*three, retries=1) as client:
+        faults = await asyncio.gather(*(client.complete(ask(n)) for n in range(10)), return_exceptions=True)
+    assert {type(fault) for fault in faults} == {ProviderUnreachable}
 
 
-async def test_what_a_server_takes_is_known_of_each(servers, opened):
+async def test_all_wait_while_none_answers(three, opened, said):
+    async with opened(*three, retries=0) as client:
+        await all_of(client, range(9))
+        for server in three:
+            await asyncio.to_thread(server.down)
+        calls = [asyncio.create_task(client.complete(ask(f"late {n}"))) for n in range(30)]
+        await until(lambda: len(said) == 3)
+        await asyncio.sleep(0.3)
+        assert not any(call.done() for call in calls) and client.shared.pauses == 1
+        three[1].up()
+        await asyncio.gather(*calls)
+        assert client.stats.failures == 0 and len(three[1].requests) >= 33
+    assert sum("left out" in line for line in said) == 2
+    assert sum("no server is left, pausing until one answers" in line for line in said) == 1
+
+
+async def test_one_that_never_answered_is_waited_for_where_another_did(three, opened, said):
+    a, b, _ = three
+    async with opened(a, b, retries=0) as client:
+        await client.complete(ask("first", affinity="g"))
+        assert len(a.requests) == 1
+        for server in (a, b):
+            await asyncio.to_thread(server.down)
+        call = asyncio.create_task(client.complete(ask("second", affinity="g")))
+        await until(lambda: len(said) == 2)
+        b.up()
+        await call
+    assert "left out" in said[0] and "no server is left" in said[1] and len(b.requests) == 1
+
+
+async def test_the_pause_of_all_has_an_end(three, opened):
+    a, b, _ = three
+    async with opened(a, b, max_pause_s=0.5) as client:
+        await all_of(client, range(4))
+        for server in (a, b):
+            await asyncio.to_thread(server.down)
+        faults = await asyncio.gather(*(client.complete(ask(f"late {n}")) for n in range(20)), return_exceptions=True)
+    assert {type(fault) for fault in faults} == {ProviderDown}
+    assert a.url in faults[0].message and b.url in faults[0].message and faults[0].exit_code == 4
+
+
+async def test_closing_ends_the_pause_of_all(three, opened, said):
+    a, b, _ = three
+    client = opened(a, b)
+    await all_of(client, range(4))
+    for server in (a, b):
+        await asyncio.to_thread(server.down)
+    calls = [asyncio.create_task(client.complete(ask(f"late {n}"))) for n in range(10)]
+    await until(lambda: len(said) == 2)
+    await client.close()
+    faults = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 10)
+    assert {type(fault) for fault in faults} == {ProviderUnreachable}
+
+
+async def test_no_call_waits_for_a_server_that_hangs(three, opened, said, monkeypatch):
+    """Held back, it is looked at with a request that costs nothing; its port is open all the time."""
+    monkeypatch.setattr(transport_module, "LOOK_S", 0.05)
+    asked = []
+
+    async def hang(reader, writer):
+        while line := await reader.readline():
+            if line.startswith((b"GET", b"POST")):
+                asked.append(line.split()[0])
+        writer.close()
+
+    hung = await asyncio.start_server(hang, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{hung.sockets[0].getsockname()[1]}/v1"
+    async with opened(three[0], url, timeout_s=0.3) as client:
+        await all_of(client, range(40))
+        await until(lambda: said)
+        posts = asked.count(b"POST")
+        for number in itertools.count():
+            await client.complete(ask(f"more {number}"))
+            if asked.count(b"GET") >= 3:
+                break
+            await asyncio.sleep(0.01)
+            assert number < 1000
+        assert asked.count(b"POST") == posts and client.stats.failures == 0
+    hung.close()
+
+
+# a server wants nothing for now
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_one_that_has_enough_does_not_hold_the_others(three, opened, status):
+    a, b, _ = three
+    a.default = Status(status, retry_after=100)
+    async with opened(a, b, retries=1, first_wait_s=1e6) as client:
+        await asyncio.wait_for(all_of(client, range(50)), 20)
+    assert len(b.requests) == 50 and len(a.requests) <= 12
+
+
+async def test_one_that_says_nothing_of_when_rests_too(three, opened):
+    """A server that refuses at once is never busy: it would be sent everything."""
+    a, b, _ = three
+    a.default, b.default = Status(429), Reply(delay_s=0.01)
+    async with opened(a, b, retries=1, concurrency=4) as client:
+        await all_of(client, range(100))
+    assert len(b.requests) == 100 and len(a.requests) <= 12
+
+
+async def test_where_all_have_enough_the_first_to_be_free_is_waited_for(three, opened):
+    soon, late, _ = three
+    late.default = Status(429, retry_after=100)
+    soon.script(Status(429, retry_after=0.3))
+    async with opened(soon, late, retries=2) as client:
+        await asyncio.wait_for(client.complete(ask("one")), 20)  # refused by the one, then by the other
+        await asyncio.wait_for(all_of(client, range(5)), 20)
+    assert (len(soon.requests), len(late.requests)) == (7, 1)
+
+
+async def test_several_keys_are_each_servers_own(three, opened, said):
+    """Two servers that were started with different keys."""
+    a, b, _ = three
+    for server, key in ((a, "key-of-a"), (b, "key-of-b")):
+        server.default = FromRequest(
+            lambda request, key=key: Reply() if request.headers["authorization"] == f"Bearer {key}" else Status(401)
+        )
+    async with opened(a, b, environ={"A": "key-of-a", "B": "key-of-b"}, keys="A,B", retries=4) as client:
+        await all_of(client, range(40))
+    assert {f"{a.url}: the key in B", f"{b.url}: the key in A"} == {line.partition(" is refused")[0] for line in said}
+    assert min(len(a.requests), len(b.requests)) >= 10
+
+
+# what each of them takes, and names
+
+
+async def test_each_server_has_its_own_form_and_name_of_the_limit(three, opened):
+    a, b, _ = three
+
     def old(body):
-        return Status(400, "no response_format") if "response_format" in body else Reply("{}")
+        if body.get("response_format", {}).get("type") == "json_schema":
+            return Status(400, "no json_schema")
+        return Reply("{}") if "max_completion_tokens" in body else Status(400, "use max_completion_tokens")
 
-    servers[0].default, servers[1].default = old, Reply("{}")
-    async with opened([server.url for server in servers[:2]], concurrency=1) as client:
-        for n in range(8):
-            await client.complete(ask(f"{n}", schema=FORM))
-    assert [body.get("response_format", {}).get("type") for body in servers[0].bodies] == [
-        *("json_schema", "json_object"),
-        *[None] * 4,
-    ]
-    assert {body["response_format"]["type"] for body in servers[1].bodies} == {"json_schema"}
-
-
-def test_urls():
-    def of(text):
-        return base_urls(EndpointConfig(base_url=text))
-
-    assert of("http://a:1/v1/, http://b/v1") == ("http://a:1/v1", "http://b/v1")
-    assert of("http://a/v1?x=1,2") == ("http://a/v1?x=1,2",)
-    assert base_url(EndpointConfig(base_url="http://a/v1,http://b/v1")) == "http://a/v1"
-    for wrong, why in (
-        ("http://a/v1,,http://b/v1", "not a URL"),
-        ("http://a/v1,", "not a URL"),
-        ("http://a/v1,ftp://b", "not a URL"),
-        ("http://a/v1,http://A/v1/", "twice"),
-        ("http://a/v1,builtin://checkable", "embedded provider beside"),
-        ("http://a/v1,http://me:secret@b/v1", "user or password"),
-    ):
-        with pytest.raises(InputError, match=why) as caught:
-            of(wrong)
-        assert "secret" not in str(caught.value)
+    a.default, b.default = old, Reply("{}")
+    async with opened(a, b, concurrency=1) as client:
+        for number in range(8):
+            await client.complete(ask(number, form=FORM, sampling={"max_tokens": 99}))
+    assert [body["response_format"]["type"] for body in b.bodies] == ["json_schema"] * 4
+    assert all("max_tokens" in body for body in b.bodies)
+    last = a.bodies[-3:]
+    assert [body["response_format"]["type"] for body in last] == ["json_object"] * 3
+    assert all("max_completion_tokens" in body for body in last)
 
 
-def test_another_server_more_keeps_the_replies():
-    request = ask("?", affinity="x")
-    assert cache_key(base_url(EndpointConfig(base_url="http://a/v1")), request) == cache_key(
-        base_url(EndpointConfig(base_url="http://a/v1,http://b/v1")), ask("?")
-    )
+async def test_a_message_names_the_server_that_it_is_about(three, opened):
+    a, b, _ = three
+    a.default, b.default = Reply("{}"), Reply("no JSON")
+    async with opened(a, b, retries=0) as client:
+        await client.complete(ask("one", form=FORM))
+        with pytest.raises(Exception, match=f"m at {b.url}: ") as caught:
+            await client.complete(ask("two", form=FORM))
+        assert a.url not in str(caught.value) and f"{a.url}, {b.url}" in repr(client)
 
 
-@pytest.mark.parametrize("api", ["chat", "responses"])
-async def test_extra_body_is_sent_and_part_of_the_key(server, api):
-    extra = {"chat_template_kwargs": {"enable_thinking": False}}
-    endpoint = EndpointConfig(model="m", base_url=server.url, extra_body=extra, api=api)
-    messages = (Message(role="user", content="?"),)
-    request = endpoint_request(endpoint, messages)
-    async with ChatClient.open(endpoint, cache=None, environ={}) as client:
-        await client.complete(request)
-    assert server.bodies[0]["chat_template_kwargs"] == {"enable_thinking": False}
-    plain = endpoint_request(endpoint.model_copy(update={"extra_body": {}}), messages)
-    other = endpoint_request(endpoint.model_copy(update={"extra_body": {"chat_template_kwargs": {}}}), messages)
-    assert len({request.digest, plain.digest, other.digest}) == 3
+async def test_replies_are_kept_under_the_first_url(three, opened, tmp_path):
+    a, b, _ = three
+    with ReplyCache.open(tmp_path) as cache:
+        async with opened(a, cache=cache) as client:
+            await all_of(client, range(10))
+        async with opened(a, b, cache=cache) as client:
+            await all_of(client, range(10))
+            assert client.stats.cache_hits == 10 and client.stats.requests_sent == 0
+        async with opened(b, a, cache=cache) as client:
+            await all_of(client, range(10))
+            assert client.stats.cache_hits == 0
 
 
-def test_extra_body_may_not_set_what_the_program_sets():
-    with pytest.raises(ConfigError, match=r"verifier\.extra_body: stream, temperature can't stand here"):
-        load_config(None, overrides=["verifier.extra_body={stream: true, temperature: 1, top_k: 3}"], environ={})
+def test_one_limiter_for_the_same_servers_in_any_order():
+    one = EndpointConfig(model="m", base_url="http://a/v1,http://b/v1")
+    shared = Shared()
+    assert shared.limiter(one) is shared.limiter(one.model_copy(update={"base_url": "http://B/v1, http://a/v1/"}))
+    assert shared.limiter(one) is not shared.limiter(one.model_copy(update={"base_url": "http://a/v1"}))
 
 
 @pytest.mark.parametrize(
-    ("first", "sent"),
-    [("json_schema", ["json_schema", "json_object"]), ("json_object", ["json_object"]), ("text", [None])],
+    ("named", "what"),
+    [
+        ("http://a/v1,,http://b/v1", "a URL is missing beside a comma"),
+        ("http://a/v1,", "a URL is missing beside a comma"),
+        ("http://a/v1, b:8000/v1", "'b:8000/v1': not a URL"),
+        ("http://a/v1, http://A/v1/", "http://A/v1 is named twice"),
+        ("http://a/v1,builtin://checkable", "builtin://checkable stands among other servers"),
+        ("builtin://checkable,http://a/v1", "builtin://checkable stands among other servers"),
+        ("http://a/v1,http://me:sec,ret@b/v1", "a user or password in the URL is not sent"),
+    ],
 )
-async def test_json_is_asked_for_in_the_form_that_is_configured(server, first, sent):
-    def takes(body):
-        wanted = body.get("response_format", {}).get("type")
-        return Status(400, "no schemas here") if wanted == "json_schema" else Reply("{}")
-
-    server.default = takes
-    endpoint = EndpointConfig(model="m", base_url=server.url, structured_output=first)
-    async with ChatClient.open(endpoint, cache=None, environ={}) as client:
-        await client.complete(ask("long text", schema=FORM))
-        assert client.json_form.name.lower() == (sent[-1] or "text")
-    assert [body.get("response_format", {}).get("type") for body in server.bodies] == sent
-    last = server.bodies[-1]["messages"][-1]["content"]
-    assert last.startswith("long text") and "JSON schema" in last  # so the prefix is common to other schemas
+def test_lists_of_urls_that_are_none(named, what):
+    endpoint = EndpointConfig(base_url=named)
+    for look in (base_urls, lambda e: endpoint_request(e.model_copy(update={"model": "m"}), ()) and base_urls(e)):
+        with pytest.raises(InputError) as caught:
+            look(endpoint)
+        assert what in caught.value.message and "sec" not in caught.value.message
+    if "builtin" in named:
+        with pytest.raises(InputError, match="stands among other servers"):
+            model_name(endpoint)
 
 
-@pytest.mark.parametrize(("keyed", "affinity", "key"), [(True, "g", "g"), (True, None, None), (False, "g", None)])
-async def test_prompt_cache_key(server, keyed, affinity, key):
-    endpoint = EndpointConfig(model="m", base_url=server.url, prompt_cache_key=keyed)
-    async with ChatClient.open(endpoint, cache=None, environ={}) as client:
-        await client.complete(ask("?", affinity))
-    assert server.bodies[0].get("prompt_cache_key") == key
-    assert ask("?", "g").digest == ask("?").digest
+@pytest.mark.parametrize("how", ["option", "environment"])
+async def test_the_command_takes_a_list(three, tmp_path, how):
+    a, b, _ = three
+    for server in (a, b):
+        server.default = lambda body: Reply(f"answer to {text_of(body)}", delay_s=0.02)
+    (tmp_path / "prompts.jsonl").write_text("".join(f'{{"prompt": "question {n}"}}\n' for n in range(20)))
+    urls = f"{a.url} , {b.url}/"
+    environ = os.environ | ({"OPENAI_BASE_URL": urls} if how == "environment" else {})
+    where = ["--base-url", urls] if how == "option" else []
+    arguments = ["teacher-gen", "prompts.jsonl", "--out", "out.jsonl", "-m", "1", "--model", "m", *where]
+    command = start_ropd(arguments, tmp_path, environ)
+    _, err = await asyncio.to_thread(command.communicate)
+    assert command.returncode == 0, err
+    assert (len(a.requests), len(b.requests)) == (10, 10)

@@ -97,6 +97,52 @@ def test_operational_settings_do_not_matter(timeout_s, concurrency, retries, key
     assert len(keys) == 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"base_url": URL}, "6660fd3ff0b03e433141e3b331052c57a86f453c8360977a87a0addf0d05e090"),
+        (
+            {
+                "base_url": " HTTP://Judge:8000/v1/ ",
+                "api": "responses",
+                "sampling": SamplingConfig(temperature=0.0, seed=3, max_tokens=9),
+            },
+            "fcc617224961b494ca79b5453739d29d30499b189602a9ac165fe90a6cae5aa5",
+        ),
+        ({}, "a35701fd77aff64a7186e333096ef22256c7deaf8a70c60c28a994e4fd2d1ebd"),
+    ],
+)
+def test_keys_stay_what_they_are(settings, key):
+    """Replies that are kept on users' disks are found by these."""
+    plain = EndpointConfig(model="m", **settings)
+    others = [  # none of this changes an answer
+        {"structured_output": "json_object", "prompt_cache_key": True},
+        {"base_url": f"{plain.base_url or 'https://api.openai.com/v1'}, http://127.0.0.1:8001/v1"},
+    ]
+    question, form = (
+        (Message(role="user", content="What is 17 + 25?"),),
+        JsonSchema(name="n", schema={"type": "object"}),
+    )
+    for endpoint in (plain, *(plain.model_copy(update=each) for each in others)):
+        for affinity in (None, "a group"):
+            request = endpoint_request(endpoint, question, form, sample=1, affinity=affinity)
+            assert cache_key(base_url(endpoint), request) == key
+
+
+def test_extra_body_is_part_of_the_key_in_any_order():
+    question = (Message(role="user", content="?"),)
+
+    def key(extra):
+        endpoint = EndpointConfig(model="m", base_url=URL, extra_body=extra)
+        return cache_key(URL, endpoint_request(endpoint, question))
+
+    template = {"chat_template_kwargs": {"enable_thinking": False}}
+    keys = {key({}), key(template), key({"top_k": 5}), key({"top_k": 6}), key(template | {"top_k": 5})}
+    assert len(keys) == 5
+    assert key({"top_k": 5} | template) == key(template | {"top_k": 5})
+    assert key({}) == cache_key(URL, endpoint_request(EndpointConfig(model="m", base_url=URL), question))
+
+
 def test_a_password_in_the_url_is_no_part_of_the_key():
     request = ChatRequest(messages=(Message(role="user", content="?"),), model="m")
     assert cache_key("https://user:secret@host/v1", request) == cache_key("https://HOST/v1", request)
