@@ -63,8 +63,9 @@ def _by_one(
     group: Group, rubric: Rubric, rows: Rows, settings: JudgeConfig
 ) -> tuple[tuple[AnswerVerdict, ...], float | None]:
     """By the rubric that all rollouts share."""
+    weights_K = rubric.weights_K
     counted_K = judged_for_all([row for (_, source, _), row in rows.items() if source == "student" and row is not None])
-    covered = coverage(counted_K, rubric.weights_K)
+    covered = coverage(counted_K, weights_K)
     if covered < settings.min_coverage:
         raise _too_little(group, f"only {covered:.0%} of the rubric's weight was judged for all rollouts", settings)
     counted = None if all(counted_K) else counted_K
@@ -74,8 +75,8 @@ def _by_one(
             return _not_shown(source, index, settings)
         row = rows[None, source, index]
         if row is None:
-            return AnswerVerdict(source=source, index=index, judgement=(None,) * len(rubric.rubrics), score=None)
-        return AnswerVerdict(source=source, index=index, judgement=row, score=score(row, rubric.weights_K, counted))
+            return AnswerVerdict(source=source, index=index, judgement=(None,) * len(weights_K), score=None)
+        return AnswerVerdict(source=source, index=index, judgement=row, score=score(row, weights_K, counted))
 
     students = tuple([verdict("student", index) for index in range(len(group.rollouts))])
     return students + tuple([verdict("teacher", index) for index in range(len(group.teacher_answers))]), covered
