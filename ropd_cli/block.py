@@ -66,7 +66,8 @@ class Block:
     text: str
     hash: str
     """Hex SHA-256 that stands for ``text``."""
-    found: tuple[_Found, ...] = field(repr=False)
+    hashes: tuple[bytes, ...] = field(repr=False)
+    """SHA-256 of each answer's text; the texts in UTF-8 would double what a group takes while it is judged."""
 
     @cached_property
     def json(self) -> bytes:
@@ -117,7 +118,9 @@ class Block:
         """The block of these answers (shown numbers) in this order, with a tag of its own."""
         if tuple(numbers) == self.numbers:
             return self
-        return _block(self.question, self.question.encode(), [self.found[k - 1] for k in numbers])
+        shown = [(self.answers[k - 1], self.hashes[k - 1]) for k in numbers]
+        found = [_Found(answer, answer.text.encode(), digest) for answer, digest in shown]
+        return _block(self.question, self.question.encode(), found)
 
 
 def build_block(group: Group, max_answer_tokens: int | None = None) -> Block:
@@ -146,13 +149,14 @@ class _Found(NamedTuple):
 
 def _block(question: str, question_data: bytes, ordered: Sequence[_Found]) -> Block:
     answers = tuple([each.answer for each in ordered])
-    hashes = [hashlib.sha256(question_data).digest(), *(each.hash for each in ordered)]
+    own = tuple([each.hash for each in ordered])
+    hashes = [hashlib.sha256(question_data).digest(), *own]
     tag = group_tag([question_data, *(each.data for each in ordered)], hashes)
     parts = [f"<question-{tag}>\n", question, f"\n</question-{tag}>\n"]
     for k, answer in enumerate(answers, start=1):  # pieces, so that long texts are copied once
         parts += (f'\n<answer-{tag} index="{k}">', answer.text, f"</answer-{tag}>")
     whole = hashlib.sha256(b"".join([LAYOUT.encode(), tag.encode(), *hashes])).hexdigest()
-    return Block(tag=tag, question=question, answers=answers, text="".join(parts), hash=whole, found=tuple(ordered))
+    return Block(tag=tag, question=question, answers=answers, text="".join(parts), hash=whole, hashes=own)
 
 
 def shown_order(seed: bytes, answers: Sequence[_Found]) -> list[_Found]:

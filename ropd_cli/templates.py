@@ -245,5 +245,5 @@ def _tagged(name: str, value: str, block: Block) -> str:
 def _rubric_json(rubric: Rubric, tag: str) -> str:
     """The rubric in the reference's format, on one line. Its text was written by a model that has seen the
     tag, so where the tag stands in it every "<" is escaped: no rubric can close or open one either."""
-    text, _ = encoded(json.dumps(rubric.model_dump(mode="json"), ensure_ascii=False))
+    text, _ = encoded(json.dumps(rubric.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":")))
     return text.replace("<", "\\u003c") if tag in text else text

@@ -1,6 +1,8 @@
 """Reading a rubric from a reply."""
 
 import copy
+import hashlib
+import json
 
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from ropd_cli.errors import ReplyInvalid
 from ropd_cli.judging_format import MAX_CRITERION_CHARS, parse_rubric, rubric_schema, verdicts_schema
+from ropd_cli.schemas import digest
 
 
 def document(k=4, **fields):
@@ -137,3 +140,11 @@ def test_the_schema_bounds_every_text_list_and_number_and_is_strict(schema):
                 walk(inner)
 
     walk(schema)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=6))
+def test_the_hash_is_that_of_plain_canonical_json(value):
+    """Whichever way it is written: hashes stand in files."""
+    whole = {"ü": value, "a": [value, "\x7f\x1f\u2028"]}
+    text = json.dumps(whole, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    assert digest(whole) == hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
