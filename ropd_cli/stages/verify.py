@@ -99,13 +99,17 @@ def verdict_requests(
     """What the verifier is asked of a group; nothing where no rollout has an answer."""
     if not block.has_students:
         return []
-    if not rubric.by_rollout:
+    answered = {None, *(block.answers[k - 1].index for k in block.rollouts)}
+    rubrics = {
+        of: own for of, own in rubric.by_rollout.items() if of in answered
+    }  # the rollouts may have changed since
+    if not rubrics:
         raise JudgeError(
-            f"uid {group.uid}: rollouts with answers, but a rubric record without a rubric",
+            f"uid {group.uid}: rollouts with answers, but a rubric record without a rubric for them",
             "run ropd rubricate on these rollouts",
         )
     asks = []
-    for rollout, own in rubric.by_rollout.items():
+    for rollout, own in rubrics.items():
         for view in verdict_views(block, settings, rollout):
             messages = templates.verifier_messages(view, own)
             written = templates.written(view.block, messages)
@@ -280,7 +284,8 @@ async def _ask(
         said = [each for each in islice(outcomes, len(ask.requests)) if not isinstance(each, RopdError)]
         usages += [reply.usage for reply, _ in said]
         asked.append([judgements for _, judgements in said])
-        judged = majority(asked[-1], len(ask.requests)) if said else repeat(None)
+        enough = 2 * len(said) > len(ask.requests)  # else no value can have a majority
+        judged = majority(asked[-1], len(ask.requests)) if enough else repeat(None)
         for number, row in zip(ask.view.judged, judged, strict=False):
             answer = ask.view.block.answers[number - 1]
             rows[ask.rollout, answer.source, answer.index] = row

@@ -358,6 +358,38 @@ def test_in_a_stage_the_group_is_tried_again_and_only_what_failed_is_asked(folde
     assert found.rewards == pytest.approx(SCORES)
 
 
+def test_votes_that_failed_leave_their_answers_out_and_no_other(folder, server):
+    """Of three votes on one answer two fail: no majority is left for it, and the others are not touched."""
+
+    def refuses(seen):
+        if seen.role == "verifier" and seen.answers == (ROLLOUTS[2],):
+            return Status(500) if sum(each.text == seen.text for each in reader.seen) > 1 else None
+        return None
+
+    reader = Reader(refuses=refuses)
+    found = Train(folder, server).play(reader, "judge.form=paper", "judge.repeats=3")
+    assert found.rewards == pytest.approx([*SCORES[:2], None, 0.0]) and found.verdicts["coverage"] == 1.0
+
+
+def test_rubrics_of_rollouts_that_have_changed_since(folder, server):
+    stages = Stages(folder, server)
+    stages.play(Reader(own_rubrics=True), "judge.rubric_per=rollout")
+    lines = (folder / "rollouts.jsonl").read_text()
+    (folder / "rollouts.jsonl").write_text(lines.replace(ROLLOUTS[1], SILENT))
+    (folder / "v.jsonl").unlink()
+    chosen = ["--set", "judge.m=3", "--base-url", server.url, "--model", "v", "--index", "teacher.index"]
+    files = ["prompts.jsonl", "--rollouts", "rollouts.jsonl", "--rubrics", "r.jsonl", "--out", "v.jsonl"]
+    done = stages.ropd("verify", *files, *chosen)
+    assert done.returncode == 0, done.stderr
+    ((_, record),) = read_records(folder / "v.jsonl")
+    assert record["rewards"] == pytest.approx([SCORES[0], 0.0, SCORES[2], 0.0])
+    texts = [SILENT, SILENT, SILENT, ROLLOUTS[0]]  # only the one without a rubric has an answer now
+    rollouts = json.loads(lines) | {"answers": [{"text": text} for text in texts]}
+    (folder / "rollouts.jsonl").write_text(json.dumps(rollouts) + "\n")
+    done = stages.ropd("verify", *files[:-1], "w.jsonl", *chosen)
+    assert done.returncode == 3 and "without a rubric for them" in (folder / "w.jsonl.failed.jsonl").read_text()
+
+
 def test_a_rubric_that_failed_costs_its_rollout(folder, server):
     def refuses(seen):
         return Status(500) if seen.role == "rubricator" and ROLLOUTS[0] in seen.answers else None
