@@ -387,7 +387,8 @@ def test_rubrics_of_rollouts_that_have_changed_since(folder, server):
     rollouts = json.loads(lines) | {"answers": [{"text": text} for text in texts]}
     (folder / "rollouts.jsonl").write_text(json.dumps(rollouts) + "\n")
     done = stages.ropd("verify", *files[:-1], "w.jsonl", *chosen)
-    assert done.returncode == 3 and "without a rubric for them" in (folder / "w.jsonl.failed.jsonl").read_text()
+    assert done.returncode == 1 and "without a rubric for them" in done.stderr
+    assert not (folder / "w.jsonl").read_text()
 
 
 def test_a_rubric_that_failed_costs_its_rollout(folder, server):
