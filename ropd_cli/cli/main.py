@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve-judge": (
         "serve_judge",
         "serve_judge",
-        "Serve a judge over HTTP: a model of your own by vLLM, or the built-in provider.",
+        "Serve a judge over HTTP: vLLM, or built-in rules.",
     ),
 }
 

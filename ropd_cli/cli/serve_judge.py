@@ -98,7 +98,7 @@ def serve_judge(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Serve a judge over HTTP: a model of your own by vLLM, or the built-in provider.
+    """Serve a judge over HTTP: vLLM, or built-in rules.
 
     With --model it starts vLLM's OpenAI server with prefix caching and strict structured output, prints the
     settings for a configuration on stdout once it answers, and watches it; the log is kept.
