@@ -97,15 +97,27 @@ class Usage(RecordModel):
 
 
 class Answer(RecordModel):
-    """One text of a teacher or a student, with why it ended ("stop", "length", …)."""
+    """One text of a teacher or a student, with why it ended ("stop", "length", …).
+
+    ``reasoning`` is thinking that was kept apart from the text, ``created`` the Unix time at which the reply came.
+    ``model``, ``endpoint`` and ``sampling`` stand at an answer where they are others than its record's; ``correct``
+    says whether the final result is the prompt's ``answer``, where that was looked at.
+    """
 
     text: str
     finish_reason: str | None = None
     usage: Usage | None = None
+    reasoning: str | None = None
+    created: float | None = None
+    correct: bool | None = None
+    model: str | None = None
+    endpoint: str | None = None
+    sampling: dict[str, Any] | None = None
 
 
 class AnswerRecord(RecordModel):
-    """All answers of one model to one prompt."""
+    """All answers to one prompt. ``endpoint`` is where they come from (a URL without secrets), ``template`` the hash of
+    what was said besides the prompt (a system prompt of the teacher's own)."""
 
     uid: str
     prompt: str | tuple[Message, ...]
@@ -113,6 +125,18 @@ class AnswerRecord(RecordModel):
     answers: tuple[Answer, ...]
     model: str
     sampling: dict[str, Any] = Field(default_factory=dict)
+    endpoint: str | None = None
+    template: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is written; what an answer lacks is left out, but for its text and why it ended."""
+        record = super().to_json()
+        kept = ("text", "finish_reason")
+        record["answers"] = [
+            {name: value for name, value in answer.items() if value is not None or name in kept}
+            for answer in record["answers"]
+        ]
+        return record
 
 
 class Criterion(RecordModel):

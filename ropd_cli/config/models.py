@@ -139,6 +139,9 @@ class DataConfig(Section):
 
     prompts: str | None = None
     index: str | None = None
+    on_few_answers: Literal["error", "skip"] = Field(
+        "error", description="a prompt with fewer than judge.m distinct answers in the index stops the run, or is left out"
+    )
     max_prompt_tokens: int = Field(2048, ge=1)
     max_response_tokens: int = Field(8192, ge=1)
     shuffle: bool = True
@@ -190,6 +193,9 @@ class RopdConfig(Section):
     prices: dict[str, PriceConfig] = Field(default_factory=dict, description="by model name")
     max_cost: float | None = Field(None, ge=0, description="dollars; no request is sent that could go beyond it")
     teacher: EndpointConfig = EndpointConfig()
+    teachers: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="further teachers by name, each a section laid over `teacher`"
+    )
     rubricator: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.7))
     verifier: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.0))
     judge: JudgeConfig = JudgeConfig()

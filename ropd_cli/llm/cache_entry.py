@@ -55,7 +55,7 @@ def encode(key: str, reply: ChatReply, max_tokens: int | None) -> bytes:
     """The bytes of a reply."""
     usage = reply.usage
     counts = [usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens] if usage is not None else None
-    parts = [key, reply.text, reply.finish_reason, reply.reasoning, reply.model, counts, max_tokens, time.time()]
+    parts = [key, reply.text, reply.finish_reason, reply.reasoning, reply.model, counts, max_tokens, reply.created or time.time()]
     body = orjson.dumps(parts)
     return b"".join((MAGIC, hashlib.sha256(body).digest()[:_SUM_BYTES], body))
 
@@ -75,7 +75,13 @@ def decode(key: str | None, data: Any) -> Entry:
         names = ("prompt_tokens", "completion_tokens", "cached_tokens")
         usage = Usage.model_construct(**dict(zip(names, counts, strict=True)))
     reply = ChatReply.model_construct(  # the checksum has vouched for it
-        text=text, finish_reason=finish_reason, usage=usage, reasoning=reasoning, model=model, cached=True
+        text=text,
+        finish_reason=finish_reason,
+        usage=usage,
+        reasoning=reasoning,
+        model=model,
+        cached=True,
+        created=stored_at,
     )
     return Entry(found, reply, max_tokens, stored_at)
 

@@ -82,7 +82,8 @@ class ChatRequest(Frozen):
 
 class ChatReply(Frozen):
     """One reply. ``reasoning`` is thinking text that the endpoint kept apart from the answer;
-    ``finish_reason`` is "stop", "length" or the endpoint's own word; ``cached``: nothing was sent for it."""
+    ``finish_reason`` is "stop", "length" or the endpoint's own word; ``cached``: nothing was sent for it;
+    ``created`` is the Unix time at which it came."""
 
     text: str
     finish_reason: str
@@ -90,6 +91,7 @@ class ChatReply(Frozen):
     reasoning: str | None = None
     model: str = ""
     cached: bool = False
+    created: float | None = None
 
 
 @dataclass

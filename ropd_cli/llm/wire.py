@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -214,6 +215,7 @@ def _chat_reply(document: dict[str, Any], request: ChatRequest) -> ChatReply | N
         usage=_usage(document.get("usage"), "prompt", "completion"),
         reasoning=_text(message.get("reasoning_content") or message.get("reasoning")) or None,
         model=str(document.get("model") or request.model),
+        created=time.time(),
     )
 
 
@@ -238,6 +240,7 @@ def _responses_reply(document: dict[str, Any], request: ChatRequest) -> ChatRepl
         usage=_usage(document.get("usage"), "input", "output"),
         reasoning="\n".join(parts["reasoning"]).strip() or None,
         model=str(document.get("model") or request.model),
+        created=time.time(),
     )
 
 
