@@ -140,7 +140,8 @@ class DataConfig(Section):
     prompts: str | None = None
     index: str | None = None
     on_few_answers: Literal["error", "skip"] = Field(
-        "error", description="a prompt with fewer than judge.m distinct answers in the index stops the run, or is left out"
+        "error",
+        description="a prompt with fewer than judge.m distinct answers in the index stops the run, or is left out",
     )
     max_prompt_tokens: int = Field(2048, ge=1)
     max_response_tokens: int = Field(8192, ge=1)

@@ -55,7 +55,16 @@ def encode(key: str, reply: ChatReply, max_tokens: int | None) -> bytes:
     """The bytes of a reply."""
     usage = reply.usage
     counts = [usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens] if usage is not None else None
-    parts = [key, reply.text, reply.finish_reason, reply.reasoning, reply.model, counts, max_tokens, reply.created or time.time()]
+    parts = [
+        key,
+        reply.text,
+        reply.finish_reason,
+        reply.reasoning,
+        reply.model,
+        counts,
+        max_tokens,
+        reply.created or time.time(),
+    ]
     body = orjson.dumps(parts)
     return b"".join((MAGIC, hashlib.sha256(body).digest()[:_SUM_BYTES], body))
 

@@ -31,6 +31,7 @@ REPLY = ChatReply(
     usage=Usage(prompt_tokens=1, completion_tokens=2),
     reasoning="hm",
     model="m",
+    created=1700000000.25,
 )
 
 
@@ -39,7 +40,11 @@ def changed(**fields):
 
 
 def test_gives_back_what_was_put_in(tmp_path):
-    replies = {"k": REPLY, "long": changed(text="x" * 100_000), "bare": ChatReply(text="x", finish_reason="stop")}
+    replies = {
+        "k": REPLY,
+        "long": changed(text="x" * 100_000),
+        "bare": ChatReply(text="x", finish_reason="stop", created=1.5),
+    }
     with ReplyCache.open(tmp_path) as cache:
         assert cache.get("k") is None
         for key, reply in replies.items():
