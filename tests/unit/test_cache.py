@@ -31,7 +31,6 @@ REPLY = ChatReply(
     usage=Usage(prompt_tokens=1, completion_tokens=2),
     reasoning="hm",
     model="m",
-    created=1700000000.25,
 )
 
 
