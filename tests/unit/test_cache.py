@@ -40,8 +40,8 @@ def changed(**fields):
 
 def test_gives_back_what_was_put_in(tmp_path):
     replies = {
-        "k": REPLY,
-        "long": changed(text="x" * 100_000),
+        "k": changed(created=1700000000.25),
+        "long": changed(text="x" * 100_000, created=2.5),
         "bare": ChatReply(text="x", finish_reason="stop", created=1.5),
     }
     with ReplyCache.open(tmp_path) as cache:
@@ -95,13 +95,13 @@ async def test_what_would_not_be_given_again_is_not_kept(tmp_path, fields, kept)
 
 @given(st.integers(0, 10_000), st.integers(1, 255), st.integers(0, 10_000))
 def test_a_damaged_entry_is_never_another_answer(at, flip, cut):
-    data = encode("k", REPLY, 7)
+    data = encode("k", changed(created=1.5), 7)
     flipped = bytearray(data)
     flipped[at % len(data)] ^= flip
     for damaged in (bytes(flipped), data[: cut % len(data)], data + b" "):
         with pytest.raises(Corrupt):
             decode("k", damaged)
-    assert decode("k", data).reply == changed(cached=True) and decode("k", data).max_tokens == 7
+    assert decode("k", data).reply == changed(created=1.5, cached=True) and decode("k", data).max_tokens == 7
     with pytest.raises(Corrupt):
         decode("other", data)
 
