@@ -96,11 +96,13 @@ def group_of(
     )
 
 
-def with_teacher(group: Group, index: TeacherIndex | None, m: int) -> Group:
-    """The group with its m distinct teacher answers. Raises IndexMissing or TooFewAnswers."""
+def with_teacher(group: Group, index: TeacherIndex | None, m: int, *, seed: int, epoch: int = 0) -> Group:
+    """The group with m distinct teacher answers; of more, ``seed`` and ``epoch`` say which. Raises IndexMissing or
+    TooFewAnswers."""
     if index is None:
         return group
-    return group.model_copy(update={"teacher_answers": tuple(index.answers(group.uid, group.raw_prompt_hash, m))})
+    answers = index.answers(group.uid, group.raw_prompt_hash, m, seed=seed, epoch=epoch)
+    return group.model_copy(update={"teacher_answers": answers})
 
 
 def request_hash(group: Group, block: Block, digests: Sequence[str], *settings: object) -> str:

@@ -1,19 +1,25 @@
-"""``ropd index build | show | get | check``."""
+"""``ropd index build | show | get | check | merge | export | import``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ropd_cli.cli import _options as o
 from ropd_cli.cli._screen import Screen
 
+if TYPE_CHECKING:
+    from ropd_cli.index import Added, IndexWriter, TeacherIndex
+    from ropd_cli.index.integrity import Damage
+    from ropd_cli.index.reader import Coverage
+
 app = typer.Typer(
     name="index",
-    help="Build, show and check the teacher index.",
+    help="Build, show, check, merge and exchange the teacher index.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -21,60 +27,67 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 IndexFile = Annotated[Path, typer.Argument(help="Teacher index.")]
-SHOWN_UIDS = 5
+Prompts = Annotated[Path | None, typer.Option("--prompts", help="Prompts file.")]
+SHOWN_UIDS = 20
 
 
 @app.command("build")
 def build(
     answers: Annotated[list[Path], typer.Argument(help="Answers files of a teacher (from teacher-gen).")],
     out: Annotated[Path, typer.Option("--out", help="Index file; made, or added to.")],
+    use_truncated: Annotated[
+        bool, typer.Option("--use-truncated", help="Hand out answers that were cut off, like others.")
+    ] = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
     """Put answers files into an index.
 
-    What the index holds already is not added twice. An answer that is empty, cut off by the token limit, or
-    all thinking can't teach and is left out.
+    What the index holds already is not added twice. An answer that is empty, or thinking alone, is left out; one that
+    was cut off by the token limit is kept, marked, and not handed out. Readers see the index of before until the build
+    is finished; a build that was killed goes on where it was.
     """
     screen = Screen(json, quiet, debug)
     with screen.errors():
-        from dataclasses import asdict
-
-        from ropd_cli.errors import InputError
-        from ropd_cli.index import IndexWriter
+        from ropd_cli.index import IndexWriter, job_of
         from ropd_cli.schemas import AnswerRecord, load_models
 
-        for file in answers:
-            if not file.is_file():
-                raise InputError(f"no file {file}", "give answers files as ropd teacher-gen writes them")
-        with IndexWriter(out) as writer:
-            for file in answers:
-                for record in load_models(file, AnswerRecord):
-                    writer.add(record)
-        added = writer.added
-        left_out = f", {added.unusable} left out (empty, cut off, or thoughts alone)" if added.unusable else ""
-        text = f"{out}: {added.answers} answers to {added.prompts} new prompts added, {added.known} already there"
-        screen.result({"out": str(out), **asdict(added)}, text + left_out)
+        _there(answers, "give answers files as ropd teacher-gen writes them")
+        job = job_of("build", answers, use_truncated)
+        with IndexWriter(out, job=job, use_truncated=use_truncated) as writer:
+            _fill(screen, writer, "build", (record for file in answers for record in load_models(file, AnswerRecord)))
+        _added(screen, out, writer.added)
 
 
 @app.command("show")
-def show(index: IndexFile, json: o.Json = False, quiet: o.Quiet = False, debug: o.Debug = False) -> None:
-    """Say what an index holds."""
+def show(
+    index: IndexFile,
+    prompts: Prompts = None,
+    m: Annotated[int, typer.Option("--m", "-m", min=1, help="With --prompts: answers that each needs.")] = 4,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Say what an index holds, and with --prompts how much of a prompts file it covers."""
     screen = Screen(json, quiet, debug)
     with screen.errors():
-        from dataclasses import asdict
-
         from ropd_cli.index import TeacherIndex
+        from ropd_cli.index.figures import survey_table
+        from ropd_cli.index.survey import survey
+        from ropd_cli.schemas import load_prompts
 
         with closing(TeacherIndex.open(index)) as opened:
-            overview = opened.overview()
-        lines = [f"{index}: {overview.answers} answers to {overview.prompts} prompts"]
-        lines += [f"  {model or '(no model name)'}: {count} answers" for model, count in overview.models.items()]
-        lines += [f"  {count} prompts with {n} distinct answers" for n, count in overview.per_prompt.items()]
-        document = asdict(overview)
-        document["per_prompt"] = {str(n): count for n, count in overview.per_prompt.items()}
-        screen.result({"index": str(index), **document}, "\n".join(lines))
+            found = survey(opened)
+            coverage = opened.check(load_prompts(prompts), m) if prompts is not None else None
+        document: dict[str, Any] = {"index": str(index), **found.as_dict()}
+        lines: list[Any] = [survey_table(str(index), found)]
+        if coverage is not None:
+            document["coverage"] = _coverage_document(coverage, m)
+            lines += ["", *_coverage_lines(str(prompts), coverage, m)]
+        from rich.console import Group
+
+        screen.result(document, Group(*lines))
 
 
 @app.command("get")
@@ -86,7 +99,7 @@ def get(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Print the answers to one prompt."""
+    """Print the answers to one prompt, those that were cut off too."""
     screen = Screen(json, quiet, debug)
     with screen.errors():
         from ropd_cli.errors import IndexMissing, InputError
@@ -97,40 +110,33 @@ def get(
         with closing(TeacherIndex.open(index)) as opened:
             stored = opened.get(uid, prompt_hash)
             if not stored:
-                wanted = " and ".join(
-                    part for part in (uid and f"uid {uid!r}", prompt_hash and f"hash {prompt_hash}") if part
-                )
-                examples = ", ".join(uid for uid, _ in zip(opened.uids(), range(SHOWN_UIDS), strict=False))
+                parts = [uid and f"uid {uid!r}", prompt_hash and f"hash {prompt_hash}"]
+                examples = ", ".join(known for known, _ in zip(opened.uids(), range(5), strict=False))
                 raise IndexMissing(
-                    f"{index}: no answer for {wanted}", f"the index begins with the uids {examples or '(none)'}"
+                    f"{index}: no answer for {' and '.join(part for part in parts if part)}",
+                    f"the index begins with the uids {examples or '(none)'}",
                 )
-        documents = [
-            {
-                "uid": s.uid,
-                "raw_prompt_hash": s.raw_prompt_hash,
-                "model": s.model,
-                "sampling": s.sampling,
-                **s.answer.to_json(),
-            }
-            for s in stored
-        ]
         lines = []
         for number, one in enumerate(stored, start=1):
             ended = f", ended by {one.answer.finish_reason}" if one.answer.finish_reason else ""
-            lines += [f"— answer {number} of {len(stored)}, uid {one.uid}, {one.model}{ended}", one.answer.text, ""]
+            marked = "" if one.usable else ", not handed out"
+            lines += [f"— answer {number} of {len(stored)}, uid {one.uid}, {one.model}{ended}{marked}"]
+            lines += [one.answer.text, ""]
+        documents = [one.to_json() for one in stored]
         screen.result({"index": str(index), "answers": documents}, "\n".join(lines).rstrip())
 
 
 @app.command("check")
 def check(
     index: IndexFile,
-    prompts: Annotated[Path, typer.Argument(help="Prompts file.")],
+    prompts: Annotated[Path | None, typer.Argument(help="Prompts file that it should cover.")] = None,
     m: Annotated[int, typer.Option("--m", "-m", min=1, help="Distinct answers that each prompt needs.")] = 4,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not read every text for damage.")] = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Say whether every prompt has m distinct answers; exit code 2 where not."""
+    """Say whether an index is whole, and whether every prompt has m distinct answers; exit code 2 where not."""
     screen = Screen(json, quiet, debug)
     with screen.errors():
         from ropd_cli.errors import EXIT_INPUT
@@ -138,27 +144,186 @@ def check(
         from ropd_cli.schemas import load_prompts
 
         with closing(TeacherIndex.open(index)) as opened:
-            coverage = opened.check(load_prompts(prompts), m)
-        document = {"index": str(index), "m": m, "prompts": coverage.prompts, "complete": coverage.complete}
-        document |= {"missing": coverage.missing, "short": coverage.short}
-        lines = (
-            [f"{index}: {coverage.prompts} prompts, each with {m} distinct answers or more"]
-            if coverage.complete
-            else []
-        )
-        if coverage.missing:
-            lines.append(
-                f"{index}: no answer for {len(coverage.missing)} of {coverage.prompts} prompts: "
-                f"{_few(coverage.missing)}"
-            )
-        if coverage.short:
-            counted = [f"{uid} ({count})" for uid, count in coverage.short.items()]
-            lines.append(f"{index}: fewer than {m} distinct answers for {len(counted)} prompts: {_few(counted)}")
-        screen.result(document, "\n".join(lines))
-        if not coverage.complete:
+            coverage = opened.check(load_prompts(prompts), m) if prompts is not None else None
+            damage = None if quick else _integrity(screen, opened)
+        document: dict[str, Any] = {"index": str(index)}
+        lines = []
+        if damage is not None:
+            document |= {"whole": not damage.count, "damage": damage.findings, "damage_count": damage.count}
+            lines += [f"{index}: damaged, {finding}" for finding in damage.findings]
+            lines += [f"{index}: whole, {damage.rows} prompts read"] if not damage.count else []
+        if coverage is not None:
+            document |= _coverage_document(coverage, m)
+            lines += _coverage_lines(str(index), coverage, m)
+        screen.result(document, "\n".join(lines) or f"{index}: opened")
+        if damage is not None and damage.count:
+            screen.note("hint: copy it again, or build it again from the answers files")
+        if coverage is not None and not coverage.complete:
             screen.note("hint: run ropd teacher-gen for them, then ropd index build, or ask for fewer with -m")
+        if (damage is not None and damage.count) or (coverage is not None and not coverage.complete):
             raise typer.Exit(EXIT_INPUT)
 
 
+@app.command("merge")
+def merge(
+    indexes: Annotated[list[Path], typer.Argument(help="Teacher indexes.")],
+    out: Annotated[Path, typer.Option("--out", help="Index file; made, or added to.")],
+    on_conflict: Annotated[
+        Literal["first", "last", "error"],
+        typer.Option("--on-conflict", help="Whose provenance an equal answer keeps; error: stop there."),
+    ] = "first",
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Put several indexes into one.
+
+    Answers to the same prompt stand together, equal ones once; what --out holds comes first. An answer that one index
+    marks as cut off and another does not is handed out.
+    """
+    screen = Screen(json, quiet, debug)
+    with screen.errors():
+        from ropd_cli.errors import InputError
+        from ropd_cli.index import IndexWriter, TeacherIndex, job_of
+
+        _there(indexes, "give indexes as ropd index build makes them")
+        if any(each.resolve() == out.resolve() for each in indexes):
+            raise InputError(f"{out}: merged into itself", "name it by --out alone, and the others before")
+        with IndexWriter(out, job=job_of("merge", indexes, on_conflict), prefer=on_conflict) as writer:
+            for each in indexes:
+                with closing(TeacherIndex.open(each)) as opened:
+                    _fill(screen, writer, f"merge {each.name}", opened.rows())
+        _added(screen, out, writer.added)
+
+
+@app.command("export")
+def export(
+    index: IndexFile,
+    out: Annotated[Path, typer.Option("--out", help="File (.jsonl, .jsonl.zst).")],
+    version: Annotated[
+        Literal["v1", "v2"], typer.Option("--format", help="v2: all answers of a prompt; v1: its first.")
+    ] = "v2",
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Nothing but the format's own fields; an import is then not equal.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Write an index as JSON Lines of the method's reference implementation.
+
+    v2 holds in one field more what that format has no place for, so that it can be imported again, equal.
+    """
+    screen = Screen(json, quiet, debug)
+    with screen.errors():
+        from ropd_cli.errors import InputError
+        from ropd_cli.index import TeacherIndex
+        from ropd_cli.index.exchange import write_reference
+
+        if out.exists() and not force:
+            raise InputError(f"{out}: is there already", "give another --out, or overwrite it by --force")
+        with closing(TeacherIndex.open(index)) as opened:
+            written, left_out = write_reference(opened, out, version, plain=plain)
+        document = {"index": str(index), "out": str(out), "rows": written, "left_out": left_out}
+        more = f", {left_out} without a usable answer left out" if left_out else ""
+        screen.result(document, f"{out}: {written} rows written{more}")
+
+
+@app.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="JSON Lines of the reference implementation, v1 or v2.")],
+    out: Annotated[Path, typer.Option("--out", help="Index file; made, or added to.")],
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", help="Prompts file: rows are given their prompt's text by the hash.")
+    ] = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Put rows of the method's reference implementation into an index."""
+    screen = Screen(json, quiet, debug)
+    with screen.errors():
+        from ropd_cli.index import IndexWriter, job_of
+        from ropd_cli.index.exchange import imported_rows, prompts_by_hash
+
+        _there(files, "give JSON Lines of ropd.teacher_index.v1 or v2")
+        known = prompts_by_hash(prompts) if prompts is not None else {}
+        with IndexWriter(out, job=job_of("import", [*files, *([prompts] if prompts else [])])) as writer:
+            _fill(screen, writer, "import", (row for file in files for row in imported_rows(file, known)))
+        _added(screen, out, writer.added)
+
+
+def _there(files: Iterable[Path], hint: str) -> None:
+    from ropd_cli.errors import InputError
+
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"no file {file}", hint)
+
+
+def _fill(screen: Screen, writer: IndexWriter, what: str, records: Iterable[Any]) -> None:
+    """Add records or rows; those that a killed build had added are passed over."""
+    from ropd_cli.index import Row
+
+    progress = screen.progress()
+    progress.start(0, what)
+    try:
+        for record in records:
+            if writer.passed_over():
+                continue
+            if isinstance(record, Row):
+                writer.add_row(record)
+            else:
+                writer.add(record)
+            progress.advance()
+    finally:
+        progress.finish()
+
+
+def _added(screen: Screen, out: Path, added: Added) -> None:
+    from dataclasses import asdict
+
+    text = f"{out}: {added.answers} answers to {added.prompts} new prompts added, {added.known} already there"
+    if added.differing:
+        text += f" ({added.differing} of them from another source)"
+    if added.truncated:
+        text += f", {added.truncated} cut off by the token limit"
+    if added.unusable:
+        text += f", {added.unusable} left out (empty, or thoughts alone)"
+    screen.result({"out": str(out), **asdict(added)}, text)
+
+
+def _integrity(screen: Screen, opened: TeacherIndex) -> Damage:
+    from ropd_cli.index.integrity import integrity
+
+    progress = screen.progress()
+    progress.start(opened.query("SELECT count(*) FROM prompts")[0][0], "check")
+    step: Callable[[], None] = progress.advance
+    try:
+        return integrity(opened, step)
+    finally:
+        progress.finish()
+
+
+def _coverage_document(coverage: Coverage, m: int) -> dict[str, Any]:
+    document = {"m": m, "prompts": coverage.prompts, "complete": coverage.complete}
+    return document | {"missing": coverage.missing, "short": coverage.short}
+
+
+def _coverage_lines(name: str, coverage: Coverage, m: int) -> list[str]:
+    if coverage.complete:
+        return [f"{name}: {coverage.prompts} prompts, each with {m} distinct answers or more"]
+    lines = []
+    if coverage.missing:
+        lines.append(
+            f"{name}: no answer for {len(coverage.missing)} of {coverage.prompts} prompts: {_few(coverage.missing)}"
+        )
+    if coverage.short:
+        counted = [f"{uid} ({count})" for uid, count in coverage.short.items()]
+        lines.append(f"{name}: fewer than {m} distinct answers for {len(counted)} prompts: {_few(counted)}")
+    return lines
+
+
 def _few(items: list[str]) -> str:
-    return ", ".join(items[:20]) + (" … (all of them: --json)" if len(items) > 20 else "")
+    return ", ".join(items[:SHOWN_UIDS]) + (" … (all of them: --json)" if len(items) > SHOWN_UIDS else "")

@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "data": ("data", "app", "Prepare prompts."),
     "teacher-gen": ("teacher_gen", "teacher_gen", "Ask a teacher for m answers a prompt."),
     "rollout": ("rollout", "rollout", "Sample n student answers a prompt."),
-    "index": ("index", "app", "Build, show and check the teacher index."),
+    "index": ("index", "app", "Build, show, check, merge and exchange the teacher index."),
     "rubricate": ("rubricate", "rubricate", "Write one rubric for each group of rollouts."),
     "verify": ("verify", "verify", "Judge every answer by its group's rubric."),
     "inspect-rubrics": ("inspect_rubrics", "inspect_rubrics", "Show rubrics, verdicts and scores of groups."),

@@ -76,7 +76,9 @@ def rubricate(
         flags |= {"judge.m": m, "judge.templates": str(templates) if templates else None}
         settings = o.load(config, overrides, flags, cache_dir=cache_dir)
         texts = Templates.load(settings.judge)
-        files = RubricateFiles(prompts=prompts, rollouts=rollouts, index=index, out=out, limit=limit)
+        files = RubricateFiles(
+            prompts=prompts, rollouts=rollouts, index=index, out=out, limit=limit, seed=settings.seed
+        )
         run_api_stage(
             screen,
             settings,

@@ -94,7 +94,9 @@ def verify(
         settings = o.load(config, overrides, flags, cache_dir=cache_dir)
         texts = Templates.load(settings.judge)
         mixer = RewardMixer.load(settings.reward)
-        files = VerifyFiles(prompts=prompts, rubrics=rubrics, rollouts=rollouts, out=out, index=index, limit=limit)
+        files = VerifyFiles(
+            prompts=prompts, rubrics=rubrics, rollouts=rollouts, out=out, index=index, limit=limit, seed=settings.seed
+        )
         run_api_stage(
             screen,
             settings,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ropd_cli.doctor.checks import Case, Check, Section, few
 from ropd_cli.index import Stored, TeacherIndex
+from ropd_cli.index.survey import survey
 from ropd_cli.schemas import Prompt, load_prompts
 from ropd_cli.tokens import estimate_tokens
 
@@ -41,20 +42,29 @@ def index(case: Case) -> list[Check]:
     if data.index is None:
         return [HERE.skipped("index", "data.index is not set")] if case.named else []
     with closing(TeacherIndex.open(Path(data.index))) as opened:
-        overview = opened.overview()
-        checks = [HERE.ok("index", f"{data.index}: {overview.answers} answers to {overview.prompts} prompts")]
+        found = survey(opened)
+        checks = [HERE.ok("index", f"{data.index}: {found.answers} answers to {found.prompts} prompts")]
+        if found.truncated:
+            what = f"{found.truncated} more answers were cut off by their token limit and are not handed out"
+            checks.append(
+                HERE.warn("cut-off answers", what, "ropd teacher-gen with --retry-max-tokens, then index build")
+            )
         if data.prompts is None or not Path(data.prompts).is_file():
             return checks
         asked = load_prompts(data.prompts)
-        checks += _coverage(opened, asked, m)
+        checks += _coverage(opened, asked, m, skip=data.on_few_answers == "skip")
         step = max(1, len(asked) // SAMPLE)
-        answers = [opened.get(prompt.uid, prompt.raw_prompt_hash) for prompt in asked[::step][:SAMPLE]]
+        sample = [opened.get(prompt.uid, prompt.raw_prompt_hash) for prompt in asked[::step][:SAMPLE]]
+    answers = [[stored for stored in each if stored.usable] for each in sample]
     return checks + usable([each for each in answers if each], m, case.config.judge.max_answer_tokens)
 
 
-def _coverage(opened: TeacherIndex, asked: Sequence[Prompt], m: int) -> list[Check]:
+def _coverage(opened: TeacherIndex, asked: Sequence[Prompt], m: int, *, skip: bool) -> list[Check]:
+    """``skip``: prompts without m answers are left out of a run, which is no fault then."""
     found = opened.check(asked, m)
     checks = []
+    say = HERE.warn if skip else HERE.fail
+    left_out = "; left out of a run by data.on_few_answers" if skip else ""
     if found.missing:
         elsewhere = [uid for uid in found.missing if opened.get(uid)]
         why = (
@@ -63,34 +73,36 @@ def _coverage(opened: TeacherIndex, asked: Sequence[Prompt], m: int) -> list[Che
             else ""
         )
         checks.append(
-            HERE.fail(
+            say(
                 "coverage",
-                f"no answer for {len(found.missing)} of {found.prompts} prompts ({few(found.missing)}){why}",
+                f"no answer for {len(found.missing)} of {found.prompts} prompts ({few(found.missing)}){why}{left_out}",
                 "ropd teacher-gen for these prompts, then ropd index build into the same index",
             )
         )
     if found.short:
-        checks.append(_too_few(opened, asked, found.short, found.prompts, m))
+        what, mend = _too_few(opened, asked, found.short, found.prompts, m)
+        checks.append(say("distinct answers", what + left_out, mend))
     if not checks:
         checks.append(HERE.ok("coverage", f"each of {found.prompts} prompts has {m} distinct answers or more"))
     return checks
 
 
-def _too_few(opened: TeacherIndex, asked: Sequence[Prompt], short: dict[str, int], count: int, m: int) -> Check:
-    """Prompts with fewer than m distinct answers; equal ones count once, which temperature 0 brings about."""
+def _too_few(
+    opened: TeacherIndex, asked: Sequence[Prompt], short: dict[str, int], count: int, m: int
+) -> tuple[str, str]:
+    """What is wrong and how to mend it, of prompts with fewer than m distinct answers; equal ones count once, which
+    temperature 0 brings about."""
     hashes = {prompt.uid: prompt.raw_prompt_hash for prompt in asked}
     cold = [uid for uid in short if any(s.sampling.get("temperature") == 0 for s in opened.get(uid, hashes[uid]))]
     counted = few([f"{uid} {number}" for uid, number in short.items()])
     found = f"fewer than {m} distinct answers for {len(short)} of {count} prompts ({counted})"
     if cold:
-        return HERE.fail(
-            "distinct answers",
+        return (
             f"{found}; sampled at temperature 0, where equal answers count once: m silently becomes "
             f"{max(short[uid] for uid in cold)}",
             "ropd teacher-gen again with --temperature 0.7 or more into a new --out, then ropd index build",
         )
-    return HERE.fail(
-        "distinct answers",
+    return (
         f"{found}; equal answers count once (temperature 0 gives only such)",
         "ropd teacher-gen with a higher --temperature or a larger -m, then ropd index build; "
         f"or lower judge.m (now {m})",

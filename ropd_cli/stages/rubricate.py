@@ -95,6 +95,8 @@ class RubricateFiles:
     index: Path
     out: Path
     limit: int | None = None
+    seed: int = 0
+    """Says which m of more teacher answers are used."""
 
 
 async def rubricate(
@@ -117,7 +119,7 @@ async def rubricate(
     with closing(TeacherIndex.open(files.index)) as index:
 
         async def work(bare: Group) -> RubricRecord | None:
-            group, block, asks, asked = _plan(bare, index, client.endpoint, settings, templates)
+            group, block, asks, asked = _plan(bare, files, index, client.endpoint, settings, templates)
             if done.holds(group.uid, asked):
                 return None
             record = await _ask(group, block, asks, client, settings, templates)
@@ -143,7 +145,7 @@ def pending(
     done = Finished(files.out)
     with closing(TeacherIndex.open(files.index)) as index:
         for bare in _groups(files, settings):
-            group, _, asks, asked = _plan(bare, index, endpoint, settings, templates)
+            group, _, asks, asked = _plan(bare, files, index, endpoint, settings, templates)
             if not done.holds(group.uid, asked):
                 yield from (ask.request for ask in asks)
 
@@ -153,10 +155,15 @@ def _groups(files: RubricateFiles, settings: JudgeConfig) -> GroupFile:
 
 
 def _plan(
-    bare: Group, index: TeacherIndex, endpoint: EndpointConfig, settings: JudgeConfig, templates: Templates
+    bare: Group,
+    files: RubricateFiles,
+    index: TeacherIndex,
+    endpoint: EndpointConfig,
+    settings: JudgeConfig,
+    templates: Templates,
 ) -> tuple[Group, Block, list[RubricAsk], str]:
     """The group with its teacher answers, its block, what is asked of it, and the hash of that."""
-    group = with_teacher(bare, index, settings.m)
+    group = with_teacher(bare, index, settings.m, seed=files.seed)
     block = build_block(group, settings.max_answer_tokens)
     asks = rubric_requests(group, endpoint, settings, templates, block)
     brought = group.brought.hash if group.brought and settings.rubrics != "induced" else None

@@ -137,6 +137,8 @@ class VerifyFiles:
     out: Path
     index: Path | None = None
     limit: int | None = None
+    seed: int = 0
+    """Says which m of more teacher answers are used; the same as for the rubrics."""
 
 
 async def verify(
@@ -161,7 +163,7 @@ async def verify(
         progress.note(f"{groups.left_out} prompts without rollouts or without a rubric are left out")
     done = Finished(files.out)
     with _index_of(files) as index:
-        plan = _Plan(rubrics, index, client.endpoint, settings, templates, mixer)
+        plan = _Plan(files.seed, rubrics, index, client.endpoint, settings, templates, mixer)
 
         async def work(bare: Group) -> VerdictRecord | None:
             group, rubric, block, asks, asked = plan.of(bare)
@@ -194,7 +196,7 @@ def pending(
     groups, rubrics = _read(files)
     done = Finished(files.out)
     with _index_of(files) as index:
-        plan = _Plan(rubrics, index, endpoint, settings, templates, mixer)
+        plan = _Plan(files.seed, rubrics, index, endpoint, settings, templates, mixer)
         for bare in groups:
             group, _, _, asks, asked = plan.of(bare)
             if not done.holds(group.uid, asked):
@@ -223,6 +225,7 @@ def _index_of(files: VerifyFiles) -> closing[TeacherIndex] | nullcontext[None]:
 class _Plan:
     """What is asked of each group."""
 
+    seed: int
     rubrics: Rubrics
     index: TeacherIndex | None
     endpoint: EndpointConfig
@@ -232,7 +235,7 @@ class _Plan:
 
     def of(self, bare: Group) -> tuple[Group, RubricRecord, Block, list[VerdictAsk], str]:
         """The group with its teacher answers, its rubric, its block, the questions, and the hash of all that."""
-        group = with_teacher(bare, self.index, self.settings.m)
+        group = with_teacher(bare, self.index, self.settings.m, seed=self.seed)
         rubric = self.rubrics[group.uid, group.raw_prompt_hash]
         block = build_block(group, self.settings.max_answer_tokens)
         asks = verdict_requests(group, rubric, self.endpoint, self.settings, self.templates, block)

@@ -3,42 +3,70 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ropd_cli.artifacts import disk_errors
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import IndexMissing, InputError, TooFewAnswers
-from ropd_cli.index import TeacherIndex
+from ropd_cli.index import Coverage, TeacherIndex
 from ropd_cli.schemas import Prompt, load_prompts, with_system
 
 SHOWN_UIDS = 5
 
 
-def load_checked_prompts(config: RopdConfig) -> list[Prompt]:
-    """The prompts to train on, each with m distinct teacher answers in the index.
+@dataclass(frozen=True)
+class CheckedPrompts:
+    """The prompts to train on, each with m distinct teacher answers in the index, and those that were left out for
+    want of them, as {"uid", "answers"}."""
 
-    Raises InputError where a file is missing or malformed, IndexMissing or TooFewAnswers (with how many,
-    and the first uids) where the index falls short: before any model is loaded.
+    prompts: list[Prompt]
+    skipped: list[dict[str, Any]]
+
+
+def load_checked_prompts(config: RopdConfig, skipped_before: Iterable[str] | None = None) -> CheckedPrompts:
+    """The prompts of a run, checked against the index as ``data.on_few_answers`` says.
+
+    ``skipped_before``: the uids that the same run left out when it began; it goes on without just those, so that the
+    order of its data stays what it was. Raises InputError where a file is missing or malformed, or too few prompts
+    are left; IndexMissing or TooFewAnswers (with how many, and the first uids) where the index falls short: before
+    any model is loaded.
     """
     if config.data.prompts is None:
         raise InputError("data.prompts is not set", "name the file of prompts to train on")
     if config.data.index is None:
         raise InputError("data.index is not set", "name the teacher index: ropd index build ANSWERS --out INDEX")
     prompts = load_prompts(config.data.prompts)
-    if len(prompts) < config.train.prompts_per_step:
+    path, m = Path(config.data.index), config.judge.m
+    with closing(TeacherIndex.open(path)) as index:
+        if skipped_before is not None:
+            gone = set(skipped_before)
+        elif config.data.on_few_answers == "skip":
+            gone = index.check(prompts, m).lacking
+        else:
+            gone = set()
+        skipped = [
+            {"uid": prompt.uid, "answers": index.count(prompt.uid, prompt.raw_prompt_hash)}
+            for prompt in prompts
+            if prompt.uid in gone
+        ]
+        kept = [prompt for prompt in prompts if prompt.uid not in gone]
+        _check_covered(index.check(kept, m), path, m)
+    if len(kept) < config.train.prompts_per_step:
+        without = f" ({len(skipped)} without {m} distinct teacher answers left out)" if skipped else ""
         raise InputError(
-            f"{config.data.prompts}: {len(prompts)} prompts, train.prompts_per_step is {config.train.prompts_per_step}",
+            f"{config.data.prompts}: {len(kept)} prompts{without}, train.prompts_per_step is "
+            f"{config.train.prompts_per_step}",
             "give more prompts, or lower train.prompts_per_step",
         )
-    check_index(prompts, Path(config.data.index), config.judge.m)
-    return prompts
+    return CheckedPrompts(kept, skipped)
 
 
-def check_index(prompts: list[Prompt], path: Path, m: int) -> None:
+def _check_covered(coverage: Coverage, path: Path, m: int) -> None:
     """Raise IndexMissing or TooFewAnswers unless every prompt has ``m`` distinct answers."""
-    with closing(TeacherIndex.open(path)) as index:
-        coverage = index.check(prompts, m)
     for uids, kind, what in (
         (coverage.missing, IndexMissing, "no answer"),
         (list(coverage.short), TooFewAnswers, f"fewer than {m} distinct answers"),
@@ -46,8 +74,9 @@ def check_index(prompts: list[Prompt], path: Path, m: int) -> None:
         if uids:
             shown = ", ".join(uids[:SHOWN_UIDS]) + (" …" if len(uids) > SHOWN_UIDS else "")
             raise kind(
-                f"{path}: {what} for {len(uids)} of {len(prompts)} prompts ({shown})",
-                "run ropd teacher-gen and ropd index build for them, or lower judge.m",
+                f"{path}: {what} for {len(uids)} of {coverage.prompts} prompts ({shown})",
+                "run ropd teacher-gen and ropd index build for them, lower judge.m, or leave them out: "
+                "data.on_few_answers=skip",
             )
 
 

@@ -77,7 +77,7 @@ def _scaled(found: list[Forecast], factor: float) -> dict[str, Any]:
 
 def _group(config: RopdConfig, prompt: Prompt, index: TeacherIndex) -> Group:
     try:
-        answers = index.answers(prompt.uid, prompt.raw_prompt_hash, config.judge.m)
+        answers = index.answers(prompt.uid, prompt.raw_prompt_hash, config.judge.m, seed=config.seed)
     except (IndexMissing, TooFewAnswers):
         answers = ()
     size = int(config.data.max_response_tokens / 2 / TOKENS_A_BYTE)

@@ -16,7 +16,7 @@ from ropd_cli.artifacts import RecordWriter
 from ropd_cli.block import build_block, has_answer
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import CostLimit, IndexMissing, JudgeError, ProviderDown, ProviderError, RopdError, TooFewAnswers
-from ropd_cli.groups import group_of
+from ropd_cli.groups import group_of, with_teacher
 from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ClientStats
@@ -71,6 +71,8 @@ class RunJudge:
         self._config = RopdConfig.model_validate(yaml.safe_load(self._run.config.read_text()))
         self._prompts: dict[str, Prompt] = {p.uid: p for p in load_prompts(str(self._config.data.prompts))}
         self._index = TeacherIndex.open(Path(str(self._config.data.index)))
+        count = self._run.prompt_count() or len(self._prompts)
+        self._steps_per_epoch = max(1, count // self._config.train.prompts_per_step)
         self._templates = Templates.load(self._config.judge)
         self._mixer = RewardMixer.load(self._config.reward)
         self._cache = ReplyCache.open(self._config.cache_dir, self._config.cache_max_gb)
@@ -96,8 +98,8 @@ class RunJudge:
         fault: RopdError | None = self._stopped_by
         try:
             if fault is None:
-                taught = self._index.answers(uid, group.raw_prompt_hash, self._config.judge.m)
-                group = group.model_copy(update={"teacher_answers": taught})
+                epoch = (step - 1) // self._steps_per_epoch
+                group = with_teacher(group, self._index, self._config.judge.m, seed=self._config.seed, epoch=epoch)
                 rubric, verdicts = await self._ask(group)
         except GROUP_FAULTS as caught:
             fault = caught

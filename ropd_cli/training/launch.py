@@ -79,6 +79,8 @@ def resolve(config: RopdConfig) -> tuple[Any, dict[str, Any] | None]:
 
     run = _run_of(config)
     prompts = load_prompts(str(config.data.prompts)) if config.data.prompts else []
+    if prompts and config.data.index is not None and config.data.on_few_answers == "skip":
+        prompts = load_checked_prompts(config).prompts
     count = len(prompts) or config.train.prompts_per_step
     tree = compose(config, run, count, ray_dir="/tmp/ropd-dry-run")
     if not prompts or config.data.index is None:
@@ -100,7 +102,13 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
     _check_student(config)
     _check_sizes(config)
     first = _first_step(config, run, resume)
-    prompts = load_checked_prompts(config)
+    checked = load_checked_prompts(config, run.skipped_before(first))
+    prompts = checked.prompts
+    if checked.skipped:
+        progress.note(
+            f"{len(checked.skipped)} of {len(prompts) + len(checked.skipped)} prompts have fewer than {config.judge.m} "
+            f"distinct teacher answers and are left out; they are listed in {run.skipped}"
+        )
     _check_judges(config, prompts)
     steps = steps_of(config, len(prompts))
     ray_dir = tempfile.mkdtemp(prefix="ropd-")  # short: a unix socket's path may have 107 bytes
@@ -108,6 +116,8 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
         verl_config = compose(config, run, len(prompts), ray_dir)
         _write_inputs(config, run, verl_config)
         write_verl_prompts(prompts, run.train_prompts, config.student.system_prompt)
+        lines = [orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in checked.skipped]
+        write_atomic(run.skipped, b"".join(lines))
         run.forget_after(first)
         run.stopped.unlink(missing_ok=True)
         if first < steps:  # else only the end of it was lost

@@ -66,6 +66,25 @@ class RunDir:
         return self.path / "prompts.parquet"
 
     @property
+    def skipped(self) -> Path:
+        """The prompts that were left out for want of teacher answers."""
+        return self.path / "skipped.jsonl"
+
+    def prompt_count(self) -> int | None:
+        """How many prompts the run trains on; None before they are written."""
+        if not self.train_prompts.is_file():
+            return None
+        import pyarrow.parquet as pq
+
+        return pq.read_metadata(self.train_prompts).num_rows
+
+    def skipped_before(self, first: int) -> list[str] | None:
+        """The uids that were left out when the run began; None where no step of it is finished."""
+        if not first:
+            return None
+        return [record["uid"] for _, record in read_records(self.skipped)] if self.skipped.is_file() else []
+
+    @property
     def log(self) -> Path:
         """What the training process printed."""
         return self.path / "train.log"

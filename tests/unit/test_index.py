@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ropd_cli.errors import IndexMissing, InputError, TooFewAnswers
 from ropd_cli.index import IndexWriter, TeacherIndex
+from ropd_cli.index.survey import survey
 from ropd_cli.schemas import Answer, AnswerRecord, Prompt
 
 
@@ -71,8 +72,12 @@ def test_the_hash_finds_a_prompt_under_another_uid_and_the_uid_never_another_pro
 def test_what_cannot_teach_is_left_out(tmp_path):
     path = tmp_path / "i.db"
     added = build(path, record("a", "", "<think>hm", " \n", "good"), record("b", "cut", finish_reason="length"))
-    assert (added.answers, added.unusable) == (1, 4)
+    assert (added.answers, added.unusable, added.truncated) == (1, 3, 1)
     assert answers(path, record("a"), 1) == ("good",)
+    with pytest.raises(IndexMissing, match="'b' has no usable answer \\(1 were cut off"):
+        answers(path, record("b"), 1)
+    with closing(TeacherIndex.open(path)) as index:
+        assert [(one.answer.text, one.usable) for one in index.get("b")] == [("cut", False)]
 
 
 def test_a_failed_build_leaves_the_index_as_it_was(tmp_path):
@@ -91,13 +96,9 @@ def test_check_and_overview_count(tmp_path):
     with closing(TeacherIndex.open(path)) as index:
         coverage = index.check([Prompt(uid=u, prompt=f"question {u}") for u in "abc"], 2)
         assert (coverage.missing, coverage.short, coverage.complete) == (["c"], {"b": 1}, False)
-        overview = index.overview()
-    assert (overview.prompts, overview.answers, overview.models, overview.per_prompt) == (
-        2,
-        3,
-        {"big": 3},
-        {1: 1, 2: 1},
-    )
+        found = survey(index)
+    assert (found.prompts, found.answers, found.distinct) == (2, 3, {1: 1, 2: 1})
+    assert {name: figures.answers for name, figures in found.models.items()} == {"big": 3}
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database at all, but long enough to be one" * 50])
