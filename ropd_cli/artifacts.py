@@ -73,6 +73,20 @@ def _loads(raw: bytes) -> Any:
         return orjson.loads(_SURROGATE.sub("\ufffd", text))
 
 
+def count_records(path: str | Path) -> int:
+    """About how many records a file holds, for a progress bar: its lines, or a Parquet file's rows."""
+    path = Path(path)
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return pq.read_metadata(path).num_rows
+    if path.suffix == ".zst":
+        with _reader(path) as lines:
+            return sum(1 for _ in lines)
+    with open(path, "rb", buffering=0) as file:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+
+
 class RecordWriter:
     """Appends records to one file; each ``append`` is on disk, whole, when it returns.
 

@@ -50,13 +50,16 @@ def build(
     """
     screen = Screen(json, quiet, debug)
     with screen.errors():
+        from ropd_cli.artifacts import count_records
         from ropd_cli.index import IndexWriter, job_of
         from ropd_cli.schemas import AnswerRecord, load_models
 
         _there(answers, "give answers files as ropd teacher-gen writes them")
         job = job_of("build", answers, use_truncated)
         with IndexWriter(out, job=job, use_truncated=use_truncated) as writer:
-            _fill(screen, writer, "build", (record for file in answers for record in load_models(file, AnswerRecord)))
+            total = sum(map(count_records, answers))
+            records = (record for file in answers for record in load_models(file, AnswerRecord))
+            _fill(screen, writer, "build", total, records)
         _added(screen, out, writer.added)
 
 
@@ -192,7 +195,7 @@ def merge(
         with IndexWriter(out, job=job_of("merge", indexes, on_conflict), prefer=on_conflict) as writer:
             for each in indexes:
                 with closing(TeacherIndex.open(each)) as opened:
-                    _fill(screen, writer, f"merge {each.name}", opened.rows())
+                    _fill(screen, writer, f"merge {each.name}", opened.prompts, opened.rows())
         _added(screen, out, writer.added)
 
 
@@ -244,13 +247,15 @@ def import_(
     """Put rows of the method's reference implementation into an index."""
     screen = Screen(json, quiet, debug)
     with screen.errors():
+        from ropd_cli.artifacts import count_records
         from ropd_cli.index import IndexWriter, job_of
         from ropd_cli.index.exchange import imported_rows, prompts_by_hash
 
         _there(files, "give JSON Lines of ropd.teacher_index.v1 or v2")
         known = prompts_by_hash(prompts) if prompts is not None else {}
         with IndexWriter(out, job=job_of("import", [*files, *([prompts] if prompts else [])])) as writer:
-            _fill(screen, writer, "import", (row for file in files for row in imported_rows(file, known)))
+            rows = (row for file in files for row in imported_rows(file, known))
+            _fill(screen, writer, "import", sum(map(count_records, files)), rows)
         _added(screen, out, writer.added)
 
 
@@ -262,12 +267,14 @@ def _there(files: Iterable[Path], hint: str) -> None:
             raise InputError(f"no file {file}", hint)
 
 
-def _fill(screen: Screen, writer: IndexWriter, what: str, records: Iterable[Any]) -> None:
+def _fill(screen: Screen, writer: IndexWriter, what: str, total: int, records: Iterable[Any]) -> None:
     """Add records or rows; those that a killed build had added are passed over."""
     from ropd_cli.index import Row
 
     progress = screen.progress()
-    progress.start(0, what)
+    if writer.consumed:
+        screen.note(f"{what}: goes on after the {writer.consumed} records that a build had added when it was stopped")
+    progress.start(max(0, total - writer.consumed), what)
     try:
         for record in records:
             if writer.passed_over():
@@ -298,7 +305,7 @@ def _integrity(screen: Screen, opened: TeacherIndex) -> Damage:
     from ropd_cli.index.integrity import integrity
 
     progress = screen.progress()
-    progress.start(opened.query("SELECT count(*) FROM prompts")[0][0], "check")
+    progress.start(opened.prompts, "check")
     step: Callable[[], None] = progress.advance
     try:
         return integrity(opened, step)

@@ -69,6 +69,11 @@ class TeacherIndex:
         """The file."""
         return self._path
 
+    @property
+    def prompts(self) -> int:
+        """How many prompts there are."""
+        return self._query("SELECT count(*) FROM prompts")[0][0]
+
     def answers(self, uid: str, raw_prompt_hash: str, m: int, *, seed: int = 0, epoch: int = 0) -> tuple[str, ...]:
         """``m`` distinct answers to a prompt, in the order they were added, shape (m,). Where there are more,
         ``choice`` says which.

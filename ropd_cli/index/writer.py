@@ -39,7 +39,7 @@ from ropd_cli.schemas import Answer, AnswerRecord, digest
 from ropd_cli.thinking import split_thinking
 
 Prefer = Literal["first", "last", "error"]
-COMMIT_BYTES = 32_000_000
+COMMIT_BYTES = 8_000_000
 """So much text is written between two commits: what a kill can cost."""
 
 
