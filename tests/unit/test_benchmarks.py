@@ -97,3 +97,12 @@ async def test_the_bare_loop_sends_what_ours_sends(bench, server):
             with pytest.raises(ProviderUnreachable):
                 await call
     assert server.bodies == list(same_requests(group, server.url, templates))
+
+
+def test_teacher_index_stands_beside_a_dict():
+    sizes = ("--prompts", 40, "--answer-bytes", 2000, "--lookups", 60, "--repeats", 1)
+    found = benchmark("teacher_index.py", *sizes)
+    assert found["index_mb"] > found["text_mb"] > 40 * 4 * 1500 / 1e6
+    assert found["lookups_ratio"] == pytest.approx(found["index"]["lookups_per_s"] / found["dict"]["lookups_per_s"])
+    assert found["open_ratio"] == pytest.approx(found["dict"]["open_s"] / found["index"]["open_s"])
+    assert found["readers"]["processes"] == 8
