@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ropd_cli.errors import InputError, MissingPackage
@@ -37,12 +38,11 @@ def hub_rows(source: HubSet) -> Iterator[Row]:
     Raises MissingPackage without ``datasets``, InputError where the set, configuration, split or revision is not
     there, may not be read, or the hub can't be reached.
     """
-    table = _load(source).with_format("arrow")
     number = 0
-    for batch in table.iter(batch_size=ROWS_A_BATCH):
-        for record in batch.to_pylist():
+    for batch in _load(source).iter(batch_size=ROWS_A_BATCH):
+        for values in zip(*batch.values(), strict=True):
             number += 1
-            yield Row(number, f"{source}:{number}", record, columnar=True)
+            yield Row(number, f"{source}:{number}", dict(zip(batch, values, strict=True)), columnar=True)
 
 
 def _load(source: HubSet) -> Any:
@@ -52,6 +52,8 @@ def _load(source: HubSet) -> Any:
         raise MissingPackage("Hugging Face sets need the package datasets", "pip install datasets") from fault
     from datasets.exceptions import DatasetNotFoundError
 
+    if source.path.startswith((".", "/", "~")) and not Path(source.path).exists():
+        raise InputError(f"hf:{source}: no folder {source.path}", "give OWNER/NAME of the hub, or a folder")
     files = {"data_files": {source.split: source.file}} if source.file else {}
     with _quiet(datasets):
         try:
