@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -187,7 +188,7 @@ def prepare(
         plan = stage.Plan(source, wording, filters, parts, size, limit, seed, shuffle)
         files["train"] = out
         _check_files(list(files.values()), local)
-        with stage.Ledger(stage.dropped_path(out)) as ledger:
+        with _busy(screen, str(source)), stage.Ledger(stage.dropped_path(out)) as ledger:
             prepared = stage.prepare(plan, ledger)
             outputs = [stage.Output(file, part, prepared.parts[part]) for part, file in files.items()]
             written = stage.write_all(outputs, force=force)
@@ -200,6 +201,19 @@ def prepare(
         ]
         document = _document(prepared, files, listing)
         screen.result(document, "\n".join([lines[-1], *lines[:-1]]))
+
+
+@contextmanager
+def _busy(screen: Screen, source: str) -> Iterator[None]:
+    """Shows on a terminal that something goes on."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if screen.quiet or not console.is_terminal:
+        yield
+        return
+    with console.status(f"preparing {source}"):
+        yield
 
 
 def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) -> dict[str, Any]:
