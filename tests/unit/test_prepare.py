@@ -111,6 +111,15 @@ def test_chat_messages_are_prompts_up_to_the_last_question(tmp_path):
             run(lines(tmp_path / "d.jsonl", {"prompt": bad}))
 
 
+def test_nulls_that_only_parquet_s_columns_have_are_no_keys_of_a_message(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    user, named = {"role": "user", "content": "q"}, {"role": "user", "content": None, "name": "n"}
+    pq.write_table(pa.table({"prompt": [[user], [named, user]]}), tmp_path / "a.parquet")
+    assert [p.raw_prompt_hash for p in run(tmp_path / "a.parquet")] == [prompt_hash([user]), prompt_hash([named, user])]
+
+
 def test_csv_json_and_verl_s_columns(tmp_path):
     (tmp_path / "a.csv").write_text('problem,answer\n"1,5 + 1?",2.5\n', encoding="utf-8")
     assert text(run(tmp_path / "a.csv")[0]) == "1,5 + 1?"
