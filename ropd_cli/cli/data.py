@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ropd_cli.cli import _options as o
 from ropd_cli.cli._screen import Screen
+
+if TYPE_CHECKING:
+    from ropd_cli.stages.prepare import Part, Prepared
 
 app = typer.Typer(
     name="data",
@@ -20,6 +26,33 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+NAME_HELP = (
+    "dapo-math-17k, rar-science, rar-medicine, gsm8k, hf:OWNER/NAME[:CONFIG], reasoning-gym:TASK, sums; with --local "
+    "any name."
+)
+HELD_OUT = "held-out"
+
+
+class Dedup(StrEnum):
+    """Which prompts count as the same."""
+
+    exact = "exact"
+    normalized = "normalized"
+
+
+class Contaminated(StrEnum):
+    """What happens to prompts that overlap with an evaluation set."""
+
+    drop = "drop"
+    keep = "keep"
+
+
+class BadRows(StrEnum):
+    """What happens to rows that are no prompts."""
+
+    error = "error"
+    drop = "drop"
+
 
 @app.callback()
 def _group() -> None:
@@ -28,55 +61,287 @@ def _group() -> None:
 
 @app.command("prepare")
 def prepare(
-    name: Annotated[str, typer.Argument(help="sums, reasoning-gym:TASK, or with --local a name for the data.")],
+    name: Annotated[str, typer.Argument(help=NAME_HELP)],
     out: Annotated[Path, typer.Option("--out", help="Prompts file (.jsonl, .jsonl.zst or .parquet).")],
     local: Annotated[
-        Path | None, typer.Option("--local", help="A file of your own: JSONL, JSON, CSV, TSV, Parquet.")
+        Path | None,
+        typer.Option("--local", help="Read this file: JSONL (.zst), JSON, CSV, TSV, Parquet. No network is used."),
     ] = None,
-    prompt_field: Annotated[str | None, typer.Option("--prompt-field", help="Its column of prompts.")] = None,
-    answer_field: Annotated[str | None, typer.Option("--answer-field", help="Its column of checkable answers.")] = None,
+    config: Annotated[str | None, typer.Option("--config", help="Configuration of a hub set.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split of a hub set; default: train.")] = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Commit, tag or branch of a hub set.")] = None,
+    prompt_field: Annotated[str | None, typer.Option("--prompt-field", help="Column of prompts or messages.")] = None,
+    answer_field: Annotated[str | None, typer.Option("--answer-field", help="Column of checkable answers.")] = None,
+    uid_field: Annotated[
+        str | None, typer.Option("--uid-field", help="Column of uids; @hash: the prompt's hash.")
+    ] = None,
+    system_field: Annotated[str | None, typer.Option("--system-field", help="Column of system prompts.")] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="FIELD=COLUMN",
+            help="Column of prompt, answer, uid, system, rubric, data_source or ability (repeatable).",
+        ),
+    ] = None,
+    drop_column: Annotated[
+        list[str] | None, typer.Option("--drop-column", help="A column not to keep (repeatable).")
+    ] = None,
+    bad_rows: Annotated[
+        BadRows, typer.Option("--bad-rows", help="Stop at a row that is no prompt, or leave it out.")
+    ] = (BadRows.error),
+    require_answer: Annotated[
+        bool, typer.Option("--require-answer", help="Leave out prompts without an answer.")
+    ] = False,
+    dedup: Annotated[
+        Dedup,
+        typer.Option("--dedup", help="Same prompts: of one hash, or but for case, white space and punctuation."),
+    ] = Dedup.exact,
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", help="Folder or hub name; counts tokens in its chat template.")
+    ] = None,
+    max_prompt_tokens: Annotated[
+        int | None, typer.Option("--max-prompt-tokens", min=1, help="Leave out longer prompts.")
+    ] = None,
+    min_prompt_tokens: Annotated[
+        int | None, typer.Option("--min-prompt-tokens", min=1, help="Leave out shorter prompts.")
+    ] = None,
+    decontaminate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--decontaminate",
+            metavar="NAME|FILE|NAME=FILE",
+            help="Leave out what overlaps with an evaluation set (repeatable, or with commas): math500, ifeval and "
+            "gsm8k-sample come along.",
+        ),
+    ] = None,
+    ngram: Annotated[int, typer.Option("--ngram", min=1, help="So many words in a row are an overlap.")] = 13,
+    contaminated: Annotated[
+        Contaminated, typer.Option("--contaminated", help="Leave overlapping prompts out, or keep and list them.")
+    ] = Contaminated.drop,
     size: Annotated[
-        int | None, typer.Option("--size", min=1, help="How many prompts; default: 100, of a file all.")
+        int | None,
+        typer.Option("--size", min=1, help="Exactly so many prompts; default: 100 of a made task, else all."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="At most so many prompts, drawn by --seed.")
     ] = None,
     held_out: Annotated[
-        int, typer.Option("--held-out", min=0, help="How many others to keep apart for evaluation.")
-    ] = 0,
+        str | None, typer.Option("--held-out", metavar="N", help="So many others, or a share (0.1, 10%), kept apart.")
+    ] = None,
     held_out_out: Annotated[Path | None, typer.Option("--held-out-out", help="File of those.")] = None,
+    split_out: Annotated[
+        list[str] | None,
+        typer.Option("--split-out", metavar="NAME=N:FILE", help="A further part, like --held-out (repeatable)."),
+    ] = None,
+    shuffle: Annotated[
+        bool,
+        typer.Option("--shuffle/--no-shuffle", help="Draw parts by --seed, or take them in the order of the rows."),
+    ] = True,
+    seed: Annotated[int, typer.Option("--seed", help="Draws made questions, parts and a limited number.")] = 0,
     param: Annotated[
         list[str] | None,
         typer.Option("--param", metavar="NAME=VALUE", help="A setting of a reasoning-gym task (repeatable)."),
     ] = None,
     system: Annotated[str | None, typer.Option("--system", help="System prompt before each that has none.")] = None,
-    instruction: Annotated[str | None, typer.Option("--instruction", help="Text after each question.")] = None,
+    instruction: Annotated[
+        str | None, typer.Option("--instruction", help="Text after each question; '' for none.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that hold something else.")] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Draws questions and the held-out part.")] = 0,
     json: o.Json = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Write prompts of a task or a file in the prompts format.
+    """Write prompts of a data set, a task or a file, in the prompts format and in verl's columns.
 
-    The same command again writes the same files.
+    Repeated prompts count once. Each row that is left out is listed in OUT.dropped.jsonl with why. The same
+    command again writes the same files.
     """
     screen = Screen(json, quiet, debug)
     with screen.errors():
-        from ropd_cli.errors import InputError
         from ropd_cli.stages import prepare as stage
 
-        if (held_out > 0) != (held_out_out is not None):
-            raise InputError("--held-out and --held-out-out go together", "give both or none")
-        source = stage.Source(name, local, size, seed, _parameters(param or []), prompt_field, answer_field)
-        train, kept = stage.prepare(source, stage.Wording(system, instruction), held_out)
-        files: list[tuple[Path, list[Any]]] = [(out, train)]
-        if held_out_out is not None:
-            files.append((held_out_out, kept))
-        lines = []
-        for file, prompts in files:
-            written = stage.write_prompts(prompts, file, force=force)
-            lines.append(f"{file}: {len(prompts)} prompts{'' if written else ' (already there)'}")
-        document = {"out": str(out), "prompts": len(train), "held_out": len(kept)}
-        document["held_out_out"] = str(held_out_out) if held_out_out else None
-        screen.result(document, "\n".join(lines))
+        parts, files = _parts(held_out, held_out_out, split_out or [])
+        named = {"prompt": prompt_field, "answer": answer_field, "uid": uid_field, "system": system_field}
+        source = stage.Source(
+            name,
+            local,
+            _parameters(param or []),
+            _columns(named, mapping or []),
+            frozenset(drop_column or ()),
+            config,
+            split,
+            revision,
+        )
+        filters = stage.Filters(
+            dedup.value,
+            require_answer,
+            bad_rows.value,
+            _tokenizer(tokenizer, max_prompt_tokens or min_prompt_tokens),
+            min_prompt_tokens,
+            max_prompt_tokens,
+            _eval_sets(decontaminate or []),
+            ngram,
+            contaminated.value,
+        )
+        wording = stage.Wording(system, instruction)
+        plan = stage.Plan(source, wording, filters, parts, size, limit, seed, shuffle)
+        files["train"] = out
+        _check_files(list(files.values()), local)
+        with _busy(screen, str(source)), stage.Ledger(stage.dropped_path(out)) as ledger:
+            prepared = stage.prepare(plan, ledger)
+            outputs = [stage.Output(file, part, prepared.parts[part]) for part, file in files.items()]
+            written = stage.write_all(outputs, force=force)
+            listing = ledger.finish()
+        if not quiet:
+            _show(prepared, listing)
+        lines = [
+            f"{each.file}: {len(each.prompts)} prompts{'' if is_new else ' (already there)'}"
+            for each, is_new in zip(outputs, written, strict=True)
+        ]
+        document = _document(prepared, files, listing)
+        screen.result(document, "\n".join([lines[-1], *lines[:-1]]))
+
+
+@contextmanager
+def _busy(screen: Screen, source: str) -> Iterator[None]:
+    """Shows on a terminal that something goes on."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if screen.quiet or not console.is_terminal:
+        yield
+        return
+    with console.status(f"preparing {source}"):
+        yield
+
+
+def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) -> dict[str, Any]:
+    apart = {part: len(prompts) for part, prompts in prepared.parts.items() if part != "train"}
+    tokens = prepared.tokens
+    return {
+        "out": str(files["train"]),
+        "prompts": len(prepared.train),
+        "held_out": sum(apart.values()),
+        "held_out_out": str(files[HELD_OUT]) if HELD_OUT in files else None,
+        "parts": {part: {"file": str(files[part]), "prompts": len(found)} for part, found in prepared.parts.items()},
+        "read": prepared.read,
+        "kept": prepared.kept,
+        "dropped": prepared.dropped,
+        "dropped_out": str(listing) if listing else None,
+        "notes": prepared.notes,
+        "answers": prepared.with_answer,
+        "rubrics": prepared.rubrics,
+        "tokens": None
+        if tokens is None
+        else {"min": tokens.min, "median": tokens.median, "p95": tokens.p95, "max": tokens.max},
+    }
+
+
+def _show(prepared: Prepared, listing: Path | None) -> None:
+    """The summary on stderr."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    table.add_row("rows read", f"{prepared.read:,}", "")
+    for why, count in sorted(prepared.dropped.items(), key=lambda each: -each[1]):
+        table.add_row(f"  {why}", f"-{count:,}", f"{count / prepared.read:.1%}")
+    table.add_row("kept", f"{prepared.kept:,}", f"{prepared.kept / prepared.read:.1%}", style="bold")
+    if len(prepared.parts) > 1:
+        for part, prompts in prepared.parts.items():
+            table.add_row(f"  {part}", f"{len(prompts):,}", "")
+    table.add_row("with an answer", f"{prepared.with_answer:,}", "")
+    if prepared.rubrics:
+        table.add_row("with a rubric", f"{prepared.rubrics:,}", "")
+    if prepared.tokens is not None:
+        stats = prepared.tokens
+        table.add_row("tokens", "", f"min {stats.min}, median {stats.median}, p95 {stats.p95}, max {stats.max}")
+    for what, count in prepared.notes.items():
+        table.add_row(what, f"{count:,}", "")
+    console = Console(stderr=True, highlight=False)
+    console.print(table)
+    if listing is not None:
+        console.print(f"rows left out: {listing}", style="dim", soft_wrap=True, markup=False)
+
+
+def _parts(held_out: str | None, held_out_out: Path | None, split_out: Sequence[str]) -> tuple[tuple[Part, ...], dict]:
+    """Parts to keep apart, and their files by name. Raises InputError."""
+    from ropd_cli.errors import InputError
+    from ropd_cli.stages.prepare import parse_part
+
+    if held_out == "0" and held_out_out is None:
+        held_out = None
+    if (held_out is not None) != (held_out_out is not None):
+        raise InputError("--held-out and --held-out-out go together", "give both or none")
+    parts: list[Part] = []
+    files: dict[str, Path] = {}
+    if held_out is not None and held_out_out is not None:
+        parts.append(parse_part(HELD_OUT, held_out, "--held-out"))
+        files[HELD_OUT] = held_out_out
+    for text in split_out:
+        name, equals, rest = text.partition("=")
+        count, colon, file = rest.partition(":")
+        if not (name and equals and colon and file):
+            raise InputError(
+                f"--split-out {text!r}: expected NAME=N:FILE", "for example --split-out test=5%:test.jsonl"
+            )
+        if name in files or name == "train":
+            raise InputError(f"--split-out {text!r}: there is a part {name!r} already", "give it another name")
+        parts.append(parse_part(name, count, "--split-out"))
+        files[name] = Path(file)
+    if sum(part.size for part in parts if isinstance(part.size, float)) >= 1:
+        raise InputError("the shares that are held out leave nothing to train on", "let them sum to less than 1")
+    return tuple(parts), files
+
+
+def _check_files(files: Sequence[Path], local: Path | None) -> None:
+    from ropd_cli.errors import InputError
+    from ropd_cli.stages.prepare.write import check_suffix
+
+    seen: set[Path] = set() if local is None else {local.resolve()}
+    for file in files:
+        check_suffix(file)
+        if file.resolve() in seen:
+            raise InputError(f"{file}: named twice", "give each file a name of its own")
+        seen.add(file.resolve())
+
+
+def _columns(named: dict[str, str | None], mapping: Sequence[str]) -> dict[str, str]:
+    from ropd_cli.errors import InputError
+    from ropd_cli.tasks.columns import FIELDS
+
+    columns = {field: column for field, column in named.items() if column}
+    for text in mapping:
+        field, separator, column = text.partition("=")
+        if not separator or not column or field not in FIELDS:
+            raise InputError(f"--map {text!r}: expected FIELD=COLUMN", f"fields are {', '.join(FIELDS)}")
+        if columns.get(field, column) != column:
+            raise InputError(f"--map {text!r}: {field} is {columns[field]!r} already", "name one column for it")
+        columns[field] = column
+    return columns
+
+
+def _tokenizer(name: str | None, limit: int | None) -> str | None:
+    from ropd_cli.errors import InputError
+
+    if limit is not None and name is None:
+        raise InputError(
+            "a limit on prompt tokens needs a tokenizer", "name the student's: --tokenizer FOLDER or a name of the hub"
+        )
+    return name
+
+
+def _eval_sets(given: Sequence[str]) -> tuple[str, ...]:
+    """The names and files; what is between commas, unless it all is one file."""
+    sets: dict[str, None] = {}
+    for text in given:
+        whole = Path(text.partition("=")[2] or text).is_file()
+        sets.update(dict.fromkeys([text] if whole else filter(None, map(str.strip, text.split(",")))))
+    return tuple(sets)
 
 
 def _parameters(settings: list[str]) -> dict[str, Any]:

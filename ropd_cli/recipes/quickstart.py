@@ -28,7 +28,7 @@ from ropd_cli.progress import Progress
 from ropd_cli.recipes.outcome import Outcome, compare, difference_of, three_samples
 from ropd_cli.recipes.outcome_html import page
 from ropd_cli.schemas import AnswerRecord, Prompt, load_models
-from ropd_cli.stages.prepare import Source, Wording, prepare, write_prompts
+from ropd_cli.stages.prepare import Output, Part, Plan, Source, prepare, write_all
 from ropd_cli.stages.rollout import RolloutFiles, rollout_local
 from ropd_cli.stages.teacher import TeacherFiles, teacher_gen
 from ropd_cli.training import launch
@@ -152,10 +152,12 @@ def _require_stack() -> None:
 
 def _make_task(paths: Paths, seed: int) -> list[Prompt]:
     """Write the prompts; the held-out ones."""
-    source = Source(name="sums", size=TRAIN_PROMPTS, seed=seed)
-    train, held_out = prepare(source, Wording(), HELD_OUT_PROMPTS)
-    write_prompts(train, paths.prompts, force=False)
-    write_prompts(held_out, paths.held_out, force=False)
+    plan = Plan(Source("sums"), parts=(Part("held-out", HELD_OUT_PROMPTS),), size=TRAIN_PROMPTS, seed=seed)
+    prepared = prepare(plan)
+    held_out = prepared.parts["held-out"]
+    write_all(
+        [Output(paths.prompts, "train", prepared.train), Output(paths.held_out, "held-out", held_out)], force=False
+    )
     return held_out
 
 

@@ -1,0 +1,83 @@
+"""Which prompts of the pool stay: by their length in tokens, and by overlap with evaluation sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ropd_cli.schemas import Prompt
+from ropd_cli.stages.prepare.ledger import Ledger
+from ropd_cli.tasks.evalsets import load_eval_set
+from ropd_cli.tasks.overlap import Overlap
+from ropd_cli.tasks.words import text_of
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What is left out besides repeated prompts."""
+
+    dedup: Literal["exact", "normalized"] = "exact"
+    require_answer: bool = False
+    bad_rows: Literal["error", "drop"] = "error"
+    tokenizer: str | None = None
+    min_tokens: int | None = None
+    max_tokens: int | None = None
+    decontaminate: tuple[str, ...] = ()
+    """Evaluation sets: NAME, FILE or NAME=FILE."""
+    ngram: int = 13
+    contaminated: Literal["drop", "keep"] = "drop"
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A prompt and the row that it comes from."""
+
+    row: int
+    prompt: Prompt
+
+
+def apply_filters(pool: list[Pooled], filters: Filters, ledger: Ledger) -> tuple[list[Pooled], dict[int, int]]:
+    """(what stays, tokens by row; empty without a tokenizer). Raises InputError and MissingPackage as
+    ``count_tokens`` and ``load_eval_set`` do."""
+    overlap = Overlap(map(load_eval_set, filters.decontaminate), filters.ngram) if filters.decontaminate else None
+    tokens: dict[int, int] = {}
+    if filters.tokenizer is not None:
+        from ropd_cli.stages.prepare.lengths import count_tokens
+
+        counts = count_tokens([each.prompt for each in pool], filters.tokenizer)
+        tokens = {each.row: count for each, count in zip(pool, counts, strict=True)}
+        pool = list(_of_length(pool, tokens, filters, ledger))
+    if overlap is not None:
+        pool = list(_uncontaminated(pool, overlap, filters, ledger))
+    return pool, tokens
+
+
+def _of_length(pool: list[Pooled], tokens: dict[int, int], filters: Filters, ledger: Ledger) -> Iterator[Pooled]:
+    for each in pool:
+        count = tokens[each.row]
+        if filters.max_tokens is not None and count > filters.max_tokens:
+            ledger.leave_out(each.row, each.prompt.uid, "too long", tokens=count)
+        elif filters.min_tokens is not None and count < filters.min_tokens:
+            ledger.leave_out(each.row, each.prompt.uid, "too short", tokens=count)
+        else:
+            yield each
+
+
+def _uncontaminated(pool: list[Pooled], overlap: Overlap, filters: Filters, ledger: Ledger) -> Iterator[Pooled]:
+    texts = (text_of([m.model_dump() for m in each.prompt.messages], without=_NOT_ASKED) for each in pool)
+    for each, hit in zip(pool, overlap.find(texts), strict=True):
+        if hit is None:
+            yield each
+            continue
+        details = {"set": hit.set, "item": hit.item, "hash": hit.hash}
+        if hit.words is not None:
+            details["overlap"] = hit.words
+        if filters.contaminated == "keep":
+            ledger.mention(each.row, each.prompt.uid, "contaminated", **details)
+            yield each
+        else:
+            ledger.leave_out(each.row, each.prompt.uid, "contaminated", **details)
+
+
+_NOT_ASKED = frozenset({"system"})
