@@ -261,7 +261,9 @@ def _journal_to_parquet(journal: Path, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist([record for _, record in read_records(journal)])
+    records = [record for _, record in read_records(journal)]
+    names = dict.fromkeys(name for record in records for name in record)  # from_pylist looks at the first alone
+    table = pa.table({name: [record.get(name) for record in records] for name in names})
     with disk_errors(path):
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         pq.write_table(table, temporary)

@@ -20,6 +20,8 @@ from servers import Status
 from ropd_cli.artifacts import RecordWriter, read_records
 from ropd_cli.config import load_config
 from ropd_cli.index import IndexWriter
+from ropd_cli.index.choice import chosen
+from ropd_cli.index.layout import text_digest
 from ropd_cli.schemas import Answer, AnswerRecord, prompt_hash
 from ropd_cli.training.judge import RunJudge
 from ropd_cli.training.run_dir import RunDir
@@ -179,7 +181,8 @@ def test_paper_form_has_a_verifier_call_an_answer(way, default):
 def test_m(way, default):
     found = way.play(Reader(), "judge.m=1")
     (asked,), (judged,) = found.asked, found.judged
-    assert set(asked.answers) == {TEACHER[0], *ROLLOUTS} == set(judged.answers)
+    (used,) = chosen([text_digest(text) for text in TEACHER], 1, seed=0, uid="q", epoch=0)
+    assert set(asked.answers) == {TEACHER[used], *ROLLOUTS} == set(judged.answers)
     numbers = [re.sub("<references-TAG>.*?</references-TAG>", "", each.frame) for each in (asked, default.asked[0])]
     assert numbers[0] == numbers[1]
     assert found.rewards == default.rewards and len(found.teacher_scores) == 1

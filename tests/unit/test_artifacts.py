@@ -96,3 +96,14 @@ def test_half_a_surrogate_pair_is_read_as_the_replacement_character(tmp_path):
     path.write_text('{"a": "\\ud800", "b": ' + "[" * 5000 + "]" * 5000 + "}\n{}\n")
     with pytest.raises(InputError, match=r"x\.jsonl:1.*too deeply"):
         _read(path)
+
+
+def test_parquet_keeps_fields_that_only_later_records_have(tmp_path):
+    path = tmp_path / "a.parquet"
+    with RecordWriter(path) as writer:
+        writer.append({"uid": "a"})
+        writer.append({"uid": "b", "extra": {"x": 1}})
+    assert [record for _, record in read_records(path)] == [
+        {"uid": "a", "extra": None},
+        {"uid": "b", "extra": {"x": 1}},
+    ]
