@@ -36,7 +36,7 @@ def teacher_gen(
         typer.Option(
             "--teacher",
             metavar="MODEL[@URL]|NAME",
-            help="A teacher, repeatable: the m answers are spread over them. NAME is one of the configuration's `teachers`.",
+            help="A teacher (repeatable): answers are spread over them. NAME is one of the configuration's `teachers`.",
         ),
     ] = None,
     system_prompt: Annotated[
@@ -124,8 +124,8 @@ def teacher_gen(
 ) -> None:
     """Ask a teacher for m answers a prompt.
 
-    Answers that are empty, cut off, the same as another, or not to be kept are asked for again. With --seed, sample s is
-    sent seed + s. The same command again goes on where it stopped, and tries failed prompts again.
+    Answers that are empty, cut off, the same as another, or not to be kept are asked for again. With --seed,
+    sample s is sent seed + s. The same command again goes on where it stopped, and tries failed prompts again.
     """
     screen = Screen(json, quiet, debug)
     with screen.errors():

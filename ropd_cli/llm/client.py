@@ -116,21 +116,24 @@ class ChatClient:
         not give at once is asked for singly. When a call fails the others are finished, since they are paid for and
         kept. Raises what ``complete`` raises.
         """
-        came: dict[int, ChatReply] = {}
+        batches = [[index] for index in range(len(requests))]
         if together and requests and joinable(requests[0]):
             missing = [index for index, request in enumerate(requests) if not await self._is_known(request)]
             most = self._sender.choices_of(requests[0].model)
-            calls = [
-                partial(self._together, requests, batch)
-                for batch in (missing[at : at + most] for at in range(0, len(missing), most))
-                if len(batch) > 1
-            ]
-            for part in await _finished(calls):
+            batches = [[index] for index in range(len(requests)) if index not in missing]
+            batches += [missing[at : at + most] for at in range(0, len(missing), most)]
+        came: dict[int, ChatReply] = {}
+        while batches:
+            for part in await _finished([partial(self._batch, requests, batch) for batch in batches]):
                 came |= part
-        left = [index for index in range(len(requests)) if index not in came]
-        singly = await _finished([partial(self.complete, requests[index]) for index in left])
-        came |= dict(zip(left, singly, strict=True))
+            batches = [[index] for index in range(len(requests)) if index not in came]
         return [came[index] for index in range(len(requests))]
+
+    async def _batch(self, requests: Sequence[ChatRequest], indices: Sequence[int]) -> dict[int, ChatReply]:
+        """The replies to some of the requests by index; of several maybe not all."""
+        if len(indices) == 1:
+            return {indices[0]: await self.complete(requests[indices[0]])}
+        return await self._together(requests, indices)
 
     async def _is_known(self, request: ChatRequest) -> bool:
         """Whether nothing need be sent for a request: it is in the cache, or under way."""
