@@ -23,7 +23,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply; ``message`` is merged into a chat completion's message, ``cached_tokens`` into the usage."""
+    """A reply; ``message`` is merged into a chat completion's messages, ``cached_tokens`` into the usage."""
 
     text: str | None = "hello"
     finish_reason: str | None = "stop"
@@ -32,6 +32,8 @@ class Reply:
     delay_s: float = 0.0
     cached_tokens: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+    """Texts of further choices of a chat completion."""
 
 
 @dataclass(frozen=True)
@@ -281,13 +283,20 @@ class _Handler(BaseHTTPRequestHandler):
 
 def completion(reply: Reply, body: dict[str, Any]) -> bytes:
     """The document of a chat completion."""
-    message = {"role": "assistant", "content": reply.text, **reply.message}
+    choices = [
+        {
+            "index": index,
+            "message": {"role": "assistant", "content": text, **reply.message},
+            "finish_reason": reply.finish_reason,
+        }
+        for index, text in enumerate((reply.text, *reply.others))
+    ]
     document = {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 0,
         "model": body.get("model"),
-        "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
+        "choices": choices,
     }
     if reply.usage is not None:
         document["usage"] = dict(reply.usage)

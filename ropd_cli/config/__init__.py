@@ -14,6 +14,7 @@ from ropd_cli.config.models import (
     StudentConfig,
     TrainConfig,
 )
+from ropd_cli.config.teachers import named_teacher
 
 __all__ = [
     "DataConfig",
@@ -28,4 +29,5 @@ __all__ = [
     "StudentConfig",
     "TrainConfig",
     "load_config",
+    "named_teacher",
 ]

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ropd_cli.config.models import RopdConfig
+from ropd_cli.config.models import EndpointConfig, RopdConfig
+from ropd_cli.config.teachers import laid_over, named_teacher
 from ropd_cli.errors import ConfigError, InputError
 from ropd_cli.resources import find_config
 
@@ -65,9 +66,11 @@ def load_config(
         if value is not None:
             _set(tree, key, value, problems)
     try:
-        config = RopdConfig.model_validate(_over(RopdConfig().model_dump(), tree))
+        config = RopdConfig.model_validate(laid_over(RopdConfig().model_dump(), tree))
     except ValidationError as fault:
-        problems += [_describe(error) for error in fault.errors()]
+        problems += [_describe(error, error["loc"]) for error in fault.errors()]
+    else:
+        problems += _faults_of_teachers(config)
     if problems:
         raise ConfigError(problems, source, "ropd's keys and defaults are listed in docs/configuration.md")
     return config
@@ -110,15 +113,6 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return tree
 
 
-def _over(defaults: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
-    """``tree`` laid over ``defaults``, section by section: a section given in part keeps its other defaults."""
-    merged = dict(defaults)
-    for key, value in tree.items():
-        below = merged.get(key)
-        merged[key] = _over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return merged
-
-
 def _set(tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
     *parents, last = key.split(".")
     node = tree
@@ -132,18 +126,30 @@ def _set(tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> Non
     node[last] = value
 
 
-def _describe(error: Any) -> str:
-    path = ".".join(str(part) for part in error["loc"])
+def _faults_of_teachers(config: RopdConfig) -> list[str]:
+    problems = []
+    for name in config.teachers:
+        try:
+            named_teacher(config, name)
+        except ValidationError as fault:
+            problems += [_describe(error, ("teachers", name, *error["loc"])) for error in fault.errors()]
+    return problems
+
+
+def _describe(error: Any, loc: tuple[Any, ...]) -> str:
+    path = ".".join(str(part) for part in loc)
     if error["type"] == "value_error":  # of a whole section: its keys do not fit together
         return f"{path}: {error['ctx']['error']}"
     if error["type"] != "extra_forbidden":
         return f"{path}: {error['msg'][:1].lower()}{error['msg'][1:]} (found {error['input']!r})"
-    near = difflib.get_close_matches(str(error["loc"][-1]), _known_keys(error["loc"][:-1]), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(loc[-1]), _known_keys(loc[:-1]), n=1, cutoff=0.5)
     return f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else "")
 
 
 def _known_keys(parents: tuple[Any, ...]) -> list[str]:
     model: type[BaseModel] = RopdConfig
+    if parents[:1] == ("teachers",) and len(parents) > 1:
+        model, parents = EndpointConfig, parents[2:]
     for part in parents:
         field = model.model_fields.get(str(part))
         if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):

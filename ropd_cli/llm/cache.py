@@ -19,7 +19,7 @@ from typing import Any
 import diskcache
 
 from ropd_cli.errors import InputError
-from ropd_cli.llm.cache_entry import Corrupt, Entry, decode, encode, worth_keeping
+from ropd_cli.llm.cache_entry import Corrupt, Entry, cut_off_key, decode, encode, own_key, worth_keeping
 from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.endpoints import identity
 
@@ -96,23 +96,26 @@ class ReplyCache:
 
     def get(self, key: str, max_tokens: int | None = None) -> ChatReply | None:
         """The reply stored under ``key``; None where there is none that can be read, or that would have been cut
-        off by ``max_tokens``."""
-        try:
-            data = self._store.get(key, default=_MISS)
-            if data is _MISS:
+        off by ``max_tokens``. One that was cut off is given back under the same ``max_tokens`` alone."""
+        for name in (key, cut_off_key(key, max_tokens)):
+            try:
+                data = self._store.get(name, default=_MISS)
+                entry = decode(name, data) if data is not _MISS else None
+            except Corrupt:
+                self._drop_corrupt(name)
+                continue
+            except _FAULTS as fault:
+                self._say(fault)
                 return None
-            entry = decode(key, data)
-        except Corrupt:
-            self._drop_corrupt(key)
-            return None
-        except _FAULTS as fault:
-            self._say(fault)
-            return None
-        return entry.reply if entry.fits(max_tokens) else None
+            if entry is not None and entry.fits(max_tokens):
+                return entry.reply
+        return None
 
     def put(self, key: str, reply: ChatReply, *, max_tokens: int | None = None) -> None:
-        """Keep a reply under ``key``; one that was cut off, or says nothing, is not kept."""
+        """Keep a reply under ``key``; one that a filter ended, or that says nothing, is not kept. One that was cut off
+        is kept beside the whole one, which it does not replace."""
         if worth_keeping(reply):
+            key = own_key(key, reply, max_tokens)
             self._put([(key, encode(key, reply, max_tokens))])
 
     async def fetch(self, key: str, max_tokens: int | None = None) -> ChatReply | None:
@@ -124,6 +127,7 @@ class ReplyCache:
         does not lose it."""
         if self._closed or not worth_keeping(reply):
             return
+        key = own_key(key, reply, max_tokens)
         loop = asyncio.get_running_loop()
         write = _Write(key, encode(key, reply, max_tokens), loop, loop.create_future())
         self._writes.put(write)

@@ -17,6 +17,8 @@ from ropd_cli.schemas import Usage
 
 MAGIC = b"ropd.reply.v2\n"
 _SUM_BYTES = 16
+CUT_OFF = "length"
+"""The ``finish_reason`` of a reply that reached its limit."""
 _HEAD = len(MAGIC) + _SUM_BYTES
 
 
@@ -30,7 +32,9 @@ class Entry:
     stored_at: float
 
     def fits(self, max_tokens: int | None) -> bool:
-        """Whether the same reply would have come, whole, under another limit."""
+        """Whether the same reply would have come under another limit: a whole one, or cut off at the same place."""
+        if self.reply.finish_reason == CUT_OFF:
+            return max_tokens == self.max_tokens
         if max_tokens is None or (self.max_tokens is not None and max_tokens >= self.max_tokens):
             return True
         said = self.reply.usage.completion_tokens if self.reply.usage is not None else 0
@@ -96,8 +100,18 @@ def decode(key: str | None, data: Any) -> Entry:
 
 
 def worth_keeping(reply: ChatReply) -> bool:
-    """Whether a usable reply is an answer that would be given again, whole: not one that a limit or an endpoint's
-    filter cut off, nor an empty one without a reason."""
-    if reply.finish_reason in ("length", "content_filter"):
+    """Whether a usable reply need not be paid for again: not one that an endpoint's filter ended, nor an empty one
+    without a reason. (One that was cut off is usable where no schema was asked for.)"""
+    if reply.finish_reason == "content_filter":
         return False
-    return bool(reply.text.strip()) or reply.reasoning is not None
+    return bool(reply.text.strip()) or reply.reasoning is not None or reply.finish_reason == CUT_OFF
+
+
+def own_key(key: str, reply: ChatReply, max_tokens: int | None) -> str:
+    """The key that a reply is stored under: that of its request, or its own where it was cut off."""
+    return cut_off_key(key, max_tokens) if reply.finish_reason == CUT_OFF else key
+
+
+def cut_off_key(key: str, max_tokens: int | None) -> str:
+    """The key of the reply that was cut off under a limit; a whole one under another limit has the request's."""
+    return f"{key}.cut-off.{max_tokens}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -112,6 +113,16 @@ class ClientStats:
         """The counters by name."""
         return asdict(self)
 
+    @classmethod
+    def total(cls, parts: Iterable[ClientStats]) -> ClientStats:
+        """The sums over several clients."""
+        total = cls()
+        for part in parts:
+            for name, value in asdict(part).items():
+                if value is not None:
+                    setattr(total, name, (getattr(total, name) or 0) + value)
+        return total
+
 
 def endpoint_request(
     endpoint: EndpointConfig,
@@ -143,6 +154,12 @@ def endpoint_request(
         extra_body=endpoint.extra_body,
         written=written,
     )
+
+
+def joinable(request: ChatRequest) -> bool:
+    """Whether several samples of a request may be asked for at once: a schema's reply is checked one by one, the
+    Responses API gives one reply, and a seed is another for each sample."""
+    return request.api == "chat" and request.form is None and request.sampling.seed is None
 
 
 def sendable(value: Any) -> Any:

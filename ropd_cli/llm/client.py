@@ -1,8 +1,9 @@
 """The client of one OpenAI-compatible endpoint; ``builtin://NAME`` is the embedded provider.
 
 ``reply, value = await client.ask(request, read)``: from the cache, else from an equal call that is under
-way, else from the endpoint (``sender``). Retries have one budget and one owner, here: 429, 5xx, lost
-connections, timeouts and replies that can't be used all draw on it.
+way, else from the endpoint (``sender``). ``samples`` does the same for several replies to one question, and asks
+for those that are missing in one request where the endpoint can. Retries have one budget and one owner, here: 429,
+5xx, lost connections, timeouts and replies that can't be used all draw on it.
 """
 
 from __future__ import annotations
@@ -11,24 +12,27 @@ import asyncio
 import copy
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import ProviderRefused, ReplyInvalid, RopdError
 from ropd_cli.llm import endpoints
 from ropd_cli.llm.cache import ReplyCache, cache_key
-from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats, JsonSchema, Sampling, endpoint_request
+from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats, JsonSchema, Sampling, endpoint_request, joinable
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.sender import Sender
 from ropd_cli.llm.servers import Route
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.structured import Form, parse_json
 from ropd_cli.llm.wire import Fault
+from ropd_cli.stage_run import all_of
 
 __all__ = ["ChatClient", "ChatReply", "ChatRequest", "ClientStats", "JsonSchema", "Sampling", "endpoint_request"]
 
 T = TypeVar("T")
+V = TypeVar("V")
 Read = Callable[[ChatReply], T]
 Outcome = ChatReply | RopdError | None
 _QUOTED_CHARS = 4000
@@ -94,10 +98,80 @@ class ChatClient:
         """Close the connections. Calls that are still under way end with ProviderUnreachable."""
         await self._sender.close()
 
+    @property
+    def shown(self) -> str:
+        """The endpoint's URLs as they may stand in a message or a file."""
+        return self._sender.shown
+
     async def complete(self, request: ChatRequest, *, validate: Read[Any] | None = None) -> ChatReply:
         """The reply to a request; ``validate`` is ``ask``'s ``read``, whose value is not wanted."""
         reply, _ = await self.ask(request, validate or _nothing)
         return reply
+
+    async def samples(self, requests: Sequence[ChatRequest], *, together: bool = True) -> list[ChatReply]:
+        """The replies to requests that differ in the number of the sample alone, in their order.
+
+        With ``together`` those that the cache lacks are one request for as many replies, where there is no schema, the
+        API knows that (Chat Completions) and no seed is set, which would be another for each; what an endpoint does
+        not give at once is asked for singly. When a call fails the others are finished, since they are paid for and
+        kept. Raises what ``complete`` raises.
+        """
+        batches = [[index] for index in range(len(requests))]
+        if together and requests and joinable(requests[0]):
+            missing = [index for index, request in enumerate(requests) if not await self._is_known(request)]
+            most = self._sender.choices_of(requests[0].model)
+            batches = [[index] for index in range(len(requests)) if index not in missing]
+            batches += [missing[at : at + most] for at in range(0, len(missing), most)]
+        came: dict[int, ChatReply] = {}
+        while batches:
+            for part in await _finished([partial(self._batch, requests, batch) for batch in batches]):
+                came |= part
+            batches = [[index] for index in range(len(requests)) if index not in came]
+        return [came[index] for index in range(len(requests))]
+
+    async def _batch(self, requests: Sequence[ChatRequest], indices: Sequence[int]) -> dict[int, ChatReply]:
+        """The replies to some of the requests by index; of several maybe not all."""
+        if len(indices) == 1:
+            return {indices[0]: await self.complete(requests[indices[0]])}
+        return await self._together(requests, indices)
+
+    async def _is_known(self, request: ChatRequest) -> bool:
+        """Whether nothing need be sent for a request: it is in the cache, or under way."""
+        key = cache_key(self._url, request)
+        if (key, request.sampling.max_tokens) in self._running:
+            return True
+        return self._cache is not None and await self._cache.fetch(key, request.sampling.max_tokens) is not None
+
+    async def _together(self, requests: Sequence[ChatRequest], indices: Sequence[int]) -> dict[int, ChatReply]:
+        """One request for the replies to these requests; by index those that came, at least one."""
+        keys = {index: cache_key(self._url, requests[index]) for index in indices}
+        limit = requests[indices[0]].sampling.max_tokens
+        keys = {index: key for index, key in keys.items() if (key, limit) not in self._running}
+        if not keys:
+            return {}
+        loop = asyncio.get_running_loop()
+        running = {index: loop.create_future() for index in keys}
+        self._running |= {(keys[index], limit): future for index, future in running.items()}
+        outcomes: dict[int, Outcome] = {}
+        came: dict[int, ChatReply] = {}
+        try:
+            first = min(keys)
+            replies, _ = await self._send(keys[first], requests[first], _nothing, len(keys))
+            came = dict(zip(keys, replies, strict=False))
+            if self._cache is not None:
+                async with asyncio.TaskGroup() as writes:
+                    for index, reply in came.items():
+                        writes.create_task(self._cache.store(keys[index], reply, max_tokens=limit))
+            outcomes = dict(came)
+        except RopdError as fault:
+            outcomes = dict.fromkeys(keys, fault)
+            self.stats.failures += 1
+            raise
+        finally:
+            for index, future in running.items():
+                del self._running[keys[index], limit]
+                future.set_result(outcomes.get(index))  # None: whoever waits for it asks again
+        return came
 
     async def ask(self, request: ChatRequest, read: Read[T]) -> tuple[ChatReply, T]:
         """The reply to a request, and what ``read`` makes of it.
@@ -159,16 +233,21 @@ class ChatClient:
         return reply, value
 
     async def _ask(self, key: str, request: ChatRequest, read: Read[T]) -> tuple[ChatReply, T]:
-        """Send until a usable reply is there or the retries are used up. What is lost while a server is
-        not there at all (its breaker is open) is not counted: the next attempt waits for it, or goes to another."""
+        [reply], value = await self._send(key, request, read)
+        return reply, value
+
+    async def _send(self, key: str, request: ChatRequest, read: Read[T], choices: int = 1) -> tuple[list[ChatReply], T]:
+        """Send until a usable reply is there (1 to ``choices`` of them; ``read`` is given the first) or the retries are
+        used up. What is lost while a server is not there at all (its breaker is open) is not counted: the next
+        attempt waits for it, or goes to another."""
         correction: list[dict[str, Any]] = []
         told = False
         route = Route(key)
         attempts, failed = itertools.count(1), 0
         for attempt in attempts:
             try:
-                reply = await self._sender.send(request, correction, route)
-                return reply, _read(reply, request, read)
+                reply, *more = await self._sender.send(request, correction, route, choices)
+                return [reply, *more], _read(reply, request, read)
             except Fault as caught:
                 fault = caught
                 if correction and isinstance(fault.error, ProviderRefused):
@@ -191,6 +270,19 @@ class ChatClient:
             self.stats.retries += 1
             await self._sender.pause(wait_s)
         raise AssertionError  # the loop has no other end
+
+
+async def _finished(calls: Sequence[Callable[[], Awaitable[V]]]) -> list[V]:
+    """What calls come to, all of them finished before the first error is raised."""
+    if not calls:
+        return []
+    try:
+        return await all_of(calls, partial=False)
+    except ExceptionGroup as faults:
+        expected, others = faults.split(RopdError)
+        if others is not None or expected is None:
+            raise
+        raise expected.exceptions[0] from None  # one prompt's failure, whichever of its samples met it first
 
 
 def _nothing(_reply: ChatReply) -> None:

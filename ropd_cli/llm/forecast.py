@@ -8,7 +8,7 @@ from typing import Any
 
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.llm.cache import ReplyCache, cache_key
-from ropd_cli.llm.chat import ChatRequest
+from ropd_cli.llm.chat import ChatRequest, joinable
 from ropd_cli.llm.costs import Budget, Expectation, cost_usd
 from ropd_cli.llm.endpoints import base_url
 
@@ -35,15 +35,21 @@ class Forecast:
 
 
 def forecast(
-    requests: Iterable[ChatRequest], endpoint: EndpointConfig, cache: ReplyCache | None, budget: Budget
+    requests: Iterable[ChatRequest],
+    endpoint: EndpointConfig,
+    cache: ReplyCache | None,
+    budget: Budget,
+    *,
+    together: bool = False,
 ) -> Forecast:
     """What sending ``requests`` to ``endpoint`` takes. A retry and an answer asked for again come on top.
 
+    ``together``: samples of one question that follow each other are one call, as ``ChatClient.samples`` sends them.
     Raises ConfigError where a limit on the cost is set and the model has no price.
     """
     url = base_url(endpoint)
     learnt, sizes, guesses, cached = Expectation(), [], [], 0
-    price = None
+    price = question = None
     for request in requests:
         price = budget.price(request.model, url)
         known = cache.get(cache_key(url, request), request.sampling.max_tokens) if cache is not None else None
@@ -52,13 +58,20 @@ def forecast(
             cached += 1
             learnt.learn(size, known.usage)
         else:
-            sizes.append(size)
+            asked_before, question = question, _question(request) if together else None
+            if question is None or question != asked_before:
+                sizes.append(size)
             guesses.append(_reply_tokens(request))
     measured = learnt.replies > 0
     asked = sum(learnt.prompt_tokens(size) for size in sizes)
     said = sum(learnt.reply_tokens(None) if measured else guess for guess in guesses)
     cost = cost_usd(price, asked, said) if price is not None else (0.0 if not sizes else None)
     return Forecast(len(sizes), cached, asked, said, cost, measured)
+
+
+def _question(request: ChatRequest) -> str | None:
+    """What samples that are asked for in one request have in common; None where each is a request of its own."""
+    return request.model_copy(update={"sample": 0}).digest if joinable(request) else None
 
 
 def _reply_tokens(request: ChatRequest) -> int:

@@ -13,7 +13,7 @@ from ropd_cli.llm.server import Server, closed
 from ropd_cli.llm.servers import Route, Servers
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.structured import STARTS, Form
-from ropd_cli.llm.wire import BAD_REQUEST, PATHS, Fault, read_reply, request_body
+from ropd_cli.llm.wire import BAD_REQUEST, NO_CHOICES, PATHS, Fault, read_replies, request_body
 from ropd_cli.schemas import Usage
 
 
@@ -63,20 +63,49 @@ class Sender:
         """Whether another server is there for a call whose server could not serve it."""
         return self._servers.elsewhere(route)
 
-    async def send(self, request: ChatRequest, correction: list[dict[str, Any]], route: Route) -> ChatReply:
-        """One attempt, at one server, within the number of requests at once."""
+    def choices_of(self, model: str) -> int:
+        """How many replies to one request this model's servers give, as far as is known."""
+        return self._servers.choices_of(model)
+
+    async def send(
+        self, request: ChatRequest, correction: list[dict[str, Any]], route: Route, choices: int = 1
+    ) -> list[ChatReply]:
+        """One attempt, at one server, within the number of requests at once: 1 to ``choices`` replies."""
         async with self._limiter.gate:
             if self._closing.is_set():
                 raise closed(self.shown)
             server, probe = await self._servers.take(request, route, self.pause)
             try:
                 server.connect()
-                return await self._in_a_form(server, request, correction, probe)
+                if choices > 1:
+                    return await self._several(server, request, choices, probe)
+                return [await self._in_a_form(server, request, correction, probe)]
             except Fault as fault:
                 fault.probe = probe
                 raise
             finally:
                 self._servers.leave(server, probe)
+
+    async def _several(self, server: Server, request: ChatRequest, choices: int, probe: bool) -> list[ChatReply]:
+        """Several replies to one request in free text, as many as this server gives; it is remembered where those
+        are fewer than were asked for. A refusal may be about their number: one alone is asked for then."""
+        choices = min(choices, server.choices_of(request.model))
+        try:
+            replies = await self._post(server, request, Form.TEXT, [], probe, choices)
+        except Fault as fault:
+            worked = server.most_choices.get(request.model, 1)
+            if choices <= worked or not (fault.status in NO_CHOICES or "choice" in str(fault)):
+                raise
+            try:
+                replies = await self._post(server, request, Form.TEXT, [], probe)
+            except Fault as other:
+                raise (fault if other.status in BAD_REQUEST else other) from None
+            server.limit_choices(request.model, worked)
+            return replies
+        if len(replies) < choices:
+            server.limit_choices(request.model, len(replies))
+        server.most_choices[request.model] = max(len(replies), server.most_choices.get(request.model, 1))
+        return replies
 
     async def _in_a_form(
         self, server: Server, request: ChatRequest, correction: list[dict[str, Any]], probe: bool
@@ -87,10 +116,10 @@ class Sender:
         is remembered. Where none works the 400 was about something else.
         """
         if request.form is None:
-            return await self._post(server, request, Form.TEXT, correction, probe)
+            return (await self._post(server, request, Form.TEXT, correction, probe))[0]
         form = server.forms.get(request.model, self._first_form)
         try:
-            reply = await self._post(server, request, form, correction, probe)
+            [reply] = await self._post(server, request, form, correction, probe)
         except Fault as fault:
             falls = form is not Form.TEXT and fault.status in BAD_REQUEST
             proven = (request.model, request.form.name) in server.proven
@@ -113,7 +142,7 @@ class Sender:
             form = max(server.forms.get(request.model, self._first_form), Form(refused + 1))
             while True:
                 try:
-                    reply = await self._post(server, request, form, correction, probe)
+                    [reply] = await self._post(server, request, form, correction, probe)
                     break
                 except Fault as fault:
                     if fault.status not in BAD_REQUEST:
@@ -125,63 +154,73 @@ class Sender:
         return reply
 
     async def _post(
-        self, server: Server, request: ChatRequest, form: Form, correction: list[dict[str, Any]], probe: bool
-    ) -> ChatReply:
+        self,
+        server: Server,
+        request: ChatRequest,
+        form: Form,
+        correction: list[dict[str, Any]],
+        probe: bool,
+        choices: int = 1,
+    ) -> list[ChatReply]:
         """One HTTP request, two where the server knows the reply's limit under another name. Raises Fault."""
         limit_name = server.limit_name
         cache_name = request.affinity if self._names_cache else None
         try:
-            body = request_body(request, form, correction, limit_name, cache_name)
-            return await self._admitted(server, request, body, probe)
+            body = request_body(request, form, correction, limit_name, cache_name, choices)
+            return await self._admitted(server, request, body, probe, choices)
         except Fault as fault:
             other = "max_tokens" if limit_name == "max_completion_tokens" else "max_completion_tokens"
             limited = request.sampling.max_tokens is not None and request.api == "chat"
             if fault.status not in BAD_REQUEST or not limited or other not in str(fault):
                 raise
-            body = request_body(request, form, correction, other, cache_name)
-            reply = await self._admitted(server, request, body, probe)
+            body = request_body(request, form, correction, other, cache_name, choices)
+            replies = await self._admitted(server, request, body, probe, choices)
             server.limit_name = other
-            return reply
+            return replies
 
-    async def _admitted(self, server: Server, request: ChatRequest, body: bytes, probe: bool) -> ChatReply:
+    async def _admitted(
+        self, server: Server, request: ChatRequest, body: bytes, probe: bool, choices: int
+    ) -> list[ChatReply]:
         """Wait for the pace, set the money aside, and send."""
         expected = self._expectation
         prompt_tokens = expected.prompt_tokens(len(body))
-        tokens = prompt_tokens + expected.reply_tokens(request.sampling.max_tokens)
+        tokens = prompt_tokens + choices * expected.reply_tokens(request.sampling.max_tokens)
         await self._limiter.admit(tokens, self.pause)
-        reserved = await self._reserve(request, prompt_tokens)
+        reserved = await self._reserve(request, prompt_tokens, choices)
         used, spent = 0.0, 0.0
         try:
             response = await server.post(PATHS[request.api], body, probe)
-            reply = read_reply(response.content, request, server.peer)
+            replies = read_replies(response.content, request, server.peer, choices)
             server.state.served = True
-            used, spent = self._book(request, len(body), reply)
-            return reply
+            used, spent = self._book(request, len(body), replies)
+            return replies
         finally:
             self._limiter.settle(tokens, used)
             self._shared.budget.settle(reserved, spent)
 
-    async def _reserve(self, request: ChatRequest, prompt_tokens: int) -> float:
+    async def _reserve(self, request: ChatRequest, prompt_tokens: int, choices: int) -> float:
         """Set aside what the request may cost at most, and return it."""
         budget = self._shared.budget
         price = budget.price(request.model, self._servers.url)
         most = 0.0
         if price is not None and budget.max_usd is not None:
-            most = cost_usd(price, prompt_tokens, self._expectation.most_reply_tokens(request.sampling.max_tokens))
+            reply_tokens = self._expectation.most_reply_tokens(request.sampling.max_tokens)
+            most = cost_usd(price, prompt_tokens, choices * reply_tokens)
         await budget.reserve(most)
         return most
 
-    def _book(self, request: ChatRequest, size: int, reply: ChatReply) -> tuple[float, float]:
-        """Count a reply: (tokens, dollars). Where the endpoint gives no counts they are estimated for the
-        money, so that a limit on it holds, and not counted otherwise."""
-        stats, usage = self._stats, reply.usage
-        self._expectation.learn(size, usage)
+    def _book(self, request: ChatRequest, size: int, replies: list[ChatReply]) -> tuple[float, float]:
+        """Count the replies of a response: (tokens, dollars). Where the endpoint gives no counts they are estimated
+        for the money, so that a limit on it holds, and not counted otherwise."""
+        stats, usage = self._stats, Usage.total(reply.usage for reply in replies)
+        for reply in replies:
+            self._expectation.learn(size, reply.usage)
         if usage is not None:
             stats.prompt_tokens += usage.prompt_tokens
             stats.cached_tokens += usage.cached_tokens
             stats.completion_tokens += usage.completion_tokens
         else:
-            said = len(reply.text) + len(reply.reasoning or "")
+            said = sum(len(reply.text) + len(reply.reasoning or "") for reply in replies)
             usage = Usage(prompt_tokens=self._expectation.prompt_tokens(size), completion_tokens=said // 3 + 1)
         spent = 0.0
         price = self._shared.budget.price(request.model, self._servers.url)

@@ -21,6 +21,8 @@ KEY_REST_S = 5.0
 """A key that was turned away without a word on when to come back."""
 SERVER_REST_S = 1.0
 """One of several servers that has too much to do and does not say for how long."""
+MOST_CHOICES = 128
+"""OpenAI takes no larger ``n``."""
 _NO_RIGHT = (401, 403, 404)
 
 
@@ -49,6 +51,9 @@ class Server:
         self.proven: set[tuple[str, str]] = set()
         """(model, name of the schema) that a reply has come to."""
         self.form_lock = asyncio.Lock()
+        self.most_choices: dict[str, int] = {}
+        """By model, the most replies that came to one request."""
+        self._choices_limit: dict[str, int] = {}
         # OpenAI's newer models refuse max_tokens, the old name
         self.limit_name = "max_completion_tokens" if url == OPENAI_URL else "max_tokens"
         self._endpoint, self._stats, self._environ, self._hold = endpoint, stats, environ, hold
@@ -59,6 +64,14 @@ class Server:
         self._keys = KeyRing({})
         self._headers: dict[str, str] = {}
         self._own_authorization = False
+
+    def choices_of(self, model: str) -> int:
+        """How many replies to one request it gives, as far as is known."""
+        return self._choices_limit.get(model, MOST_CHOICES)
+
+    def limit_choices(self, model: str, most: int) -> None:
+        """It gives no more than so many."""
+        self._choices_limit[model] = min(most, self.choices_of(model))
 
     async def close(self) -> None:
         """Close the connections; requests under way end with a Fault."""

@@ -97,6 +97,10 @@ class Servers:
         """The loosest form of JSON that one of them wants of this model; ``first`` is the form to begin with."""
         return max(server.forms.get(model, first) for server in self._all)
 
+    def choices_of(self, model: str) -> int:
+        """How many replies to one request the most generous of them gives, as far as is known."""
+        return max(server.choices_of(model) for server in self._all)
+
     def leave(self, server: Server, probe: bool) -> None:
         """The request is over, whatever came of it."""
         server.state.under_way -= 1

@@ -21,6 +21,8 @@ from ropd_cli.schemas import Usage
 
 PATHS = {"chat": "chat/completions", "responses": "responses"}
 BAD_REQUEST = (400, 422)
+NO_CHOICES = (400, 422, 501)
+"""What a server that gives one reply a request says to a request for several."""
 _WORTH_RETRYING = (408, 409, 425, 429)
 CACHE_NAME_CHARS = 64
 """OpenAI refuses a longer ``prompt_cache_key``."""
@@ -83,11 +85,12 @@ def request_body(
     correction: list[dict[str, Any]],
     limit_name: str,
     cache_name: str | None = None,
+    choices: int = 1,
 ) -> bytes:
     """The JSON of one request; what is not set is not sent.
 
     ``correction`` are messages that follow the request's own; ``limit_name`` is what this server calls
-    ``max_tokens``; ``cache_name`` is sent as ``prompt_cache_key``.
+    ``max_tokens``; ``cache_name`` is sent as ``prompt_cache_key``; ``choices`` is how many replies are wanted.
     """
     messages = request.messages_json
     if correction or (request.form is not None and form is not Form.JSON_SCHEMA):
@@ -100,6 +103,8 @@ def request_body(
         rest, name = _responses_rest(request, wanted), b"input"
     else:
         rest, name = _chat_rest(request, wanted, limit_name), b"messages"
+        if choices > 1:
+            rest["n"] = choices
     if cache_name is not None:
         rest["prompt_cache_key"] = _within(cache_name, CACHE_NAME_CHARS)
     if request.extra_body:
@@ -108,8 +113,9 @@ def request_body(
     return b"".join((orjson.dumps(rest)[:-1], b',"', name, b'":', messages, b"}"))
 
 
-def read_reply(content: bytes, request: ChatRequest, peer: Peer) -> ChatReply:
-    """The reply in a response's bytes. Raises Fault for what is none."""
+def read_replies(content: bytes, request: ChatRequest, peer: Peer, most: int = 1) -> list[ChatReply]:
+    """The replies in a response's bytes, 1 to ``most`` of them; their usages add up to the response's. Raises Fault for
+    what is none."""
     try:
         document = orjson.loads(content)
     except orjson.JSONDecodeError as fault:
@@ -121,15 +127,23 @@ def read_reply(content: bytes, request: ChatRequest, peer: Peer) -> ChatReply:
     if not isinstance(document, dict):
         said = peer.clean(content[: 8 * _SAID_CHARS].decode("utf-8", "replace"))
         raise Fault(ReplyInvalid(f"{peer.shown}: the response is not JSON: {said!r}", _URL_HINT), again=True)
-    reply = _responses_reply(document, request) if request.api == "responses" else _chat_reply(document, request)
-    if reply is None:
+    if request.api == "responses":
+        reply = _responses_reply(document, request)
+        replies = [] if reply is None else [reply]
+    else:
+        replies = _chat_replies(document, request, most)
+    if not replies:
         said = peer.clean(_error_text(document) or "no choices in it")
         raise Fault(ReplyInvalid(f"{peer.shown}: the response holds no reply: {said}", _URL_HINT), again=True)
-    clean = peer.secrets.strike_from_answer  # some gateways say back what they were sent
+    return [_struck(reply, peer.secrets) for reply in replies]
+
+
+def _struck(reply: ChatReply, secrets: Secrets) -> ChatReply:
+    clean = secrets.strike_from_answer  # some gateways say back what they were sent
     struck = {name: clean(value) for name in _TEXTS if (value := getattr(reply, name))}
-    return (
-        reply if all(getattr(reply, name) is text for name, text in struck.items()) else reply.model_copy(update=struck)
-    )
+    if all(getattr(reply, name) is text for name, text in struck.items()):
+        return reply
+    return reply.model_copy(update=struck)
 
 
 def status_fault(response: Response, peer: Peer) -> Fault:
@@ -203,20 +217,35 @@ def _with_extra(body: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
     return {**extra, **body, **both}
 
 
-def _chat_reply(document: dict[str, Any], request: ChatRequest) -> ChatReply | None:
+def _chat_replies(document: dict[str, Any], request: ChatRequest, most: int) -> list[ChatReply]:
     choices = document.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(message, dict):
-        return None
-    return ChatReply(
-        text=_text(message.get("content")) or _text(message.get("refusal")),
-        finish_reason=str(choice.get("finish_reason") or "stop"),
-        usage=_usage(document.get("usage"), "prompt", "completion"),
-        reasoning=_text(message.get("reasoning_content") or message.get("reasoning")) or None,
-        model=str(document.get("model") or request.model),
-        created=time.time(),
-    )
+    replies = [
+        ChatReply(
+            text=_text(message.get("content")) or _text(message.get("refusal")),
+            finish_reason=str(choice.get("finish_reason") or "stop"),
+            reasoning=_text(message.get("reasoning_content") or message.get("reasoning")) or None,
+            model=str(document.get("model") or request.model),
+            created=time.time(),
+        )
+        for choice in (choices[:most] if isinstance(choices, list) else ())
+        if isinstance(choice, dict) and isinstance(message := choice.get("message"), dict)
+    ]
+    usage = _usage(document.get("usage"), "prompt", "completion")
+    if usage is None or not replies:
+        return replies
+    parts = _shared_out(usage, [len(reply.text) + len(reply.reasoning or "") for reply in replies])
+    return [reply.model_copy(update={"usage": part}) for reply, part in zip(replies, parts, strict=True)]
+
+
+def _shared_out(usage: Usage, chars: list[int]) -> list[Usage]:
+    """One usage for each of a response's replies, which has one for all: the prompt is the first reply's, the tokens
+    said go by the lengths of the texts."""
+    parts, left, chars_left = [], usage.completion_tokens, sum(chars)
+    for size in chars[1:]:
+        part = round(left * size / chars_left) if chars_left else 0
+        parts.append(Usage(completion_tokens=part))
+        left, chars_left = left - part, chars_left - size
+    return [usage.model_copy(update={"completion_tokens": left}), *parts]
 
 
 def _responses_reply(document: dict[str, Any], request: ChatRequest) -> ChatReply | None:

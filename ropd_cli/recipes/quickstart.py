@@ -30,7 +30,7 @@ from ropd_cli.recipes.outcome_html import page
 from ropd_cli.schemas import AnswerRecord, Prompt, load_models
 from ropd_cli.stages.prepare import Output, Part, Plan, Source, prepare, write_all
 from ropd_cli.stages.rollout import RolloutFiles, rollout_local
-from ropd_cli.stages.teacher import TeacherFiles, teacher_gen
+from ropd_cli.stages.teacher import TeacherFiles, Wanted, teacher_gen
 from ropd_cli.training import launch
 
 TRAIN_PROMPTS = 112
@@ -168,7 +168,7 @@ async def _make_index(paths: Paths, config: RopdConfig, progress: Progress) -> N
         cache = stack.enter_context(closing(ReplyCache.open(config.cache_dir)))
         async with ChatClient.open(teacher, cache=cache) as client:
             files = TeacherFiles(prompts=paths.prompts, out=paths.teacher)
-            await teacher_gen(files, client, config.judge.m, max_failed_fraction=0.0, progress=progress)
+            await teacher_gen(files, [client], Wanted(config.judge.m), max_failed_fraction=0.0, progress=progress)
     with IndexWriter(paths.index) as index:
         for record in load_models(paths.teacher, AnswerRecord):
             index.add(record)

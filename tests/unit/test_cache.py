@@ -79,7 +79,8 @@ def test_a_reply_is_good_under_every_limit_that_would_have_left_it_whole(tmp_pat
     ("fields", "kept"),
     [
         ({}, True),
-        ({"finish_reason": "length"}, False),
+        ({"finish_reason": "length"}, True),
+        ({"finish_reason": "length", "text": "", "reasoning": None}, True),
         ({"finish_reason": "content_filter"}, False),
         ({"text": " ", "reasoning": None}, False),
         ({"text": ""}, True),  # its reasoning says that it was no accident
@@ -91,6 +92,18 @@ async def test_what_would_not_be_given_again_is_not_kept(tmp_path, fields, kept)
         cache.put("put", changed(**fields))
         await cache.store("stored", changed(**fields))
         assert [cache.get(key) is not None for key in ("put", "stored")] == [kept, kept]
+
+
+def test_a_reply_that_was_cut_off_is_good_under_the_same_limit_alone_and_replaces_no_whole_one(tmp_path):
+    cut, whole = changed(text="cu", finish_reason="length"), changed(text="whole", usage=Usage(completion_tokens=50))
+    with ReplyCache.open(tmp_path) as cache:
+        cache.put("k", cut, max_tokens=10)
+        assert [cache.get("k", limit) is not None for limit in (10, 9, 11, None)] == [True, False, False, False]
+        cache.put("k", whole, max_tokens=100)
+        cache.put("k", cut, max_tokens=None)
+        assert [cache.get("k", limit).text for limit in (10, 100, 50, 101, None)] == ["cu", *["whole"] * 4]
+        assert cache.get("k", 49) is None
+        assert len(list(cache.entries())) == 3 and cache.corrupt == 0
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255), st.integers(0, 10_000))

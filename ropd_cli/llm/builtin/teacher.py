@@ -37,7 +37,7 @@ _ALONE: tuple[Wording, ...] = (
     lambda _, r: f"`{r}`",
     lambda _, r: f"= {r}",
     lambda _, r: f"${r}$",
-    lambda _, r: f"{r}\n",
+    lambda _, r: f"*{r}*",
     lambda _, r: f"**{r}**.",
 )
 WORDINGS = 8

@@ -1,0 +1,21 @@
+"""Teacher-gen: m distinct answers of one or several teachers to each prompt.
+
+``plan`` says who is asked for how many, ``collect`` gathers the answers to one prompt round by round, ``keep`` decides
+which of them count, ``run`` works through a file of prompts.
+"""
+
+from ropd_cli.stages.teacher.keep import Grader
+from ropd_cli.stages.teacher.plan import TRIES_PER_ANSWER, Teacher, TeacherCount, TeacherFiles, Wanted
+from ropd_cli.stages.teacher.run import missing, pending, teacher_gen
+
+__all__ = [
+    "TRIES_PER_ANSWER",
+    "Grader",
+    "Teacher",
+    "TeacherCount",
+    "TeacherFiles",
+    "Wanted",
+    "missing",
+    "pending",
+    "teacher_gen",
+]

@@ -1,0 +1,127 @@
+"""``ropd teacher-gen`` as a user types it: several teachers, what it says before and after, and its own mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from processes import start_ropd
+from servers import Reply, ScriptedServer
+
+from ropd_cli.artifacts import read_records
+from ropd_cli.cli._stages import Counted, so_far
+from ropd_cli.cli._teachers import endpoints_of
+from ropd_cli.config import load_config
+from ropd_cli.errors import ConfigError, InputError
+from ropd_cli.llm.chat import ClientStats
+from ropd_cli.llm.shared import Shared
+from ropd_cli.progress import NoProgress
+
+CONFIG = """
+teacher: {{base_url: "{0}", model: first, sampling: {{temperature: 0.7}}, limits: {{concurrency: 9}}}}
+teachers:
+  cold: {{model: second, sampling: {{temperature: 0.2}}, limits: {{concurrency: 2}}}}
+prices: {{second: {{input: 1.0, output: 2.0}}, third: {{input: 1.0, output: 2.0}}}}
+"""
+
+
+def said(body):
+    n, name = body.get("n", 1), f"{body['model']} {body['temperature']}"
+    return Reply(f"{name}/0", others=tuple(f"{name}/{k}" for k in range(1, n)))
+
+
+def run(folder, *arguments, code=0):
+    child = start_ropd(("teacher-gen", "p.jsonl", *arguments), folder, dict(os.environ))
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == code, f"exit {child.returncode}\n{out}\n{err}"
+    return out, err
+
+
+def test_several_teachers_of_a_configuration(tmp_path, server):
+    server.default = said
+    (tmp_path / "p.jsonl").write_text("".join(f'{{"uid": "{k}", "prompt": "q{k}"}}\n' for k in range(3)))
+    (tmp_path / "c.yaml").write_text(CONFIG.format(server.url))
+    with ScriptedServer() as other:
+        other.default = said
+        named = ("--teacher", "cold", "--teacher", f"third@{other.url}", "-c", "c.yaml", "-m", 4, "--out", "t.jsonl")
+        forecast = json.loads(run(tmp_path, *named, "--dry-run", "--json")[0])
+        assert (forecast["calls"], forecast["cached"], server.requests) == (6, 0, [])
+        assert forecast["cost_usd"] > 0 and [one["calls"] for one in forecast["teachers"]] == [3, 3]
+        document = json.loads(run(tmp_path, *named, "--json")[0])
+        assert document["requests_sent"] == forecast["calls"] and document["done"] == 3
+        assert [(t["model"], t["answers"], t["requests_sent"]) for t in document["teachers"]] == [
+            ("second", 6, 3),
+            ("third", 6, 3),
+        ]
+        assert sum(t["cost_usd"] for t in document["teachers"]) == pytest.approx(document["cost_usd"])
+        for _, record in read_records(tmp_path / "t.jsonl"):
+            texts = [answer["text"] for answer in record["answers"]]
+            assert texts == ["second 0.2/0", "second 0.2/1", "third 0.7/0", "third 0.7/1"]
+    assert json.loads(run(tmp_path, *named, "--out", "t2.jsonl", "--dry-run", "--json")[0])["calls"] == 0
+    out, _ = run(tmp_path, *named, "--out", "t2.jsonl")
+    assert f"third at {other.url}: 6 answers" in out and "0 requests sent, 12 answers from the cache" in out
+
+
+@pytest.mark.parametrize(
+    ("named", "model", "expected"),
+    [
+        ((), None, [("first", "http://a/v1", 0.7)]),
+        (("x/y",), None, [("x/y", "http://a/v1", 0.7)]),
+        (("cold", "z@http://b/v1"), None, [("second", "http://a/v1", 0.2), ("z", "http://b/v1", 0.7)]),
+        (("m@2024@https://c/v1",), None, [("m@2024", "https://c/v1", 0.7)]),
+        (("m@2024",), None, [("m@2024", "http://a/v1", 0.7)]),
+        (("@http://b/v1",), None, "no model"),
+        (("x",), "y", "exclude each other"),
+    ],
+)
+def test_how_a_teacher_is_named(tmp_path, named, model, expected):
+    (tmp_path / "c.yaml").write_text(CONFIG.format("http://a/v1"))
+    config = load_config(tmp_path / "c.yaml", environ={})
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            endpoints_of(config, named, model)
+        return
+    found = endpoints_of(config, named, model)
+    assert [(e.model, e.base_url, e.sampling.temperature) for e in found] == expected
+
+
+def test_faults_of_further_teachers_are_found_at_load_and_their_limits_are_kept(tmp_path):
+    (tmp_path / "c.yaml").write_text(CONFIG.format("http://a/v1"))
+    faults = ("teachers.cold.sampling.temprature=1", "teachers.new.limits.concurrency=0", "teachers.odd=3")
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "c.yaml", overrides=faults[:2], environ={})
+    message = str(caught.value)
+    assert "teachers.cold.sampling.temprature: unknown key, did you mean temperature?" in message
+    assert "teachers.new.limits.concurrency: input should be greater" in message
+    with pytest.raises(ConfigError, match=r"teachers\.odd"):
+        load_config(tmp_path / "c.yaml", overrides=faults[2:], environ={})
+    # a section that names the same model at the same place keeps within the lowest limit of them
+    config = load_config(tmp_path / "c.yaml", overrides=["teachers.cold.model=first"], environ={})
+    assert Shared.of(config).limiter(config.teacher).concurrency == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--n-per-request", "3"), "--n-per-request '3': not known"),
+        (("--keep", "best"), "any, correct, majority"),
+        (("--system-prompt", "@absent.txt"), "@absent.txt: No such file"),
+    ],
+)
+def test_a_mistake_is_one_line_and_a_hint(tmp_path, arguments, says):
+    (tmp_path / "p.jsonl").write_text('{"uid": "a", "prompt": "q"}\n')
+    _, err = run(tmp_path, "--out", "t.jsonl", "--base-url", "builtin://checkable", *arguments, code=2)
+    assert says in err and "hint:" in err and "Traceback" not in err
+
+
+def test_the_money_of_the_whole_run_is_forecast_from_what_is_done():
+    progress = Counted(NoProgress())
+    stats = [ClientStats(cost_usd=0.5, cache_hits=1), ClientStats(cost_usd=None, cache_hits=2)]
+    assert so_far(stats, progress.share_done) == "3 cached, $0.5000"
+    progress.start(8, "x")
+    progress.advance(1, failed=1)
+    progress.advance(1)
+    assert so_far(stats, progress.share_done) == "3 cached, $0.5000 of about $2.00"
+    progress.advance(6)
+    assert so_far(stats, progress.share_done) == "3 cached, $0.5000"
