@@ -12,6 +12,7 @@ RopdError                  1  a run failed
 │   │   └── ProviderDown       … for so long that waiting for it was given up
 │   ├── ProviderRefused       the endpoint answered 4xx: key, model name, rights, request
 │   ├── ProviderBusy          the endpoint answered 429 or 5xx until the retries were used up
+│   ├── BatchRefused          a request of a batch came back without a reply
 │   └── ReplyInvalid          an answer that can't be used: not JSON, not the schema, cut off
 ├── CostLimit              1  the next request could cost more than the run may
 ├── JudgeError             1  a group that could not be judged (it is missing, never scored 0)
@@ -115,6 +116,10 @@ class ProviderRefused(ProviderError):
 
 class ProviderBusy(ProviderError):
     """The endpoint kept answering 429 or 5xx until the retries were used up."""
+
+
+class BatchRefused(ProviderError):
+    """A request that was handed over in a batch came back without a reply; nothing else is sent for it."""
 
 
 class ReplyInvalid(ProviderError):

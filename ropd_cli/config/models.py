@@ -69,6 +69,7 @@ class PriceConfig(Section):
     input: float = Field(ge=0)
     cached_input: float | None = Field(None, ge=0)
     output: float = Field(ge=0)
+    batch_factor: float = Field(0.5, ge=0, description="what a request of a batch costs of that")
 
 
 class JudgeConfig(Section):

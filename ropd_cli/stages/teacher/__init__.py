@@ -6,15 +6,18 @@ which of them count, ``run`` works through a file of prompts.
 
 from ropd_cli.stages.teacher.keep import Grader
 from ropd_cli.stages.teacher.plan import TRIES_PER_ANSWER, Teacher, TeacherCount, TeacherFiles, Wanted
+from ropd_cli.stages.teacher.rounds import Collected, fill_by_batches
 from ropd_cli.stages.teacher.run import missing, pending, teacher_gen
 
 __all__ = [
     "TRIES_PER_ANSWER",
+    "Collected",
     "Grader",
     "Teacher",
     "TeacherCount",
     "TeacherFiles",
     "Wanted",
+    "fill_by_batches",
     "missing",
     "pending",
     "teacher_gen",

@@ -11,7 +11,7 @@ from ropd_cli.llm.client import ChatClient
 from ropd_cli.progress import Progress
 from ropd_cli.schemas import Answer, AnswerRecord, Prompt, load_prompts
 from ropd_cli.stage_run import Finished, Tally, run_records
-from ropd_cli.stages.teacher.collect import Asking, Collection, NotThere, Recorded
+from ropd_cli.stages.teacher.collect import Asking, Collection, NotThere, Recorded, Source
 from ropd_cli.stages.teacher.keep import Grader, keeper
 from ropd_cli.stages.teacher.plan import (
     Teacher,
@@ -34,6 +34,7 @@ async def teacher_gen(
     *,
     grader: Grader | None = None,
     counts: Sequence[TeacherCount] | None = None,
+    source: Source | None = None,
     max_failed_fraction: float | None = None,
     progress: Progress,
 ) -> Tally:
@@ -41,7 +42,8 @@ async def teacher_gen(
 
     ``clients`` are the teachers. A reply that is empty, cut off, all thinking, the same as another or not to be kept
     is asked for again; a prompt that has too few when its tries are used up fails, and so does one of which a teacher
-    can't give its share: the others don't fill in. ``counts`` has one entry a teacher, to be added to.
+    can't give its share: the others don't fill in. ``counts`` has one entry a teacher, to be added to. ``source``:
+    where replies come from instead of the clients.
     Raises InputError where what is wanted can't be had.
     """
     teachers = [Teacher(client.endpoint) for client in clients]
@@ -49,7 +51,7 @@ async def teacher_gen(
     prompts = load_prompts(files.prompts, files.limit)
     check_prompts(prompts, wanted)
     done = Finished(files.out)
-    source = Asking(clients, together=wanted.together)
+    source = source or Asking(clients, together=wanted.together)
 
     async def work(prompt: Prompt) -> AnswerRecord | None:
         asked = request_hash(prompt, teachers, wanted)
