@@ -126,3 +126,18 @@ def test_the_money_of_the_whole_run_is_forecast_from_what_is_done():
     assert so_far(stats, progress.share_done) == "3 cached, $0.5000 of about $2.00"
     progress.advance(6)
     assert so_far(stats, progress.share_done) == "3 cached, $0.5000"
+
+
+@pytest.mark.slow
+def test_only_right_answers_are_kept_by_math_verify(tmp_path, server):
+    pytest.importorskip("ropd_cli.maths")
+    rows = [{"uid": "a", "prompt": "half of one?", "answer": "1/2"}, {"uid": "b", "prompt": "two?", "answer": "2"}]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = ["so \\boxed{0.5}", "so \\boxed{\\frac{1}{2}}", "so \\boxed{2}", "I can't say"]
+    server.default = lambda body: Reply(texts[0], others=tuple(texts[1 : body.get("n", 1)]))
+    options = ("--out", "t.jsonl", "--base-url", server.url, "--model", "m", "-m", 2, "--keep", "correct", "--json")
+    document = json.loads(run(tmp_path, *options, "--tries", 2, code=3)[0])
+    assert (document["done"], document["failed"]) == (1, 1)
+    assert document["teachers"][0]["answers"] == 2 and document["teachers"][0]["wrong"] == 4
+    [(_, record)] = read_records(tmp_path / "t.jsonl")
+    assert record["uid"] == "a" and [a["correct"] for a in record["answers"]] == [True, True]
