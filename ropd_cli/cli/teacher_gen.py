@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ropd_cli.cli import _options as o
+from ropd_cli.cli._batches import Batching, at_batch_prices, check_batches
 from ropd_cli.cli._screen import Screen
 from ropd_cli.cli._stages import in_words, open_cache, report, run_clients
 from ropd_cli.cli._teachers import documents, endpoints_of, line, one_of, text_or_file
 
 if TYPE_CHECKING:
     from ropd_cli.config import EndpointConfig, RopdConfig
+    from ropd_cli.llm.batch import Standing
     from ropd_cli.llm.cache import ReplyCache
     from ropd_cli.llm.chat import ChatRequest, ClientStats
     from ropd_cli.llm.client import ChatClient
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from ropd_cli.stages.teacher import Grader, TeacherCount, TeacherFiles, Wanted
 
 _ANSWERS = "Answers"
+_BATCH = "Batches"
 
 
 def teacher_gen(
@@ -97,6 +100,25 @@ def teacher_gen(
             rich_help_panel=_ANSWERS,
         ),
     ] = "auto",
+    batch_api: Annotated[
+        bool,
+        typer.Option(
+            "--batch-api",
+            help="Hand the requests over as batches: half the price, within a day.",
+            rich_help_panel=_BATCH,
+        ),
+    ] = False,
+    batch_wait: Annotated[
+        bool,
+        typer.Option(
+            "--batch-wait/--no-batch-wait",
+            help="Wait for the batches, or come back with the same command.",
+            rich_help_panel=_BATCH,
+        ),
+    ] = True,
+    batch_poll: Annotated[
+        float, typer.Option("--batch-poll", min=0.1, help="Seconds between two looks.", rich_help_panel=_BATCH)
+    ] = 30.0,
     model: o.Model = None,
     base_url: o.BaseUrl = None,
     api: o.Api = None,
@@ -165,8 +187,14 @@ def teacher_gen(
         endpoints = endpoints_of(settings, teacher or (), model)
         with ExitStack() as stack:
             cache = open_cache(stack, settings, not no_cache)
+            if batch_api:
+                check_batches(endpoints, cache)
+                settings = at_batch_prices(settings)
             if dry_run:
                 _forecast(screen, settings, files, endpoints, wanted, cache)
+            elif batch_api and cache is not None:
+                batching = Batching(settings, endpoints, cache, wait=batch_wait, poll_s=batch_poll)
+                _run_batches(screen, batching, files, wanted, max_failed_fraction)
             else:
                 _run(screen, settings, files, endpoints, wanted, cache, max_failed_fraction)
 
@@ -201,6 +229,27 @@ def _run(
 
     tally = run_clients(screen, settings, endpoints, stats, cache, stage)
     _report(screen, tally, files.out, counts, stats)
+
+
+def _run_batches(
+    screen: Screen, batching: Batching, files: TeacherFiles, wanted: Wanted, max_failed_fraction: float | None
+) -> None:
+    async def work() -> Tally | Standing:
+        async with AsyncExitStack() as stack:
+            return await batching.run(
+                stack,
+                files,
+                wanted,
+                grader=await _grader(stack, wanted),
+                max_failed_fraction=max_failed_fraction,
+                progress=screen.progress(),
+            )
+
+    outcome = screen.run(work())
+    if batching.is_running(outcome):
+        batching.say_running(screen, outcome, files)
+    else:
+        _report(screen, outcome, files.out, batching.counts, batching.stats)
 
 
 def _report(

@@ -11,7 +11,7 @@ from servers import Reply, ScriptedServer
 
 from ropd_cli.artifacts import read_records
 from ropd_cli.cli._stages import Counted, so_far
-from ropd_cli.cli._teachers import endpoints_of
+from ropd_cli.cli._teachers import endpoints_of, text_or_file
 from ropd_cli.config import load_config
 from ropd_cli.errors import ConfigError, InputError
 from ropd_cli.llm.chat import ClientStats
@@ -38,6 +38,7 @@ def run(folder, *arguments, code=0):
     return out, err
 
 
+@pytest.mark.slow
 def test_several_teachers_of_a_configuration(tmp_path, server):
     server.default = said
     (tmp_path / "p.jsonl").write_text("".join(f'{{"uid": "{k}", "prompt": "q{k}"}}\n' for k in range(3)))
@@ -101,18 +102,18 @@ def test_faults_of_further_teachers_are_found_at_load_and_their_limits_are_kept(
     assert Shared.of(config).limiter(config.teacher).concurrency == 2
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("--n-per-request", "3"), "--n-per-request '3': not known"),
-        (("--keep", "best"), "any, correct, majority"),
-        (("--system-prompt", "@absent.txt"), "@absent.txt: No such file"),
-    ],
-)
-def test_a_mistake_is_one_line_and_a_hint(tmp_path, arguments, says):
+def test_a_mistake_is_one_line_and_a_hint(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"uid": "a", "prompt": "q"}\n')
-    _, err = run(tmp_path, "--out", "t.jsonl", "--base-url", "builtin://checkable", *arguments, code=2)
-    assert says in err and "hint:" in err and "Traceback" not in err
+    _, err = run(tmp_path, "--out", "t.jsonl", "--base-url", "builtin://checkable", "--n-per-request", 3, code=2)
+    assert "--n-per-request '3': not known" in err and "hint: one of auto, 1" in err and "Traceback" not in err
+
+
+def test_a_system_prompt_may_lie_in_a_file(tmp_path):
+    (tmp_path / "s.txt").write_text("Sei kurz.\n", encoding="utf-8")
+    assert text_or_file("--system-prompt", f"@{tmp_path / 's.txt'}") == "Sei kurz.\n"
+    assert text_or_file("--system-prompt", "a @b") == "a @b" and text_or_file("--system-prompt", None) is None
+    with pytest.raises(InputError, match=r"--system-prompt @absent.txt: No such file"):
+        text_or_file("--system-prompt", "@absent.txt")
 
 
 def test_the_money_of_the_whole_run_is_forecast_from_what_is_done():
@@ -125,3 +126,18 @@ def test_the_money_of_the_whole_run_is_forecast_from_what_is_done():
     assert so_far(stats, progress.share_done) == "3 cached, $0.5000 of about $2.00"
     progress.advance(6)
     assert so_far(stats, progress.share_done) == "3 cached, $0.5000"
+
+
+@pytest.mark.slow
+def test_only_right_answers_are_kept_by_math_verify(tmp_path, server):
+    pytest.importorskip("ropd_cli.maths")
+    rows = [{"uid": "a", "prompt": "half of one?", "answer": "1/2"}, {"uid": "b", "prompt": "two?", "answer": "2"}]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = ["so \\boxed{0.5}", "so \\boxed{\\frac{1}{2}}", "so \\boxed{2}", "I can't say"]
+    server.default = lambda body: Reply(texts[0], others=tuple(texts[1 : body.get("n", 1)]))
+    options = ("--out", "t.jsonl", "--base-url", server.url, "--model", "m", "-m", 2, "--keep", "correct", "--json")
+    document = json.loads(run(tmp_path, *options, "--tries", 2, code=3)[0])
+    assert (document["done"], document["failed"]) == (1, 1)
+    assert document["teachers"][0]["answers"] == 2 and document["teachers"][0]["wrong"] == 4
+    [(_, record)] = read_records(tmp_path / "t.jsonl")
+    assert record["uid"] == "a" and [a["correct"] for a in record["answers"]] == [True, True]

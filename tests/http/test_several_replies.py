@@ -13,6 +13,7 @@ from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import endpoint_request
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.costs import Budget
+from ropd_cli.llm.retry import NO_WAIT
 from ropd_cli.llm.shared import Shared
 from ropd_cli.schemas import Message
 
@@ -43,7 +44,7 @@ def cache(tmp_path):
 
 def opened(server, *, cache=None, shared=None, **endpoint):
     config = EndpointConfig(model="m", base_url=server.url, limits=LimitsConfig(max_retries=1), **endpoint)
-    return ChatClient.open(config, cache=cache, shared=shared, environ={"OPENAI_API_KEY": "k"})
+    return ChatClient.open(config, cache=cache, retry=NO_WAIT, shared=shared, environ={"OPENAI_API_KEY": "k"})
 
 
 def asked(client, numbers=range(4), content="q"):

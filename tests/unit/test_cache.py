@@ -104,6 +104,7 @@ def test_a_reply_that_was_cut_off_is_good_under_the_same_limit_alone_and_replace
         assert [cache.get("k", limit).text for limit in (10, 100, 50, 101, None)] == ["cu", *["whole"] * 4]
         assert cache.get("k", 49) is None
         assert len(list(cache.entries())) == 3 and cache.corrupt == 0
+    assert [decode("k", encode("k", cut, 10)).fits(limit) for limit in (10, 11, None)] == [True, False, False]
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255), st.integers(0, 10_000))

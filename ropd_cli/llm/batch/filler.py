@@ -26,6 +26,8 @@ from ropd_cli.schemas import Message, Usage
 MOST_REQUESTS = 50_000
 MOST_BYTES = 190_000_000
 """Of one batch; the API's own limits are 50,000 requests and 200 MB."""
+TRIES = 3
+"""So many batches at most for a request that comes back without a reply that can be kept."""
 OVER = ("completed", "failed", "expired", "cancelled")
 _RETRY_STATUS = (408, 409, 425, 429)
 
@@ -42,6 +44,8 @@ class Standing:
     running: int = 0
     running_done: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
+    """Batches that the server refused as a whole, with its words."""
 
 
 class BatchFiller:
@@ -145,6 +149,7 @@ class BatchFiller:
             api=first.api,
             max_tokens=first.sampling.max_tokens,
             keys=list(lines),
+            count=len(lines),
             most_usd=most,
         )
         file = self._file(batch)
@@ -202,15 +207,14 @@ class BatchFiller:
                 into.unlink(missing_ok=True)
         if batch.status == "failed":
             why = self._api.peer.clean(_errors(found) or "the server does not say why")
-            self._state.refused.update(dict.fromkeys(left, why))
-            standing.refused += len(left)
-            left = set()
-            self._say(f"batch {batch.batch_id} failed: {why}")
-        standing.again += len(left)
-        batch.phase, batch.keys = (
-            "collected",
-            batch.keys if batch.status != "expired" else sorted(set(batch.keys) - left),
-        )
+            standing.failed.append(f"{self._api.peer.shown}: batch {batch.batch_id} failed: {why}")
+        for key in left:
+            if batch.status == "completed" and self._state.came_back(key) >= TRIES:
+                self._state.refused[key] = f"no usable reply in {TRIES} batches"
+                standing.refused += 1
+            else:
+                standing.again += 1
+        batch.phase, batch.keys = "collected", []
         self._state.save()
         if batch.file_id:
             await self._api.delete(batch.file_id)
@@ -227,6 +231,8 @@ class BatchFiller:
                 return False
             await self._cache.store(key, reply, max_tokens=batch.max_tokens)
             self._book(batch, reply.usage)
+            if self._cache.get(key, batch.max_tokens) is None:
+                return False  # empty, or stopped by a filter
             standing.collected += 1
             return True
         error = record.get("error") or (body.get("error") if isinstance(body, dict) else None) or {}
@@ -263,8 +269,8 @@ class BatchFiller:
         running = sum(batch.most_usd for batch in self._state.open)
         if budget.spent_usd + running + most > budget.max_usd:
             raise CostLimit(
-                f"a batch of {len(lines)} requests could cost ${most:.4f}; of ${budget.max_usd:g} ${budget.spent_usd:.4f} "
-                f"are spent, and ${running:.4f} could be by batches that run",
+                f"a batch of {len(lines)} requests could cost ${most:.4f}; ${budget.spent_usd:.4f} of "
+                f"${budget.max_usd:g} are spent, and batches that run could cost ${running:.4f}",
                 "raise --max-cost, lower --max-tokens, or take fewer prompts by --limit",
             )
         return most
