@@ -108,19 +108,18 @@ def whole(record):
 class Killed:
     """One ``teacher-gen`` after another into the same file, each killed, and what is on disk between them."""
 
-    def __init__(self, folder, server, prompts, options):
+    def __init__(self, folder, server, prompts):
         self.out = folder / "out" / "teacher.jsonl"
         self._cache, self._folder, self._server = folder / "cache", folder, server
-        self._options = options
         lines = [json.dumps({"uid": f"uid-{k}", "prompt": f"Question uid-{k}: why?"}) for k in range(prompts)]
         (folder / "prompts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
-    def start(self):
+    def start(self, *options):
         environ = {k: v for k, v in os.environ.items() if not k.startswith(("ROPD_", "OPENAI_"))}
         command = ["teacher-gen", "prompts.jsonl", "--out", self.out, "--base-url", self._server.url, "--model", "m"]
         command += ["-m", M, "--concurrency", CONCURRENCY, "--cache-dir", self._cache, "--json", "--quiet"]
         return subprocess.Popen(
-            [sys.executable, "-m", "ropd_cli", *map(str, [*command, *self._options])],
+            [sys.executable, "-m", "ropd_cli", *map(str, [*command, *options])],
             cwd=self._folder,
             env=environ,
             stdout=subprocess.PIPE,
@@ -160,21 +159,22 @@ def uid_of(text):
     return text.partition(" ")[0]
 
 
-@pytest.mark.parametrize("options", [[], ["--n-per-request", "1"]], ids=["together", "singly"])
-def test_killed_again_and_again(tmp_path, options):
-    moments = random.Random(f"{SEED} {options}")
+@pytest.mark.parametrize("ways", [["auto"], ["auto", "1"]], ids=["together", "by turns"])
+def test_killed_again_and_again(tmp_path, ways):
+    """By turns: single requests leave prompts with some answers on disk, and one for several completes them."""
+    moments = random.Random(f"{SEED} {ways}")
     teacher = Teacher(SEED)
-    most_at_once = CONCURRENCY * (M if options else 1)
+    most_at_once = CONCURRENCY * (1 if ways == ["auto"] else M)
     kills = begun_kills = 0
     with ScriptedServer() as server:
         server.default = FromRequest(teacher)
-        killed = Killed(tmp_path, server, PROMPTS_A_KILL * KILLS + 10, options)
+        killed = Killed(tmp_path, server, PROMPTS_A_KILL * KILLS + 10)
         with Reader(killed.out) as reader:
             kept, stood = set(), b""
             for kill in itertools.count():
                 teacher.begun.clear()
                 first = len(teacher.given)
-                process = killed.start()
+                process = killed.start("--n-per-request", ways[-1 - kill % len(ways)])
                 if kill < KILLS:
                     if not until_killed(process, teacher, moments):
                         break
@@ -203,7 +203,7 @@ def test_killed_again_and_again(tmp_path, options):
         assert not reader.faults and reader.reads, reader.faults
         repeated = sum(len(texts) for _, texts in teacher.given) - M * len(records)
         assert len(killed.on_disk()) == M * len(records)
-        assert repeated <= begun_kills * most_at_once * (1 if options else M)
+        assert repeated <= begun_kills * CONCURRENCY * M
         print(f"{kills} kills, {reader.reads} reads meanwhile, {repeated} answers repeated of {M * len(records)}")
 
 
