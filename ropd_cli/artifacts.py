@@ -247,9 +247,16 @@ def _journal_to_parquet(journal: Path, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist([record for _, record in read_records(journal)])
+    table = pa.Table.from_pylist([_without_empty(record) for _, record in read_records(journal)])
     with disk_errors(path):
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         pq.write_table(table, temporary)
         os.replace(temporary, path)
         journal.unlink()
+
+
+def _without_empty(value: Any) -> Any:
+    """The same, null where an object has no fields: Parquet has no type for a column of such."""
+    if isinstance(value, dict):
+        return {name: _without_empty(part) for name, part in value.items()} or None
+    return [_without_empty(part) for part in value] if isinstance(value, list) else value

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ropd_cli.artifacts import RecordWriter, existing_records, failed_path, journal_of, read_records, write_atomic
 from ropd_cli.errors import InputError
+from ropd_cli.schemas import Answer, AnswerRecord, load_models
 
 RECORDS = [{"uid": str(i), "text": "é\n" * i} for i in range(5)]
 
@@ -96,3 +97,13 @@ def test_half_a_surrogate_pair_is_read_as_the_replacement_character(tmp_path):
     path.write_text('{"a": "\\ud800", "b": ' + "[" * 5000 + "]" * 5000 + "}\n{}\n")
     with pytest.raises(InputError, match=r"x\.jsonl:1.*too deeply"):
         _read(path)
+
+
+def test_a_record_without_sampling_comes_through_parquet(tmp_path):
+    path = tmp_path / "x.parquet"
+    answers = (Answer(text="a", sampling={}), Answer(text="b"))
+    record = AnswerRecord(uid="u", prompt="p", raw_prompt_hash="h", answers=answers, model="m")
+    with RecordWriter(path) as writer:
+        writer.append(record.to_json())
+    [read] = load_models(path, AnswerRecord)
+    assert read.sampling == {} and [answer.text for answer in read.answers] == ["a", "b"]
