@@ -263,9 +263,16 @@ def _journal_to_parquet(journal: Path, path: Path) -> None:
 
     records = [record for _, record in read_records(journal)]
     names = dict.fromkeys(name for record in records for name in record)  # from_pylist looks at the first alone
-    table = pa.table({name: [record.get(name) for record in records] for name in names})
+    table = pa.table({name: [_without_empty(record.get(name)) for record in records] for name in names})
     with disk_errors(path):
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         pq.write_table(table, temporary)
         os.replace(temporary, path)
         journal.unlink()
+
+
+def _without_empty(value: Any) -> Any:
+    """The same, null where an object has no fields: Parquet has no type for a column of such."""
+    if isinstance(value, dict):
+        return {name: _without_empty(part) for name, part in value.items()} or None
+    return [_without_empty(part) for part in value] if isinstance(value, list) else value

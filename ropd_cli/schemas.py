@@ -128,6 +128,11 @@ class AnswerRecord(RecordModel):
     endpoint: str | None = None
     template: str | None = None
 
+    @field_validator("sampling", mode="before")
+    @classmethod
+    def _none_set(cls, sampling: Any) -> Any:
+        return {} if sampling is None else sampling  # Parquet has no empty object
+
     def to_json(self) -> dict[str, Any]:
         """As it is written; what an answer lacks is left out, but for its text and why it ended."""
         record = super().to_json()

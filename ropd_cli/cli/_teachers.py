@@ -36,7 +36,12 @@ def _endpoint(config: RopdConfig, name: str) -> tuple[str, EndpointConfig]:
     from ropd_cli.config import named_teacher
 
     if name in config.teachers:
-        return f"teachers.{name}", named_teacher(config, name)
+        endpoint = named_teacher(config, name)
+        if not endpoint.model and not (endpoint.base_url or "").startswith("builtin://"):
+            raise InputError(
+                f"teachers.{name}: no model", f"set teachers.{name}.model (or teacher.model) in the configuration"
+            )
+        return f"teachers.{name}", endpoint
     model, *url = _AT.split(name, maxsplit=1)
     if not model.strip():
         raise InputError(

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ropd_cli.config.models import EndpointConfig, RopdConfig
-from ropd_cli.config.teachers import laid_over, named_teacher
+from ropd_cli.config.teachers import laid_over
 from ropd_cli.errors import ConfigError, InputError
 from ropd_cli.resources import find_config
 
@@ -69,8 +69,7 @@ def load_config(
         config = RopdConfig.model_validate(laid_over(RopdConfig().model_dump(), tree))
     except ValidationError as fault:
         problems += [_describe(error, error["loc"]) for error in fault.errors()]
-    else:
-        problems += _faults_of_teachers(config)
+    problems += _faults_of_teachers(tree)
     if problems:
         raise ConfigError(problems, source, "ropd's keys and defaults are listed in docs/configuration.md")
     return config
@@ -126,14 +125,32 @@ def _set(tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> Non
     node[last] = value
 
 
-def _faults_of_teachers(config: RopdConfig) -> list[str]:
-    problems = []
-    for name in config.teachers:
+def _faults_of_teachers(tree: dict[str, Any]) -> list[str]:
+    """What is wrong in the entries of ``teachers``, also where other sections are wrong; what an entry has from
+    ``teacher`` is reported there."""
+    problems: list[str] = []
+    entries, below = tree.get("teachers"), tree.get("teacher")
+    defaults = laid_over(EndpointConfig().model_dump(), below if isinstance(below, dict) else {})
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
+        if not isinstance(entry, dict):
+            continue  # no section at all, which has been said
         try:
-            named_teacher(config, name)
+            EndpointConfig.model_validate(laid_over(defaults, entry))
         except ValidationError as fault:
-            problems += [_describe(error, ("teachers", name, *error["loc"])) for error in fault.errors()]
+            own = (error for error in fault.errors() if _stands_in(entry, error["loc"]))
+            problems += [_describe(error, ("teachers", name, *error["loc"])) for error in own]
     return problems
+
+
+def _stands_in(tree: Any, loc: tuple[Any, ...]) -> bool:
+    """Whether a section itself has the key at ``loc``, or a value in the place of a section on the way there."""
+    for part in loc:
+        if not isinstance(tree, dict):
+            return True
+        if part not in tree:
+            return False
+        tree = tree[part]
+    return True
 
 
 def _describe(error: Any, loc: tuple[Any, ...]) -> str:

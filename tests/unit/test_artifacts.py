@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ropd_cli.artifacts import RecordWriter, existing_records, failed_path, journal_of, read_records, write_atomic
 from ropd_cli.errors import InputError
+from ropd_cli.schemas import Answer, AnswerRecord, load_models
 
 RECORDS = [{"uid": str(i), "text": "é\n" * i} for i in range(5)]
 
@@ -107,3 +108,13 @@ def test_parquet_keeps_fields_that_only_later_records_have(tmp_path):
         {"uid": "a", "extra": None},
         {"uid": "b", "extra": {"x": 1}},
     ]
+
+
+def test_a_record_without_sampling_comes_through_parquet(tmp_path):
+    path = tmp_path / "x.parquet"
+    answers = (Answer(text="a", sampling={}), Answer(text="b"))
+    record = AnswerRecord(uid="u", prompt="p", raw_prompt_hash="h", answers=answers, model="m")
+    with RecordWriter(path) as writer:
+        writer.append(record.to_json())
+    [read] = load_models(path, AnswerRecord)
+    assert read.sampling == {} and [answer.text for answer in read.answers] == ["a", "b"]

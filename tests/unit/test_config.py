@@ -49,6 +49,21 @@ def test_all_faults_at_once_with_the_nearest_names(tmp_path):
         assert part in text
 
 
+def test_faults_of_further_teachers_stand_beside_all_others(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "judge: {m: 0}\nteacher: {model: x, sampling: {temperature: 9}}\n"
+        "teachers:\n  bold: {modle: x, sampling: {temperature: 7, q: 1}}\n  none: 3\n"
+        "  careful: {sampling: {top_p: 0.5}}\n  wide: {limits: 4}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, environ={})
+    said = sorted(problem.partition(":")[0] for problem in caught.value.problems)
+    teachers = ["teachers.bold.modle", "teachers.bold.sampling.q", "teachers.bold.sampling.temperature"]
+    assert said == ["judge.m", "teacher.sampling.temperature", *teachers, "teachers.none", "teachers.wide.limits"]
+    assert any("did you mean model" in problem for problem in caught.value.problems)
+
+
 @pytest.mark.parametrize("text, where", [("a: [1\n", r"c\.yaml:2"), ("- 1\n", "expected sections")])
 def test_bad_yaml_is_one_input_error(tmp_path, text, where):
     file = tmp_path / "c.yaml"
