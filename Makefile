@@ -36,7 +36,7 @@ test: test-fast
 	$(VENV)/bin/python -m pytest -m training
 
 test-fast: $(READY)
-	$(VENV)/bin/python -m pytest -m "not training and not slow" -n 2 --dist worksteal
+	$(VENV)/bin/python -m pytest -m "not training and not slow" -n 3 --dist worksteal
 
 lint: $(READY)
 	$(VENV)/bin/ruff check ropd_cli tests benchmarks

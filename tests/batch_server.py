@@ -24,7 +24,7 @@ class BatchServer:
         """Body of a request -> text, or (text, finish_reason), or an int: the status of a refusal."""
         self.looks = 1
         self.ends_as = "completed"
-        """What becomes of batches: completed, failed, or expired (half of it answered)."""
+        """What becomes of batches: completed, failed, expired or cancelled (half of it answered)."""
         self.lose_create = 0
         """So many batches are made without a word to who asked."""
         self.lose_upload = 0
@@ -81,7 +81,7 @@ class BatchServer:
             self._looked[number] = self._looked.get(number, 0) + 1
             batch = self.batches[number]
             if self._looked[number] > self.looks:
-                if batch["status"] not in ("completed", "failed", "expired"):
+                if batch["status"] not in ("completed", "failed", "expired", "cancelled"):
                     self._finish(batch)
             else:
                 batch["status"] = "in_progress"
@@ -114,7 +114,8 @@ class BatchServer:
         for name, records in (("output_file_id", good), ("error_file_id", bad)):
             if records:
                 number = f"{batch['id']}-{name}"
-                text = "\r\n".join(json.dumps(record, ensure_ascii=False) for record in records) + "\r\n"
+                damaged = '{"custom_id": '
+                text = "\r\n".join([damaged, *(json.dumps(record, ensure_ascii=False) for record in records)]) + "\r\n"
                 self.files[number] = text.encode()
                 batch[name] = number
         batch["request_counts"] |= {"completed": len(good), "failed": len(bad)}

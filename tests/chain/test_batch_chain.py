@@ -154,6 +154,16 @@ def test_a_batch_that_failed_is_said_and_can_be_handed_over_again(setting):
 
 
 @pytest.mark.slow
+def test_a_batch_that_was_cancelled_is_not_handed_over_again_unasked(setting):
+    setting.server.ends_as = "cancelled"
+    setting.run("-m", "1", code=4)
+    assert "batch batch-0 was cancelled" in setting.said and len(setting.server.batches) == 1
+    setting.server.ends_as = "completed"
+    assert setting.run("-m", "1")["done"] == PROMPTS
+    assert sorted(setting.asked.values()) == [1, 1, 1, 2, 2]  # three were answered before
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["lose_create", "lose_upload", "busy"])
 def test_a_lost_connection_makes_no_second_batch(setting, fault):
     setattr(setting.server, fault, 1)

@@ -124,7 +124,10 @@ def test_there_are_fifty():
     assert len(HOSTILE) == 50 == len(set(HOSTILE.values()))
 
 
-@pytest.mark.parametrize("form", ["shared-prefix", "group", "paper"])
+_SLOW = [pytest.param(form, marks=pytest.mark.slow) for form in ("group", "paper")]
+
+
+@pytest.mark.parametrize("form", ["shared-prefix", *_SLOW])
 def test_the_exact_texts_arrive_and_the_others_are_judged_as_ever(files, form):
     with ScriptedServer() as server:
         server.default = judge

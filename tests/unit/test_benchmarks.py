@@ -41,12 +41,14 @@ def test_judge_path_has_a_ratio_for_each_latency():
         assert result["bare_groups_per_s"] > 0
 
 
+@pytest.mark.slow
 def test_judge_path_watches_memory():
     found = benchmark("judge_path.py", "--memory", 40, "--every", 10, "--answer-bytes", 300)
     assert [point["groups"] for point in found["points"]] == [10, 20, 30, 40]
     assert found["growth_mb"] == pytest.approx(found["points"][-1]["rss_mb"] - found["points"][0]["rss_mb"])
 
 
+@pytest.mark.slow
 def test_step_overlap_knows_its_bound_and_a_barrier_is_above_it():
     found = benchmark("step_overlap.py", "--steps", 2, "--groups", 4, "--rollout-s", 0.1, "--judge-s", 0.05)
     for step in found["steps"]:
@@ -55,6 +57,7 @@ def test_step_overlap_knows_its_bound_and_a_barrier_is_above_it():
     assert found["ratio"] >= 1 and found["barrier_ratio"] >= 1
 
 
+@pytest.mark.slow
 def test_warm_verify_sends_nothing():
     found = benchmark("warm_verify.py", "--groups", 12, "--repeats", 1, "--answer-bytes", 200)
     assert found["requests_sent"] == 0
@@ -99,6 +102,7 @@ async def test_the_bare_loop_sends_what_ours_sends(bench, server):
     assert server.bodies == list(same_requests(group, server.url, templates))
 
 
+@pytest.mark.slow
 def test_teacher_index_stands_beside_a_dict():
     sizes = ("--prompts", 40, "--answer-bytes", 2000, "--lookups", 60, "--repeats", 1)
     found = benchmark("teacher_index.py", *sizes)

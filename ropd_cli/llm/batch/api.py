@@ -73,16 +73,6 @@ class BatchApi:
 
         return str((await self._again(send))["id"])
 
-    async def uploaded(self, name: str) -> str | None:
-        """The id of a file of this name that was uploaded before; None where there is none, or no list."""
-        try:
-            listed = await self._again(lambda: self._json("GET", "files?purpose=batch"))
-        except Exception as fault:
-            if isinstance(fault, Fault):
-                raise
-            return None  # some servers have no list of files: it is uploaded again
-        return next((str(one["id"]) for one in _data(listed) if one.get("filename") == name), None)
-
     async def create(self, file_id: str, path: str, tag: str, window: str = "24h") -> dict[str, Any]:
         """Make a batch of a file's requests; asked once, since twice would be two batches."""
         body = {
@@ -120,10 +110,12 @@ class BatchApi:
         await self._again(lambda: self._fetch(f"files/{file_id}/content", into))
         with open(into, "rb") as content:
             for line in iter(lambda: content.readline(LINE_BYTES), b""):
-                if line.strip():
+                try:
                     record = orjson.loads(line)
-                    if isinstance(record, dict):
-                        yield record
+                except orjson.JSONDecodeError:  # or longer than LINE_BYTES: as if it had not come
+                    continue
+                if isinstance(record, dict):
+                    yield record
 
     async def delete(self, file_id: str) -> None:
         """Delete a file; that it could not be deleted harms nobody."""

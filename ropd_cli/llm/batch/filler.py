@@ -45,7 +45,7 @@ class Standing:
     running_done: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
-    """Batches that the server refused as a whole, with its words."""
+    """Batches that the server refused as a whole, with its words, or that were cancelled."""
 
 
 class BatchFiller:
@@ -208,6 +208,8 @@ class BatchFiller:
         if batch.status == "failed":
             why = self._api.peer.clean(_errors(found) or "the server does not say why")
             standing.failed.append(f"{self._api.peer.shown}: batch {batch.batch_id} failed: {why}")
+        elif batch.status == "cancelled":  # by somebody who wants no more of it
+            standing.failed.append(f"{self._api.peer.shown}: batch {batch.batch_id} was cancelled")
         for key in left:
             if batch.status == "completed" and self._state.came_back(key) >= TRIES:
                 self._state.refused[key] = f"no usable reply in {TRIES} batches"
