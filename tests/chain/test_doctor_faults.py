@@ -401,6 +401,13 @@ def test_10_prompts_that_the_index_does_not_cover(doctor):
     holds(check, ["2 of 5", "p0, new", "1 of these uids with another prompt"], ["ropd teacher-gen", "ropd index build"])
 
 
+def test_10b_prompts_that_a_run_leaves_out(doctor):
+    doctor.write_prompts([*doctor.prompts, Prompt(uid="new", prompt="What is 9 + 9?", answer="18")])
+    doctor.tree["data"]["on_few_answers"] = "skip"
+    check = doctor.line("index", "coverage", "warn")
+    holds(check, ["1 of 5", "new", "left out of a run by data.on_few_answers"], ["ropd teacher-gen"])
+
+
 def test_11_a_judge_that_changes_its_mind(doctor, server):
     seen: dict[str, int] = {}
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 
+import pyarrow.parquet
 import pytest
 
+from ropd_cli.artifacts import read_records
 from ropd_cli.config import load_config
-from ropd_cli.errors import ConfigError, IndexMissing, InputError, RopdError, TooFewAnswers
+from ropd_cli.errors import ConfigError, IndexMissing, InputError, RopdError, TooFewAnswers, TrainingError
 from ropd_cli.index import IndexWriter
 from ropd_cli.progress import NoProgress
 from ropd_cli.schemas import Answer, AnswerRecord, prompt_hash
 from ropd_cli.training import launch, watch
+from ropd_cli.training.data import load_checked_prompts
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def start(folder, **settings):
+def flags_of(folder, **settings):
     flags = {
         "out": str(folder / "run"),
         "device": "cpu",
@@ -45,7 +48,11 @@ def start(folder, **settings):
         "verifier.base_url": "builtin://checkable",
     }
     flags |= {key.replace("__", "."): value for key, value in settings.items()}
-    config = load_config(None, flags={k: v for k, v in flags.items() if v != "unset"}, environ={})
+    return {k: v for k, v in flags.items() if v != "unset"}
+
+
+def start(folder, **settings):
+    config = load_config(None, flags=flags_of(folder, **settings), environ={})
     return launch.train(config, resume=False, environ={}, progress=NoProgress())
 
 
@@ -79,6 +86,55 @@ def test_a_prompt_that_the_index_lacks_is_named(folder):
         out.write('{"uid": "new", "prompt": "What is 90 + 1?"}\n')
     with pytest.raises(IndexMissing, match=r"no answer for 1 of 9 prompts \(new\)"):
         start(folder)
+
+
+def test_prompts_without_enough_answers_are_left_out_where_that_is_asked_for(folder, monkeypatch):
+    def add(uid, *texts):
+        with open(folder / "p.jsonl", "a") as out:
+            out.write(json.dumps({"uid": uid, "prompt": f"What is {uid}?"}) + "\n")
+        answer(uid, *texts)
+
+    def answer(uid, *texts):
+        with IndexWriter(folder / "i.db") as index:
+            question, answers = f"What is {uid}?", tuple(Answer(text=text) for text in texts)
+            index.add(
+                AnswerRecord(
+                    uid=uid, prompt=question, raw_prompt_hash=prompt_hash(question), answers=answers, model="m"
+                )
+            )
+
+    add("none")
+    add("one", "1", " 1 ")  # equal but for white space
+    add("three", "1", "2", "3")
+    said, watched = [], []
+
+    def stop_here(config, run, environ, progress):
+        watched.append(pyarrow.parquet.read_table(run.train_prompts).to_pylist())
+        raise TrainingError("as far as this test goes", "none")
+
+    monkeypatch.setattr(launch, "watch", stop_here)
+    monkeypatch.setattr(NoProgress, "note", lambda self, line: said.append(line))
+    with pytest.raises(TrainingError):
+        start(folder, data__on_few_answers="skip")
+    uids = [row["extra_info"]["ropd_uid"] for row in watched[0]]
+    assert uids == [f"p{k}" for k in range(8)] + ["three"]
+    left_out = [record for _, record in read_records(folder / "run" / "skipped.jsonl")]
+    assert left_out == [{"uid": "none", "answers": 0}, {"uid": "one", "answers": 1}]
+    assert "2 of 11 prompts have fewer than 2 distinct teacher answers and are left out" in said[0]
+
+    # what a run went without, it goes on without; what it went with must still be there
+    answer("none", "1", "2")
+    config = launch._with_absolute_paths(
+        load_config(None, flags=flags_of(folder, data__on_few_answers="skip"), environ={})
+    )
+    again = load_checked_prompts(config, skipped_before=["none", "one"])
+    assert [prompt.uid for prompt in again.prompts] == uids
+    assert again.skipped == [{"uid": "none", "answers": 2}, {"uid": "one", "answers": 1}]
+    assert len(load_checked_prompts(config).prompts) == 10
+    with pytest.raises(TooFewAnswers, match=r"for 1 of 10 prompts \(one\)"):
+        load_checked_prompts(config, skipped_before=["none"])
+    with pytest.raises(InputError, match=r"10 prompts \(1 without 2 distinct teacher answers left out\)"):
+        start(folder, data__on_few_answers="skip", train__prompts_per_step=11, out=str(folder / "other"))
 
 
 def test_an_unfinished_run_is_not_overwritten_and_a_resumed_one_is_the_same(folder):

@@ -102,6 +102,21 @@ async def test_without_any_answer_all_get_zero_and_no_judge_is_asked(run):
     await judge.close()
 
 
+async def test_each_epoch_uses_the_next_m_of_more_answers(run):
+    judge, directory = run(judge__m=1, train__prompts_per_step=1)  # three prompts, so three steps an epoch
+    for step in (1, 3, 4, 6, 7):
+        await judge.judge(step, "a", said("3 + 4 = 7", "3 + 4 = 9"))
+        await judge.step_metrics(step, 1)
+    await judge.close()
+    used = []
+    for step in (1, 3, 4, 6, 7):
+        ((_, group),) = read_records(directory.group_file(step))
+        used.append(group["teacher_answers"][0])
+    first, second = used[0], used[2]
+    assert {first, second} == {write_answer(QUESTIONS["a"], n) for n in range(2)}
+    assert used == [first, first, second, second, first]
+
+
 async def test_the_same_group_again_comes_from_the_cache(run):
     judge, _ = run()
     first = await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9"))
