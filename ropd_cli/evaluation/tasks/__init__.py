@@ -1,0 +1,1 @@
+"""How each kind of benchmark asks and grades."""
