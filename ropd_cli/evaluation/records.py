@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pydantic import Field
+
 from ropd_cli.schemas import Message, RecordModel, Usage
 from ropd_cli.tasks.evalsets import EvalQuestion
 
@@ -29,16 +31,16 @@ class Sample(RecordModel):
 class Grade(RecordModel):
     """What a sample is worth. ``scores`` by metric; None is missing (a judge that failed, a comparison that was not
     decided), and never zero. ``counts``: (met, of how many) for metrics that are a share over all questions.
-    ``extracted``: the final result that was read, in a form in which equal ones are equal; None where none was found."""
+    ``extracted``: the final result that was read, in a form in which equal ones are equal; None without one."""
 
     benchmark: str
     id: str
     sample: int
     scores: dict[str, float | None]
-    counts: dict[str, tuple[int, int]] = {}
+    counts: dict[str, tuple[int, int]] = Field(default_factory=dict)
     extracted: str | None = None
     why_missing: str | None = None
-    detail: dict[str, Any] = {}
+    detail: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
