@@ -15,7 +15,7 @@ from ropd_cli.thinking import split_thinking
 
 _BRACE = re.compile(r"\\boxed\{|[{}]")
 _TEXT = re.compile(r"\\(?:text|mathrm|mathbf)\{([^{}]*)\}")
-_SEPARATOR = re.compile(r"(?<=\d)(?:,|\\,|\{,\})(?=\d{3}(?:\D|$))")
+_SEPARATOR = re.compile(r"(?<=\d)(?:,\s*\\!\s*|,|\\,|\{,\})(?=\d{3}(?:\D|$))")
 
 
 def final_result(text: str) -> str | None:

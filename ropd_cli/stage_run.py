@@ -134,12 +134,45 @@ async def run_records(
     when more than ``max_failed_fraction`` of ``total`` failed, the endpoint's own error when it answered
     nothing at all, and the first error when no record succeeded, now or before.
     """
+    _reopen(out)
+    with RecordWriter(out) as writer:
+
+        async def write(item: T) -> bool | None:
+            record = await work(item)
+            if record is None:
+                return None
+            writer.append(record.to_json())
+            return asked(record)
+
+        return await run_jobs(
+            items,
+            write,
+            total=total,
+            out=out,
+            stage=stage,
+            concurrency=concurrency,
+            max_failed_fraction=max_failed_fraction,
+            progress=progress,
+        )
+
+
+async def run_jobs(
+    items: Iterable[T],
+    work: Callable[[T], Awaitable[bool | None]],
+    *,
+    total: int,
+    out: Path,
+    stage: str,
+    concurrency: int,
+    max_failed_fraction: float | None,
+    progress: Progress,
+) -> Tally:
+    """``run_records`` for work that writes what it makes itself: it returns whether the endpoint was needed, None for
+    an item that was done before. ``out`` names the list of failed ones. Raises as ``run_records``."""
     run = _Run(out, stage, total, max_failed_fraction, progress)
     progress.start(total, stage)
-    _reopen(out)
     try:
-        with RecordWriter(out) as writer:
-            await _work_through(iter(items), work, asked, run, writer, concurrency)
+        await _work_through(iter(items), work, run, concurrency)
     finally:
         progress.finish()
         run.write_failed()
@@ -164,30 +197,24 @@ def _lines(records: Iterable[Record]) -> bytes:
 
 
 async def _work_through(
-    items: Iterator[T],
-    work: Callable[[T], Awaitable[R | None]],
-    asked: Callable[[R], bool],
-    run: _Run,
-    writer: RecordWriter,
-    concurrency: int,
+    items: Iterator[T], work: Callable[[T], Awaitable[bool | None]], run: _Run, concurrency: int
 ) -> None:
     async def worker() -> None:
         for item in items:  # shared: each item goes to the worker that is free
             if run.stopped_by is not None:
                 return
             try:
-                record = await work(item)
+                asked = await work(item)
             except STOPS as fault:
                 run.stopped_by = run.stopped_by or fault
                 return
             except RECORD_ERRORS as fault:
                 run.fail(item.uid, fault)
                 continue
-            if record is None:
+            if asked is None:
                 run.skip(item.uid)
             else:
-                writer.append(record.to_json())
-                run.succeed(item.uid, asked=asked(record))
+                run.succeed(item.uid, asked=asked)
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "verify": ("verify", "verify", "Judge every answer by its group's rubric."),
     "inspect-rubrics": ("inspect_rubrics", "inspect_rubrics", "Show rubrics, verdicts and scores of groups."),
     "train": ("train", "train", "Train the student (verl GRPO, vLLM rollouts)."),
+    "eval": ("eval", "app", "Measure a model on benchmarks, and say how far the figures can be trusted."),
     "doctor": ("doctor", "doctor", "Say what works here, and what to do about what does not."),
     "cache": ("cache", "app", "Look after the cache of replies."),
     "serve-judge": (

@@ -184,6 +184,22 @@ class TrainConfig(Section):
     watchdog_s: float = Field(900.0, gt=0, description="silence after which the training process is stopped")
 
 
+class EvalConfig(Section):
+    """`ropd eval`: what is asked, and how the model under test samples."""
+
+    benchmarks: list[str] = Field(default_factory=list, description="by name, in the order of the report")
+    data: dict[str, str] = Field(default_factory=dict, description="files to read benchmarks from, by name")
+    grader: dict[str, str] = Field(default_factory=dict, description="how files of your own are graded, by name")
+    n: int = Field(16, ge=1, description="samples a problem")
+    temperature: float | None = Field(1.0, ge=0, le=2)
+    top_p: float | None = Field(0.95, gt=0, le=1)
+    max_tokens: int | None = Field(32_768, ge=1)
+    max_model_len: int | None = Field(
+        None, ge=16, description="prompt and reply on vLLM here; None: as the model allows"
+    )
+    max_num_seqs: int = Field(256, ge=1, description="sequences at once on vLLM here")
+
+
 class RopdConfig(Section):
     """A whole configuration; every command reads the sections it needs."""
 
@@ -206,4 +222,5 @@ class RopdConfig(Section):
     data: DataConfig = DataConfig()
     rollout: RolloutConfig = RolloutConfig()
     train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
     verl: dict[str, Any] = Field(default_factory=dict, description="raw settings, merged into verl's own last")

@@ -1,7 +1,7 @@
 """Sampling from a local checkpoint on stock vLLM, in a process of its own.
 
 The parent imports neither vLLM nor torch: it starts ``python -m ropd_cli.engines.vllm_process`` with an explicit
-environment, writes one JSON line a prompt to its standard input and reads one JSON line a finished prompt
+environment, writes one JSON line a prompt to its standard input and reads one JSON line a finished answer
 from a pipe. Prompts may be added at any time.
 """
 
@@ -13,8 +13,8 @@ import importlib.metadata
 import os
 import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,7 +38,7 @@ class SamplingOptions:
     n: int = 1
     temperature: float = 1.0
     top_p: float = 1.0
-    max_tokens: int = 512
+    max_tokens: int | None = 512
     seed: int | None = None
 
     def of_prompt(self, number: int) -> SamplingOptions:
@@ -70,13 +70,23 @@ def installed_device() -> Device:
     return "cpu" if "cpu" in "".join([*names.values(), *(names if "vllm" not in names else ())]) else "gpu"
 
 
+@dataclass
+class _Asked:
+    """A prompt that is being sampled."""
+
+    indices: Sequence[int]
+    all_there: asyncio.Future[None]
+    on_answer: Callable[[int, Answer], None] | None
+    answers: dict[int, Answer] = field(default_factory=dict)
+
+
 class LocalModel:
     """A model loaded into vLLM. Use as an async context manager."""
 
     def __init__(self, child: asyncio.subprocess.Process, replies: asyncio.StreamReader, log: Path, began: int) -> None:
         self._child, self._replies = child, replies
         self._log, self._began = log, began
-        self._waiting: dict[int, asyncio.Future[list[Answer]]] = {}
+        self._waiting: dict[int, _Asked] = {}
         self._count = 0
         self._ended: RopdError | None = None
         self._reader = asyncio.create_task(self._read())
@@ -115,8 +125,16 @@ class LocalModel:
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(replies), pipe)
         return cls(child, replies, log, began)
 
-    async def sample(self, messages: tuple[Message, ...], sampling: SamplingOptions) -> list[Answer]:
-        """``sampling.n`` answers to a prompt.
+    async def sample(
+        self,
+        messages: tuple[Message, ...],
+        sampling: SamplingOptions,
+        *,
+        indices: Sequence[int] | None = None,
+        on_answer: Callable[[int, Answer], None] | None = None,
+    ) -> list[Answer]:
+        """``sampling.n`` answers to a prompt, or those of ``indices`` in their order; answer k is sampled by
+        ``seed + k``. ``on_answer`` is given each with its index as soon as it is there.
 
         Raises PromptRefused, MissingPackage without vLLM, InputError where the model can't be loaded by it,
         RopdError where vLLM ended.
@@ -124,15 +142,22 @@ class LocalModel:
         if self._ended is not None:
             raise self._ended
         number, self._count = self._count, self._count + 1
-        future = asyncio.get_running_loop().create_future()
-        self._waiting[number] = future
-        request = {"number": number, "messages": [m.model_dump(mode="json") for m in messages], **asdict(sampling)}
+        wanted = range(sampling.n) if indices is None else indices
+        asked = _Asked(wanted, asyncio.get_running_loop().create_future(), on_answer)
+        self._waiting[number] = asked
+        request = {
+            "number": number,
+            "messages": [m.model_dump(mode="json") for m in messages],
+            **asdict(sampling),
+            "indices": list(wanted),
+        }
         assert self._child.stdin is not None
         with contextlib.suppress(ConnectionError):  # the reader finds out why
             self._child.stdin.write(orjson.dumps(request, option=orjson.OPT_APPEND_NEWLINE))
             await self._child.stdin.drain()
         try:
-            return await future
+            await asked.all_there
+            return [asked.answers[index] for index in wanted]
         finally:
             self._waiting.pop(number, None)
 
@@ -162,20 +187,29 @@ class LocalModel:
             if reply.get("number") is None:
                 ended = _error(reply["error"])
                 break
-            future = self._waiting.get(reply["number"])
-            if future is None or future.done():
+            asked = self._waiting.get(reply["number"])
+            if asked is None or asked.all_there.done():
                 continue
             if "error" in reply:
-                future.set_exception(_error(reply["error"]))
-            else:
-                future.set_result([_answer(fields) for fields in reply["answers"]])
+                asked.all_there.set_exception(_error(reply["error"]))
+                continue
+            index, answer = reply["index"], _answer(reply["answer"])
+            asked.answers[index] = answer
+            if asked.on_answer is not None:
+                try:
+                    asked.on_answer(index, answer)
+                except Exception as fault:  # whoever asked gets it, and the others their answers
+                    asked.all_there.set_exception(fault)
+                    continue
+            if len(asked.answers) == len(asked.indices):
+                asked.all_there.set_result(None)
         self._end(ended or RopdError(f"vLLM ended: {last_error(self._log, self._began)}", f"see {self._log}"))
 
     def _end(self, why: RopdError) -> None:
         self._ended = self._ended or why
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(self._ended)
+        for asked in self._waiting.values():
+            if not asked.all_there.done():
+                asked.all_there.set_exception(self._ended)
 
 
 def child_environment(engine: EngineOptions, environ: Mapping[str, str]) -> dict[str, str]:

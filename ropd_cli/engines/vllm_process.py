@@ -1,7 +1,8 @@
 """``python -m ropd_cli.engines.vllm_process ENGINE FD``: the process that holds vLLM.
 
-ENGINE is the engine's options as JSON. Reads one request a line from standard input, writes one JSON line a
-finished request to the file descriptor FD; ends when standard input has ended and nothing is left to do.
+ENGINE is the engine's options as JSON. Reads one request a line from standard input, writes one JSON line an
+answer to the file descriptor FD, as soon as it is finished; ends when standard input has ended and nothing is left
+to do.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ def serve(llm: Any, engine: dict[str, Any], requests: queue.SimpleQueue[bytes | 
                 )
         for done in core.step() if core.has_unfinished_requests() else ():
             if done.finished:
-                _say(out, {"number": int(done.request_id), "answers": [_answer(done, one) for one in done.outputs]})
+                number, index = map(int, done.request_id.split("."))
+                _say(out, {"number": number, "index": index, "answer": _answer(done, done.outputs[0])})
 
 
 def _add(llm: Any, request: dict[str, Any], template: dict[str, Any]) -> None:
@@ -99,10 +101,12 @@ def _add(llm: Any, request: dict[str, Any], template: dict[str, Any]) -> None:
     ids = llm.get_tokenizer().apply_chat_template(
         request["messages"], tokenize=True, add_generation_prompt=True, return_dict=False, **template
     )
-    names = ("n", "temperature", "top_p", "max_tokens", "seed")
-    whole = RequestOutputKind.FINAL_ONLY  # all n at once; piecemeal, each output would hold one of them
-    params = SamplingParams(**{name: request[name] for name in names}, output_kind=whole)
-    llm.llm_engine.add_request(str(request["number"]), {"prompt_token_ids": list(ids)}, params)
+    names = ("temperature", "top_p", "max_tokens")
+    same = {name: request[name] for name in names} | {"output_kind": RequestOutputKind.FINAL_ONLY}
+    for index in request["indices"]:  # what vLLM makes of n, but each is handed over when it is finished itself
+        seed = None if request["seed"] is None else request["seed"] + index
+        prompt = {"prompt_token_ids": list(ids)}
+        llm.llm_engine.add_request(f"{request['number']}.{index}", prompt, SamplingParams(seed=seed, **same))
 
 
 def _listen(source: BinaryIO, requests: queue.SimpleQueue[bytes | None]) -> None:

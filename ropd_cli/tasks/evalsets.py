@@ -35,6 +35,10 @@ class KnownSet:
     licence: str = ""
 
 
+def _healthbench(file: str) -> KnownSet:
+    return KnownSet(HubSet("openai/healthbench", split="test", file=file), licence="MIT")
+
+
 _MATHARENA = "CC BY-NC-SA 4.0"
 KNOWN_SETS: Mapping[str, KnownSet] = {
     "math500": KnownSet(HubSet("HuggingFaceH4/MATH-500", split="test"), "math500.jsonl.zst", "MIT"),
@@ -46,9 +50,9 @@ KNOWN_SETS: Mapping[str, KnownSet] = {
     "hmmt25": KnownSet(HubSet("MathArena/hmmt_feb_2025"), licence=_MATHARENA),
     "hmmt25nov": KnownSet(HubSet("MathArena/hmmt_nov_2025"), licence=_MATHARENA),
     "gpqa": KnownSet(HubSet("Idavidrein/gpqa", "gpqa_diamond"), licence="CC BY 4.0, gated"),
-    "healthbench": KnownSet(
-        HubSet("openai/healthbench", split="test", file="2025-05-07-06-14-12_oss_eval.jsonl"), licence="MIT"
-    ),
+    "healthbench": _healthbench("2025-05-07-06-14-12_oss_eval.jsonl"),
+    "healthbench-hard": _healthbench("hard_2025-05-08-21-00-10.jsonl"),
+    "healthbench-consensus": _healthbench("consensus_2025-05-09-20-00-46.jsonl"),
 }
 
 

@@ -46,7 +46,7 @@ def parse(words):
         return
     assert words[0] in COMMANDS, f"no command {words[0]}"
     command, rest = load_command(words[0]), words[1:]
-    if hasattr(command, "commands"):
+    if hasattr(command, "commands") and not (command.invoke_without_command and rest and rest[0].startswith("-")):
         assert rest and rest[0] in command.commands, f"no command {words[0]} {rest[:1]}"
         command, rest = command.commands[rest[0]], rest[1:]
     if "--help" in rest:

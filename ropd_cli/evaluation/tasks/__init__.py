@@ -1,1 +1,41 @@
 """How each kind of benchmark asks and grades."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ropd_cli.evaluation.records import Task
+from ropd_cli.evaluation.tools import Tools
+
+Kind = Literal["math", "integer", "choice", "exact", "ifeval", "healthbench", "rubric"]
+
+
+def open_task(kind: Kind, benchmark: str, tools: Tools) -> Task:
+    """The task of a kind for one benchmark. Raises InputError where it needs a judge and none is configured."""
+    if kind == "math":
+        from ropd_cli.evaluation.tasks.maths import MathTask
+
+        return MathTask(tools.maths)
+    if kind == "integer":
+        from ropd_cli.evaluation.tasks.integer import IntegerTask
+
+        return IntegerTask()
+    if kind == "choice":
+        from ropd_cli.evaluation.tasks.choice import ChoiceTask
+
+        return ChoiceTask(tools.seed)
+    if kind == "exact":
+        from ropd_cli.evaluation.tasks.exact import ExactTask
+
+        return ExactTask()
+    if kind == "ifeval":
+        from ropd_cli.evaluation.tasks.ifeval import IfevalTask
+
+        return IfevalTask()
+    if kind == "healthbench":
+        from ropd_cli.evaluation.tasks.healthbench import HealthBenchTask
+
+        return HealthBenchTask(tools.judge(benchmark))
+    from ropd_cli.evaluation.tasks.rubric import RubricTask
+
+    return RubricTask(tools.judge(benchmark), tools.config.judge)

@@ -1,0 +1,287 @@
+"""What ``ropd eval`` does: opens the model, the judge and the benchmarks, runs them, and reports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ropd_cli.cli._screen import Screen, exit_partial
+from ropd_cli.cli._stages import in_words, open_cache, so_far
+from ropd_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from ropd_cli.config import EndpointConfig, RopdConfig
+    from ropd_cli.engines.vllm import EngineOptions, SamplingOptions
+    from ropd_cli.evaluation.benchmarks import Choice
+    from ropd_cli.evaluation.sources import Source
+    from ropd_cli.llm.cache import ReplyCache
+    from ropd_cli.llm.chat import ClientStats
+    from ropd_cli.llm.shared import Shared
+
+TIMEOUT_S = 3600.0
+"""Of a request to the model under test, where nothing else is said: 16 answers of 32,768 tokens take their time."""
+
+
+class Evaluating:
+    """One ``ropd eval``."""
+
+    def __init__(
+        self,
+        screen: Screen,
+        config: RopdConfig,
+        out: Path,
+        *,
+        at_endpoint: bool,
+        device: str | None,
+        limit: int | None,
+        seed: int | None,
+        timeout_said: bool,
+        cached: bool,
+        show_items: bool,
+        max_failed_fraction: float | None,
+    ) -> None:
+        from ropd_cli.evaluation.sampling import Meter
+        from ropd_cli.evaluation.store import EvalRun
+        from ropd_cli.llm.chat import ClientStats
+
+        if not config.eval.benchmarks:
+            raise InputError("no benchmark is named", "--benchmarks aime24,ifeval, or eval.benchmarks")
+        self._screen, self._config, self._run = screen, config, EvalRun(out)
+        self._at_endpoint, self._device, self._limit, self._seed = at_endpoint, device, limit, seed
+        self._cached, self._show_items, self._max_failed = cached, show_items, max_failed_fraction
+        self._timeout_said = timeout_said
+        self._meter, self._stats = Meter(), ClientStats()
+
+    def run(self, *, dry_run: bool) -> None:
+        """Do what is left of it, and print the report. Exit code 3 where some samples or grades are missing."""
+        from ropd_cli.evaluation.benchmarks import open_benchmarks
+        from ropd_cli.evaluation.tools import Tools
+        from ropd_cli.llm.shared import Shared
+
+        config = self._config
+        with ExitStack() as stack:
+            cache = open_cache(stack, config, self._cached)
+            progress = self._screen.progress(self._status)
+            shared = Shared.of(config, progress.note)
+            tools = Tools(config, cache, shared, os.environ)
+            chosen = open_benchmarks(
+                config.eval.benchmarks,
+                config.eval.data,
+                config.eval.grader,
+                tools,
+                n=config.eval.n,
+                limit=self._limit,
+            )
+            for choice in chosen:
+                if choice.why.startswith("its questions"):
+                    self._screen.note(f"{choice.benchmark.name}: graded by {choice.kind}, as {choice.why}")
+            if dry_run:
+                self._forecast(chosen, cache, shared)
+                return
+            self._work(chosen, tools, cache, shared, progress)
+
+    def _work(self, chosen: list[Choice], tools: Any, cache: ReplyCache | None, shared: Shared, progress: Any) -> None:
+        from ropd_cli.evaluation.run import evaluate
+        from ropd_cli.report.eval_text import terminal
+
+        @asynccontextmanager
+        async def open_source() -> AsyncIterator[Source]:
+            from ropd_cli.engines.vllm import LocalModel
+            from ropd_cli.evaluation.sources import EndpointSource, LocalSource
+            from ropd_cli.llm.client import ChatClient
+
+            if self._at_endpoint:
+                endpoint = self._endpoint()
+                async with ChatClient.open(endpoint, cache=cache, shared=shared, stats=self._stats) as client:
+                    yield EndpointSource(client)
+                return
+            engine = self._engine()
+            progress.note(f"loading {engine.model_path} into vLLM")
+            async with await LocalModel.start(engine, environ=os.environ, log=self._run.log) as model:
+                yield LocalSource(model, self._sampling())
+
+        async def work() -> Any:
+            async with tools:
+                return await evaluate(
+                    self._run,
+                    [choice.benchmark for choice in chosen],
+                    self._how(),
+                    open_source,
+                    self._meter,
+                    max_failed_fraction=self._max_failed,
+                    progress=progress,
+                )
+
+        self._run.path.mkdir(parents=True, exist_ok=True)
+        self._run.write_settings((self._run.read_settings() or {}) | self._settings(chosen))
+        try:
+            tally = self._screen.run(work())
+        finally:
+            self._book_judging(tools.judge_stats)
+        document = self._report(chosen, shared)
+        self._screen.result(self._said(document), terminal(document))
+        self._screen.note(f"{self._run.report}, report.md and report.html beside it")
+        missing = sum(each["figures"]["missing"] for each in document["benchmarks"])
+        exit_partial(tally.failed or missing)
+
+    def _report(self, chosen: list[Choice], shared: Shared) -> dict[str, Any]:
+        """Write the reports; the document."""
+        import orjson
+
+        from ropd_cli.artifacts import write_atomic
+        from ropd_cli.evaluation.outcome import report_document
+        from ropd_cli.llm.endpoints import base_url
+        from ropd_cli.report.eval_html import page
+        from ropd_cli.report.eval_text import markdown
+
+        price = None
+        if self._at_endpoint:
+            endpoint = self._endpoint()
+            price = shared.budget.price(str(endpoint.model), base_url(endpoint))
+        document = report_document(
+            self._run,
+            chosen,
+            self._settings(chosen),
+            price=price,
+            judging_usd=(self._run.read_settings() or {}).get("judging_usd", {}),
+            warnings=[],
+            show_items=self._show_items,
+        )
+        options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        write_atomic(self._run.report, orjson.dumps(document, option=options))
+        write_atomic(self._run.path / "report.md", markdown(document).encode())
+        write_atomic(self._run.path / "report.html", page(document).encode())
+        return document
+
+    def _settings(self, chosen: list[Choice]) -> dict[str, Any]:
+        """What stands in the report of the model and how it was asked."""
+        from ropd_cli.llm.endpoints import base_url, shown_url
+
+        how = self._how()
+        needs_judge = any(choice.kind in ("healthbench", "rubric") for choice in chosen)
+        rate = self._meter.tokens / self._meter.seconds if self._meter.seconds else None
+        return {
+            "model": self._endpoint().model if self._at_endpoint else self._config.student.model_path,
+            "endpoint": shown_url(base_url(self._endpoint())) if self._at_endpoint else None,
+            "fingerprint": None if self._at_endpoint else how["model"],
+            "sampling": how["sampling"],
+            "seed": self._seed,
+            "shuffle_seed": self._config.seed,
+            "thinking": self._config.student.enable_thinking,
+            "judge": self._config.verifier.model if needs_judge else None,
+            "limit": self._limit,
+            "tokens_per_s": rate,
+        }
+
+    def _said(self, document: dict[str, Any]) -> dict[str, Any]:
+        """The report for ``--json``, without the lists of questions."""
+        benchmarks = [
+            {name: value for name, value in each.items() if name not in ("questions", "items")}
+            for each in document["benchmarks"]
+        ]
+        return {**document, "benchmarks": benchmarks, "out": str(self._run.path)}
+
+    def _book_judging(self, stats: dict[str, ClientStats]) -> None:
+        """Add what judging has cost now to what it had cost before."""
+        known = self._run.read_settings() or {}
+        spent = dict(known.get("judging_usd", {}))
+        for benchmark, each in stats.items():
+            if each.cost_usd is not None:
+                spent[benchmark] = spent.get(benchmark, 0.0) + each.cost_usd
+        self._run.write_settings(known | {"judging_usd": spent})
+
+    def _status(self) -> str:
+        parts = [str(self._meter)] if str(self._meter) else []
+        if self._at_endpoint:
+            parts.append(so_far([self._stats], 0.0))
+        return ", ".join(parts)
+
+    def _endpoint(self) -> EndpointConfig:
+        """The endpoint of the model under test, with the evaluation's sampling."""
+        from ropd_cli.llm.endpoints import model_name
+
+        config, endpoint = self._config, self._config.student.endpoint
+        sampling = {name: getattr(config.eval, name) for name in ("temperature", "top_p", "max_tokens")}
+        update: dict[str, Any] = {
+            "model": model_name(endpoint, "student.endpoint"),
+            "sampling": endpoint.sampling.model_copy(update=sampling | {"seed": self._seed}),
+        }
+        if not self._timeout_said and endpoint.limits.timeout_s < TIMEOUT_S:
+            update["limits"] = endpoint.limits.model_copy(update={"timeout_s": TIMEOUT_S})
+        if config.student.enable_thinking is not None:
+            template = endpoint.extra_body.get("chat_template_kwargs", {})
+            template = {**template, "enable_thinking": config.student.enable_thinking}
+            update["extra_body"] = endpoint.extra_body | {"chat_template_kwargs": template}
+        return endpoint.model_copy(update=update)
+
+    def _sampling(self) -> SamplingOptions:
+        from ropd_cli.engines.vllm import SamplingOptions
+
+        wanted = self._config.eval
+        return SamplingOptions(
+            n=wanted.n,
+            temperature=1.0 if wanted.temperature is None else wanted.temperature,
+            top_p=1.0 if wanted.top_p is None else wanted.top_p,
+            max_tokens=wanted.max_tokens,
+            seed=self._seed,
+        )
+
+    def _engine(self) -> EngineOptions:
+        from ropd_cli.engines.vllm import EngineOptions, installed_device
+
+        config = self._config
+        return EngineOptions(
+            model_path=str(config.student.model_path),
+            device=self._device or installed_device(),  # type: ignore[arg-type]  # checked by the caller
+            dtype=config.student.dtype or "auto",
+            max_model_len=config.eval.max_model_len,
+            max_num_seqs=config.eval.max_num_seqs,
+            gpu_memory_utilization=max(config.rollout.gpu_memory_utilization, 0.9),  # no trainer beside it
+            tensor_parallel_size=config.rollout.tensor_parallel_size,
+            kv_cache_gb=config.rollout.kv_cache_gb,
+            enable_thinking=config.student.enable_thinking,
+        )
+
+    def _how(self) -> dict[str, Any]:
+        """All that shapes an answer besides its messages."""
+        from dataclasses import asdict
+
+        from ropd_cli.evaluation.sources import fingerprint
+        from ropd_cli.llm.endpoints import base_url, identity
+
+        if self._at_endpoint:
+            endpoint = self._endpoint()
+            sampling = endpoint.sampling.model_dump(mode="json", exclude_none=True)
+            return {
+                "model": endpoint.model,
+                "url": identity(base_url(endpoint)),
+                "sampling": sampling,
+                "extra_body": endpoint.extra_body,
+            }
+        sampling = {
+            name: value for name, value in asdict(self._sampling()).items() if name != "n" and value is not None
+        }
+        return {
+            "model": fingerprint(str(self._config.student.model_path)),
+            "sampling": sampling,
+            "thinking": self._config.student.enable_thinking,
+            "max_model_len": self._config.eval.max_model_len,
+        }
+
+    def _forecast(self, chosen: list[Choice], cache: ReplyCache | None, shared: Shared) -> None:
+        from ropd_cli.evaluation.sampling import left_to_draw
+        from ropd_cli.llm.client import endpoint_request
+        from ropd_cli.llm.forecast import forecast
+
+        jobs = left_to_draw(self._run, [choice.benchmark for choice in chosen], self._how())
+        if not self._at_endpoint:
+            samples = sum(len(job.indices) for job in jobs)
+            self._screen.result({"samples": samples}, f"{samples} samples to draw; a local model costs nothing")
+            return
+        endpoint = self._endpoint()
+        requests = (endpoint_request(endpoint, job.messages, sample=index) for job in jobs for index in job.indices)
+        found = forecast(requests, endpoint, cache, shared.budget)
+        self._screen.result({"model": endpoint.model} | found.as_dict(), in_words(found, str(endpoint.model)))

@@ -1,0 +1,115 @@
+"""The benchmarks by name: where their questions come from, and how each is asked and graded."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from ropd_cli.errors import InputError
+from ropd_cli.evaluation.records import Benchmark
+from ropd_cli.evaluation.tasks import Kind, open_task
+from ropd_cli.evaluation.tools import Tools
+from ropd_cli.tasks.evalsets import KNOWN_SETS, EvalQuestion, EvalSet, load_eval_set
+
+KINDS: Mapping[str, Kind] = {
+    "aime24": "integer",
+    "aime25": "integer",
+    "hmmt25": "math",
+    "hmmt25nov": "math",
+    "gpqa": "choice",
+    "healthbench": "healthbench",
+    "healthbench-hard": "healthbench",
+    "healthbench-consensus": "healthbench",
+    "ifeval": "ifeval",
+    "math500": "math",
+    "gsm8k": "math",
+    "gsm8k-sample": "math",
+}
+SECRET = ("gpqa", "healthbench")
+"""Sets whose authors ask that no question be shown in plain text."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A benchmark that is to be run, and how it came to its grader, in words."""
+
+    benchmark: Benchmark
+    kind: Kind
+    why: str
+
+
+def open_benchmarks(
+    names: Sequence[str],
+    files: Mapping[str, str],
+    graders: Mapping[str, str],
+    tools: Tools,
+    *,
+    n: int,
+    limit: int | None = None,
+    load: Callable[[str], EvalSet] = load_eval_set,
+) -> list[Choice]:
+    """The benchmarks of these names, in their order; those of ``files`` are read from there.
+
+    Raises InputError for an unknown name or grader, a set that can't be read, and a question that its grader can't
+    take.
+    """
+    chosen = []
+    for name in dict.fromkeys(names):
+        if name not in files and name not in KNOWN_SETS:
+            raise _unknown(name)
+        found = load(f"{name}={files[name]}" if name in files else name)
+        questions = found.questions[:limit]
+        _check_ids(name, questions)
+        kind, why = _kind(name, graders.get(name), questions)
+        task = open_task(kind, name, tools)
+        for question in questions:
+            task.check(question)
+        source = files.get(name) or ("shipped" if found.shows_text else f"hub {KNOWN_SETS[name].hub}")
+        shareable = not name.startswith(SECRET)
+        chosen.append(Choice(Benchmark(name, task, questions, shareable, n, source), kind, why))
+    return chosen
+
+
+def _kind(name: str, said: str | None, questions: Sequence[EvalQuestion]) -> tuple[Kind, str]:
+    """How a benchmark is graded: as was said, as it always is, or as its fields tell."""
+    known = get_args(Kind)
+    if said is not None:
+        for kind in known:
+            if kind == said:
+                return kind, "as asked"
+        near = difflib.get_close_matches(said, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
+        raise InputError(f"--grader {name}={said}: no such grader", hint)
+    if name in KINDS:
+        return KINDS[name], "its own"
+    fields = set(questions[0].model_extra or {})
+    signs: tuple[tuple[set[str], Kind], ...] = (
+        ({"instruction_id_list"}, "ifeval"),
+        ({"choices", "options", "Incorrect Answer 1"}, "choice"),
+        ({"rubric", "rubrics", "rubric_list"}, "rubric"),
+    )
+    for names, kind in signs:
+        if found := sorted(names & fields):
+            return kind, f"its questions have {found[0]}"
+    if questions[0].answer is not None:
+        return "math", "its questions have answer"
+    raise InputError(
+        f"benchmark {name}: its questions have no answer, choices or rubric",
+        f"add one of them, or name the grader: --grader {name}=… ({', '.join(known)})",
+    )
+
+
+def _check_ids(name: str, questions: Sequence[EvalQuestion]) -> None:
+    seen: set[str] = set()
+    for question in questions:
+        if question.id in seen:
+            raise InputError(f"benchmark {name}: two questions have the id {question.id}", "give each its own")
+        seen.add(question.id)
+
+
+def _unknown(name: str) -> InputError:
+    near = difflib.get_close_matches(name, KINDS, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(KINDS)}, or a file: --data {name}=FILE"
+    return InputError(f"no benchmark {name!r}", hint)
