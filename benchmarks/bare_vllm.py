@@ -17,7 +17,11 @@ def main(model: str, device: str, max_num_seqs: str, max_model_len: str) -> None
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    options = {"enforce_eager": True} if device == "cpu" else {"gpu_memory_utilization": 0.45}
+    options = (
+        {"enforce_eager": True, "enable_chunked_prefill": False}
+        if device == "cpu"
+        else {"gpu_memory_utilization": 0.45}
+    )
     llm = LLM(model=model, dtype="auto", max_num_seqs=int(max_num_seqs), max_model_len=int(max_model_len), **options)
     with os.fdopen(3, "w") as out:
         print("{}", file=out, flush=True)

@@ -11,6 +11,7 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from typing import Any, BinaryIO
 
 import orjson
@@ -44,7 +45,11 @@ def main(engine: str, fd: str) -> int:
                 "check the path or hub name",
             )
             raise
-        serve(model, options, requests, out)
+        try:
+            serve(model, options, requests, out)
+        except Exception:
+            traceback.print_exc()  # into the log before ``out`` is closed, at which the parent reads the log
+            return 1
     return 0
 
 
@@ -61,6 +66,7 @@ def load(engine: dict[str, Any]) -> Any:
         options["max_model_len"] = engine["max_model_len"]
     if engine["device"] == "cpu":
         options["enforce_eager"] = True
+        options["enable_chunked_prefill"] = False  # after a part of a prompt the CPU's seeded generators fail
     else:
         options["gpu_memory_utilization"] = engine["gpu_memory_utilization"]
         options["tensor_parallel_size"] = engine["tensor_parallel_size"]
