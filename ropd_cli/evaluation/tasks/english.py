@@ -1,7 +1,7 @@
 """Sentences, words and the language of a text, as IFEval counts and names them.
 
-IFEval's figures depend on NLTK's English sentence splitter (Punkt) and word splitter, and on langdetect. NLTK's own way to
-Punkt's parameters is a download; here they come with the package (``punkt/``). langdetect draws at random and
+IFEval's figures depend on NLTK's English sentence splitter (Punkt) and word splitter, and on langdetect. NLTK's own
+way to Punkt's parameters is a download; here they come with the package (``punkt/``). langdetect draws at random and
 keeps its seed and its profiles for the whole process; here it has a factory of its own with seed 0, so the same text
 always has the same language, in any thread and whatever else the process does with langdetect.
 """
@@ -41,8 +41,8 @@ class English:
 
     def capital_words(self, text: str) -> int:
         """How many of NLTK's word tokens have capitals and no small letters: "I", "NASA", "B2B", "A-LEVEL"."""
-        tokens = (token for sentence in self._punkt.tokenize(text) for token in self._words.tokenize(sentence))
-        return sum(token.isupper() for token in tokens)
+        shouting = (each for each in self._punkt.tokenize(text) if any(map(str.isupper, each)))
+        return sum(token.isupper() for sentence in shouting for token in self._words.tokenize(sentence))
 
     def language(self, text: str) -> str | None:
         """ISO 639-1 code (Chinese: zh-cn, zh-tw) of a text's most likely language; None where nothing in it tells."""

@@ -9,15 +9,16 @@ white space before it taken off; one that is empty or cut off inside its thinkin
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ropd_cli.errors import InputError
+from ropd_cli.errors import InputError, MissingPackage
 from ropd_cli.evaluation.records import Asked, Grade, Metric, Sample
+from ropd_cli.evaluation.tasks.asking import as_it_stands
 from ropd_cli.evaluation.tasks.english import English
 from ropd_cli.evaluation.tasks.instructions import KINDS, Arguments, follows
-from ropd_cli.schemas import Message
 from ropd_cli.tasks.evalsets import EvalQuestion
 from ropd_cli.thinking import split_thinking
 
@@ -42,6 +43,9 @@ class IfevalTask:
         self._thread: ThreadPoolExecutor | None = None
 
     async def __aenter__(self) -> IfevalTask:
+        for package in ("nltk", "langdetect"):
+            if importlib.util.find_spec(package) is None:
+                raise MissingPackage(f"grading IFEval needs {package}", f"pip install {package}")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ifeval")
         return self
 
@@ -60,16 +64,17 @@ class IfevalTask:
                 raise InputError(f"{where} ({kind}): {'; '.join(faults)}", _HINT)
 
     def ask(self, question: EvalQuestion, sample: int) -> Asked:
-        """The prompt alone, as one user message (or the messages that the row has)."""
-        if isinstance(question.prompt, str):
-            return Asked((Message(role="user", content=question.prompt),))
-        return Asked(question.prompt)
+        """The prompt as it stands."""
+        return as_it_stands(question)
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """``detail["instructions"]`` says of each instruction whether it was followed, strict and loose."""
         instructions, answer = instructions_of(question), visible_answer(sample.text)
         loop = asyncio.get_running_loop()
-        strict, loose = await loop.run_in_executor(self._thread, followed, instructions, answer, self._english)
+        try:
+            strict, loose = await loop.run_in_executor(self._thread, followed, instructions, answer, self._english)
+        except TimeoutError:  # NLTK's own limit for one pattern on one text
+            return self._missing(sample, "splitting the answer into words or sentences took too long")
         pairs = zip(instructions, strict, loose, strict=True)
         return Grade(
             benchmark=sample.benchmark,
@@ -79,6 +84,10 @@ class IfevalTask:
             counts={"inst_strict": (sum(strict), len(strict)), "inst_loose": (sum(loose), len(loose))},
             detail={"instructions": [{"id": kind, "strict": s, "loose": l_} for (kind, _), s, l_ in pairs]},
         )
+
+    def _missing(self, sample: Sample, why: str) -> Grade:
+        scores = {"prompt_strict": None, "prompt_loose": None}
+        return Grade(benchmark=sample.benchmark, id=sample.id, sample=sample.sample, scores=scores, why_missing=why)
 
 
 def instructions_of(question: EvalQuestion) -> Instructions:
