@@ -38,8 +38,8 @@ class IfevalTask:
     )
     extracts = False
 
-    def __init__(self) -> None:
-        self._english = English()
+    def __init__(self, english: English | None = None) -> None:
+        self._english = english or English()
         self._thread: ThreadPoolExecutor | None = None
 
     async def __aenter__(self) -> IfevalTask:
