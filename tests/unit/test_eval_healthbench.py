@@ -276,7 +276,7 @@ async def test_a_judge_that_has_answered_is_waited_for(server):
 
 
 async def test_a_missing_key_is_told_at_once():
-    endpoint = EndpointConfig(base_url="https://judge.invalid/v1", model="judge-9", api_key_env="NO_SUCH_KEY")
+    endpoint = EndpointConfig(model="judge-9", api_key_env="NO_SUCH_KEY")
     async with ChatClient.open(endpoint, cache=None, environ={}) as client:
         with pytest.raises(InputError, match="NO_SUCH_KEY"):
             await HealthBenchTask(client).grade(row(), sample("the answer"))
