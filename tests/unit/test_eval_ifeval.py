@@ -1,10 +1,16 @@
 """IFEval's rules by a table made by hand from what the authors' rules say, and the task around them."""
 
 import asyncio
+import os
 import random
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
+
+import ropd_cli
 
 from ropd_cli.errors import InputError
 from ropd_cli.evaluation.records import Sample
@@ -267,6 +273,32 @@ def test_rows_that_cannot_be_graded(kinds, kwargs, says):
     with pytest.raises(InputError, match=says) as caught:
         IfevalTask().check(question(kinds, kwargs, prompt="secret"))
     assert "question 7" in caught.value.message and "secret" not in caught.value.message
+
+
+OFFLINE = """
+import sys
+
+def hook(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.bind"):
+        raise SystemExit(f"{event} {arguments}")
+
+sys.addaudithook(hook)
+from ropd_cli.evaluation.tasks.english import English
+
+english = English()
+assert english.sentences("Dr. No left. Why?") == 2
+assert english.capital_words("NASA and I") == 2
+assert english.language("the house is small and the garden is full of trees") == "en"
+"""
+
+
+@pytest.mark.slow
+def test_needs_no_network_and_no_data_of_the_users_and_says_nothing(tmp_path):
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "NLTK_DATA": str(tmp_path / "none")}
+    environment["PYTHONPATH"] = str(Path(ropd_cli.__file__).parents[1])
+    ran = subprocess.run([sys.executable, "-c", OFFLINE], env=environment, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_row_of_the_set_can_be_graded():

@@ -130,7 +130,7 @@ class HealthBenchTask:
                 [partial(self._client.ask, request, lambda reply: met_all(reply.text, count))]
             )
             if isinstance(found, RopdError):
-                return (None,) * count, f"the criteria were not judged ({kinds_of([found])})"
+                return (None,) * count, f"{count} of {count} criteria not judged ({kinds_of([found])})"
             return found[1], None
         said = [_RULES.format(tag=block.tag) + _ASK_ONE.format(tag=block.tag, criteria=text) for text in criteria.texts]
         requests = [self._request(block, each, one_form()) for each in said]
@@ -140,7 +140,7 @@ class HealthBenchTask:
         if not missing:
             return met_K, None
         kinds = kinds_of([each for each in outcomes if isinstance(each, RopdError)])
-        return met_K, f"criteria {', '.join(map(str, missing))} of 0 to {count - 1} were not judged ({kinds})"
+        return met_K, f"{len(missing)} of {count} criteria not judged ({kinds}): {', '.join(map(str, missing))}"
 
     def _request(self, block: Block, said: str, form: JsonSchema) -> ChatRequest:
         messages = (Message(role="user", content=f"{block.text}\n\n{said}"),)
