@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import ropd_cli
-
 from ropd_cli.errors import InputError
 from ropd_cli.evaluation.records import Sample
 from ropd_cli.evaluation.tasks.english import English
