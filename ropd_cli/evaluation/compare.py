@@ -45,9 +45,10 @@ class Run:
         """The metric's value of each problem that the report counts."""
         described = self.benchmark(name)
         assert described is not None
-        questions, n = set(described["questions"]), described["n"]
+        questions, n = described["questions"], described["n"]
         grades = EvalRun(self.path).grades(name).values()
-        return problem_values(metric, (each for each in grades if each.id in questions and each.sample < n))
+        values = problem_values(metric, (each for each in grades if each.sample < n))
+        return {id: values[id] for id in questions if id in values}
 
 
 def compare(runs: Sequence[Run]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Model:
         if body["model"] == "judge":
             with self.lock:
                 self.judged += 1
-            said = json.dumps({"explanation": "x", "criterion_met": True})
+            said = json.dumps({"explanation": "x", "criteria_met": True})
             return Status(400) if self.judge_fails else completion([said])
         text = body["messages"][-1]["content"]
         name, number = re.search(r"(math|gpqa|health) (\d+)", text).groups()
@@ -183,8 +183,8 @@ def test_a_judge_that_fails_makes_grades_missing_which_are_tried_again(setting):
     health = setting.figures(found, "healthbench")
     assert health["missing"] == 6 and not health["metrics"] and setting.figures(found, "math")["missing"] == 0
     assert any("healthbench: 6 of 6 samples have no grade" in warning for warning in found["warnings"])
-    setting.run(*ALL, "-n", "8", code=1)  # so many without one grade: the judge does not work
-    assert "healthbench: the first 16 samples got no grade" in setting.said
+    setting.run(*ALL, "-n", "8", code=4)  # so many without one answer: the judge does not work
+    assert "status 400" in setting.said
     assert set(setting.model.given.values()) == {8}  # what was drawn is kept
     setting.model.judge_fails = False
     found = setting.run(*ALL, "-n", "8")

@@ -38,4 +38,4 @@ def open_task(kind: Kind, benchmark: str, tools: Tools) -> Task:
         return HealthBenchTask(tools.judge(benchmark))
     from ropd_cli.evaluation.tasks.rubric import RubricTask
 
-    return RubricTask(tools.judge(benchmark), tools.config.judge)
+    return RubricTask(tools.judge(benchmark), settings=tools.config.judge)

@@ -1,81 +1,132 @@
-"""IFEval: which of its instructions a response follows."""
+"""IFEval: instructions whose following can be checked by rule, strict and loose, a prompt and an instruction at a time.
+
+A row has its prompt, ``instruction_id_list`` and ``kwargs``, one object of arguments for each instruction. *Strict*
+looks at the answer as it is. *Loose* also counts what is followed by the answer without its stars, without its first
+line, its last line or both, and any combination of the two: eight texts. An answer is what follows the thinking, the
+white space before it taken off; one that is empty or cut off inside its thinking follows nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
+import importlib.util
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ropd_cli.errors import InputError, MissingPackage
 from ropd_cli.evaluation.records import Asked, Grade, Metric, Sample
-from ropd_cli.evaluation.tasks.base import Plain, visible_text, with_instruction
-from ropd_cli.evaluation.tasks.ifeval_rules import RULES, follows, loose_forms
+from ropd_cli.evaluation.tasks.asking import as_it_stands
+from ropd_cli.evaluation.tasks.english import English
+from ropd_cli.evaluation.tasks.instructions import KINDS, Arguments, follows
 from ropd_cli.tasks.evalsets import EvalQuestion
+from ropd_cli.thinking import split_thinking
+
+_HINT = "a row has a prompt, instruction_id_list and kwargs, as in google/IFEval"
+Instructions = tuple[tuple[str, Arguments], ...]
 
 
-class IfevalTask(Plain):
-    """Prompt level: all instructions of a prompt are followed; instruction level: the share of all instructions. Loose:
-    by the best form of the response for each instruction. A response without text follows none."""
+class IfevalTask:
+    """Grades by rules, in a thread of its own: sentence splitting and language detection take up to a tenth of a
+    second a text, and other samples are under way meanwhile."""
 
     metrics = (
-        Metric("prompt_strict", "IFEval, prompts, strict"),
-        Metric("inst_strict", "IFEval, instructions, strict", binary=False, from_counts=True),
-        Metric("prompt_loose", "IFEval, prompts, loose"),
-        Metric("inst_loose", "IFEval, instructions, loose", binary=False, from_counts=True),
+        Metric("prompt_strict", "prompts with all instructions followed, strict"),
+        Metric("inst_strict", "instructions followed, strict", binary=False, from_counts=True),
+        Metric("prompt_loose", "prompts with all instructions followed, loose"),
+        Metric("inst_loose", "instructions followed, loose", binary=False, from_counts=True),
     )
     extracts = False
 
-    def __init__(self) -> None:
-        try:
-            import langdetect  # noqa: F401
-            import nltk  # noqa: F401
-        except ImportError as fault:
-            raise MissingPackage(f"IFEval needs {fault.name}", f"pip install {fault.name}") from fault
+    def __init__(self, english: English | None = None) -> None:
+        self._english = english or English()
+        self._thread: ThreadPoolExecutor | None = None
+
+    async def __aenter__(self) -> IfevalTask:
+        for package in ("nltk", "langdetect"):
+            if importlib.util.find_spec(package) is None:
+                raise MissingPackage(f"grading IFEval needs {package}", f"pip install {package}")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ifeval")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread = None
 
     def check(self, question: EvalQuestion) -> None:
-        instructions, arguments = _instructions(question)
-        for instruction, given in zip(instructions, arguments, strict=True):
-            if instruction not in RULES:
-                raise InputError(f"question {question.id}: no instruction {instruction!r}", "IFEval has 25 kinds")
-            try:
-                inspect.signature(RULES[instruction]).bind("", **given)
-            except TypeError as fault:
-                raise InputError(f"question {question.id}: {instruction}: {fault}", "see IFEval's kwargs") from fault
+        """Raises InputError for an unknown kind of instruction and for arguments that it can't be checked by."""
+        for number, (kind, arguments) in enumerate(instructions_of(question), start=1):
+            where = f"question {question.id}: instruction {number}"
+            if kind not in KINDS:
+                raise InputError(f"{where} is of an unknown kind", f"the kinds are {', '.join(KINDS)}")
+            if faults := KINDS[kind].faults(arguments):
+                raise InputError(f"{where} ({kind}): {'; '.join(faults)}", _HINT)
 
     def ask(self, question: EvalQuestion, sample: int) -> Asked:
-        return Asked(with_instruction(question, None))
+        """The prompt as it stands."""
+        return as_it_stands(question)
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
-        text = visible_text(sample) or ""
-        strict, loose = await asyncio.to_thread(_followed, question, text)
+        """``detail["instructions"]`` says of each instruction whether it was followed, strict and loose."""
+        instructions, answer = instructions_of(question), visible_answer(sample.text)
+        loop = asyncio.get_running_loop()
+        try:
+            strict, loose = await loop.run_in_executor(self._thread, followed, instructions, answer, self._english)
+        except TimeoutError:  # NLTK's own limit for one pattern on one text
+            return self._missing(sample, "splitting the answer into words or sentences took too long")
+        pairs = zip(instructions, strict, loose, strict=True)
         return Grade(
             benchmark=sample.benchmark,
             id=sample.id,
             sample=sample.sample,
             scores={"prompt_strict": float(all(strict)), "prompt_loose": float(all(loose))},
             counts={"inst_strict": (sum(strict), len(strict)), "inst_loose": (sum(loose), len(loose))},
-            detail={"strict": strict, "loose": loose},
+            detail={"instructions": [{"id": kind, "strict": s, "loose": l_} for (kind, _), s, l_ in pairs]},
         )
 
+    def _missing(self, sample: Sample, why: str) -> Grade:
+        scores = {"prompt_strict": None, "prompt_loose": None}
+        return Grade(benchmark=sample.benchmark, id=sample.id, sample=sample.sample, scores=scores, why_missing=why)
 
-def _followed(question: EvalQuestion, text: str) -> tuple[list[bool], list[bool]]:
-    """(strict, loose) of each instruction."""
-    pairs = list(zip(*_instructions(question), strict=True))
-    strict = [follows(instruction, given, text) for instruction, given in pairs]
-    forms = loose_forms(text)[1:]
+
+def instructions_of(question: EvalQuestion) -> Instructions:
+    """(kind, arguments) of a row's instructions; arguments that are null, as a table fills them in, are absent.
+
+    Raises InputError where the two lists are absent or do not fit together.
+    """
+    extra: dict[str, Any] = question.model_extra or {}
+    kinds, given = extra.get("instruction_id_list"), extra.get("kwargs")
+    fits = isinstance(kinds, list | tuple) and isinstance(given, list | tuple) and len(kinds) == len(given) > 0
+    if not fits or not all(isinstance(k, str) for k in kinds) or not all(isinstance(g, dict | None) for g in given):
+        raise InputError(f"question {question.id}: no instructions with their arguments in it", _HINT)
+    arguments = ({name: value for name, value in (each or {}).items() if value is not None} for each in given)
+    return tuple(zip(kinds, arguments, strict=True))
+
+
+def visible_answer(text: str) -> str:
+    """What follows the thinking, without the line breaks between the two; "" where nothing does."""
+    thinking, answer = split_thinking(text)
+    if answer is None:
+        return ""
+    return answer if not thinking and "</think>" not in text else answer.lstrip()
+
+
+def followed(instructions: Instructions, answer: str, english: English) -> tuple[list[bool], list[bool]]:
+    """Which instructions an answer follows, strict and loose; one entry an instruction each."""
+    strict = [follows(kind, answer, arguments, english) for kind, arguments in instructions]
+    variants = list(dict.fromkeys(_loosened(answer)))
     loose = [
-        met or any(follows(instruction, given, form) for form in forms)
-        for met, (instruction, given) in zip(strict, pairs, strict=True)
+        ok or any(follows(kind, variant, arguments, english) for variant in variants)
+        for ok, (kind, arguments) in zip(strict, instructions, strict=True)
     ]
     return strict, loose
 
 
-def _instructions(question: EvalQuestion) -> tuple[list[str], list[dict[str, Any]]]:
-    fields = question.model_extra or {}
-    instructions, arguments = fields.get("instruction_id_list"), fields.get("kwargs")
-    if not isinstance(instructions, list) or not isinstance(arguments, list) or len(instructions) != len(arguments):
-        raise InputError(
-            f"question {question.id}: no instructions", "give instruction_id_list and kwargs, as IFEval has them"
-        )
-    given = [{name: value for name, value in (each or {}).items() if value is not None} for each in arguments]
-    return instructions, given
+def _loosened(answer: str) -> Iterator[str]:
+    """The seven other texts that loose grading looks at."""
+    lines = answer.split("\n")
+    shorter = ["\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1])]
+    yield answer.replace("*", "")
+    yield from shorter
+    yield from (text.replace("*", "") for text in shorter)
