@@ -132,12 +132,16 @@ class Evaluating:
         import orjson
 
         from ropd_cli.artifacts import write_atomic
+        from ropd_cli.evaluation.chosen import selection_warnings
         from ropd_cli.evaluation.outcome import report_document
         from ropd_cli.llm.endpoints import base_url
         from ropd_cli.report.eval_html import page
         from ropd_cli.report.eval_text import markdown
 
-        price = None
+        price, warnings = None, []
+        if not self._at_endpoint:
+            names = [choice.benchmark.name for choice in chosen]
+            warnings = selection_warnings(str(self._config.student.model_path), names)
         if self._at_endpoint:
             endpoint = self._endpoint()
             price = shared.budget.price(str(endpoint.model), base_url(endpoint))
@@ -147,7 +151,7 @@ class Evaluating:
             self._settings(chosen),
             price=price,
             judging_usd=(self._run.read_settings() or {}).get("judging_usd", {}),
-            warnings=[],
+            warnings=warnings,
             show_items=self._show_items,
         )
         options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from ropd_cli.config.extra_body import check_extra_body
+
+# a section of that name hides a method of pydantic's that nobody calls any more
+warnings.filterwarnings("ignore", message='Field name "validate" in "RopdConfig" shadows')
 
 
 class Section(BaseModel):
@@ -200,6 +204,27 @@ class EvalConfig(Section):
     max_num_seqs: int = Field(256, ge=1, description="sequences at once on vLLM here")
 
 
+class ValidateConfig(Section):
+    """Benchmarks that a training is measured by; they are read and graded as `eval.data` and `eval.grader` say."""
+
+    benchmarks: list[str] = Field(default_factory=list, description="as those of `ropd eval`; none: no validation")
+    every: int | None = Field(None, ge=1, description="steps; None: where a checkpoint is saved")
+    before: bool = Field(True, description="also before the first step")
+    n: int = Field(1, ge=1, description="samples a problem")
+    limit: int | None = Field(None, ge=1, description="the first problems of each benchmark only")
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    best_by: str | None = Field(
+        None, description="the benchmark whose score chooses the best checkpoint; None: the first"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> ValidateConfig:
+        if self.best_by is not None and self.best_by not in self.benchmarks:
+            raise ValueError(f"validate.best_by {self.best_by} is not among validate.benchmarks")
+        return self
+
+
 class RopdConfig(Section):
     """A whole configuration; every command reads the sections it needs."""
 
@@ -222,5 +247,6 @@ class RopdConfig(Section):
     data: DataConfig = DataConfig()
     rollout: RolloutConfig = RolloutConfig()
     train: TrainConfig = TrainConfig()
+    validate: ValidateConfig = ValidateConfig()  # type: ignore[assignment]
     eval: EvalConfig = EvalConfig()
     verl: dict[str, Any] = Field(default_factory=dict, description="raw settings, merged into verl's own last")

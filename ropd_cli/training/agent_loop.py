@@ -18,6 +18,7 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 from ropd_cli.training.judge import RunJudge
 
 OWNER = "ropd_run_judge"
+VALIDATION_FIELDS = ("ropd_benchmark", "ropd_id", "ropd_key", "ropd_samples")
 
 _Worker = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # verl has made it an actor class already
 
@@ -66,6 +67,8 @@ class JudgedAgentLoopWorker(_Worker):
 
     async def _agent_loop_postprocess(self, output: Any, validate: bool, **kwargs: Any) -> None:
         outputs = output if isinstance(output, list) else [output]
+        if validate and outputs:
+            await self._grade(outputs[-1], kwargs)
         barrier = self._barriers.get(kwargs["uid"])
         if barrier is None or not outputs:
             return await super()._agent_loop_postprocess(output, validate, **kwargs)
@@ -79,6 +82,16 @@ class JudgedAgentLoopWorker(_Worker):
         outputs[-1].reward_score = reward  # set, so verl's own scoring passes it over
         outputs[-1].extra_fields["reward_extra_info"] = {"score": reward}
         await super()._agent_loop_postprocess(output, validate, **kwargs)
+
+    async def _grade(self, output: Any, kwargs: dict[str, Any]) -> None:
+        """Have an answer of the validation graded. verl wants a number of each; the figures are the owner's, who knows
+        what is missing."""
+        step, session = int(kwargs["global_steps"]), int(kwargs["session_id"])
+        info = {name: kwargs["extra_info"][name] for name in VALIDATION_FIELDS}
+        info["ropd_samples"] = [int(sample) for sample in info["ropd_samples"]]
+        score = await self._judge.grade.remote(step, info, session, self._rollout(output))
+        output.reward_score = 0.0 if score is None else score
+        output.extra_fields["reward_extra_info"] = {"score": output.reward_score}
 
     def _rollout(self, output: Any) -> dict[str, Any]:
         """Text of an output; cut off by its length limit where it does not end in an end-of-turn token."""

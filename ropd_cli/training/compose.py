@@ -60,6 +60,7 @@ def steps_of(config: RopdConfig, prompt_count: int) -> int:
 def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]:
     """What does not depend on the device."""
     train, data, rollout, student = config.train, config.data, config.rollout, config.student
+    validation = config.validate
     steps = steps_of(config, prompt_count)
     per_epoch = max(1, prompt_count // train.prompts_per_step)
     length = data.max_prompt_tokens + data.max_response_tokens
@@ -68,7 +69,8 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
         "algorithm": {"adv_estimator": "grpo", "norm_adv_by_std_in_grpo": train.norm_adv_by_std},
         "data": {
             "train_files": str(run.train_prompts),
-            "val_files": str(run.train_prompts),  # verl wants some; validation is off
+            "val_files": str(run.val_prompts if config.validate.benchmarks else run.train_prompts),  # verl wants some
+            "validation_shuffle": False,
             "train_batch_size": train.prompts_per_step,
             "max_prompt_length": data.max_prompt_tokens,
             "max_response_length": data.max_response_tokens,
@@ -117,6 +119,12 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
                 "max_model_len": length,
                 "log_prob_use_dynamic_bsz": True,
                 "seed": config.seed,
+                "val_kwargs": {
+                    "n": 1,  # each row says how many it wants
+                    "do_sample": True,
+                    "temperature": validation.temperature,
+                    "top_p": validation.top_p,
+                },
                 "agent": {"agent_loop_manager_class": "ropd_cli.training.agent_loop.JudgedAgentLoopManager"},
             },
         },
@@ -134,8 +142,8 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
             "nnodes": train.nodes,
             "n_gpus_per_node": train.devices_per_node,
             "logger": ["console", "file", "tensorboard"],
-            "val_before_train": False,
-            "test_freq": -1,
+            "val_before_train": bool(validation.benchmarks) and validation.before,
+            "test_freq": (validation.every or train.save_every or steps) if validation.benchmarks else -1,
             "total_training_steps": steps,
             "total_epochs": math.ceil(steps / per_epoch) + 1,
             "save_freq": train.save_every or steps,

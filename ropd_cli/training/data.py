@@ -80,7 +80,7 @@ def _check_covered(coverage: Coverage, path: Path, m: int) -> None:
             )
 
 
-def check_lengths(prompts: list[Prompt], config: RopdConfig) -> None:
+def check_lengths(prompts: list[Prompt], config: RopdConfig, where: str | None = None) -> None:
     """Raise InputError for prompts of more than ``data.max_prompt_tokens`` tokens: verl would cut them.
 
     Loads the student's tokenizer, so it is called in the training process.
@@ -100,7 +100,7 @@ def check_lengths(prompts: list[Prompt], config: RopdConfig) -> None:
         shown = ", ".join(f"{uid} ({count})" for uid, count in list(too_long.items())[:SHOWN_UIDS])
         more = " …" if len(too_long) > SHOWN_UIDS else ""
         raise InputError(
-            f"{config.data.prompts}: {len(too_long)} of {len(prompts)} prompts have more tokens than "
+            f"{where or config.data.prompts}: {len(too_long)} of {len(prompts)} prompts have more tokens than "
             f"data.max_prompt_tokens {limit}: {shown}{more}",
             f"raise data.max_prompt_tokens (the longest has {max(too_long.values())}), or leave them out",
         )

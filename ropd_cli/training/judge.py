@@ -29,6 +29,7 @@ from ropd_cli.stages.rubricate import rubricate_group
 from ropd_cli.stages.verify import unjudged_group, verify_group
 from ropd_cli.templates import Templates
 from ropd_cli.training.run_dir import RunDir
+from ropd_cli.training.validation import Validator
 
 STOPS = (ProviderDown, CostLimit)
 """No further group can be judged: the run stops, and goes on from its last step when it is resumed."""
@@ -80,6 +81,9 @@ class RunJudge:
         self._shared = Shared.of(self._config, self._say, spent_usd=spent)
         self._rubricator = ChatClient.open(self._config.rubricator, cache=self._cache, shared=self._shared)
         self._verifier = ChatClient.open(self._config.verifier, cache=self._cache, shared=self._shared)
+        self._validator = (
+            Validator(self._config, self._run, self._cache, self._shared) if self._config.validate.benchmarks else None
+        )
         self._stopped_by: RopdError | None = None
         self._steps: dict[int, StepTally] = {}
         self._writers: dict[int, RecordWriter] = {}
@@ -146,6 +150,17 @@ class RunJudge:
             metrics["reward/teacher_below_student"] = tally.teacher_below_student / judged
         return metrics
 
+    async def grade(self, step: int, info: dict[str, Any], session: int, rollout: dict[str, Any]) -> float | None:
+        """The score of an answer of a validation; None where it could not be graded."""
+        assert self._validator is not None
+        await self._validator.open()
+        return await self._validator.grade(step, info, session, rollout)
+
+    async def validated(self, step: int) -> dict[str, float]:
+        """Metrics of a validation whose answers are all there."""
+        assert self._validator is not None
+        return self._validator.finish(step)
+
     async def stopped(self) -> tuple[str, str, str | None] | None:
         """(kind of error, message, hint) of what makes judging on pointless; None while nothing does."""
         fault = self._stopped_by
@@ -159,6 +174,8 @@ class RunJudge:
         """Close endpoints and files."""
         for writer in self._writers.values():
             writer.close()
+        if self._validator is not None:
+            await self._validator.close()
         await self._rubricator.close()
         await self._verifier.close()
         self._cache.close()

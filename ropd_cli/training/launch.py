@@ -32,6 +32,7 @@ from ropd_cli.training.compose import compose, steps_of
 from ropd_cli.training.data import load_checked_prompts, write_verl_prompts
 from ropd_cli.training.forecast import forecast_run
 from ropd_cli.training.run_dir import RunDir
+from ropd_cli.training.validation import open_validation, write_validation_prompts
 from ropd_cli.training.versions import installed_versions
 from ropd_cli.training.watch import watch
 
@@ -39,6 +40,7 @@ MAY_CHANGE = ("train.steps", "train.epochs", "train.save_every", "train.keep_che
 MAY_CHANGE_SECTIONS = (
     *("rubricator", "verifier", "teacher", "judge"),
     *("prices", "max_cost", "cache_dir", "cache_max_gb", "out"),
+    *("validate", "eval"),
 )
 PATHS = (
     ("", "out"),
@@ -110,12 +112,15 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
             f"distinct teacher answers and are left out; they are listed in {run.skipped}"
         )
     _check_judges(config, prompts)
+    validation = open_validation(config, None, Shared())[1] if config.validate.benchmarks else []
     steps = steps_of(config, len(prompts))
     ray_dir = tempfile.mkdtemp(prefix="ropd-")  # short: a unix socket's path may have 107 bytes
     try:
         verl_config = compose(config, run, len(prompts), ray_dir)
         _write_inputs(config, run, verl_config)
         write_verl_prompts(prompts, run.train_prompts, config.student.system_prompt)
+        if validation:
+            write_validation_prompts(validation, run.val_prompts, config.student.system_prompt)
         lines = [orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in checked.skipped]
         write_atomic(run.skipped, b"".join(lines))
         run.forget_after(first)
@@ -177,6 +182,7 @@ def _with_absolute_paths(config: RopdConfig) -> RopdConfig:
         part = tree[section] if section else tree
         if part[key] is not None and (key != "model_path" or Path(part[key]).expanduser().exists()):
             part[key] = str(Path(part[key]).expanduser().absolute())
+    tree["eval"]["data"] = {name: str(Path(file).expanduser().absolute()) for name, file in config.eval.data.items()}
     function = tree["reward"]["custom_function"]
     if function is not None and ".py:" in function:
         file, _, name = function.rpartition(":")

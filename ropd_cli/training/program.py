@@ -30,6 +30,8 @@ def train(run: RunDir) -> None:
 
     ours = RopdConfig.model_validate(yaml.safe_load(run.config.read_text()))
     check_lengths(load_prompts(str(ours.data.prompts)), ours)
+    if ours.validate.benchmarks:
+        check_lengths(load_prompts(run.val_prompts), ours, "validate.benchmarks")
     config = OmegaConf.load(run.verl_config)
     if config.trainer.device == "cpu":
         from ropd_cli.training.cpu.platform import require_cpu_platform

@@ -66,6 +66,30 @@ class RunDir:
         return self.path / "prompts.parquet"
 
     @property
+    def val_prompts(self) -> Path:
+        """The questions of the validation in verl's columns."""
+        return self.path / "validation.parquet"
+
+    @property
+    def validation(self) -> Path:
+        """One JSON object a validation: its figures by benchmark."""
+        return self.path / "validation.jsonl"
+
+    def validation_file(self, step: int) -> Path:
+        """The answers of one validation and their grades."""
+        return self.path / "validation" / f"step-{step}.jsonl.zst"
+
+    @property
+    def best(self) -> Path:
+        """Which checkpoint validation has found best, and by what; its weights are in ``best_model``."""
+        return self.path / "best.json"
+
+    @property
+    def best_model(self) -> Path:
+        """The best checkpoint as a plain Hugging Face folder."""
+        return self.path / "best"
+
+    @property
     def skipped(self) -> Path:
         """The prompts that were left out for want of teacher answers."""
         return self.path / "skipped.jsonl"
@@ -133,6 +157,9 @@ class RunDir:
         """Drop metrics and groups of steps after ``step``: a resumed run makes them again."""
         kept = [row for row in self.metric_rows() if row["step"] <= step]
         write_atomic(self.metrics, b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in kept))
-        for file in self.groups.glob("step-*.jsonl.zst"):
+        if self.validation.is_file():
+            kept = [row for _, row in read_records(self.validation) if row["step"] <= step]
+            write_atomic(self.validation, b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in kept))
+        for file in (*self.groups.glob("step-*.jsonl.zst"), *self.validation_file(0).parent.glob("step-*.jsonl.zst")):
             if int(file.name.split("-")[1].split(".")[0]) > step:
                 file.unlink()

@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from verl.trainer.main_ppo import TaskRunnerV1
 
+from ropd_cli.training.agent_loop import OWNER
 from ropd_cli.training.sampler import RunStopped
 
 _Runner = TaskRunnerV1.__ray_metadata__.modified_class  # verl has made it an actor class already
@@ -25,6 +26,7 @@ class JudgedTaskRunner(_Runner):
         """Called by verl when the trainer is ready and before its first step."""
         super().init_agent_loop_manager()
         save_when_stopped(self.trainer)
+        own_validation(self.trainer)
 
 
 def save_when_stopped(trainer: Any) -> None:
@@ -42,6 +44,17 @@ def save_when_stopped(trainer: Any) -> None:
             raise
 
     trainer.step = step
+
+
+def own_validation(trainer: Any) -> None:
+    """Give the figures of ``ropd eval``'s graders in the place of verl's means, which know of nothing missing."""
+    plain = trainer._validate
+
+    def validate(*args: Any, **kwargs: Any) -> Any:
+        plain(*args, **kwargs)
+        return ray.get(ray.get_actor(OWNER).validated.remote(trainer.global_steps))
+
+    trainer._validate = validate
 
 
 def _save(trainer: Any, step: int, data_state: Any) -> None:

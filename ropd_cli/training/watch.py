@@ -96,14 +96,24 @@ class _Rows:
             self._progress.note(note.decode(errors="replace"))
         rows = [orjson.loads(line) for line in self._metrics.new_lines()]
         for row in rows:
+            if "timing_s/step" not in row["data"]:  # a validation before the first step
+                self._progress.note(f"step {row['step']}: {_validated(row['data'])}")
+                continue
             self._writer.append({"step": row["step"], **row["data"]})
             said = row["data"].get("reward/mean")
             reward = f"reward {said:.3f}, " if said is not None else ""
             missing = row["data"].get("groups/missing", 0)
             seconds = row["data"].get("timing_s/step", 0.0)
             self._progress.advance()
-            self._progress.note(f"step {row['step']}: {reward}{missing:g} groups missing, {seconds:.1f} s")
+            measured = f"; {said}" if (said := _validated(row["data"])) else ""
+            self._progress.note(f"step {row['step']}: {reward}{missing:g} groups missing, {seconds:.1f} s{measured}")
         return bool(rows or notes)
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _validated(data: dict[str, float]) -> str:
+    """The scores of a validation in words."""
+    scores = {name: value for name, value in data.items() if name.startswith("val/") and not name.endswith("/missing")}
+    return ", ".join(f"{name.removeprefix('val/')} {value:.3f}" for name, value in scores.items())

@@ -16,7 +16,8 @@ LAYERS = {  # first part of the module's name below ropd_cli -> layer
     **dict.fromkeys(["brought", "verdicts"], 2.5),
     **dict.fromkeys(["llm", "engines", "groups"], 3),
     "stages": 4,
-    **dict.fromkeys(["training", "evaluation", "report"], 5),
+    "evaluation": 4.5,
+    **dict.fromkeys(["training", "report"], 5),
     **dict.fromkeys(["recipes", "doctor"], 5.5),  # whole chains and examinations, which a command starts
     "cli": 6,
     "__main__": 7,
