@@ -13,9 +13,12 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +94,25 @@ class Bare:
         done = self._reply()
         return done["tokens"] / done["seconds"]
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._child.pid
+
     def close(self) -> None:
         """End it."""
         self._child.kill()
         self._child.wait()
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Hold a process: threads of an idle engine may wait for work by looking for it."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 async def ours(model: LocalModel, folder: Path, benchmark: Benchmark, max_tokens: int, seed: int) -> float:
@@ -143,9 +161,11 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 ran = {}
                 for who in ("bare", "ours") if pair % 2 else ("ours", "bare"):
                     if who == "ours":
-                        ran[who] = await ours(model, folder / f"pair-{pair}", benchmark, options.max_tokens, pair)
+                        with stopped(bare.pid):
+                            ran[who] = await ours(model, folder / f"pair-{pair}", benchmark, options.max_tokens, pair)
                     else:
-                        ran[who] = await asyncio.to_thread(bare.run, prompts, options.n, options.max_tokens, seeds)
+                        with stopped(model._child.pid):
+                            ran[who] = await asyncio.to_thread(bare.run, prompts, options.n, options.max_tokens, seeds)
                 pairs.append(ran)
     finally:
         bare.close()
