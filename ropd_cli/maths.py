@@ -124,6 +124,10 @@ class MathGrader:
         found = stated_result(text)
         return False if not found else await self._equal(answer, found, either_way=False)
 
+    async def is_answer(self, found: str, answer: str) -> bool | None:
+        """Whether a result that was already read equals ``answer``; None where that is undecided."""
+        return await self._equal(answer, found, either_way=False)
+
     async def same(self, first: str, second: str) -> bool | None:
         """Whether two final results are equal, in either order; None where that is undecided."""
         return await self._equal(first, second, either_way=True)

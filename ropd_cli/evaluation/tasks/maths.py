@@ -1,0 +1,72 @@
+r"""Maths problems whose answers are expressions: equal where ``maths.MathGrader`` says so.
+
+The result of a reply is what ``maths.stated_result`` reads: the last box, else what is stated as the answer, else the
+last number. A reply that ran into its token limit is graded by what it says; one cut off inside its thinking has no result.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+
+from ropd_cli.evaluation.records import Asked, Grade, Sample
+from ropd_cli.evaluation.tasks.results import BOX_INSTRUCTION, ResultTask, gold_answer, grade_of, messages_with
+from ropd_cli.exact import normalise
+from ropd_cli.maths import MathGrader, stated_result
+from ropd_cli.tasks.evalsets import EvalQuestion
+
+_SHORT_FRACTION = re.compile(r"\\frac\s*(?:(\d)|\{([^{}]*)\})\s*(?:(\d)|\{([^{}]*)\})")
+_SIZE = re.compile(r"\\(?:left|right|displaystyle|[,;:! ])(?![A-Za-z])|\\q?quad(?![A-Za-z])|\s+")
+
+
+class MathTask(ResultTask):
+    """Asks for a boxed answer and compares it by algebra.
+
+    ``extracted`` of all right results is the gold answer; of others a form in which those written alike up to spaces,
+    ``\\dfrac`` and the like are equal, so wrong results that are equal only by algebra count apart in a majority. The
+    grader is closed with the task.
+    """
+
+    def __init__(self, grader: MathGrader, instruction: str | None = BOX_INSTRUCTION) -> None:
+        self._grader = grader
+        self._instruction = instruction
+
+    async def __aenter__(self) -> MathTask:
+        await self._grader.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._grader.__aexit__(*exc)
+
+    def check(self, question: EvalQuestion) -> None:
+        """Raises InputError for a question without an answer."""
+        gold_answer(question)
+
+    def ask(self, question: EvalQuestion, sample: int) -> Asked:
+        """The question with the instruction; the same for all samples."""
+        return Asked(messages_with(question, self._instruction))
+
+    async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
+        """1 where the result equals the answer, 0 where not, None where that is not decided in time."""
+        gold, found = gold_answer(question), stated_result(sample.text)
+        if not found or not found.strip():
+            return grade_of(sample, False, None)
+        right = await self._grader.is_answer(found, gold)
+        if right:
+            return grade_of(sample, True, written_alike(gold))
+        why = None if right is False else "the comparison with the answer was not decided"
+        return grade_of(sample, right, written_alike(found), why)
+
+
+def written_alike(result: str) -> str:
+    """A result in a form in which those that are written alike are the same string. It is no algebra."""
+    plain = _SIZE.sub("", normalise(result.replace("\\$", "").replace("\\mbox", "\\text")))
+    plain = plain.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("{,}", "")
+    plain = _SHORT_FRACTION.sub(lambda f: f"\\frac{{{f[1] or f[2]}}}{{{f[3] or f[4]}}}", plain)
+    try:
+        number = Decimal(plain)
+    except InvalidOperation:
+        return plain
+    if not number.is_finite() or abs(number.adjusted()) > 30:
+        return plain
+    return f"{number.normalize():f}" if number else "0"
