@@ -3,7 +3,9 @@ r"""Whether two final results are mathematically equal, by math-verify, under a 
 The final result that a text states (``stated_result``), thinking not looked at, is the first of these that exists:
 
 1. the content of the last complete ``\boxed{…}`` (exact.py's rule);
-2. what follows ``Answer:``, ``answer is`` or ``####`` on the last line that has one of them;
+2. what follows ``Answer:``, ``answer is`` or ``####`` (where no words come after it) on the last line that has one of
+   them, or on the next line where that one ends there, as a heading ``Final answer`` does. It ends with its clause ("5,
+   since …"); of a sentence it is the number or formula that begins it, else its last number. "Answer is not …" is none;
 3. the last number, or fraction of two numbers, of the text.
 
 Two results are equal where exact.py calls them so, or where math-verify does: ``1/2`` = ``0.5``, ``{1, 2}`` =
@@ -44,8 +46,19 @@ _START_S = 120.0
 _WALL_FACTOR, _WALL_EXTRA_S = 4.0, 20.0
 """A worker that has not answered after so much longer than its limit is stopped or swapped out."""
 
-_STATED = re.compile(r"(?:\banswer\b(?:\s+is\b)?\s*[:=]?|####)\s*", re.IGNORECASE)
-_MARKED = re.compile(r"\banswer\s*(?:\*\*|__)?\s*(?::|=|\bis\b)|####", re.IGNORECASE)
+_MARKED = re.compile(
+    r"\banswer\s*(?:\*\*|__)?\s*(?::|：|=|\bis\b(?!\s+(?:not|in)?correct\b|\s+(?:not|right|wrong)\b))"
+    r"|####(?=(?:[^A-Za-z]|\\[A-Za-z]+|\b[A-Za-z]\b)*$)",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(r"[\s#*_]*(?:(?:the|my|final|correct)\s+)*answer[\s:*_]*", re.IGNORECASE)
+_CLAUSE = re.compile(
+    r"\.\s+(?=[A-Z])|,\s*(?=(?:or|not|since|because|as|so|where|with|i\.e\.|that is)\b)|\s(?=(?:because|since)\b)|;\s"
+)
+_FORMULA = re.compile(r"\$\$.+?\$\$|\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL)
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_SENTENCE_WORDS = 4
+"""So many words outside formulas are a sentence about the result, and not the result."""
 _NUMBER = re.compile(r"-?(?:\d[\d,]*\.?\d*|\.\d+)(?:\s*/\s*-?\d+)?")
 _PERCENT = re.compile(r"(.*?)\s*(?:\\?%|\\text\{\s*percent\s*\}|\bpercent)", re.DOTALL)
 _BASED = re.compile(r"(\d+)_(?:\{(\d{1,2})\}|(\d))")
@@ -59,9 +72,17 @@ def stated_result(text: str) -> str | None:
     boxed = final_result(visible)
     if boxed is not None:
         return boxed.strip()
-    for line in reversed(visible.splitlines()):
-        marks = list(_MARKED.finditer(line))
-        if marks and (stated := _bare(line[marks[-1].end() :])):
+    lines = visible.splitlines()
+    for at in range(len(lines) - 1, -1, -1):
+        marks = list(_MARKED.finditer(lines[at]))
+        rest = _bare(lines[at][marks[-1].end() :]) if marks else ""
+        if rest:
+            stated = _of_line(rest)
+        elif marks or _HEADING.fullmatch(lines[at]):
+            stated = _of_next(lines[at + 1 :])
+        else:
+            continue
+        if stated:
             return stated
     numbers = _NUMBER.findall(visible)
     return numbers[-1].rstrip(",.") if numbers else None
@@ -251,9 +272,44 @@ class _Worker:
         return line
 
 
+def _of_line(rest: str) -> str | None:
+    """The result in what follows "the answer is" on a line."""
+    clause = _bare(_clause(rest))
+    if not _is_sentence(clause):
+        return clause
+    begun = _FORMULA.match(rest) or _NUMBER.match(rest.removeprefix("\\$"))
+    if begun:
+        return begun[0].rstrip(",.")
+    formulas = _FORMULA.findall(clause)
+    if formulas:
+        return formulas[-1]
+    numbers = _NUMBER.findall(rest)
+    return numbers[-1].rstrip(",.") if numbers else None
+
+
+def _of_next(lines: list[str]) -> str | None:
+    """The result on the first line that is not empty, a displayed formula being one line; None for a sentence."""
+    text = "\n".join(lines).strip()
+    displayed = _FORMULA.match(text) if text.startswith(("$$", "\\[")) else None
+    stated = displayed[0].strip("$").removeprefix("\\[").removesuffix("\\]") if displayed else text.partition("\n")[0]
+    stated = _bare(stated if displayed else _clause(stated))
+    return None if not displayed and _is_sentence(stated) else stated
+
+
+def _clause(text: str) -> str:
+    """A text up to the end of its first clause outside formulas."""
+    hidden = _FORMULA.sub(lambda found: "0" * len(found[0]), text)
+    end = _CLAUSE.search(hidden)
+    return text[: end.start()] if end else text
+
+
+def _is_sentence(text: str) -> bool:
+    return len(_WORD.findall(_FORMULA.sub("", text))) >= _SENTENCE_WORDS
+
+
 def _bare(stated: str) -> str:
     """What a line states, without Markdown's marks and the full stop after it."""
-    return stated.strip().strip("*_`:").strip().removesuffix(".").strip()
+    return stated.strip().lstrip("*_`: ").rstrip("*_`: .").strip()
 
 
 def _has_readings(first: str, second: str) -> bool:
