@@ -57,6 +57,11 @@ _CLAUSE = re.compile(
 )
 _FORMULA = re.compile(r"\$\$.+?\$\$|\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL)
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_TIDY = (
+    (re.compile(r"\\\$|\\[()\[\]]"), ""),  # a currency's sign, and what encloses a formula
+    (re.compile(r",\s*\\!\s*"), ","),  # a separator of thousands set closely
+    (re.compile(r"°"), r"^\\circ"),
+)
 _SENTENCE_WORDS = 4
 """So many words outside formulas are a sentence about the result, and not the result."""
 _NUMBER = re.compile(r"-?(?:\d[\d,]*\.?\d*|\.\d+)(?:\s*/\s*-?\d+)?")
@@ -158,7 +163,7 @@ class MathGrader:
         return stated_result(text)
 
     async def _equal(self, expected: str, found: str, *, either_way: bool) -> bool | None:
-        expected, found = (result.replace("\\$", "") for result in (expected, found))  # a currency's sign
+        expected, found = _tidy(expected), _tidy(found)
         if (decided := quick(expected, found)) is not None and not _has_readings(expected, found):
             return decided
         if max(len(expected), len(found)) > MAX_CHARS:
@@ -310,6 +315,12 @@ def _is_sentence(text: str) -> bool:
 def _bare(stated: str) -> str:
     """What a line states, without Markdown's marks and the full stop after it."""
     return stated.strip().lstrip("*_`: ").rstrip("*_`: .").strip()
+
+
+def _tidy(result: str) -> str:
+    for pattern, instead in _TIDY:
+        result = pattern.sub(instead, result)
+    return result.strip()
 
 
 def _has_readings(first: str, second: str) -> bool:
