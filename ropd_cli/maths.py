@@ -48,17 +48,25 @@ _WALL_FACTOR, _WALL_EXTRA_S = 4.0, 20.0
 
 _MARKED = re.compile(
     r"\banswer\s*(?:\*\*|__)?\s*(?::|：|=|\bis\b(?!\s+(?:not|in)?correct\b|\s+(?:not|right|wrong)\b))"
-    r"|####(?=(?:[^A-Za-z]|\\[A-Za-z]+|\b[A-Za-z]\b)*$)",
+    r"|####(?=(?:[^A-Za-z]|\\[A-Za-z]+|\b\d*[A-Za-z]\b)*$)",
     re.IGNORECASE,
 )
+_LEAD = re.compile(
+    r"(?:(?:therefore|thus|hence|then|simply|just|exactly|clearly|equal\s+to|given\s+by)\b\s*[,:]?\s*)+", re.IGNORECASE
+)
+_LAST = "####"
+"""On the last line whatever follows is the result: a heading is never the last line."""
+_AMOUNTS = re.compile(r"percent|hundred|thousand|[mb]illion|dozen|times|[\d=<>+]", re.IGNORECASE)
+_ASIDE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 _HEADING = re.compile(r"[\s#*_]*(?:(?:the|my|final|correct)\s+)*answer[\s:*_]*", re.IGNORECASE)
 _CLAUSE = re.compile(
-    r"\.\s+(?=[A-Z])|,\s*(?=(?:or|not|since|because|as|so|where|with|i\.e\.|that is)\b)|\s(?=(?:because|since)\b)|;\s"
+    r"\.\s+(?=[A-Z])|,\s*(?=(?:or|not|since|because|as|so|where|with|i\.e\.|that is)\b)|\s(?=(?:because|since)\b)|(?<!\\);\s"
 )
 _FORMULA = re.compile(r"\$\$.+?\$\$|\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL)
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _TIDY = (
-    (re.compile(r"\\\$|\\[()\[\]]"), ""),  # a currency's sign, and what encloses a formula
+    (re.compile(r"\\\$|\\[()\[\]]|\\displaystyle(?![A-Za-z])"), ""),  # a currency's sign, and what encloses a formula
+    (re.compile(r"^(?:\s|\\[,;:! ])+|(?:\s|\\[,;:! ]|(?<=\})\.)+$"), ""),
     (re.compile(r",\s*\\!\s*"), ","),  # a separator of thousands set closely
     (re.compile(r"°"), r"^\\circ"),
 )
@@ -77,7 +85,9 @@ def stated_result(text: str) -> str | None:
     boxed = final_result(visible)
     if boxed is not None:
         return boxed.strip()
-    lines = visible.splitlines()
+    lines = visible.rstrip().splitlines()
+    if lines[-1].lstrip().startswith(_LAST) and (stated := _bare(lines[-1].lstrip().removeprefix(_LAST))):
+        return stated
     for at in range(len(lines) - 1, -1, -1):
         marks = list(_MARKED.finditer(lines[at]))
         rest = _bare(lines[at][marks[-1].end() :]) if marks else ""
@@ -279,7 +289,10 @@ class _Worker:
 
 def _of_line(rest: str) -> str | None:
     """The result in what follows "the answer is" on a line."""
+    rest = _LEAD.sub("", rest, count=1) if _LEAD.match(rest) else rest
     clause = _bare(_clause(rest))
+    if (formula := _formula_among_words(clause)) is not None:
+        return formula
     if not _is_sentence(clause):
         return clause
     begun = _FORMULA.match(rest) or _NUMBER.match(rest.removeprefix("\\$"))
@@ -290,6 +303,15 @@ def _of_line(rest: str) -> str | None:
         return formulas[-1]
     numbers = _NUMBER.findall(rest)
     return numbers[-1].rstrip(",.") if numbers else None
+
+
+def _formula_among_words(clause: str) -> str | None:
+    """The only formula of a clause whose other parts are words that change no value, as a unit or "(see above)"."""
+    formulas = _FORMULA.findall(clause)
+    around = _ASIDE.sub(" ", _FORMULA.sub(" ", clause)).strip()
+    if len(formulas) != 1 or _AMOUNTS.search(around) or not (around == "" or _WORD.search(around)):
+        return None
+    return formulas[0]
 
 
 def _of_next(lines: list[str]) -> str | None:

@@ -61,7 +61,14 @@ def _of_integer(gold: str) -> list[str] | None:
     if not _INTEGER.fullmatch(plain):
         return None
     n = int(plain)
-    forms = [f"x = {n}", f"\\frac{{{3 * n}}}{{3}}", f"{n}.0", f"{n}\\text{{ units}}", f"\\mathbf{{{n}}}", f"{n - 7} + 7"]
+    forms = [
+        f"x = {n}",
+        f"\\frac{{{3 * n}}}{{3}}",
+        f"{n}.0",
+        f"{n}\\text{{ units}}",
+        f"\\mathbf{{{n}}}",
+        f"{n - 7} + 7",
+    ]
     if abs(n) >= 1000:
         forms = [f"{n:,}", f"{n:,}".replace(",", "{,}"), f"{n:,}".replace(",", "\\,"), *forms]
     return [*forms, f"\\text{{{n}}}"]
@@ -73,8 +80,16 @@ def _of_fraction(gold: str) -> list[str] | None:
         return None
     over, under = int(found[1] + (found[2] or found[3])), int(found[4] or found[5])
     value, sign = Fraction(over, under), "-" if over < 0 else ""
-    forms = [f"{over}/{under}", f"{sign}\\dfrac{{{abs(over)}}}{{{under}}}", f"k = {sign}\\tfrac{{{abs(over)}}}{{{under}}}"]
-    forms += [f"\\frac{{{5 * over}}}{{{5 * under}}}", f"{over} \\cdot {under}^{{-1}}", f"\\frac {{ {over} }} {{ {under} }}"]
+    forms = [
+        f"{over}/{under}",
+        f"{sign}\\dfrac{{{abs(over)}}}{{{under}}}",
+        f"k = {sign}\\tfrac{{{abs(over)}}}{{{under}}}",
+    ]
+    forms += [
+        f"\\frac{{{5 * over}}}{{{5 * under}}}",
+        f"{over} \\cdot {under}^{{-1}}",
+        f"\\frac {{ {over} }} {{ {under} }}",
+    ]
     if (digits := _exact_decimal(value)) is not None:
         forms.insert(0, digits)
     if value > 1:
@@ -103,7 +118,14 @@ def _of_decimal(gold: str) -> list[str] | None:
 def _degrees(gold: str) -> list[str] | None:
     found = re.fullmatch(r"(\d+)\^\\circ", gold)
     n = found and found[1]
-    return found and [n, f"{n}^{{\\circ}}", f"{n} \\text{{ degrees}}", f"{n}°", f"\\theta = {n}^\\circ", f"{n}.0^\\circ"]
+    return found and [
+        n,
+        f"{n}^{{\\circ}}",
+        f"{n} \\text{{ degrees}}",
+        f"{n}°",
+        f"\\theta = {n}^\\circ",
+        f"{n}.0^\\circ",
+    ]
 
 
 def _based(gold: str) -> list[str] | None:
@@ -197,7 +219,13 @@ def _interval(gold: str) -> list[str] | None:
         above = "\\ge" if found[1] == "[" else ">"
         inequality = f"x {above} {low}" if "infty" in high else f"{low} {less} x {more} {high}"
     bare = f"{found[1]}{low},{high}{found[4]}"
-    return [inequality, f"x \\in {bare}", f"\\left{found[1]} {low}, {high} \\right{found[4]}", bare, f"{bare}".replace(",", ", \\,")]
+    return [
+        inequality,
+        f"x \\in {bare}",
+        f"\\left{found[1]} {low}, {high} \\right{found[4]}",
+        bare,
+        f"{bare}".replace(",", ", \\,"),
+    ]
 
 
 def _tuple(gold: str) -> list[str] | None:
@@ -216,9 +244,18 @@ def _list(gold: str) -> list[str] | None:
     if "," not in gold and "\\pm" not in gold:
         return None
     parts = [part.strip() for part in inside.split(",")]
-    parts = [side for part in parts for side in ((part.replace("\\pm", "+"), part.replace("\\pm", "-")) if "\\pm" in part else (part,))]
+    parts = [
+        side
+        for part in parts
+        for side in ((part.replace("\\pm", "+"), part.replace("\\pm", "-")) if "\\pm" in part else (part,))
+    ]
     back = list(reversed(parts))
-    forms = [", ".join(back), f"\\{{{', '.join(back)}\\}}", " \\text{ and } ".join(parts), ",".join(parts[1:] + parts[:1])]
+    forms = [
+        ", ".join(back),
+        f"\\{{{', '.join(back)}\\}}",
+        " \\text{ and } ".join(parts),
+        ",".join(parts[1:] + parts[:1]),
+    ]
     return [*forms, ", ".join(f"x = {part}" for part in back), f"\\left\\{{ {', '.join(parts)} \\right\\}}"]
 
 
@@ -261,7 +298,12 @@ def _expression(gold: str) -> list[str]:
         forms += [re.sub(r"\\sqrt\{?(\d+)\}?", r"\\sqrt{ \1 }", gold)]
     if factors := re.fullmatch(r"(\([^()]+\))(\([^()]+\))", gold):
         forms += [factors[2] + factors[1], f"{factors[1]} \\cdot {factors[2]}"]
-    return [*forms, f"\\left({gold}\\right)", f"\\frac{{3({gold})}}{{3}}", gold.replace(" ", "") if "\\" not in gold else f"1 \\cdot ({gold})"]
+    return [
+        *forms,
+        f"\\left({gold}\\right)",
+        f"\\frac{{3({gold})}}{{3}}",
+        gold.replace(" ", "") if "\\" not in gold else f"1 \\cdot ({gold})",
+    ]
 
 
 def _spaced(gold: str) -> str:
@@ -271,7 +313,9 @@ def _spaced(gold: str) -> str:
 def _perturbed(gold: str) -> list[str]:
     if found := re.fullmatch(r"\\text\{(.+)\}", gold):
         letter = re.fullmatch(r"\((\w)\)", found[1])
-        words = [f"({chr(ord(letter[1]) + 1)})", "A" if letter[1] != "A" else "B"] if letter else ["Maria", "north", "odd"]
+        words = (
+            [f"({chr(ord(letter[1]) + 1)})", "A" if letter[1] != "A" else "B"] if letter else ["Maria", "north", "odd"]
+        )
         return [f"\\text{{{word}}}" for word in words]
     value = re.sub(r"\\mbox\{.*", "", gold)  # a unit's power is left: units are not compared
     numbers = [found for found in _NUMBER.finditer(value) if not gold[: found.start()].endswith("_{")]

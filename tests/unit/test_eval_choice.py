@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ropd_cli.errors import InputError
 from ropd_cli.evaluation.records import Sample
 from ropd_cli.evaluation.tasks.choice import ChoiceTask, read_choice
+from ropd_cli.evaluation.tasks.integer import read_integer
+from ropd_cli.maths import stated_result
 from ropd_cli.tasks.evalsets import EvalQuestion
 
 MINERALS = ("quartz", "a mixture of salts", "Calcite", "feldspar and mica")
@@ -150,7 +155,12 @@ GPQA_LIKE = EvalQuestion(
     id="q1",
     prompt="Which invented mineral hums?",
     answer="hummite",
-    **{"Correct Answer": "hummite\n", "Incorrect Answer 1": "dullite", "Incorrect Answer 2": "b", "Incorrect Answer 3": "c"},
+    **{
+        "Correct Answer": "hummite\n",
+        "Incorrect Answer 1": "dullite",
+        "Incorrect Answer 2": "b",
+        "Incorrect Answer 3": "c",
+    },
 )
 
 
@@ -177,7 +187,10 @@ def test_options_are_shuffled_by_seed_question_and_sample_and_graded_by_the_key(
 
 def test_the_order_is_the_documented_one():
     """Holds the order for ever: samples of an older version must be graded as they were asked."""
-    assert ChoiceTask(seed=0).ask(GPQA_LIKE, 0).key == {"letter": "A", "order": [0, 1, 2, 3]} or True
+    hashes = [hashlib.sha256(f'[5, "q1", 3, {option}]'.encode()).hexdigest() for option in range(4)]
+    order = [hashes.index(one) for one in sorted(hashes)]
+    assert order == [1, 0, 2, 3]
+    assert ChoiceTask(seed=5).ask(GPQA_LIKE, 3).key == {"letter": "ABCD"[order.index(0)], "order": order}
 
 
 def test_without_a_result_the_score_is_zero():
@@ -232,3 +245,10 @@ def test_equal_options_are_one():
         grade = asyncio.run(task.grade(question, sample(f"Answer: {letter}", question=question, index=index, key=key)))
         grades.add((grade.scores["accuracy"], grade.extracted))
     assert grades == {(1.0, "0")}
+
+
+@given(st.text(alphabet="ABCDE()*.:, \n{}\\$answerisboxednot<think>/", max_size=80))
+def test_reading_takes_any_text(reply):
+    assert read_choice(reply, MINERALS) in (None, *"ABCD")
+    assert (found := read_integer(reply)) is None or 0 <= found <= 999
+    assert (stated := stated_result(reply)) is None or isinstance(stated, str)

@@ -102,9 +102,7 @@ def graded(answer, text, finish="stop"):
     question = EvalQuestion(id="i", prompt="How many?", answer=answer)
     task = IntegerTask()
     task.check(question)
-    return asyncio.run(
-        task.grade(question, Sample(benchmark="x", id="i", sample=0, text=text, finish_reason=finish))
-    )
+    return asyncio.run(task.grade(question, Sample(benchmark="x", id="i", sample=0, text=text, finish_reason=finish)))
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,10 @@ RIGHT = [  # (gold answer, reply)
     (r"x \in [-2,7]", r"\boxed{[-2,7]}"),
     (r"x \in [-2,7]", r"\boxed{-2 \leq x \leq 7}"),
     (r"(0,9) \cup (9,36)", r"\boxed{(9,36) \cup (0,9)}"),
-    (r"\begin{pmatrix} -1/3 \\ 2/3 \\ 5/3 \end{pmatrix}", r"\boxed{\begin{pmatrix} -\frac13 \\ \frac23 \\ \frac53 \end{pmatrix}}"),
+    (
+        r"\begin{pmatrix} -1/3 \\ 2/3 \\ 5/3 \end{pmatrix}",
+        r"\boxed{\begin{pmatrix} -\frac13 \\ \frac23 \\ \frac53 \end{pmatrix}}",
+    ),
     ("y = 2x + 3", r"\boxed{y = 3 + 2x}"),
     ("5x - 7y + 11z + 4 = 0", r"\boxed{4 + 11z - 7y + 5x = 0}"),
     ("6 - 5i", r"\boxed{-5i + 6}"),
@@ -84,6 +87,16 @@ RIGHT = [  # (gold answer, reply)
     (r"\frac{\sqrt{3}}{3}", r"\boxed{\frac{1}{\sqrt{3}}}"),
     (r"\frac 59", r"\boxed{5/9}"),
     ("p - q", r"\boxed{-q + p}"),
+    ("5", r"the correct answer is thus: $5$ (see step 2)."),
+    ("5", "The answer is therefore 5."),
+    ("5", r"The answer is \$5 per hour for 2 hours of work there"),
+    ("5", "#### Step 2: add\n\nWe get 5"),  # a heading is no result
+    (r"\text{Evelyn}", "9 of them.\n#### Evelyn"),
+    ("5", r"The answer is $5$ square metres in all cases."),
+    ("5", "Is the answer correct? The answer is correct: 5"),
+    ("5000", r"$$\boxed{\, 5\,000 \,}.$$"),
+    ("6 - 5i", r"The answer is 6 -\; 5i"),
+    ("5", "Answer:\n\nTo solve it we add 2 and 3 and get to 5"),  # a sentence is no result: the last number
 ]
 WRONG = [  # (gold answer, reply)
     ("5", r"\boxed{6}"),
@@ -120,6 +133,8 @@ WRONG = [  # (gold answer, reply)
     ("x^2+1", r"\boxed{x^2-1}"),
     ("2k+2", r"\boxed{2k}"),
     (r"90^\circ", r"\boxed{45^\circ}"),
+    ("5", "The answer is $5$ million."),
+    ("2", "The answer is $x$ = 3"),
 ]
 
 
@@ -176,6 +191,7 @@ async def test_equal_wrong_results_are_extracted_alike():
         assert len(found) == 1
 
 
+@pytest.mark.slow
 async def test_what_is_not_decided_is_missing_and_blocks_no_other():
     async with MathTask(MathGrader(time_limit_s=1.0, workers=1)) as task:
         nasty = [task.grade(question("x"), sample(r"\boxed{9^{9^{9^{9}}}+x}")) for _ in range(2)]

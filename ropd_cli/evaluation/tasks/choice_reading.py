@@ -32,17 +32,25 @@ _IS_RIGHT = re.compile(
     r"(?P<before>[A-Za-z]+\s+)?(?<![\w\\-])(?P<open>[*_`]*\(?[*_`]*)(?P<letter>[A-Z])(?P<close>[*_`]*\)?[*_`]*)\s+is\s+(?:the\s+)?(?:only\s+)?(?:most\s+)?"
     r"(?:correct|right|best|answer)\b"
 )
-_NO_OPTION = re.compile(r"(?:statement|claim|hypothesis|assumption|equation|vitamin|type|figure|group|and|or|nor|not)\s+$", re.I)
-_DENIED = re.compile(r"\b(?:not|never|if|whether|unless|wrong|incorrect|cannot|could|might|were)\b|n['’]t\b", re.IGNORECASE)
+_NO_OPTION = re.compile(
+    r"(?:statement|claim|hypothesis|assumption|equation|vitamin|type|figure|group|and|or|nor|not)\s+$", re.I
+)
+_DENIED = re.compile(
+    r"\b(?:not|never|if|whether|unless|wrong|incorrect|cannot|could|might|were)\b|n['’]t\b", re.IGNORECASE
+)
 _CLAUSE = re.compile(r"[.,;:!?\n]|\bbut\b|\bso\b", re.IGNORECASE)
 _NONE = re.compile(r"(?:none|neither|all)\b", re.IGNORECASE)
 _LEAD = re.compile(r"(?:(?:the\s+)?(?:option|choice|letter|answer|both|either)\b\s*:?\s*)+", re.IGNORECASE)
 _LETTER = re.compile(r"(\()?([A-Za-z])(?![\w'’])(?(1)\s*\))")
-_SECOND = re.compile(r"\s*(?:,\s*(?:and|or)|and/or|or|and|/|&|,|;)\s*(?:option\s+)?(\()?([A-Z])(?![\w'’])(?(1)\))(?!\s+(?:is|are|was)\b)")
+_SECOND = re.compile(
+    r"\s*(?:,\s*(?:and|or)|and/or|or|and|/|&|,|;)\s*(?:option\s+)?(\()?([A-Z])(?![\w'’])(?(1)\))(?!\s+(?:is|are|was)\b)"
+)
 _GOES_ON = re.compile(
     r"\s+(?:because|since|as|for|due|which|from|based|given|and|or|not|with|in|by|due|where|that|is)\b", re.IGNORECASE
 )
-_COMMAND = re.compile(r"\\(?:textbf|text|mathrm|mathbf|mathit|mathsf|textrm|mbox|bf|rm|boxed|quad|qquad)(?![A-Za-z])|\\[,;:! ()\[\]]")
+_COMMAND = re.compile(
+    r"\\(?:textbf|text|mathrm|mathbf|mathit|mathsf|textrm|mbox|bf|rm|boxed|quad|qquad)(?![A-Za-z])|\\[,;:! ()\[\]]"
+)
 _MARKS = re.compile(r"[*`$\"“”‘{}\[\]~]|__|^'|(?<=\W)'|'(?=\W|$)")
 
 

@@ -46,7 +46,9 @@ class IntegerTask(ResultTask):
         """1 where the integer stated is the answer, else 0."""
         found = read_integer(sample.text)
         return grade_of(
-            sample, found is not None and found == _integer(gold_answer(question)), None if found is None else str(found)
+            sample,
+            found is not None and found == _integer(gold_answer(question)),
+            None if found is None else str(found),
         )
 
 
