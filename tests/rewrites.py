@@ -332,7 +332,7 @@ def _perturbed(gold: str) -> list[str]:
     if (found := _FRACTION.fullmatch(gold)) and (found[2] or found[3]) != (found[4] or found[5]):
         changed.append(f"{found[1]}\\frac{{{found[4] or found[5]}}}{{{found[2] or found[3]}}}")
     if "," in gold and "\\!" not in gold and "." not in gold and not re.search(r"\d,\d{3}", gold):
-        head, _, tail = gold.rpartition(",")
+        head, _, _ = gold.rpartition(",")
         if not gold.endswith((")", "]")):
             changed.append(head + ("\\}" if gold.startswith("\\{") else ""))
     terms = _terms(gold)

@@ -1,12 +1,12 @@
 """Multiple choice, the options in an order of their own for every sample.
 
-Options come from GPQA's columns (``Correct Answer``, ``Incorrect Answer 1`` …) or from ``choices`` or ``options``: a list, a
-mapping of labels to texts, or ``{"text": […], "label": […]}``. The answer is a letter, a label, an index from 0, or an option's
-text; ``answer_index`` or ``answer_idx`` decides where it is there.
+Options come from GPQA's columns (``Correct Answer``, ``Incorrect Answer 1`` …) or from ``choices`` or ``options``: a
+list, a mapping of labels to texts, or ``{"text": […], "label": […]}``. The answer is a letter, a label, an index from
+0, or an option's text; ``answer_index`` or ``answer_idx`` decides where it is there.
 
 Sample s of question q shows option i at the place that the SHA-256 of the JSON ``[seed, q, s, i]`` gives it, options
-sorted by it: no random generator, so the order is the same in every version. ``key`` is ``{"letter", "order"}``: the letter
-of the right option, and the option (0 = first in the set; GPQA's right one is 0) behind each letter.
+sorted by it: no random generator, so the order is the same in every version. ``key`` is ``{"letter", "order"}``: the
+letter of the right option, and the option (0 = first in the set; GPQA's right one is 0) behind each letter.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Which option a reply chooses: that of its last statement.
 
-A statement is a box, "answer is …" (also "Answer: …", "correct option: …"), "option C is correct", "I choose C", or a last
-line that is only a letter or an option. Without one, a first line that begins with a letter ("C. It fizzes …"). Text
-before ``</think>`` does not count, nor do negations ("not B"), conditions ("if the answer is A") and questions. A last
-statement that names two options, none of them, or one that does not exist means that there is no result.
+A statement is a box, "answer is …" (also "Answer: …", "correct option: …"), "option C is correct", "I choose C", or a
+last line that is only a letter or an option. Without one, a first line that begins with a letter ("C. It fizzes …").
+Text before ``</think>`` does not count, nor do negations ("not B"), conditions ("if the answer is A") and questions. A
+last statement that names two options, none of them, or one that does not exist means that there is no result.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 r"""Competition problems whose answers are integers from 0 to 999 (AIME): ``073`` is 73.
 
 The result is stated as for other maths (``maths.stated_result``). It counts where it is written out as an integer of
-one to three digits: bare or in ``\text{}``, ``\mathbf{}``, ``$…$``, with ``.0``, a degree sign, a unit in ``\text{}`` or a
-dollar sign, or after the last equals sign (``m + n = 73``). In a sentence ("the answer is 73 because …") it is the number the
-sentence begins with, else what stands after its last equals sign, else its last number. Anything else (``1,073``, ``-73``,
-``73.5``, ``\frac{146}{2}``, ``2^6+9``) is no result: the answer sheet has no room for it.
+one to three digits: bare or in ``\text{}``, ``\mathbf{}``, ``$…$``, with ``.0``, a degree sign, a unit in ``\text{}``
+or a dollar sign, or after the last equals sign (``m + n = 73``). In a sentence it is the number the sentence begins
+with, else its last number. Anything else (``1,073``, ``-73``, ``73.5``, ``\frac{146}{2}``, ``2^6+9``) is no result: the
+answer sheet has no room for it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 r"""Maths problems whose answers are expressions: equal where ``maths.MathGrader`` says so.
 
 The result of a reply is what ``maths.stated_result`` reads: the last box, else what is stated as the answer, else the
-last number. A reply that ran into its token limit is graded by what it says; one cut off inside its thinking has no result.
+last number. A reply that ran into its token limit is graded by what it says; one cut off inside its thinking has no
+result.
 """
 
 from __future__ import annotations
