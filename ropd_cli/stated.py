@@ -18,15 +18,16 @@ from ropd_cli.exact import final_result
 from ropd_cli.thinking import split_thinking
 
 _MARKED = re.compile(
-    r"\banswer\s*(?:\*\*|__)?\s*(?::|：|=|\bis\b(?!\s+(?:not|in)?correct\b|\s+(?:not|right|wrong)\b))"
-    r"|####(?=(?:[^A-Za-z]|\\[A-Za-z]+|\b\d*[A-Za-z]\b)*$)",
-    re.IGNORECASE,
+    r"\banswer\s*(?:\*\*|__)?\s*(?::|：|=|\bis\b(?!\s+(?:not|in)?correct\b|\s+(?:not|right|wrong)\b))", re.IGNORECASE
 )
+_SYMBOLS = re.compile(r"\\[A-Za-z]+|\b\d*[A-Za-z]\b")
 _LEAD = re.compile(
     r"(?:(?:therefore|thus|hence|then|simply|just|exactly|clearly|equal\s+to|given\s+by)\b\s*[,:]?\s*)+", re.IGNORECASE
 )
-_LAST = "####"
+_HASHES = "####"
 """On the last line whatever follows is the result: a heading is never the last line."""
+_LINE_CHARS = 4000
+"""So much is read of a line: replies that repeat themselves are long."""
 _AMOUNTS = re.compile(r"percent|hundred|thousand|[mb]illion|dozen|times|[\d=<>+]", re.IGNORECASE)
 _ASIDE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 _HEADING = re.compile(r"[\s#*_]*(?:(?:the|my|final|correct)\s+)*answer[\s:*_]*", re.IGNORECASE)
@@ -50,14 +51,14 @@ def stated_result(text: str) -> str | None:
     if boxed is not None:
         return boxed.strip()
     lines = visible.rstrip().splitlines()
-    if lines[-1].lstrip().startswith(_LAST) and (stated := _bare(lines[-1].lstrip().removeprefix(_LAST))):
+    if lines[-1].lstrip().startswith(_HASHES) and (stated := _bare(lines[-1].rpartition(_HASHES)[2])):
         return stated
     for at in range(len(lines) - 1, -1, -1):
-        marks = list(_MARKED.finditer(lines[at]))
-        rest = _bare(lines[at][marks[-1].end() :]) if marks else ""
+        marked = _after_mark(lines[at])
+        rest = _bare(marked) if marked else ""
         if rest:
             stated = _of_line(rest)
-        elif marks or _HEADING.fullmatch(lines[at]):
+        elif marked is not None or _HEADING.fullmatch(lines[at]):
             stated = _of_next(lines[at + 1 :])
         else:
             continue
@@ -65,6 +66,17 @@ def stated_result(text: str) -> str | None:
             return stated
     numbers = _NUMBER.findall(visible)
     return numbers[-1].rstrip(",.") if numbers else None
+
+
+def _after_mark(line: str) -> str | None:
+    """What follows the last "answer is" or #### of a line; None without one."""
+    start = max((mark.end() for mark in _MARKED.finditer(line)), default=-1)
+    hashes = line.rfind(_HASHES)
+    if hashes >= max(start, 0):
+        after = line[hashes + len(_HASHES) :][:_LINE_CHARS]
+        if after.strip() and not re.search(r"[A-Za-z]", _SYMBOLS.sub("", after)):
+            return after
+    return line[start:][:_LINE_CHARS] if start >= 0 else None
 
 
 def _of_line(rest: str) -> str | None:

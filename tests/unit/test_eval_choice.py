@@ -18,6 +18,7 @@ from ropd_cli.tasks.evalsets import EvalQuestion
 
 MINERALS = ("quartz", "a mixture of salts", "Calcite", "feldspar and mica")
 NUMBERS = ("5", "5.2 m", r"$\frac{1}{2}$", "None of the above")
+ENERGIES = ("10^-4 eV", "10^-8 eV", "10^-9 eV", "10^-11 eV")
 BLOOD = ("B", "A", "AB", "O")
 
 READ = [  # (reply, letter or None), options MINERALS
@@ -136,6 +137,34 @@ OTHER_OPTIONS = [
     (tuple("pqrstuvwxy"), "Answer: (H)", "H"),
     (tuple("pqrstuvwxy"), "I think so.", None),  # I is the pronoun, not an option
     (tuple("pqrstuvwxy"), "The answer is I", "I"),
+    (("mV", "MV"), "The answer is 5 MV", None),
+    (("mV", "MV"), "Answer: mV", None),  # read without regard to case the two are alike
+    (("mV", "MV"), "Answer: B) MV", "B"),
+    (ENERGIES, r"Therefore, the correct answer is option (A) $10^{-4}$ eV.", "A"),
+    (ENERGIES, r"The answer is $\boxed{10^{-4}\ \text{eV}}$", "A"),
+    (ENERGIES, r"$$\boxed{\text{A) }10^{-4}\text{ eV}}$$", "A"),
+    (ENERGIES, "answer：（A）", "A"),
+    (ENERGIES, "Answer: A (10^-4 eV)", "A"),
+    (ENERGIES, "Answer: A - 10^-4 eV", "A"),
+    (ENERGIES, "So, the answer is **(A) 10^-4 eV**.\n\nTo check: (B) 10^-8 eV is too small.", "A"),
+    (ENERGIES, "The correct answer among the given options is A.", "A"),
+    (ENERGIES, "The one that works is A.", "A"),
+    (ENERGIES, "The one that is wrong is A.", None),
+    (ENERGIES, "Therefore the option that matches is **A**.", "A"),
+    (ENERGIES, "So I'd say the answer's B.", "B"),
+    (ENERGIES, "I'm going with B.", "B"),
+    (ENERGIES, "We select B", "B"),
+    (ENERGIES, "This corresponds to option B.", "B"),
+    (ENERGIES, "<answer>B</answer>", "B"),
+    (ENERGIES, "Answer: <B>", "B"),
+    (ENERGIES, "B because the state lives long.", "B"),
+    (ENERGIES, "Only option A is right.", "A"),
+    (ENERGIES, "Both A and B are correct.", None),
+    (ENERGIES, "Answer: A + B", None),
+    (ENERGIES, "The answer might be C.", None),
+    (ENERGIES, "The correct answer is not listed.", None),
+    (ENERGIES, "Could be A, could be D; hard to tell.", None),
+    (ENERGIES, "Options A, C and D are wrong, leaving B.", None),  # by elimination alone: not read
     (("yes", "no"), "Answer: C", None),
     (("yes", "no"), "no", "B"),
 ]
@@ -252,3 +281,13 @@ def test_reading_takes_any_text(reply):
     assert read_choice(reply, MINERALS) in (None, *"ABCD")
     assert (found := read_integer(reply)) is None or 0 <= found <= 999
     assert (stated := stated_result(reply)) is None or isinstance(stated, str)
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "A is ", "answer is ", "####", r"\\boxed{", "Answer: A or ", "$$", r"\\( ", "( ", "9", "\n"]
+)
+def test_a_reply_that_repeats_itself_is_read_in_linear_time(piece):
+    """Ten thousand tokens of one piece; what takes the square of that takes minutes, which the runner's limit ends."""
+    text = "The answer is " + piece * 30_000
+    read_choice(text, MINERALS)
+    read_integer(text)

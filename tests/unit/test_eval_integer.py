@@ -62,6 +62,17 @@ READ = [  # (reply, integer or None)
     ("$m/n = 25/48$, so the answer is 073.", 73),
     ("Hence x = 73\n", 73),
     ("The final answer is \\[ 73 \\]", 73),
+    ("**73**", 73),
+    ("the remainder when N is divided by 1000 is 73.", 73),
+    ("the number of ways is 73 (mod 1000).", 73),
+    ("The answer is 73 modulo 1000", 73),
+    (r"\boxed{73 \pmod{1000}}", 73),
+    (r"So the answer is $\textbf{(073)}$.", 73),
+    ("Answer: 73 degrees", 73),
+    (r"The answer is 73\degree.", 73),
+    (r"\boxed{\text{The answer is }73}", 73),
+    ("The answer is $p+q+r = 2+3+68 = 73$, as required by 3 cases.", 73),
+    (r"\boxed{\frac{25}{48}} so m+n = 73", None),  # the box counts
     # no result: outside 0 to 999, or no integer
     (r"\boxed{1000}", None),
     (r"\boxed{1,073}", None),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ropd_cli.thinking import split_thinking
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_IS = r"(?:\s+(?:(?:is|must\s+be|should\s+be|would\s+be|will\s+be)\b\s*:?|(?:→|->|=>))|\s*[:：=])"
+_IS = r"(?:['’]s\b|\s+(?:(?:is|must\s+be|should\s+be|would\s+be|will\s+be)\b\s*:?|(?:→|->|=>))|\s*[:：=])"
 _ANSWER = re.compile(
     rf"(?<![\w-])(?:answer|choice|option|selection)(?:\s+to\s+(?:this|the)\s+question)?[*_`]*{_IS}"
     r"(?:\s*(?:therefore|thus|hence|then|clearly|most\s+likely|probably)\b,?)?",
@@ -24,13 +24,19 @@ _ANSWER = re.compile(
 _BARE_ANSWER = re.compile(r"(?<![\w-])answer[*_`]*\s+(?=[*_`]*\([A-Za-z]\)|[*_`]*[A-Z][)*_`.]*\s*$)", re.I | re.M)
 _HEADING = re.compile(r"^[ \t]*(?:#+[ \t]*|\*\*|__)(?:final|correct|best)?[ \t]*answer[ \t]*[*_]*[ \t]*$", re.I | re.M)
 _CHOOSE = re.compile(
-    r"\bI(?:'d|’d|\s+would|\s+will|'ll)?\s+(?:therefore\s+)?(?:choose|pick|select|go\s+(?:with|for))\b"
-    r"(?:\s+(?:the\s+)?(?:answer|option|choice))?",
+    r"\b(?:I|we)(?:['’](?:d|ll|m|re)|\s+would|\s+will)?\s+(?:therefore\s+)?(?:choose|pick|select|go(?:ing)?\s+(?:with|for))\b"
+    r"|\b(?:corresponds\s+to|matches|(?:which|that|this|it)\s+is)\s+(?=(?:the\s+)?(?:option|choice|answer)\s+[*_`]*\(?[A-Z])",
     re.IGNORECASE,
 )
+_TAG = re.compile(r"<(?:final_)?(?:answer|choice|option)>", re.IGNORECASE)
+_LOOSE = re.compile(
+    r"\b(?:answer|option|choice|one|correct|right|best|closest)\b(?:\s+(?!is\b)[A-Za-z,'’-]{1,20}){1,7}?\s+is\b:?\s*"
+    r"(?=[*_`]*(?:(?:the\s+)?option\s+)?[*_`]*\(?[*_`]*[A-Z][*_`]*\)?[*_`]*(?:[.,;!]|\s*$))",
+    re.IGNORECASE | re.MULTILINE,
+)
 _IS_RIGHT = re.compile(
-    r"(?P<before>[A-Za-z]+\s+)?(?<![\w\\-])(?P<open>[*_`]*\(?[*_`]*)(?P<letter>[A-Z])(?P<close>[*_`]*\)?[*_`]*)\s+is\s+(?:the\s+)?(?:only\s+)?(?:most\s+)?"
-    r"(?:correct|right|best|answer)\b"
+    r"(?P<before>\b[A-Za-z]{1,20}\s{1,3})?(?<![\w\\-])(?P<open>[*_`]*\(?[*_`]*)(?P<letter>[A-Z])(?P<close>[*_`]*\)?[*_`]*)"
+    r"\s+is\s+(?:the\s+)?(?:only\s+)?(?:most\s+)?(?:correct|right|best|answer)\b"
 )
 _NO_OPTION = re.compile(
     r"(?:statement|claim|hypothesis|assumption|equation|vitamin|type|figure|group|and|or|nor|not)\s+$", re.I
@@ -51,6 +57,11 @@ _GOES_ON = re.compile(
 _COMMAND = re.compile(
     r"\\(?:textbf|text|mathrm|mathbf|mathit|mathsf|textrm|mbox|bf|rm|boxed|quad|qquad)(?![A-Za-z])|\\[,;:! ()\[\]]"
 )
+_HTML = re.compile(r"</?(?i:\w+_)?(?i:answer|choice|option)>|</?(?:b|i|em|u|p|strong)>|<(?=[A-Za-z]>)|(?<=<[A-Za-z])>")
+_ARTICLE = re.compile(r"(?:an?|the)\s+(?=\w{2})", re.IGNORECASE)
+_STATED_CHARS, _STATEMENTS = 1000, 200
+"""So much is read of what a statement says, and so many from the end of each kind: replies that repeat themselves are
+long."""
 _MARKS = re.compile(r"[*`$\"“”‘{}\[\]~]|__|^'|(?<=\W)'|'(?=\W|$)")
 
 
@@ -67,6 +78,7 @@ def read_choice(text: str, options: Sequence[str]) -> str | None:
     _, visible = split_thinking(text)
     if visible is None:
         return None
+    visible = visible.replace("（", "(").replace("）", ")")
     reader = _Reader(options)
     statements = [*_boxes(visible, reader), *_answers(visible, reader), *_called_right(visible, reader)]
     statements += _last_line(visible, reader)
@@ -105,7 +117,7 @@ class _Reader:
         return (self.place(found[2]),) if self._is_letter(found, bare[found.end() :], bare != plain) else None
 
     def by_text(self, said: str) -> int | None:
-        """Place of the option that words are, or begin with: of several the longest."""
+        """Place of the option that words are, or begin with: of several the longest. None where two read alike."""
         said = _comparable(said)
         fits = [
             place
@@ -113,7 +125,8 @@ class _Reader:
             if text and len(text) > 1 - (said == text)
             and said.startswith(text) and not re.match(r"\w|\.\d|\s*(?:or\b|[-+*/^=])", said[len(text) :])
         ]  # fmt: skip
-        return max(fits, key=lambda place: len(self._texts[place]), default=None)
+        best = max(fits, key=lambda place: len(self._texts[place]), default=None)
+        return None if best is None or self._texts.count(self._texts[best]) > 1 else best
 
     def place(self, letter: str) -> int | None:
         """Place of a letter's option; None where there is none."""
@@ -126,7 +139,7 @@ class _Reader:
         if alone := re.fullmatch(r"\(?([A-Z])\)?[.):]*|\(?([a-z])\)[.:]?", plain):
             return self.place(alone[1] or alone[2])
         said = _comparable(plain)
-        if said in self._texts:
+        if self._texts.count(said) == 1:
             return self._texts.index(said)
         marked = re.match(r"\(?([A-Za-z])(?:\)\.?|[.:])\s+(.+)", plain, re.DOTALL)
         if marked and (place := self.place(marked[1])) is not None and _comparable(marked[2]) == self._texts[place]:
@@ -136,7 +149,11 @@ class _Reader:
     def begun(self, text: str) -> int | None:
         """Place of the letter that the first line begins with ("C. It fizzes"), where no other line begins so."""
         lines = [_plain(line) for line in text.splitlines() if line.strip()]
-        marked = [re.match(r"\(([A-Z])\)|([A-Z])(?:[.):](?=\s|$)|$)", line) for line in lines]
+        if re.fullmatch("[a-z]", text.strip()):
+            return self.place(text.strip())
+        marked = [
+            re.match(r"\(([A-Z])\)|([A-Z])(?:[.):](?=\s|$)|$|(?=\s+(?:because|since)\b))", line) for line in lines
+        ]
         first = marked[0] if marked else None
         if first is None or any(marked[1:]) or _DENIED.search(lines[0]):
             return None
@@ -147,31 +164,33 @@ class _Reader:
         if re.match(r"\s*[=+/^_<>≈]|[-–—][A-Za-z](?!\w*\s+and\s)|\s*\?", after):
             dashed = re.match(r"[—–-]", after) and self.by_text(after[1:]) == self.place(found[2])
             return bool(dashed)
-        if found[1] or led or re.match(r"\s*(?:$|[.,;:!)\n—–-])", after):
+        if found[1] or led or re.match(r"\s*(?:$|[.,;:!)\n(—–-])", after):
             return True
         return bool(_GOES_ON.match(after)) or (found[2].isupper() and found[2] not in "AI")
 
 
 def _boxes(text: str, reader: _Reader) -> list[_Statement]:
-    statements = []
-    for box in _BOX.finditer(text):
+    """The last box that names an option."""
+    for box in reversed(list(_BOX.finditer(text))[-_STATEMENTS:]):
         depth, end = 1, box.end()
-        while end < len(text) and depth:
+        while end < min(len(text), box.end() + _STATED_CHARS) and depth:
             depth += {"{": 1, "}": -1}.get(text[end], 0)
             end += 1
         if not depth and (stated := reader.stated(text[box.end() : end - 1])):
-            statements.append(_Statement(box.start(), stated[0]))
-    return statements
+            return [_Statement(box.start(), stated[0])]
+    return []
 
 
 def _answers(text: str, reader: _Reader) -> list[_Statement]:
+    """The last statement of each kind that names an option."""
     statements = []
-    for pattern in (_ANSWER, _BARE_ANSWER, _HEADING, _CHOOSE):
-        for found in pattern.finditer(text):
-            if _denied(text, found.start()):
+    for pattern in (_ANSWER, _BARE_ANSWER, _HEADING, _CHOOSE, _TAG, _LOOSE):
+        for found in reversed(list(pattern.finditer(text))[-_STATEMENTS:]):
+            if _denied(text, found.start()) or (pattern is _LOOSE and _DENIED.search(found[0])):
                 continue
             if stated := reader.stated(_said(text, found.end())):
                 statements.append(_Statement(found.start(), stated[0]))
+                break
     return statements
 
 
@@ -197,10 +216,12 @@ def _last_line(text: str, reader: _Reader) -> list[_Statement]:
 def _said(text: str, start: int) -> str:
     """The rest of the line, or the next line with anything on it."""
     while start < len(text):
-        line, _, _ = text[start:].partition("\n")
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        line = text[start : min(end, start + _STATED_CHARS)]
         if _plain(line).strip(" :.").strip():
             return line
-        start += len(line) + 1
+        start = end + 1
     return ""
 
 
@@ -211,9 +232,10 @@ def _denied(text: str, at: int) -> bool:
 
 def _plain(said: str) -> str:
     """Words without Markdown's and LaTeX's marks."""
-    said = _MARKS.sub("", _COMMAND.sub(" ", said)).strip().lstrip("#>-•: ").strip()
+    said = _MARKS.sub("", _COMMAND.sub(" ", _HTML.sub("", said))).strip().lstrip("#>-•: ").strip()
     return re.sub(r"^_+|_+$|\s+", lambda found: " " if found[0].isspace() else "", said)
 
 
 def _comparable(text: str) -> str:
-    return re.sub(r"\s*([{}^_=+*/()-])\s*", r"\1", _plain(text)).rstrip(" .!").casefold()
+    plain = _ARTICLE.sub("", _plain(text), count=1) if _ARTICLE.match(_plain(text)) else _plain(text)
+    return re.sub(r"\s*([{}^_=+*/()-])\s*", r"\1", plain).rstrip(" .!").casefold()

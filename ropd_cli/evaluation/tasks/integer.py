@@ -17,10 +17,14 @@ from ropd_cli.evaluation.tasks.results import BOX_INSTRUCTION, ResultTask, gold_
 from ropd_cli.maths import stated_result
 from ropd_cli.tasks.evalsets import EvalQuestion
 
-_UNIT = re.compile(r"(?:\^\{?\\circ\}?|\\%|%|\\(?:text|mbox|mathrm)\{\s*[A-Za-z. ]+\}(?:\^\{?\d\}?)?|°)\s*$")
+_UNIT = re.compile(
+    r"(?:\^?\{?\\(?:circ|degree)\}?|\\%|%|\\(?:text|mbox|mathrm)\{\s*[A-Za-z. ]+\}(?:\^\{?\d\}?)?|°)\s*$"
+)
 _WRAPPER = re.compile(r"\\(?:boxed|text|mathbf|textbf|mathrm|mbox|bf|displaystyle)(?![A-Za-z])")
 _SPACE = re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])|[${}*]|\\[()\[\]]")
 _INTEGER = re.compile(r"\+?(\d{1,3})(?:\.0*)?")
+_MODULO = re.compile(r"\\pmod\s*(?:\{\d+\}|\d)|\(?(?:\\[bp]?mod|\bmod|\bmodulo)\s*\{?\d+\}?\)?")
+_ONE_WORD = re.compile(r"(\d{1,3})\s+[A-Za-z]{3,}")
 _EQUALS = re.compile(r"=|\\equiv|≡")
 _NUMBER = re.compile(r"(?<![\w.,/^-])-?\d[\d,]*(?:\.\d+)?(?:\s*/\s*\d+)?(?![\w^]|\s*[-+*/^×=]\s*\d)")
 
@@ -54,14 +58,16 @@ class IntegerTask(ResultTask):
 
 def read_integer(text: str) -> int | None:
     """The integer from 0 to 999 that a reply states as its result; None without one."""
-    stated = stated_result(text)
+    stated = stated_result(_MODULO.sub("", text))
     return None if stated is None else _integer(stated)
 
 
 def _integer(result: str) -> int | None:
     result = _WRAPPER.sub("", _UNIT.sub("", result.strip()).replace("\\$", ""))
     plain = _SPACE.sub(" ", result).strip()
-    if found := _INTEGER.fullmatch(plain):
+    if plain.startswith("(") and plain.endswith(")"):
+        plain = plain[1:-1].strip()
+    if found := _INTEGER.fullmatch(plain) or _ONE_WORD.fullmatch(plain):
         return int(found[1])
     last = _EQUALS.split(plain)[-1].strip()
     if last != plain and (found := _INTEGER.fullmatch(last.rstrip("."))):
