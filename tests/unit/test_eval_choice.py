@@ -94,7 +94,24 @@ READ = [  # (reply, letter or None), options MINERALS
     ("The correct answer is therefore C.", "C"),
     ("The correct answer is the option (C).", "C"),
     ("The final answer is $\\mathbf{(C)}$.", "C"),
+    ("**Answer: B ✅**", "B"),
+    ("Therefore, B.", "B"),
+    ("A: no. B: yes. Therefore B.", "B"),
+    ("Correct: B", "B"),
+    ("Ans: B", "B"),
+    ("```\nB\n```", "B"),
+    ('{"answer": "B", "confidence": 0.9}', "B"),
+    ("Answer: B\n\nConfidence: 80%", "B"),
+    ("I first thought the answer is A, but the answer is B", "B"),
+    ("Option A: no.\nOption B: yes.\nOption C: no.\nOption D: no.\n\nAnswer: B", "B"),
+    ("> **B**", "B"),
     # no result
+    ("A: no. B: perhaps.", None),
+    ("Answer: B or maybe C", None),
+    ("A is the answer? No.", None),
+    ("Plan B is best.", None),
+    ("A person rises. The answer follows.", None),
+    ("Answer: ?", None),
     ("", None),
     ("<think>Answer: A", None),  # cut off inside its thinking
     ("<think>Answer: A</think>", None),
@@ -284,7 +301,7 @@ def test_reading_takes_any_text(reply):
 
 
 @pytest.mark.parametrize(
-    "piece", ["a", "A is ", "answer is ", "####", r"\\boxed{", "Answer: A or ", "$$", r"\\( ", "( ", "9", "\n"]
+    "piece", ["a", "A is ", "answer is ", "####", r"\boxed{", "Answer: A or ", "$$", r"\( ", "( ", "9", "\n", " ", "*"]
 )
 def test_a_reply_that_repeats_itself_is_read_in_linear_time(piece):
     """Ten thousand tokens of one piece; what takes the square of that takes minutes, which the runner's limit ends."""

@@ -17,7 +17,7 @@ from ropd_cli.thinking import split_thinking
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _IS = r"(?:['’]s\b|\s+(?:(?:is|must\s+be|should\s+be|would\s+be|will\s+be)\b\s*:?|(?:→|->|=>))|\s*[:：=])"
 _ANSWER = re.compile(
-    rf"(?<![\w-])(?:answer|choice|option|selection)(?:\s+to\s+(?:this|the)\s+question)?[*_`]*{_IS}"
+    rf"(?<![\w-])(?:answer|choice|option|selection)(?:\s+to\s+(?:this|the)\s+question)?[*_`\"]*{_IS}"
     r"(?:\s*(?:therefore|thus|hence|then|clearly|most\s+likely|probably)\b,?)?",
     re.IGNORECASE,
 )
@@ -38,9 +38,16 @@ _IS_RIGHT = re.compile(
     r"(?P<before>\b[A-Za-z]{1,20}\s{1,3})?(?<![\w\\-])(?P<open>[*_`]*\(?[*_`]*)(?P<letter>[A-Z])(?P<close>[*_`]*\)?[*_`]*)"
     r"\s+is\s+(?:the\s+)?(?:only\s+)?(?:most\s+)?(?:correct|right|best|answer)\b"
 )
-_NO_OPTION = re.compile(
-    r"(?:statement|claim|hypothesis|assumption|equation|vitamin|type|figure|group|and|or|nor|not)\s+$", re.I
+_BEFORE_OPTION = re.compile(
+    r"(?:option|choice|answer|letter|that|only|so|thus|therefore|hence|then|think|believe|say|conclude|clearly|since)\s+$",
+    re.IGNORECASE,
 )
+_LABEL = re.compile(
+    r"^[^\w\n]{0,20}(?:correct|ans|solution|final|response|result|conclusion)\.?[*_]*:(?=[^\w\n]{0,20}[A-Z][^\w\n]{0,20}$)",
+    re.I | re.M,
+)
+_HENCE = re.compile(r"\b(?:therefore|thus|hence|so)\b,?\s+(?=[(*_]*[A-Z][)*_]*[.!]?\s*$)", re.IGNORECASE | re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$", re.MULTILINE)
 _DENIED = re.compile(
     r"\b(?:not|never|if|whether|unless|wrong|incorrect|cannot|could|might|were)\b|n['’]t\b", re.IGNORECASE
 )
@@ -49,7 +56,7 @@ _NONE = re.compile(r"(?:none|neither|all)\b", re.IGNORECASE)
 _LEAD = re.compile(r"(?:(?:the\s+)?(?:option|choice|letter|answer|both|either)\b\s*:?\s*)+", re.IGNORECASE)
 _LETTER = re.compile(r"(\()?([A-Za-z])(?![\w'’])(?(1)\s*\))")
 _SECOND = re.compile(
-    r"\s*(?:,\s*(?:and|or)|and/or|or|and|/|&|,|;)\s*(?:option\s+)?(\()?([A-Z])(?![\w'’])(?(1)\))(?!\s+(?:is|are|was)\b)"
+    r"\s*(?:,\s*(?:and|or)|and/or|or|and|/|&|,|;)\s*(?:(?:maybe|perhaps|possibly|option)\s+)*(\()?([A-Z])(?![\w'’])(?(1)\))(?!\s+(?:is|are|was)\b)"
 )
 _GOES_ON = re.compile(
     r"\s+(?:because|since|as|for|due|which|from|based|given|and|or|not|with|in|by|due|where|that|is)\b", re.IGNORECASE
@@ -78,7 +85,7 @@ def read_choice(text: str, options: Sequence[str]) -> str | None:
     _, visible = split_thinking(text)
     if visible is None:
         return None
-    visible = visible.replace("（", "(").replace("）", ")")
+    visible = _FENCE.sub("", visible).replace("（", "(").replace("）", ")")
     reader = _Reader(options)
     statements = [*_boxes(visible, reader), *_answers(visible, reader), *_called_right(visible, reader)]
     statements += _last_line(visible, reader)
@@ -155,7 +162,7 @@ class _Reader:
             re.match(r"\(([A-Z])\)|([A-Z])(?:[.):](?=\s|$)|$|(?=\s+(?:because|since)\b))", line) for line in lines
         ]
         first = marked[0] if marked else None
-        if first is None or any(marked[1:]) or _DENIED.search(lines[0]):
+        if first is None or any(marked[1:]) or _DENIED.search(lines[0]) or re.search(r"\s[A-Z][):]", lines[0]):
             return None
         return self.place(first[1] or first[2])
 
@@ -184,7 +191,7 @@ def _boxes(text: str, reader: _Reader) -> list[_Statement]:
 def _answers(text: str, reader: _Reader) -> list[_Statement]:
     """The last statement of each kind that names an option."""
     statements = []
-    for pattern in (_ANSWER, _BARE_ANSWER, _HEADING, _CHOOSE, _TAG, _LOOSE):
+    for pattern in (_ANSWER, _BARE_ANSWER, _HEADING, _CHOOSE, _TAG, _LOOSE, _LABEL, _HENCE):
         for found in reversed(list(pattern.finditer(text))[-_STATEMENTS:]):
             if _denied(text, found.start()) or (pattern is _LOOSE and _DENIED.search(found[0])):
                 continue
@@ -199,7 +206,11 @@ def _called_right(text: str, reader: _Reader) -> list[_Statement]:
     statements = []
     for found in _IS_RIGHT.finditer(text):
         before = found["before"] or ""
-        if _NO_OPTION.search(before) or _denied(text, found.start()):
+        if (
+            (before and not _BEFORE_OPTION.search(before))
+            or text[found.end() : found.end() + 1] == "?"
+            or _denied(text, found.start())
+        ):
             continue
         statements.append(_Statement(found.start("letter"), reader.place(found["letter"])))
     return statements
