@@ -17,25 +17,27 @@ from ropd_cli.thinking import split_thinking
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _IS = r"(?:['’]s\b|\s+(?:(?:is|must\s+be|should\s+be|would\s+be|will\s+be)\b\s*:?|(?:→|->|=>))|\s*[:：=])"
 _ANSWER = re.compile(
-    rf"(?<![\w-])(?:answer|choice|option|selection)(?:\s+to\s+(?:this|the)\s+question)?[*_`\"]*{_IS}"
+    rf"(?<![\w-])(?:answer|choice|option|selection)(?:\s+to\s+(?:this|the)\s+question)?[*_`\"]{{0,4}}{_IS}"
     r"(?:\s*(?:therefore|thus|hence|then|clearly|most\s+likely|probably)\b,?)?",
     re.IGNORECASE,
 )
-_BARE_ANSWER = re.compile(r"(?<![\w-])answer[*_`]*\s+(?=[*_`]*\([A-Za-z]\)|[*_`]*[A-Z][)*_`.]*\s*$)", re.I | re.M)
+_BARE_ANSWER = re.compile(
+    r"(?<![\w-])answer[*_`]{0,4}\s+(?=[*_`]{0,4}\([A-Za-z]\)|[*_`]{0,4}[A-Z][)*_`.]{0,6}\s*$)", re.I | re.M
+)
 _HEADING = re.compile(r"^[ \t]*(?:#+[ \t]*|\*\*|__)(?:final|correct|best)?[ \t]*answer[ \t]*[*_]*[ \t]*$", re.I | re.M)
 _CHOOSE = re.compile(
     r"\b(?:I|we)(?:['’](?:d|ll|m|re)|\s+would|\s+will)?\s+(?:therefore\s+)?(?:choose|pick|select|go(?:ing)?\s+(?:with|for))\b"
-    r"|\b(?:corresponds\s+to|matches|(?:which|that|this|it)\s+is)\s+(?=(?:the\s+)?(?:option|choice|answer)\s+[*_`]*\(?[A-Z])",
+    r"|\b(?:corresponds\s+to|matches|(?:which|that|this|it)\s+is)\s+(?=(?:the\s+)?(?:option|choice|answer)\s+[*_`]{0,4}\(?[A-Z])",
     re.IGNORECASE,
 )
 _TAG = re.compile(r"<(?:final_)?(?:answer|choice|option)>", re.IGNORECASE)
 _LOOSE = re.compile(
     r"\b(?:answer|option|choice|one|correct|right|best|closest)\b(?:\s+(?!is\b)[A-Za-z,'’-]{1,20}){1,7}?\s+is\b:?\s*"
-    r"(?=[*_`]*(?:(?:the\s+)?option\s+)?[*_`]*\(?[*_`]*[A-Z][*_`]*\)?[*_`]*(?:[.,;!]|\s*$))",
+    r"(?=[*_`]{0,4}(?:(?:the\s+)?option\s+)?[*_`]{0,4}\(?[*_`]{0,4}[A-Z][*_`]{0,4}\)?[*_`]{0,4}(?:[.,;!]|\s*$))",
     re.IGNORECASE | re.MULTILINE,
 )
 _IS_RIGHT = re.compile(
-    r"(?P<before>\b[A-Za-z]{1,20}\s{1,3})?(?<![\w\\-])(?P<open>[*_`]*\(?[*_`]*)(?P<letter>[A-Z])(?P<close>[*_`]*\)?[*_`]*)"
+    r"(?P<before>\b[A-Za-z]{1,20}\s{1,3})?(?<![\w\\-])(?P<open>[*_`]{0,4}\(?[*_`]{0,4})(?P<letter>[A-Z])(?P<close>[*_`]{0,4}\)?[*_`]{0,4})"
     r"\s+is\s+(?:the\s+)?(?:only\s+)?(?:most\s+)?(?:correct|right|best|answer)\b"
 )
 _BEFORE_OPTION = re.compile(
@@ -46,7 +48,9 @@ _LABEL = re.compile(
     r"^[^\w\n]{0,20}(?:correct|ans|solution|final|response|result|conclusion)\.?[*_]*:(?=[^\w\n]{0,20}[A-Z][^\w\n]{0,20}$)",
     re.I | re.M,
 )
-_HENCE = re.compile(r"\b(?:therefore|thus|hence|so)\b,?\s+(?=[(*_]*[A-Z][)*_]*[.!]?\s*$)", re.IGNORECASE | re.MULTILINE)
+_HENCE = re.compile(
+    r"\b(?:therefore|thus|hence|so)\b,?\s+(?=[(*_]{0,6}[A-Z][)*_]{0,6}[.!]?\s*$)", re.IGNORECASE | re.MULTILINE
+)
 _FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$", re.MULTILINE)
 _DENIED = re.compile(
     r"\b(?:not|never|if|whether|unless|wrong|incorrect|cannot|could|might|were)\b|n['’]t\b", re.IGNORECASE
