@@ -60,7 +60,7 @@ _NONE = re.compile(r"(?:none|neither|all)\b", re.IGNORECASE)
 _LEAD = re.compile(r"(?:(?:the\s+)?(?:option|choice|letter|answer|both|either)\b\s*:?\s*)+", re.IGNORECASE)
 _LETTER = re.compile(r"(\()?([A-Za-z])(?![\w'’])(?(1)\s*\))")
 _SECOND = re.compile(
-    r"\s*(?:,\s*(?:and|or)|and/or|or|and|/|&|,|;)\s*(?:(?:maybe|perhaps|possibly|option)\s+)*(\()?([A-Z])(?![\w'’])(?(1)\))(?!\s+(?:is|are|was)\b)"
+    r"\s*(?:,\s*(?:and|or)|and/or|or|and|/|&|,|;)\s*(?:(?:maybe|perhaps|possibly|option)\s+)*(?!I\s+[a-z])(\()?([A-Z])(?![\w'’])(?(1)\))(?!\s+(?:is|are|was)\b)"
 )
 _GOES_ON = re.compile(
     r"\s+(?:because|since|as|for|due|which|from|based|given|and|or|not|with|in|by|due|where|that|is)\b", re.IGNORECASE
