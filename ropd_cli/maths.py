@@ -1,10 +1,6 @@
 r"""Whether two final results are mathematically equal, by math-verify, under a time limit that holds.
 
-The final result that a text states (``stated_result``), thinking not looked at, is the first of these that exists:
-
-1. the content of the last complete ``\boxed{…}`` (exact.py's rule);
-2. what follows ``Answer:``, ``answer is`` or ``####`` on the last line that has one of them;
-3. the last number, or fraction of two numbers, of the text.
+The result that a text states is read by ``stated``.
 
 Two results are equal where exact.py calls them so, or where math-verify does: ``1/2`` = ``0.5``, ``{1, 2}`` =
 ``{2, 1}``, ``x < 3`` = ``(-\infty, 3)``, ``x = 5`` = ``5``. Units are not compared (``5 cm`` = ``5``), and
@@ -29,8 +25,10 @@ from types import TracebackType
 import orjson
 
 from ropd_cli.errors import MissingPackage, RopdError
-from ropd_cli.exact import final_result, normalise
-from ropd_cli.thinking import split_thinking
+from ropd_cli.exact import normalise
+from ropd_cli.stated import stated_result
+
+__all__ = ["MathGrader", "quick", "stated_result"]
 
 TIME_LIMIT_S = 5.0
 MEMORY_MB = 2048
@@ -44,27 +42,14 @@ _START_S = 120.0
 _WALL_FACTOR, _WALL_EXTRA_S = 4.0, 20.0
 """A worker that has not answered after so much longer than its limit is stopped or swapped out."""
 
-_STATED = re.compile(r"(?:\banswer\b(?:\s+is\b)?\s*[:=]?|####)\s*", re.IGNORECASE)
-_MARKED = re.compile(r"\banswer\s*(?:\*\*|__)?\s*(?::|=|\bis\b)|####", re.IGNORECASE)
-_NUMBER = re.compile(r"-?(?:\d[\d,]*\.?\d*|\.\d+)(?:\s*/\s*-?\d+)?")
+_TIDY = (
+    (re.compile(r"\\\$|\\[()\[\]]|\\displaystyle(?![A-Za-z])"), ""),  # a currency's sign, and what encloses a formula
+    (re.compile(r"^(?:\s|\\[,;:! ])+|(?:\s|\\[,;:! ]|(?<=\})\.)+$"), ""),
+    (re.compile(r",\s*\\!\s*"), ","),  # a separator of thousands set closely
+    (re.compile(r"°"), r"^\\circ"),
+)
 _PERCENT = re.compile(r"(.*?)\s*(?:\\?%|\\text\{\s*percent\s*\}|\bpercent)", re.DOTALL)
 _BASED = re.compile(r"(\d+)_(?:\{(\d{1,2})\}|(\d))")
-
-
-def stated_result(text: str) -> str | None:
-    """The final result that a text states by this module's rule; None without one."""
-    _, visible = split_thinking(text)
-    if visible is None:
-        return None
-    boxed = final_result(visible)
-    if boxed is not None:
-        return boxed.strip()
-    for line in reversed(visible.splitlines()):
-        marks = list(_MARKED.finditer(line))
-        if marks and (stated := _bare(line[marks[-1].end() :])):
-            return stated
-    numbers = _NUMBER.findall(visible)
-    return numbers[-1].rstrip(",.") if numbers else None
 
 
 def quick(first: str, second: str) -> bool | None:
@@ -124,6 +109,10 @@ class MathGrader:
         found = stated_result(text)
         return False if not found else await self._equal(answer, found, either_way=False)
 
+    async def is_answer(self, found: str, answer: str) -> bool | None:
+        """Whether a result that was already read equals ``answer``; None where that is undecided."""
+        return await self._equal(answer, found, either_way=False)
+
     async def same(self, first: str, second: str) -> bool | None:
         """Whether two final results are equal, in either order; None where that is undecided."""
         return await self._equal(first, second, either_way=True)
@@ -133,7 +122,7 @@ class MathGrader:
         return stated_result(text)
 
     async def _equal(self, expected: str, found: str, *, either_way: bool) -> bool | None:
-        expected, found = (result.replace("\\$", "") for result in (expected, found))  # a currency's sign
+        expected, found = _tidy(expected), _tidy(found)
         if (decided := quick(expected, found)) is not None and not _has_readings(expected, found):
             return decided
         if max(len(expected), len(found)) > MAX_CHARS:
@@ -247,9 +236,10 @@ class _Worker:
         return line
 
 
-def _bare(stated: str) -> str:
-    """What a line states, without Markdown's marks and the full stop after it."""
-    return stated.strip().strip("*_`:").strip().removesuffix(".").strip()
+def _tidy(result: str) -> str:
+    for pattern, instead in _TIDY:
+        result = pattern.sub(instead, result)
+    return result.strip()
 
 
 def _has_readings(first: str, second: str) -> bool:

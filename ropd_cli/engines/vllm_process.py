@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 
 import orjson
 
+THINK = "<think>"
+
 
 def main(engine: str, fd: str) -> int:
     """Exit code of the process."""
@@ -77,6 +79,8 @@ def serve(llm: Any, engine: dict[str, Any], requests: queue.SimpleQueue[bytes | 
     """Sample what comes, with as many prompts in the engine as it holds."""
     template = {} if engine["enable_thinking"] is None else {"enable_thinking": engine["enable_thinking"]}
     core, listening = llm.llm_engine, True
+    thinking: set[int] = set()
+    """Requests whose template has opened the thinking already: the reply begins inside it."""
     while listening or core.has_unfinished_requests():
         while listening and (not requests.empty() or not core.has_unfinished_requests()):
             line = requests.get()  # waits only where there is nothing to compute
@@ -85,7 +89,8 @@ def serve(llm: Any, engine: dict[str, Any], requests: queue.SimpleQueue[bytes | 
                 break
             request = orjson.loads(line)
             try:
-                _add(llm, request, template)
+                if _add(llm, request, template):
+                    thinking.add(request["number"])
             except Exception as fault:  # vLLM's complaints about one prompt are of many kinds
                 _fail(
                     out,
@@ -97,10 +102,14 @@ def serve(llm: Any, engine: dict[str, Any], requests: queue.SimpleQueue[bytes | 
         for done in core.step() if core.has_unfinished_requests() else ():
             if done.finished:
                 number, index = map(int, done.request_id.split("."))
-                _say(out, {"number": number, "index": index, "answer": _answer(done, done.outputs[0])})
+                answer = _answer(done, done.outputs[0])
+                if number in thinking:
+                    answer["text"] = THINK + answer["text"]
+                _say(out, {"number": number, "index": index, "answer": answer})
 
 
-def _add(llm: Any, request: dict[str, Any], template: dict[str, Any]) -> None:
+def _add(llm: Any, request: dict[str, Any], template: dict[str, Any]) -> bool:
+    """Hand over a request. Whether the chat template ends with the opening of the thinking."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -113,6 +122,7 @@ def _add(llm: Any, request: dict[str, Any], template: dict[str, Any]) -> None:
         seed = None if request["seed"] is None else request["seed"] + index
         prompt = {"prompt_token_ids": list(ids)}
         llm.llm_engine.add_request(f"{request['number']}.{index}", prompt, SamplingParams(seed=seed, **same))
+    return str(llm.get_tokenizer().decode(list(ids)[-8:])).rstrip().endswith(THINK)
 
 
 def _listen(source: BinaryIO, requests: queue.SimpleQueue[bytes | None]) -> None:

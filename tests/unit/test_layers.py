@@ -10,6 +10,7 @@ LAYERS = {  # first part of the module's name below ropd_cli -> layer
     **dict.fromkeys(["__init__", "errors", "artifacts", "resources", "progress", "processes", "tokens"], 0),
     **dict.fromkeys(["schemas", "config", "thinking"], 1),
     **dict.fromkeys(["block", "exact"], 1.5),
+    "stated": 1.55,
     **dict.fromkeys(["maths", "maths_worker"], 1.6),
     "views": 1.7,
     **dict.fromkeys(["templates", "scoring", "index", "judging_format", "rewards", "stage_run", "tasks"], 2),

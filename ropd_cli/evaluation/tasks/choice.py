@@ -1,93 +1,134 @@
-"""Multiple choice: options in an order of each sample's own, the letter read from the last statement."""
+"""Multiple choice, the options in an order of their own for every sample.
+
+Options come from GPQA's columns (``Correct Answer``, ``Incorrect Answer 1`` …) or from ``choices`` or ``options``: a
+list, a mapping of labels to texts, or ``{"text": […], "label": […]}``. The answer is a letter, a label, an index from
+0, or an option's text; ``answer_index`` or ``answer_idx`` decides where it is there.
+
+Sample s of question q shows option i at the place that the SHA-256 of the JSON ``[seed, q, s, i]`` gives it, options
+sorted by it: no random generator, so the order is the same in every version. ``key`` is ``{"letter", "order"}``: the
+letter of the right option, and the option (0 = first in the set; GPQA's right one is 0) behind each letter.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import string
+from collections.abc import Mapping
 from typing import Any
 
 from ropd_cli.errors import InputError
 from ropd_cli.evaluation.records import Asked, Grade, Sample
-from ropd_cli.evaluation.tasks.base import Result, graded, visible_text, with_instruction
-from ropd_cli.evaluation.tasks.letters import LETTERS, chosen_option
+from ropd_cli.evaluation.tasks.choice_reading import read_choice
+from ropd_cli.evaluation.tasks.results import ResultTask, accuracy, gold_answer, grade_of, messages_with
 from ropd_cli.tasks.evalsets import EvalQuestion
 
-INSTRUCTION = (
-    'Think step by step. Then write, as the last line, your choice in the form "Answer: X", '
-    "where X is one of the letters {}."
-)
-_WRONG = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
+__all__ = ["ChoiceTask", "read_choice"]
+
+LETTERS = string.ascii_uppercase
+INSTRUCTION = 'One option is right. Reason first where that helps, and end with a line "Answer: X", X being its letter.'
+_INDEX = ("answer_index", "answer_idx")
 
 
-class ChoiceTask(Result):
-    """Options from GPQA's columns (``Correct Answer``, ``Incorrect Answer 1`` …) or from ``choices`` or ``options``,
-    with ``answer`` as a letter, an index from 0, or a text.
+class ChoiceTask(ResultTask):
+    """Asks with shuffled options and reads the letter of the last statement.
 
-    Option k of a question stands, for a sample, at its place in the order of SHA-256("seed/id/sample/k").
-    ``extracted`` is the index of the option as the set has them: a majority is over what was chosen, not over letters.
+    ``extracted`` is the option's index in the set, as text, so that a majority can be taken over samples that
+    saw different orders; of options with equal texts the first. ``shuffle`` False keeps the order of the set.
     """
 
-    def __init__(self, seed: int) -> None:
-        super().__init__("letter of the last statement, options shuffled", None)
+    metrics = (accuracy("letter of the last statement, options shuffled"),)
+
+    def __init__(self, seed: int = 0, instruction: str | None = INSTRUCTION, *, shuffle: bool = True) -> None:
         self._seed = seed
+        self._instruction = instruction
+        self._shuffle = shuffle
 
     def check(self, question: EvalQuestion) -> None:
-        _options(question)
+        """Raises InputError for a question without two options, or without an answer that is one of them."""
+        _gold(question, _options(question)[0])
 
     def ask(self, question: EvalQuestion, sample: int) -> Asked:
-        options, right = _options(question)
-        order = sorted(range(len(options)), key=lambda k: self._place(question.id, sample, k))
-        lines = [f"{letter}) {options[k]}" for letter, k in zip(LETTERS, order, strict=False)]
-        instruction = INSTRUCTION.format(", ".join(LETTERS[: len(options)]))
-        messages = with_instruction(question, "\n".join(lines) + "\n\n" + instruction)
-        return Asked(messages, {"letter": LETTERS[order.index(right)], "order": order})
+        """The question, its options in the sample's order, and the instruction."""
+        options, _ = _options(question)
+        order = self._order(question.id, sample, len(options))
+        gold = _gold(question, options)
+        shown = "\n".join(f"{LETTERS[place]}) {options[index]}" for place, index in enumerate(order))
+        more = f"{shown}\n\n{self._instruction}" if self._instruction else shown
+        return Asked(messages_with(question, more), {"letter": LETTERS[order.index(gold)], "order": order})
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
-        options, right = _options(question)
-        order = (sample.key or {}).get("order")
-        if not isinstance(order, list) or sorted(order) != list(range(len(options))):
-            return graded(sample, None, None, "the sample's record does not say how its options were ordered")
-        text = visible_text(sample)
-        place = chosen_option(text, [options[k] for k in order]) if text is not None else None
-        if place is None:
-            return graded(sample, 0.0, None)
-        return graded(sample, float(order[place] == right), str(order[place]), letter=LETTERS[place])
+        """1 where the option chosen is the right one, else 0; the order is that of the sample's key."""
+        options, _ = _options(question)
+        order = sample.key["order"] if sample.key else self._order(question.id, sample.sample, len(options))
+        letter = read_choice(sample.text, tuple(options[index] for index in order))
+        if letter is None:
+            return grade_of(sample, False, None)
+        chosen = options.index(options[order[LETTERS.index(letter)]])
+        right = options[chosen] == options[_gold(question, options)]
+        return grade_of(sample, right, str(chosen))
 
-    def _place(self, question: str, sample: int, option: int) -> bytes:
-        return hashlib.sha256(f"{self._seed}/{question}/{sample}/{option}".encode()).digest()
+    def _order(self, question: str, sample: int, count: int) -> list[int]:
+        if not self._shuffle:
+            return list(range(count))
 
+        def place(index: int) -> bytes:
+            return hashlib.sha256(json.dumps([self._seed, question, sample, index]).encode()).digest()
 
-def _options(question: EvalQuestion) -> tuple[list[str], int]:
-    """(the options as the set has them, the index of the right one). Raises InputError."""
-    fields: dict[str, Any] = question.model_extra or {}
-    wrong = [str(fields[name]).strip() for name in _WRONG if fields.get(name)]
-    if wrong and question.answer is not None:
-        return _checked(question, [str(question.answer).strip(), *wrong]), 0
-    raw = fields.get("choices", fields.get("options"))
-    if isinstance(raw, dict):
-        raw = raw.get("text", list(raw.values()))
-    if not isinstance(raw, list) or question.answer is None:
-        raise InputError(f"question {question.id}: no options", "give choices (a list) and answer, or GPQA's columns")
-    options = _checked(question, [str(option).strip() for option in raw])
-    return options, _right(question, options)
+        return sorted(range(count), key=place)
 
 
-def _checked(question: EvalQuestion, options: list[str]) -> list[str]:
-    if not 2 <= len(options) <= len(LETTERS):
-        raise InputError(f"question {question.id}: {len(options)} options", f"2 to {len(LETTERS)} can be asked")
-    if len(set(options)) < len(options):
-        raise InputError(f"question {question.id}: two of its options are equal", "leave one out")
-    return options
+def _options(question: EvalQuestion) -> tuple[list[str], list[str]]:
+    """(texts, labels) of a question's options. Raises InputError without two, or with an empty one."""
+    more = question.model_extra or {}
+    labels: list[Any] = []
+    if "Correct Answer" in more:
+        texts: Any = [more["Correct Answer"], *_numbered(more)]
+    else:
+        texts = more.get("choices") or more.get("options") or []
+    if isinstance(texts, Mapping):
+        if isinstance(texts.get("text"), list):
+            texts, labels = texts["text"], texts.get("label") or []
+        else:
+            texts, labels = list(texts.values()), list(texts)
+    if not isinstance(texts, list) or not 2 <= len(texts) <= len(LETTERS):
+        raise InputError(
+            f"question {question.id}: no options to choose from",
+            "2 to 26 in choices or options, or in GPQA's columns Correct Answer and Incorrect Answer 1 to 3",
+        )
+    texts = ["" if text is None else str(text).strip() for text in texts]
+    if not all(texts):
+        raise InputError(f"question {question.id}: an empty option", "give every option a text")
+    return texts, [str(label).strip() for label in labels]
 
 
-def _right(question: EvalQuestion, options: list[str]) -> int:
-    answer = str(question.answer).strip()
-    if answer in options:
-        return options.index(answer)
-    known = LETTERS[: len(options)]
-    if len(answer) == 1 and answer.upper() in known:
-        return known.index(answer.upper())
-    if answer.isdecimal() and int(answer) < len(options):
-        return int(answer)
-    raise InputError(
-        f"question {question.id}: its answer is none of its options", "a letter, an index from 0, or an option's text"
-    )
+def _numbered(more: Mapping[str, Any]) -> list[Any]:
+    wrong = []
+    while (name := f"Incorrect Answer {len(wrong) + 1}") in more:
+        wrong.append(more[name])
+    return wrong
+
+
+def _gold(question: EvalQuestion, options: list[str]) -> int:
+    """Index of the right option. Raises InputError where the answer is none of the options, or could be two."""
+    more = question.model_extra or {}
+    if "Correct Answer" in more:
+        return 0
+    for name in _INDEX:
+        if str(more.get(name)).isdigit() and int(more[name]) < len(options):
+            return int(more[name])
+    _, labels = _options(question)
+    answer = gold_answer(question).strip()
+    letter = answer.strip("().").upper()
+    meant = {options.index(option) for option in options if option == answer}
+    if labels:
+        meant |= {options.index(options[i]) for i, label in enumerate(labels) if label == answer}
+    else:
+        if len(letter) == 1 and letter in LETTERS[: len(options)]:
+            meant.add(options.index(options[LETTERS.index(letter)]))
+        if answer.isdecimal() and int(answer) < len(options):
+            meant.add(options.index(options[int(answer)]))
+    if len(meant) != 1:
+        said = "can be read two ways" if meant else "is none of its options"
+        raise InputError(f"question {question.id}: its answer {said}", "answer_index, from 0, says which option it is")
+    return meant.pop()

@@ -1,9 +1,10 @@
-r"""AIME: the final result is an integer from 0 to 999.
+r"""Competition problems whose answers are integers from 0 to 999 (AIME): ``073`` is 73.
 
-The final result is what maths.py reads from the text. It counts as an integer in these forms, and in no other: digits
-with leading zeros (``073``), a decimal point with zeros alone behind it (``73.0``), thousands separators, ``$…$``,
-``\text{…}``, bold; behind an equation's last ``=`` (``m + n = 73``); a plain unit or a degree sign behind it. Anything
-else, and an integer outside of 0 to 999, is a result that is wrong.
+The result is stated as for other maths (``maths.stated_result``). It counts where it is written out as an integer of
+one to three digits: bare or in ``\text{}``, ``\mathbf{}``, ``$…$``, with ``.0``, a degree sign, a unit in ``\text{}``
+or a dollar sign, or after the last equals sign (``m + n = 73``). In a sentence it is the number the sentence begins
+with, else its last number. Anything else (``1,073``, ``-73``, ``73.5``, ``\frac{146}{2}``, ``2^6+9``) is no result: the
+answer sheet has no room for it.
 """
 
 from __future__ import annotations
@@ -11,56 +12,79 @@ from __future__ import annotations
 import re
 
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.records import Grade, Sample
-from ropd_cli.evaluation.tasks.base import Result, graded, visible_text
-from ropd_cli.evaluation.tasks.maths import INSTRUCTION, LONGEST
-from ropd_cli.exact import normalise
+from ropd_cli.evaluation.records import Asked, Grade, Sample
+from ropd_cli.evaluation.tasks.results import (
+    BOX_INSTRUCTION,
+    ResultTask,
+    accuracy,
+    gold_answer,
+    grade_of,
+    messages_with,
+)
 from ropd_cli.maths import stated_result
 from ropd_cli.tasks.evalsets import EvalQuestion
 
-MOST = 999
-_WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|boldsymbol|bm|boxed|displaystyle)\s*\{([^{}]*)\}")
-_INTEGER = re.compile(r"\+?([0-9]+)(?:\.0*)?")
-_UNIT = re.compile(r"(?:\^\s*\{?\\circ\}?|°|\\(?:text|mathrm)\{[^{}]*\}|\s+[A-Za-z]+|[A-Za-z]{2,})+$")
+_UNIT = re.compile(
+    r"(?:\^?\{?\\(?:circ|degree)\}?|\\%|%|\\(?:text|mbox|mathrm)\{\s*[A-Za-z. ]+\}(?:\^\{?\d\}?)?|°)\s*$"
+)
+_WRAPPER = re.compile(r"\\(?:boxed|text|mathbf|textbf|mathrm|mbox|bf|displaystyle)(?![A-Za-z])")
+_SPACE = re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])|[${}*]|\\[()\[\]]")
+_INTEGER = re.compile(r"\+?(\d{1,3})(?:\.0*)?")
+_MODULO = re.compile(r"\\pmod\s*(?:\{\d+\}|\d)|\(?(?:\\[bp]?mod|\bmod|\bmodulo)\s*\{?\d+\}?\)?")
+_ONE_WORD = re.compile(r"(\d{1,3})\s+[A-Za-z]{3,}")
+_EQUALS = re.compile(r"=|\\equiv|≡")
+_NUMBER = re.compile(r"(?<![\w.,/^-])-?\d[\d,]*(?:\.\d+)?(?:\s*/\s*\d+)?(?![\w^]|\s*[-+*/^×=]\s*\d)")
 
 
-class IntegerTask(Result):
-    """Graded by the integer itself; nothing is undecided."""
+class IntegerTask(ResultTask):
+    """Asks for a boxed integer and compares integers; no worker processes are needed."""
 
-    def __init__(self, instruction: str | None = INSTRUCTION) -> None:
-        super().__init__("integer from 0 to 999", instruction)
+    metrics = (accuracy("integer from 0 to 999"),)
+
+    def __init__(self, instruction: str | None = BOX_INSTRUCTION) -> None:
+        self._instruction = instruction
 
     def check(self, question: EvalQuestion) -> None:
-        super().check(question)
-        if integer_of(str(question.answer)) is None:
+        """Raises InputError where the answer is no integer from 0 to 999."""
+        if _integer(gold_answer(question)) is None:
             raise InputError(
-                f"question {question.id}: its answer is no integer from 0 to {MOST}", "grade the set by math instead"
+                f"question {question.id}: its answer is no integer from 0 to 999", "the math grader takes other results"
             )
 
+    def ask(self, question: EvalQuestion, sample: int) -> Asked:
+        """The question with the instruction; the same for all samples."""
+        return Asked(messages_with(question, self._instruction))
+
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
-        text = visible_text(sample)
-        found = stated_result(text) if text is not None else None
-        if not found:
-            return graded(sample, 0.0, None)
-        value = integer_of(found)
-        if value is None:
-            return graded(sample, 0.0, found.strip()[:LONGEST])
-        return graded(sample, float(value == integer_of(str(question.answer))), str(value))
+        """1 where the integer stated is the answer, else 0."""
+        found = read_integer(sample.text)
+        return grade_of(
+            sample,
+            found is not None and found == _integer(gold_answer(question)),
+            None if found is None else str(found),
+        )
 
 
-def integer_of(result: str) -> int | None:
-    """The integer from 0 to 999 that a result is; None for anything else."""
-    for _ in range(3):
-        result = _WRAPPED.sub(r"\1", result)
-    result = (
-        normalise(result.replace("\\$", "").replace("\\(", "").replace("\\)", "").strip("*_ "))
-        .replace("\\,", "")
-        .strip("*_ {}")
-    )
-    result = result.rpartition("=")[2].strip()
-    result = _UNIT.sub("", result).strip()
-    found = _INTEGER.fullmatch(result)
-    if found is None or len(found[1]) > 12:
+def read_integer(text: str) -> int | None:
+    """The integer from 0 to 999 that a reply states as its result; None without one."""
+    stated = stated_result(_MODULO.sub("", text))
+    return None if stated is None else _integer(stated)
+
+
+def _integer(result: str) -> int | None:
+    result = _WRAPPER.sub("", _UNIT.sub("", result.strip()).replace("\\$", ""))
+    plain = _SPACE.sub(" ", result).strip()
+    if plain.startswith("(") and plain.endswith(")"):
+        plain = plain[1:-1].strip()
+    if found := _INTEGER.fullmatch(plain) or _ONE_WORD.fullmatch(plain):
+        return int(found[1])
+    last = _EQUALS.split(plain)[-1].strip()
+    if last != plain and (found := _INTEGER.fullmatch(last.rstrip("."))):
+        return int(found[1])
+    if not re.search(r"[A-Za-z]{2,} +[A-Za-z]", plain):  # no sentence, and no integer
         return None
-    value = int(found[1])
-    return value if value <= MOST else None
+    begun = re.match(r"\d{1,3}(?=[,;:]?\s+[A-Za-z(]|$)", plain)
+    if begun:
+        return int(begun[0])
+    numbers = _NUMBER.findall(plain)
+    return _integer(numbers[-1]) if numbers else None

@@ -1,41 +1,82 @@
-r"""Mathematics: the final result that an answer states, compared with the gold answer by math-verify."""
+r"""Maths problems whose answers are expressions: equal where ``maths.MathGrader`` says so.
+
+The result of a reply is what ``maths.stated_result`` reads: the last box, else what is stated as the answer, else the
+last number. A reply that ran into its token limit is graded by what it says; one cut off inside its thinking has no
+result.
+"""
 
 from __future__ import annotations
 
-from ropd_cli.evaluation.records import Grade, Sample
-from ropd_cli.evaluation.tasks.base import Result, graded, visible_text
+import re
+from decimal import Decimal, InvalidOperation
+
+from ropd_cli.evaluation.records import Asked, Grade, Sample
+from ropd_cli.evaluation.tasks.results import (
+    BOX_INSTRUCTION,
+    ResultTask,
+    accuracy,
+    gold_answer,
+    grade_of,
+    messages_with,
+)
 from ropd_cli.exact import normalise
 from ropd_cli.maths import MathGrader, stated_result
 from ropd_cli.tasks.evalsets import EvalQuestion
 
-INSTRUCTION = "Reason step by step, and put your final answer within \\boxed{}."
-LONGEST = 200
-"""A longer extracted result is stored cut; it is never the gold answer."""
+_SHORT_FRACTION = re.compile(r"\\frac\s*(?:(\d)|\{([^{}]*)\})\s*(?:(\d)|\{([^{}]*)\})")
+_SIZE = re.compile(r"\\(?:left|right|displaystyle|[,;:! ])(?![A-Za-z])|\\q?quad(?![A-Za-z])|\s+")
 
 
-class MathTask(Result):
-    """Graded by maths.py: the last box, else the last stated answer, else the last number; equal by math-verify.
+class MathTask(ResultTask):
+    """Asks for a boxed answer and compares it by algebra.
 
-    An answer that was cut off is graded by what it says. Where a comparison reaches its limit the grade is missing.
+    ``extracted`` of all right results is the gold answer; of others a form in which those written alike up to spaces,
+    ``\\dfrac`` and the like are equal, so wrong results that are equal only by algebra count apart in a majority. The
+    grader is closed with the task.
     """
 
-    def __init__(self, maths: MathGrader, instruction: str | None = INSTRUCTION) -> None:
-        super().__init__("math-verify", instruction)
-        self._maths = maths
+    metrics = (accuracy("math-verify"),)
+
+    def __init__(self, grader: MathGrader, instruction: str | None = BOX_INSTRUCTION) -> None:
+        self._grader = grader
+        self._instruction = instruction
+
+    async def __aenter__(self) -> MathTask:
+        await self._grader.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._grader.__aexit__(*exc)
+
+    def check(self, question: EvalQuestion) -> None:
+        """Raises InputError for a question without an answer."""
+        gold_answer(question)
+
+    def ask(self, question: EvalQuestion, sample: int) -> Asked:
+        """The question with the instruction; the same for all samples."""
+        return Asked(messages_with(question, self._instruction))
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
-        text = visible_text(sample)
-        found = stated_result(text) if text is not None else None
-        if text is None or not found:
-            return graded(sample, 0.0, None)
-        gold = str(question.answer)
-        right = await self._maths.is_correct(text, gold)
-        if right is None:
-            return graded(sample, None, _shown(found), "the comparison with the gold answer was not decided")
-        return graded(sample, float(right), _shown(gold if right else found))
+        """1 where the result equals the answer, 0 where not, None where that is not decided in time."""
+        gold, found = gold_answer(question), stated_result(sample.text)
+        if not found or not found.strip():
+            return grade_of(sample, False, None)
+        right = await self._grader.is_answer(found, gold)
+        if right:
+            return grade_of(sample, True, written_alike(gold))
+        why = None if right is False else "the comparison with the answer was not decided"
+        return grade_of(sample, right, written_alike(found), why)
 
 
-def _shown(result: str) -> str:
-    """A result in a form in which equal ones are mostly equal: enough for a vote among wrong ones; right ones all have
-    the gold answer's."""
-    return "".join(normalise(result).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").split())[:LONGEST]
+def written_alike(result: str) -> str:
+    """A result in a form in which those that are written alike are the same string. It is no algebra."""
+    plain = _SIZE.sub("", normalise(result.replace("\\$", "").replace("\\mbox", "\\text")))
+    plain = plain.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("{,}", "")
+    plain = _SHORT_FRACTION.sub(lambda f: f"\\frac{{{f[1] or f[2]}}}{{{f[3] or f[4]}}}", plain)
+    try:
+        number = Decimal(plain)
+    except InvalidOperation:
+        return plain
+    if not number.is_finite() or abs(number.adjusted()) > 30:
+        return plain
+    return f"{number.normalize():f}" if number else "0"
