@@ -16,7 +16,7 @@ from typing import Any
 
 from material import show, table
 
-from ropd_cli.evaluation.intervals import paired_bootstrap, paired_difference, problem_mean
+from ropd_cli.evaluation.intervals import paired_difference, problem_mean
 
 SCORES = {"any": (1.0, 1.0), "hard": (0.3, 1.7), "hardest": (0.1, 1.9), "easy": (9.0, 1.0)}
 """Beta distributions of a problem's probability to be solved."""
@@ -46,10 +46,17 @@ def score_coverage(
         interval = problem_mean(values.tolist())
         ours += interval.low <= true <= interval.high
         if draws:
-            means = values[rng.integers(0, problems, (draws, problems))].mean(1)
-            low, high = np.quantile(means, [0.025, 0.975])
-            boot += bool(low <= true <= high)
+            boot += _bootstrap(rng, values, draws, true)
     return {"true": true, "ours": ours / repeats} | ({"bootstrap": boot / repeats} if draws else {})
+
+
+def _bootstrap(rng: Any, values: Any, draws: int, true: float) -> bool:
+    """Whether the percentile bootstrap over problems holds the truth."""
+    import numpy as np
+
+    means = values[rng.integers(0, len(values), (draws, len(values)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return bool(low <= true <= high)
 
 
 def coverage(
@@ -69,14 +76,13 @@ def coverage(
     first, second = probabilities(2_000_000)
     true = float((second - first).mean())
     ours = boot = 0
-    for repeat in range(repeats):
+    for _ in range(repeats):
         first, second = probabilities(problems)
         before, after = (rng.binomial(n, each) / n for each in (first, second))
         interval = paired_difference((after - before).tolist(), n)
         ours += interval.low <= true <= interval.high
         if draws:
-            interval = paired_bootstrap(before.tolist(), after.tolist(), draws=draws, seed=repeat)
-            boot += interval.low <= true <= interval.high
+            boot += _bootstrap(rng, after - before, draws, true)
     return {"true": true, "ours": ours / repeats} | ({"bootstrap": boot / repeats} if draws else {})
 
 
