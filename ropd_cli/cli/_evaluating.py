@@ -111,6 +111,7 @@ class Evaluating:
                     self._how(),
                     open_source,
                     self._meter,
+                    system_prompt=self._config.student.system_prompt,
                     max_failed_fraction=self._max_failed,
                     progress=progress,
                 )
@@ -165,7 +166,7 @@ class Evaluating:
         from ropd_cli.llm.endpoints import base_url, shown_url
 
         how = self._how()
-        needs_judge = any(choice.kind in ("healthbench", "rubric") for choice in chosen)
+        needs_judge = any(choice.kind in ("healthbench", "rubric", "teacher") for choice in chosen)
         rate = self._meter.tokens / self._meter.seconds if self._meter.seconds else None
         return {
             "model": self._endpoint().model if self._at_endpoint else self._config.student.model_path,
@@ -175,6 +176,7 @@ class Evaluating:
             "seed": self._seed,
             "shuffle_seed": self._config.seed,
             "thinking": self._config.student.enable_thinking,
+            "system_prompt": self._config.student.system_prompt,
             "judge": self._config.verifier.model if needs_judge else None,
             "limit": self._limit,
             "tokens_per_s": rate,
@@ -280,7 +282,9 @@ class Evaluating:
         from ropd_cli.llm.client import endpoint_request
         from ropd_cli.llm.forecast import forecast
 
-        jobs = left_to_draw(self._run, [choice.benchmark for choice in chosen], self._how())
+        jobs = left_to_draw(
+            self._run, [choice.benchmark for choice in chosen], self._how(), self._config.student.system_prompt
+        )
         if not self._at_endpoint:
             samples = sum(len(job.indices) for job in jobs)
             self._screen.result({"samples": samples}, f"{samples} samples to draw; a local model costs nothing")

@@ -49,7 +49,7 @@ def evaluate(
         typer.Option(
             "--grader",
             metavar="NAME=KIND",
-            help="Grade a file of your own by math, integer, choice, exact, ifeval, healthbench or rubric.",
+            help="Grade a file of your own by math, integer, choice, exact, ifeval, healthbench, rubric or teacher.",
             rich_help_panel=_WHAT,
         ),
     ] = None,

@@ -23,6 +23,7 @@ async def evaluate(
     open_source: Callable[[], AbstractAsyncContextManager[Source]],
     meter: Meter,
     *,
+    system_prompt: str | None = None,
     max_failed_fraction: float | None,
     progress: Progress,
 ) -> Tally:
@@ -32,7 +33,7 @@ async def evaluate(
     draw. What was drawn before a fault is graded; then the fault is raised: what ``draw`` raises, or what ended the
     grading.
     """
-    jobs = left_to_draw(run, benchmarks, how)
+    jobs = left_to_draw(run, benchmarks, how, system_prompt)
     async with AsyncExitStack() as stack:
         for benchmark in benchmarks:
             await stack.enter_async_context(benchmark.task)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from ropd_cli.evaluation.records import Benchmark, Sample
 from ropd_cli.evaluation.sources import Source
 from ropd_cli.evaluation.store import EvalRun
 from ropd_cli.progress import NoProgress, Progress
-from ropd_cli.schemas import Answer, Message, digest
+from ropd_cli.schemas import Answer, Message, digest, with_system
 from ropd_cli.stage_run import Tally, run_jobs
 
 OnSample = Callable[[Sample], None]
@@ -64,8 +64,10 @@ class Meter:
         return f"{self.tokens / self.seconds:,.0f} tokens/s" if self.seconds and self.tokens else ""
 
 
-def left_to_draw(run: EvalRun, benchmarks: Sequence[Benchmark], how: Mapping[str, Any]) -> list[Job]:
-    """What the run's files lack, in the order of the benchmarks.
+def left_to_draw(
+    run: EvalRun, benchmarks: Sequence[Benchmark], how: Mapping[str, Any], system_prompt: str | None = None
+) -> list[Job]:
+    """What the run's files lack, in the order of the benchmarks. ``system_prompt`` goes before questions without one.
 
     ``how`` is all that shapes an answer besides the messages. Raises InputError where the directory holds samples of
     the same questions that were drawn otherwise.
@@ -78,12 +80,13 @@ def left_to_draw(run: EvalRun, benchmarks: Sequence[Benchmark], how: Mapping[str
             for index in range(benchmark.n):
                 asked = benchmark.task.ask(question, index)
                 key = dict(asked.key) if asked.key is not None else None
-                asked_hash = digest([[m.model_dump(mode="json") for m in asked.messages], key, how])[:16]
+                messages = with_system(asked.messages, system_prompt)
+                asked_hash = digest([[m.model_dump(mode="json") for m in messages], key, how])[:16]
                 found = there.get((question.id, index))
                 if found is None:
                     known = wordings.get(asked_hash)
                     indices = (*known.indices, index) if known else (index,)
-                    wordings[asked_hash] = Job(benchmark.name, question.id, asked.messages, key, indices, asked_hash)
+                    wordings[asked_hash] = Job(benchmark.name, question.id, messages, key, indices, asked_hash)
                 elif found != asked_hash:
                     raise InputError(
                         f"{run.samples_file(benchmark.name)}: sample {index} of {question.id} was drawn by another "
@@ -160,8 +163,3 @@ def _sample(job: Job, index: int, answer: Answer) -> Sample:
         key=job.key,
         request_hash=job.request_hash,
     )
-
-
-def known_questions(benchmarks: Sequence[Benchmark]) -> Iterator[tuple[str, str]]:
-    """(benchmark, id) of all that is asked."""
-    return ((benchmark.name, question.id) for benchmark in benchmarks for question in benchmark.questions)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 from ropd_cli.config import RopdConfig
+from ropd_cli.errors import InputError
+from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ClientStats
 from ropd_cli.llm.client import ChatClient
@@ -26,7 +30,8 @@ class Tools:
         self._cache, self._shared, self._environ = cache, shared, environ
         self._stack = AsyncExitStack()
         self._maths: MathGrader | None = None
-        self._judges: dict[str, ChatClient] = {}
+        self._judges: dict[tuple[str, str], ChatClient] = {}
+        self._index: TeacherIndex | None = None
         self.judge_stats: dict[str, ClientStats] = {}
         """By benchmark."""
 
@@ -38,15 +43,32 @@ class Tools:
         return self._maths
 
     def judge(self, benchmark: str) -> ChatClient:
-        """The judge, counted for a benchmark. Raises InputError where no verifier is configured."""
-        if benchmark not in self._judges:
-            endpoint = self.config.verifier
-            endpoint = endpoint.model_copy(update={"model": model_name(endpoint, "verifier")})
+        """The verifier, counted for a benchmark. Raises InputError where none is configured."""
+        return self._client("verifier", benchmark)
+
+    def rubricator(self, benchmark: str) -> ChatClient:
+        """The rubricator, counted for a benchmark. Raises InputError where none is configured."""
+        return self._client("rubricator", benchmark)
+
+    @property
+    def index(self) -> TeacherIndex:
+        """The teacher index of the configuration. Raises InputError where none is named."""
+        if self._index is None:
+            if self.config.data.index is None:
+                raise InputError("data.index is not set", "name the teacher index: --set data.index=teacher.index")
+            self._index = TeacherIndex.open(Path(self.config.data.index))
+            self._stack.callback(self._index.close)
+        return self._index
+
+    def _client(self, role: Literal["verifier", "rubricator"], benchmark: str) -> ChatClient:
+        if (role, benchmark) not in self._judges:
+            endpoint = getattr(self.config, role)
+            endpoint = endpoint.model_copy(update={"model": model_name(endpoint, role)})
             stats = self.judge_stats.setdefault(benchmark, ClientStats())
-            self._judges[benchmark] = ChatClient.open(
+            self._judges[role, benchmark] = ChatClient.open(
                 endpoint, cache=self._cache, environ=self._environ, shared=self._shared, stats=stats
             )
-        return self._judges[benchmark]
+        return self._judges[role, benchmark]
 
     async def __aenter__(self) -> Tools:
         if self._maths is not None:

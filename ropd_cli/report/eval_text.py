@@ -75,6 +75,8 @@ def facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     found.append(("sampling", ", ".join(f"{name} {setting}" for name, setting in how.items()) or "the endpoint's own"))
     if document.get("thinking") is not None:
         found.append(("thinking", "on" if document["thinking"] else "off"))
+    if document.get("system_prompt"):
+        found.append(("system prompt", str(document["system_prompt"])))
     if document.get("judge"):
         found.append(("judge", str(document["judge"])))
     if document.get("limit"):

@@ -265,3 +265,47 @@ def test_what_a_user_gets_wrong(setting):
         setting.run(*options, code=2)
         assert says in setting.said and "hint:" in setting.said, setting.said
     assert not setting.model.given
+
+
+def test_scored_against_the_teacher_as_in_training(setting):
+    folder = setting.folder
+    with open(folder / "sums.jsonl", "w") as out:
+        for k in range(3):
+            print(json.dumps({"uid": f"s{k}", "prompt": f"What is {k + 2} + 4?", "answer": str(k + 6)}), file=out)
+    chain = [
+        [
+            "teacher-gen",
+            "sums.jsonl",
+            "--base-url",
+            "builtin://checkable",
+            "-m",
+            "2",
+            "--seed",
+            "0",
+            "--out",
+            "t.jsonl",
+        ],
+        ["index", "build", "t.jsonl", "--out", "t.index"],
+    ]
+    for command in chain:
+        child = start_ropd([*command, "--quiet"], folder, setting.environ)
+        _, said = child.communicate(timeout=60)
+        assert child.returncode == 0, said
+
+    def answer(request):
+        number = int(re.search(r"What is (\d+)", request.body["messages"][-1]["content"])[1])
+        return completion([f"{number} + 4 = {number + 4 + wrong}" for wrong in (0, 1)][: request.body.get("n", 1)])
+
+    setting.server.default = FromRequest(answer)
+    options = ("--benchmarks", "sums", "--data", "sums=sums.jsonl", "--grader", "sums=teacher", "-n", "2")
+    judges = ("--set", "rubricator.base_url=builtin://checkable", "--judge-base-url", "builtin://checkable")
+    judges += ("--set", "data.index=t.index")
+    setting.run(*options, *judges, "--set", "judge.m=3", code=2)
+    assert "question s0: 2 distinct teacher answers in the index, not 3" in setting.said
+    found = setting.run(*options, *judges, "--set", "judge.m=2")
+    metrics = setting.figures(found, "sums")["metrics"]
+    assert metrics["teacher_score"]["value"] == pytest.approx(1.0)
+    assert 0 < metrics["rubric_score"]["value"] < 1 and setting.figures(found, "sums")["missing"] == 0
+    grades = [record for _, record in read_records(folder / "run" / "grades" / "sums.jsonl")]
+    by_sample = {(g["id"], g["sample"]): g["scores"]["rubric_score"] for g in grades}
+    assert all(by_sample[f"s{k}", 0] > by_sample[f"s{k}", 1] for k in range(3))

@@ -7,7 +7,7 @@ from typing import Literal
 from ropd_cli.evaluation.records import Task
 from ropd_cli.evaluation.tools import Tools
 
-Kind = Literal["math", "integer", "choice", "exact", "ifeval", "healthbench", "rubric"]
+Kind = Literal["math", "integer", "choice", "exact", "ifeval", "healthbench", "rubric", "teacher"]
 
 
 def open_task(kind: Kind, benchmark: str, tools: Tools) -> Task:
@@ -36,6 +36,11 @@ def open_task(kind: Kind, benchmark: str, tools: Tools) -> Task:
         from ropd_cli.evaluation.tasks.healthbench import HealthBenchTask
 
         return HealthBenchTask(tools.judge(benchmark))
+    if kind == "teacher":
+        from ropd_cli.evaluation.tasks.teacher import TeacherTask
+
+        rubricator, verifier = tools.rubricator(benchmark), tools.judge(benchmark)
+        return TeacherTask(rubricator, verifier, tools.index, tools.config.judge, tools.seed)
     from ropd_cli.evaluation.tasks.rubric import RubricTask
 
     return RubricTask(tools.judge(benchmark), settings=tools.config.judge)
