@@ -29,7 +29,7 @@ h1 { font-size: 1.4rem; overflow-wrap: anywhere; } h2 { font-size: 1.05rem; marg
 table { border-collapse: collapse; margin: .8rem 0; } .wide { overflow-x: auto; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-tr.first td { border-top: 2px solid var(--line); } td.words { min-width: 9rem; }
+tr.first td { border-top: 2px solid var(--line); } td.words + td.words { min-width: 9rem; }
 .warning { border-left: 4px solid var(--bad); padding: .4rem .8rem; background: var(--soft); margin: .5rem 0; }
 .dim { opacity: .7; } .better { color: var(--good); } .worse { color: var(--bad); }
 svg { width: 100%; max-width: 46rem; height: auto; } svg text { font: 13px system-ui, sans-serif; fill: currentColor; }
@@ -37,7 +37,7 @@ svg { width: 100%; max-width: 46rem; height: auto; } svg text { font: 13px syste
 .curve { stroke: var(--mark); stroke-width: 2; fill: none; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--soft); font-size: 13px; padding: .6rem; }
 @media (max-width: 40rem) { th, td { padding: .2rem .3rem; }
-  td.words { min-width: 5rem; } td.words + td { min-width: 7rem; } }
+  td.words + td.words { min-width: 7rem; } }
 details { border: 1px solid var(--line); border-radius: .4rem; padding: .5rem .8rem; margin: .6rem 0; }
 summary { cursor: pointer; }
 """
