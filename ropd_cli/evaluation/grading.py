@@ -12,6 +12,7 @@ from ropd_cli.errors import JudgeError
 from ropd_cli.evaluation.records import Benchmark, Grade, Sample
 from ropd_cli.evaluation.store import EvalRun
 from ropd_cli.progress import Progress
+from ropd_cli.schemas import digest
 from ropd_cli.tasks.evalsets import EvalQuestion
 
 GIVE_UP_AFTER = 16
@@ -33,6 +34,10 @@ class Grading:
         self._queue: asyncio.Queue[Sample] = asyncio.Queue()
         self._questions: Mapping[str, Mapping[str, EvalQuestion]] = {
             benchmark.name: {question.id: question for question in benchmark.questions} for benchmark in benchmarks
+        }
+        self._hashes = {
+            benchmark.name: {each.id: digest(each.model_dump(mode="json")) for each in benchmark.questions}
+            for benchmark in benchmarks
         }
         self._tasks = {benchmark.name: benchmark.task for benchmark in benchmarks}
         self._writers: dict[str, RecordWriter] = {}
@@ -60,11 +65,15 @@ class Grading:
         self._stack.close()
 
     def add_ungraded(self) -> None:
-        """Give it the samples on disk that have no grade, or none that is complete."""
+        """Give it the samples on disk that have no grade, an incomplete one, or one of another text, question or
+        grader."""
         for benchmark in self._benchmarks:
             grades = self._run.grades(benchmark.name)
             for sample in self._run.samples(benchmark.name):
-                if sample.sample < benchmark.n and not _is_complete(grades.get((sample.id, sample.sample))):
+                if sample.sample >= benchmark.n or sample.id not in self._questions[benchmark.name]:
+                    continue
+                grade = grades.get((sample.id, sample.sample))
+                if grade is None or not _is_complete(grade) or grade.of != self._hash(sample):
                     self.add(sample)
 
     def add(self, sample: Sample) -> None:
@@ -106,7 +115,12 @@ class Grading:
         question = self._questions[sample.benchmark][sample.id]
         grade = await self._tasks[sample.benchmark].grade(question, sample)
         self._watch(grade)
+        grade = grade.model_copy(update={"of": self._hash(sample)})
         self._writers[sample.benchmark].append(grade.to_json())
+
+    def _hash(self, sample: Sample) -> str:
+        titles = [metric.title for metric in self._tasks[sample.benchmark].metrics]
+        return digest([sample.text, sample.key, titles, self._hashes[sample.benchmark][sample.id]])[:16]
 
     def _watch(self, grade: Grade) -> None:
         """Raises JudgeError where a benchmark's first grades are all missing."""
@@ -124,5 +138,5 @@ class Grading:
             )
 
 
-def _is_complete(grade: Grade | None) -> bool:
-    return grade is not None and all(score is not None for score in grade.scores.values())
+def _is_complete(grade: Grade) -> bool:
+    return all(score is not None for score in grade.scores.values())

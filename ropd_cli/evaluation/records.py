@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic import Field
@@ -40,6 +40,8 @@ class Grade(RecordModel):
     counts: dict[str, tuple[int, int]] = Field(default_factory=dict)
     extracted: str | None = None
     why_missing: str | None = None
+    of: str = ""
+    """Hash of what was graded (the text), against what (the question), and how (the metrics)."""
     detail: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -95,4 +97,3 @@ class Benchmark:
     shareable: bool
     n: int
     source: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)

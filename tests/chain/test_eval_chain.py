@@ -191,6 +191,24 @@ def test_a_judge_that_fails_makes_grades_missing_which_are_tried_again(setting):
     assert setting.figures(found, "healthbench")["missing"] == 0 and set(setting.model.given.values()) == {8}
 
 
+def test_grades_of_another_text_grader_or_answer_are_made_anew(setting):
+    first = setting.run("--benchmarks", "math", "-n", "2")
+    assert setting.figures(first, "math")["metrics"]["accuracy"]["value"] == pytest.approx((1 + 5 * 0.5) / 6)
+    found = setting.run("--benchmarks", "math", "-n", "2", "--grader", "math=integer")
+    assert "integer" in found["benchmarks"][0]["metrics_of"][0]["title"]
+    lines = (setting.folder / "math.jsonl").read_text().replace('"answer": "5"', '"answer": "-1"')
+    (setting.folder / "math.jsonl").write_text(lines)  # the question is the same, its answer was wrong
+    found = setting.run("--benchmarks", "math", "-n", "2")
+    assert setting.figures(found, "math")["metrics"]["accuracy"]["value"] == pytest.approx((1 + 5 * 0.5) / 6)
+    grades = [record for _, record in read_records(setting.folder / "run" / "grades" / "math.jsonl")]
+    last = {(grade["id"], grade["sample"]): grade["scores"]["accuracy"] for grade in grades}
+    assert (last["m5", 0], last["m5", 1]) == (0.0, 1.0)
+    (setting.folder / "run" / "samples" / "math.jsonl.zst").unlink()
+    setting.model.answer = lambda name, number, k, text: "nothing"
+    found = setting.run("--benchmarks", "math", "-n", "2", "--no-cache")
+    assert setting.figures(found, "math")["metrics"]["accuracy"]["value"] == 0.0
+
+
 @pytest.mark.slow
 def test_killed_and_interrupted_runs_go_on(setting):
     gate = threading.Event()

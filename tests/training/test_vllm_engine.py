@@ -95,6 +95,15 @@ async def test_prompts_may_come_at_any_time_and_closing_leaves_no_process(tiny_m
         assert first.text == again.text and len(two) == 2
         with pytest.raises(PromptRefused):
             await model.sample((Message(role="user", content="w1 " * 100),), greedy)
+        came = []  # more prompts than one step takes, each with a seed: none may be computed in parts on a CPU
+        long = (Message(role="user", content="w1 " * 50),)
+        seeded = SamplingOptions(n=2, max_tokens=2, seed=7)
+        many = await asyncio.gather(
+            *(model.sample(long, seeded, on_answer=lambda k, answer: came.append((k, answer.text))) for _ in range(80))
+        )
+        assert len({tuple(answer.text for answer in answers) for answers in many}) == 1 and len(came) == 160
+        (alone,) = await model.sample(long, seeded, indices=[1])
+        assert alone.text == many[0][1].text
         child = model._child.pid
     assert not os.path.exists(f"/proc/{child}")
     with pytest.raises(RopdError):
