@@ -13,6 +13,7 @@ LAYERS = {  # first part of the module's name below ropd_cli -> layer
     "stated": 1.55,
     **dict.fromkeys(["maths", "maths_worker"], 1.6),
     "views": 1.7,
+    "lint": 2.7,
     **dict.fromkeys(["templates", "scoring", "index", "judging_format", "rewards", "stage_run", "tasks"], 2),
     **dict.fromkeys(["brought", "verdicts"], 2.5),
     **dict.fromkeys(["llm", "engines", "groups"], 3),
