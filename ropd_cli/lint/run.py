@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from ropd_cli.lint.records import Finding, Linted
+from collections.abc import Callable, Iterable
+
+from ropd_cli.lint import content, judged, wording
+from ropd_cli.lint.records import RULES, Finding, Linted
+
+CHECKS: dict[str, Callable[[Linted], Iterable[Finding]]] = {
+    "met-by-all": judged.met_by_all,
+    "met-by-none": judged.met_by_none,
+    "near-duplicate": content.near_duplicate,
+    "compound": wording.compound,
+    "mentions-reference": wording.mentions_reference,
+    "gives-answer-away": content.gives_answer_away,
+    "vague": wording.vague,
+    "flat-weights": judged.flat_weights,
+    "dominated": judged.dominated,
+    "format-heavy": wording.format_heavy,
+    "teacher-below-student": judged.teacher_below_student,
+    "language": wording.language,
+}
 
 
-def lint(linted: Linted) -> list[Finding]:
-    """What the rules find, in the order of ``RULES``."""
-    return []
+def lint(linted: Linted, rules: Iterable[str] = RULES) -> list[Finding]:
+    """What the rules of these names find, in their order; of one rule in the order of the criteria."""
+    return [finding for name in rules for finding in CHECKS[name](linted)]

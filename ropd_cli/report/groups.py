@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from ropd_cli.artifacts import read_records
 from ropd_cli.block import render_question
 from ropd_cli.errors import InputError
+from ropd_cli.lint import Finding, Linted, lint
 from ropd_cli.schemas import (
     Answer,
     AnswerRecord,
@@ -101,6 +102,30 @@ class GroupView:
         return sum(mark is True for mark in marks), sum(mark is not None for mark in marks)
 
     @property
+    def findings(self) -> list[Finding]:
+        """What the linter says of the group's rubric, or of its rubrics."""
+        return [finding for part in self.by_rubric if (linted := part.linted) is not None for finding in lint(linted)]
+
+    @property
+    def linted(self) -> Linted | None:
+        """What the linter reads of a group with one rubric; None without it."""
+        if self.criteria is None:
+            return None
+
+        def rows(source: str) -> tuple[tuple[bool | None, ...], ...]:
+            return tuple(a.judgement for a in self.judged if a.source == source and a.judgement)
+
+        return Linted(
+            rubric=self.criteria,
+            question=self.question,
+            teacher_answers=self.teacher_answers,
+            student_JK=rows("student"),
+            teacher_JK=rows("teacher"),
+            rewards=self.rewards if self.of_rollout is None else (),
+            teacher_scores=self.verdicts.teacher_scores if self.verdicts else (),
+        )
+
+    @property
     def faults(self) -> list[str]:
         """What is wrong with the group, or keeps it from teaching anything."""
         if self.error:
@@ -179,6 +204,27 @@ def load_groups(
     return views
 
 
+def step_files(folder: Path) -> list[Path]:
+    """The group files of a run, in the order of the steps. Raises InputError where there is none."""
+
+    def number(file: Path) -> int:
+        digits = file.name.removeprefix("step-").split(".")[0]
+        return int(digits) if digits.isdigit() else 0
+
+    files = sorted((folder / "groups").glob("step-*.jsonl*"), key=number)
+    if not files:
+        raise InputError(
+            f"{folder}: no groups/step-N.jsonl.zst in it", "give the directory of a training run, or a file"
+        )
+    return files
+
+
+def views_of(file: Path) -> Iterator[GroupView]:
+    """The groups of one step's file, in order. Raises InputError (file and line) for what is none."""
+    for line, record in read_records(file):
+        yield _view(record, f"{file}:{line}")
+
+
 def summary(views: Iterable[GroupView]) -> dict[str, Any]:
     """Counts and means over groups; the means are over the groups that have them."""
     views = list(views)
@@ -196,18 +242,8 @@ def summary(views: Iterable[GroupView]) -> dict[str, Any]:
 
 
 def _from_run(folder: Path) -> Iterator[GroupView]:
-    def number(file: Path) -> int:
-        digits = file.name.removeprefix("step-").split(".")[0]
-        return int(digits) if digits.isdigit() else 0
-
-    files = sorted((folder / "groups").glob("step-*.jsonl*"), key=number)
-    if not files:
-        raise InputError(
-            f"{folder}: no groups/step-N.jsonl.zst in it", "give the directory of a training run, or a file"
-        )
-    for file in files:
-        for line, record in read_records(file):
-            yield _view(record, f"{file}:{line}")
+    for file in step_files(folder):
+        yield from views_of(file)
 
 
 def _from_file(path: Path) -> Iterator[GroupView]:
