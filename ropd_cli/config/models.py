@@ -102,6 +102,9 @@ class JudgeConfig(Section):
     templates: str | None = Field(None, description="folder of your own templates; None: the shipped ones")
     rubricator_instructions: str | None = Field(None, description="said to the rubricator besides its template")
     verifier_instructions: str | None = Field(None, description="said to the verifier besides its template")
+    repair: bool = Field(
+        False, description="training: the rubricator is asked once more where all rewards of a group are equal"
+    )
     max_failed_fraction: float = Field(0.25, ge=0, le=1, description="of the groups of a step; above it a run stops")
 
     @model_validator(mode="after")
@@ -110,6 +113,8 @@ class JudgeConfig(Section):
             raise ValueError("judge.form paper has a verifier call for each answer: leave judge.chunk_size out")
         if self.rubric_per == "rollout" and self.rubrics == "dataset":
             raise ValueError("judge.rubric_per rollout needs a rubricator: judge.rubrics is dataset")
+        if self.repair and (self.rubric_per == "rollout" or self.rubrics != "induced"):
+            raise ValueError("judge.repair is for rubrics of a group that the rubricator writes alone")
         return self
 
 

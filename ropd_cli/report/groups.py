@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ropd_cli.artifacts import read_records
 from ropd_cli.block import render_question
 from ropd_cli.errors import InputError
-from ropd_cli.lint import Finding, Linted, lint
+from ropd_cli.lint import Finding, lint, linted
 from ropd_cli.schemas import (
     Answer,
     AnswerRecord,
@@ -46,6 +46,8 @@ class GroupView:
     verdicts: VerdictRecord | None = None
     rewards: tuple[float | None, ...] = ()
     error: str | None = None
+    answer: str | None = None
+    """The prompt's checkable final answer."""
     of_rollout: int | None = None
     """Set where this is only what was judged by the rubric of one rollout."""
 
@@ -104,26 +106,21 @@ class GroupView:
     @property
     def findings(self) -> list[Finding]:
         """What the linter says of the group's rubric, or of its rubrics."""
-        return [finding for part in self.by_rubric if (linted := part.linted) is not None for finding in lint(linted)]
-
-    @property
-    def linted(self) -> Linted | None:
-        """What the linter reads of a group with one rubric; None without it."""
-        if self.criteria is None:
-            return None
-
-        def rows(source: str) -> tuple[tuple[bool | None, ...], ...]:
-            return tuple(a.judgement for a in self.judged if a.source == source and a.judgement)
-
-        return Linted(
-            rubric=self.criteria,
-            question=self.question,
-            teacher_answers=self.teacher_answers,
-            student_JK=rows("student"),
-            teacher_JK=rows("teacher"),
-            rewards=self.rewards if self.of_rollout is None else (),
-            teacher_scores=self.verdicts.teacher_scores if self.verdicts else (),
-        )
+        return [
+            finding
+            for part in self.by_rubric
+            if part.criteria is not None
+            for finding in lint(
+                linted(
+                    part.criteria,
+                    self.verdicts,
+                    question=self.question,
+                    answer=self.answer,
+                    teacher_answers=self.teacher_answers,
+                    of_rollout=part.of_rollout,
+                )
+            )
+        ]
 
     @property
     def faults(self) -> list[str]:
@@ -294,6 +291,7 @@ def _view(record: dict[str, Any], where: str) -> GroupView:
         verdicts=_parse(VerdictRecord, record["verdicts"], where) if record.get("verdicts") else None,
         rewards=tuple(record.get("rewards") or ()),
         error=error,
+        answer=record.get("answer"),
     )
 
 

@@ -127,7 +127,9 @@ def findings_lines(findings: Sequence[Finding]) -> list[str]:
         ids = ", ".join("+".join(finding.criteria) for finding in of_rule if finding.criteria)
         messages = "; ".join(dict.fromkeys(finding.message for finding in of_rule))
         said = f"{ids}: {messages}" if ids and len(of_rule) == 1 else ids or messages
-        lines.append(f"<p><b>{_text(rule)}</b> {_text(said)} <span class=dim>{_text(RULES[rule].title)}</span></p>")
+        lines.append(
+            f"<p><strong>{_text(rule)}</strong> {_text(said)} <span class=dim>{_text(RULES[rule].title)}</span></p>"
+        )
     return lines
 
 

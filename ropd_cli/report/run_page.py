@@ -17,9 +17,9 @@ import orjson
 import yaml
 
 from ropd_cli.lint import RULES
-from ropd_cli.report.charts import Line, chart, said
+from ropd_cli.report.charts import Line, chart
 from ropd_cli.report.groups_html import group_section
-from ropd_cli.report.groups_text import clean, number
+from ropd_cli.report.groups_text import clean
 from ropd_cli.report.run_data import CriterionRow, GroupRow, RunData
 from ropd_cli.report.run_words import course, status, validated
 
@@ -36,18 +36,19 @@ _KINDS = {
 }
 
 
-def page(data: RunData, lead: str = "") -> str:
-    """The page of one run. ``lead`` is HTML of the caller's own that stands after the summary."""
+def page(data: RunData, *, title: str | None = None, lead: str = "", places: str = "") -> str:
+    """The page of one run. ``lead`` and ``places`` are HTML of the caller's own: before what is said of the run, and
+    before its configuration."""
     sections = [
-        ("happened", "What happened", _happened(data) + lead),
+        ("happened", "What happened", lead + _happened(data)),
         ("course", "Course", f'<div class="charts">{"".join(course_charts([data]))}</div>'),
         ("rubrics", "Rubrics", _rubrics(data)),
         ("lint", "What the linter finds", _lint(data)),
         ("groups", "Groups", _groups(data)),
         ("failures", "What failed", _failures(data)),
-        ("setup", "Configuration and versions", _setup(data)),
+        ("setup", "Configuration and versions", places + _setup(data)),
     ]
-    return document(f"Run {data.name}", sections, script=True)
+    return document(title or f"Run {data.name}", sections, script=True)
 
 
 def document(title: str, sections: Sequence[tuple[str, str, str]], *, script: bool) -> str:

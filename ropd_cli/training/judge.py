@@ -6,6 +6,8 @@ Plain asyncio code; ``agent_loop`` puts it into a Ray actor that all rollout wor
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,12 @@ from typing import Any
 import yaml
 
 from ropd_cli.artifacts import RecordWriter
-from ropd_cli.block import build_block, has_answer
+from ropd_cli.block import build_block, has_answer, render_question
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import CostLimit, IndexMissing, JudgeError, ProviderDown, ProviderError, RopdError, TooFewAnswers
 from ropd_cli.groups import group_of, with_teacher
 from ropd_cli.index import TeacherIndex
+from ropd_cli.lint import RULES, Finding, lint, linted
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ClientStats
 from ropd_cli.llm.client import ChatClient
@@ -25,7 +28,7 @@ from ropd_cli.llm.shared import Shared
 from ropd_cli.rewards import RewardMixer
 from ropd_cli.schemas import Answer, Group, Prompt, RubricRecord, VerdictRecord, load_prompts
 from ropd_cli.scoring import group_stats
-from ropd_cli.stages.rubricate import rubricate_group
+from ropd_cli.stages.rubricate import repair_group, rubricate_group
 from ropd_cli.stages.verify import unjudged_group, verify_group
 from ropd_cli.templates import Templates
 from ropd_cli.training.run_dir import RunDir
@@ -60,6 +63,13 @@ class StepTally:
     cut: int = 0
     seconds: list[float] = field(default_factory=list)
     last_fault: str = ""
+    lint: Counter[str] = field(default_factory=Counter)
+    """Findings of the linter, by rule."""
+    repairs: Counter[str] = field(default_factory=Counter)
+    """"tried", "helped" and "failed"."""
+    arrived: float = 0.0
+    ended: float = 0.0
+    """When the last group's rollouts were there, and when the last group was judged; seconds of the monotonic clock."""
     before: dict[str, float] = field(default_factory=dict)
     """The endpoints' counters when the step began."""
 
@@ -95,6 +105,7 @@ class RunJudge:
         either way. None for all of them: the group could not be judged and is missing.
         """
         tally, began = self._tally(step), time.monotonic()
+        tally.arrived = began
         answers = tuple(Answer(**rollout) for rollout in rollouts)
         group = group_of(self._prompts[uid], answers, with_rubric=self._config.judge.rubrics != "induced")
         rubric: RubricRecord | None = None
@@ -104,13 +115,14 @@ class RunJudge:
             if fault is None:
                 epoch = (step - 1) // self._steps_per_epoch
                 group = with_teacher(group, self._index, self._config.judge.m, seed=self._config.seed, epoch=epoch)
-                rubric, verdicts = await self._ask(group)
+                rubric, verdicts = await self._ask(group, tally)
         except GROUP_FAULTS as caught:
             fault = caught
             if isinstance(caught, STOPS):
                 self._stopped_by = self._stopped_by or caught
         seconds = time.monotonic() - began
         tally.seconds.append(seconds)
+        tally.ended = time.monotonic()
         rewards = self._count(tally, group, rubric, verdicts, fault)
         self._write(step, group, rubric, verdicts, rewards, fault, seconds)
         return {"rewards": rewards, "error": str(fault) if fault else None}
@@ -134,6 +146,10 @@ class RunJudge:
         metrics |= {name: count - tally.before.get(name, 0) for name, count in self._counters().items()}
         if tally.seconds:
             metrics |= {"judge/seconds_mean": _mean(tally.seconds), "judge/seconds_max": max(tally.seconds)}
+            metrics["judge/waited_seconds"] = max(0.0, tally.ended - tally.arrived)
+        metrics |= {f"lint/{rule}": tally.lint[rule] for rule in RULES}
+        if self._config.judge.repair:
+            metrics |= {f"rubrics/repair_{how}": tally.repairs[how] for how in ("tried", "helped", "failed")}
         if tally.coverages:
             metrics["judge/coverage_mean"] = _mean(tally.coverages)
         if tally.agreements:
@@ -181,7 +197,7 @@ class RunJudge:
         self._cache.close()
         self._index.close()
 
-    async def _ask(self, group: Group) -> tuple[RubricRecord | None, VerdictRecord]:
+    async def _ask(self, group: Group, tally: StepTally) -> tuple[RubricRecord | None, VerdictRecord]:
         if not self._mixer.needs_judges:
             return None, await unjudged_group(group, self._mixer)
         settings, templates = self._config.judge, self._templates
@@ -189,9 +205,37 @@ class RunJudge:
         rubric = await rubricate_group(
             group, self._rubricator, settings, templates=templates, block=block, partial=True
         )
-        return rubric, await verify_group(
-            group, rubric, self._verifier, settings, templates=templates, mixer=self._mixer, block=block, partial=True
-        )
+
+        async def verdicts_by(rubric: RubricRecord) -> VerdictRecord:
+            return await verify_group(
+                group,
+                rubric,
+                self._verifier,
+                settings,
+                templates=templates,
+                mixer=self._mixer,
+                block=block,
+                partial=True,
+            )
+
+        verdicts = await verdicts_by(rubric)
+        if not settings.repair or not group_stats(verdicts.rewards).zero_variance:
+            return rubric, verdicts
+        try:
+            again = await repair_group(
+                group, rubric, verdicts, self._rubricator, settings, templates=templates, block=block
+            )
+            if again is None:
+                return rubric, verdicts
+            tally.repairs["tried"] += 1
+            found = await verdicts_by(again)
+        except GROUP_FAULTS:  # the group is judged already, if to no use
+            tally.repairs["failed"] += 1
+            return rubric, verdicts
+        if not group_stats(found.rewards).spread:
+            return rubric, verdicts
+        tally.repairs["helped"] += 1
+        return again, found
 
     def _say(self, line: str) -> None:
         """To the training's log, and to the parent process, which shows it."""
@@ -233,6 +277,8 @@ class RunJudge:
             return None
         stats = group_stats(rewards, verdicts.teacher_scores)
         tally.judged += 1
+        if rubric is not None:
+            tally.lint.update(finding.rule for finding in _lint(group, rubric, verdicts))
         tally.rewards += present
         tally.zero_variance += stats.zero_variance
         tally.teacher_below_student += stats.teacher_below_student
@@ -270,6 +316,7 @@ class RunJudge:
                 "uid": group.uid,
                 "prompt": [m.model_dump(mode="json") for m in group.prompt],
                 "raw_prompt_hash": group.raw_prompt_hash,
+                "answer": group.answer,
                 "teacher_answers": list(group.teacher_answers),
                 "rollouts": [r.to_json() for r in group.rollouts],
                 "rubric": rubric.to_json() if rubric else None,
@@ -278,6 +325,21 @@ class RunJudge:
                 "seconds": round(seconds, 4),
                 "error": error,
             }
+        )
+
+
+def _lint(group: Group, rubric: RubricRecord, verdicts: VerdictRecord) -> Iterator[Finding]:
+    question = render_question([message.model_dump(mode="json") for message in group.prompt])
+    for rollout, each in rubric.by_rollout.items():
+        yield from lint(
+            linted(
+                each,
+                verdicts,
+                question=question,
+                answer=group.answer,
+                teacher_answers=group.teacher_answers,
+                of_rollout=rollout,
+            )
         )
 
 
