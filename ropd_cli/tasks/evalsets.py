@@ -101,7 +101,8 @@ def load_eval_set(spec: str) -> EvalSet:
     try:
         return _of_rows(spec, hub_rows(known.hub), shows_text=False)
     except InputError as fault:
-        raise type(fault)(fault.message, f"give a copy of it as {spec}=FILE") from fault
+        sample = f", or take {spec}-sample, which comes with the package" if f"{spec}-sample" in KNOWN_SETS else ""
+        raise type(fault)(fault.message, f"give a copy of it as {spec}=FILE{sample}") from fault
 
 
 def _of_rows(name: str, rows: Iterator[Row], *, shows_text: bool) -> EvalSet:

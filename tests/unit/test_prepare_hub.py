@@ -9,7 +9,7 @@ import pytest
 from ropd_cli.errors import InputError
 from ropd_cli.stages.prepare import Plan, Source, prepare
 from ropd_cli.tasks import hub
-from ropd_cli.tasks.evalsets import KNOWN_SETS
+from ropd_cli.tasks.evalsets import KNOWN_SETS, load_eval_set
 from ropd_cli.tasks.hub import HubSet, hub_rows
 from ropd_cli.tasks.known import RECIPES
 
@@ -48,6 +48,16 @@ def test_without_a_network_one_line_says_so_and_names_local():
         with pytest.raises(InputError, match="can't be read from the hub") as caught:
             prepare(Plan(Source(name)))
         assert "--local" in caught.value.hint and "\n" not in caught.value.message
+
+
+def test_where_a_known_set_cannot_be_had_its_shipped_sample_is_named(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputError) as caught:
+        load_eval_set("gsm8k")
+    assert "gsm8k=FILE" in caught.value.hint and "gsm8k-sample" in caught.value.hint
+    with pytest.raises(InputError) as caught:
+        load_eval_set("aime25")
+    assert caught.value.hint.endswith("aime25=FILE")
 
 
 def test_the_data_page_lists_every_known_set():
