@@ -156,13 +156,20 @@ def _joins_claims(text: str, found: re.Match[str]) -> bool:
 
 # --- references ------------------------------------------------------------------------------------------------------
 
-_ANSWERISH = r"(?:answers?|solutions?|responses?|outputs?|texts?|versions?|essays?|explanations?|proofs?|derivations?|approach(?:es)?|methods?|wording|reasoning|results?|code|implementations?|translations?|conclusions?|values?|points?|steps?)"
+_ANSWERISH = (
+    r"(?:answers?|solutions?|responses?|outputs?|texts?|versions?|essays?|explanations?|proofs?|derivations?|approach(?:es)?"
+    r"|methods?|wording|reasoning|results?|code|implementations?|translations?|conclusions?|values?|points?|steps?)"
+)
 _REFERENCE = (
     re.compile(
-        rf"\b(?:reference|teachers?['’]?s?|gold(?:en)?(?:[ -]standard)?|ground[- ]truth|experts?['’]?s?|model|sample|exemplar|example|provided|given|official|ideal|expected|canonical|benchmark|suggested|key)\s+{_ANSWERISH}\b"
+        rf"\b(?:reference|teachers?['’]?s?|gold(?:en)?(?:[ -]standard)?|ground[- ]truth|experts?['’]?s?|exemplar)\s+{_ANSWERISH}\b"
     ),
     re.compile(
-        r"\b(?:the|a|all|some|most|other|any|both|these|those)\s+(?:references?|teachers?|exemplars?|ground truth|gold standard|answer key|stronger answers?|strong answers?|other (?:answers?|responses?|rollouts?|students?)|teacher models?|strong(?:er)? models?|rollouts?)\b"
+        r"\b(?:model|sample|example|provided|given|official|ideal|expected|canonical|benchmark|suggested)\s+"
+        r"(?:answers?|solutions?|responses?|essays?|proofs?|replies|reply|derivations?)\b|\banswer key\b"
+    ),
+    re.compile(
+        r"\b(?:the|a|all|some|most|other|any|both|these|those)\s+(?:references?|teachers?|exemplars?|ground truth|gold standard|answer key|(?:strong|stronger|strongest|best|better|weaker|top) (?:answers?|responses?|rollouts?)|other (?:answers?|responses?|rollouts?|students?)|teacher models?|strong(?:er)? models?|rollouts?)\b"
     ),
     re.compile(
         r"\b(?:answers?|responses?|solutions?|rollouts?|candidates?)\s+(?:#\s*)?(?:\d+|one|two|three|four|[a-d]\b(?!\s+(?:is|are)))"
@@ -217,7 +224,7 @@ _PRAISE = frozenset(
     "flows flow reads expected standard standards".split()
 )
 _GENERIC = frozenset(
-    "answer response reply solution text writing explanation explanations essay output reasoning argument arguments "
+    "answer answers response reply solution text writing explanation explanations essay output reasoning argument arguments "
     "content information detail details language style tone structure manner way quality level depth understanding "
     "grasp knowledge command insight topic subject question task problem prompt issue matter material reader readers "
     "user audience presentation format formatting organization organisation flow work approach thought thinking "
@@ -287,7 +294,7 @@ _FORMATS = {
     "headings": r"\bheadings?\b|\bsub-?headings?\b|\bsection titles?\b|\bheaders?\b(?!\s+file)|标题|überschrift\w*|titres\b|encabezados?|заголов\w+|見出し",
     "markdown": r"markdown|\bbold(?:ed|face)?\b|\bitalics?\b|\bemojis?\b|code (?:block|fence)|fenced|latex (?:format\w*|notation|typesett\w*|syntax)|in latex|typeset|加粗|粗体|斜体|表情符号|fettschrift|fett (?:gedruckt|markiert)|en gras|negrita|жирн\w+|太字|マークダウン|gras\b",
     "table": r"(?:in|as|with|into|uses?|using|include?s?|contains?) (?:a |the )?(?:\w+ )?table\b|tabular|表格(?:形式|呈现|列出)?|tabellarisch|in einer tabelle|tableau\b|en una tabla|в виде таблицы|表形式",
-    "length": r"(?:at most|no more than|fewer than|less than|under|within|at least|more than|exactly|about|around|between) (?:[\w-]+ ){0,3}(?:words?|sentences?|paragraphs?|characters?|lines?|pages?)\b|word count|\blength\b of the (?:answer|response|text)|(?:answer|response|text|essay|reply|explanation) is (?:short|brief|long|concise|succinct)\b|\bconcise\b|\d+\s*(?:字|词)(?:以内|以上|左右|之内)?|不超过.{0,6}字|篇幅|höchstens .{0,12}wörter|moins de .{0,8}mots|menos de .{0,8}palabras|не более .{0,8}слов|文字以内",
+    "length": r"(?:at most|no more than|fewer than|less than|under|within|at least|more than|exactly|about|around|between) (?:[\w-]+ ){0,3}(?:words?|sentences?|paragraphs?|characters?|pages?)\b|word count|\blength\b of the (?:answer|response|text)|(?:answer|response|text|essay|reply|explanation) is (?:short|brief|long|concise|succinct)\b|\bconcise\b|\d+\s*(?:字|词)(?:以内|以上|左右|之内)?|不超过.{0,6}字|篇幅|höchstens .{0,12}wörter|moins de .{0,8}mots|menos de .{0,8}palabras|не более .{0,8}слов|文字以内",
     "layout": r"\bformatted\b|\bformatting\b|\blayout\b|\bline breaks?\b|\bblank lines?\b|\bwhite ?space\b|\bindent\w*|\bparagraphs?\b(?=.{0,25}(?:break|separat|split|divid))|(?:split|divided|broken|separated|organi[sz]ed) into (?:\w+ )?(?:paragraphs?|sections?)|\bcapitali[sz]\w+|\bfont\b|\bseparate line\b|\bon its own line\b|\blast line\b|\bvisually\b|排版|格式(?:整齐|规范|美观|清晰)?|段落(?:分明|清晰)|换行|formatierung|formatiert|mise en (?:page|forme)|formato\b|форматирован\w+|оформлен\w+|書式|改行",
 }
 _FORMAT = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _FORMATS.items()}
