@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ropd_cli.lint import content, judged, wording
+from ropd_cli.lint import claims, content, judged, language, likeness, praise, surface
 from ropd_cli.lint.records import RULES, Finding, Linted
 
 CHECKS: dict[str, Callable[[Linted], Iterable[Finding]]] = {
     "met-by-all": judged.met_by_all,
     "met-by-none": judged.met_by_none,
     "near-duplicate": content.near_duplicate,
-    "compound": wording.compound,
-    "mentions-reference": wording.mentions_reference,
+    "compound": claims.compound,
+    "mentions-reference": likeness.mentions_reference,
     "gives-answer-away": content.gives_answer_away,
-    "vague": wording.vague,
+    "vague": praise.vague,
     "flat-weights": judged.flat_weights,
     "dominated": judged.dominated,
-    "format-heavy": wording.format_heavy,
+    "format-heavy": surface.format_heavy,
     "teacher-below-student": judged.teacher_below_student,
-    "language": wording.language,
+    "language": language.language,
 }
 
 

@@ -8,86 +8,13 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from ropd_cli.lint.vocabulary import section, words
+
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?|\d+(?:[.,]\d+)*")
 _HAN = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]+")
-_STOP = frozenset(
-    "a an the of and or to in on at by for from with as is are was were be been being it its this that these those "
-    "which who whom whose what when where how there their they them he she his her we our you your i my me "
-    "do does did done has have had having can could may might must shall should will would not no nor so than then "
-    "also both each any some such same other into over under between about after before during without within "
-    "if while because since until up out off only own very too just more most less least one "
-    "der die das ein eine einen einem einer und oder ist sind mit für auf von zu im in den dem des als auch dass wird "
-    "le la les un une des et ou est sont avec pour sur de du que qui dans au aux "
-    "el los las una y o es son con para por del al se su en que".split()
-) - {"not", "no", "without", "least", "most", "more", "less", "before", "after"}
-_SUBJECT = frozenset(
-    "answer response reply solution text output student author writer reader criterion "
-    "antwort réponse respuesta lösung".split()
-)
-"""What every criterion is about."""
-_SAYING = frozenset(
-    "state give provide present mention report name say tell note write include contain offer supply show indicate "
-    "specify list identify express describe explain discuss address cover point out make clear present arrive reach get obtain yield conclude find "
-    "nennt gibt enthält indique mentionne menciona indica".split()
-)
-_GROUPS = (
-    "correct right accurate true valid exact proper precise",
-    "wrong incorrect false mistaken invalid erroneous error mistake inaccurate",
-    "result value outcome conclusion figure",
-    "final ultimate last concluding end",
-    "compute calculate determine derive evaluate work",
-    "step stage intermediate stepwise",
-    "show demonstrate display exhibit",
-    "explain justify reason rationale why account clarify reasoning justification explanation",
-    "number numeric numerical amount quantity",
-    "use apply employ utilise utilize rely",
-    "check verify confirm validate test",
-    "begin start open opening initial first",
-    "avoid omit exclude refrain leave lack",
-    "concise brief short succinct terse",
-    "clear understandable readable legible comprehensible intelligible",
-    "example instance illustration illustrate exemplify",
-    "cause trigger source origin",
-    "effect consequence impact implication influence",
-    "need require demand necessary requirement",
-    "suggest recommend advise propose recommendation advice",
-    "warn caution alert warning",
-    "doctor physician clinician",
-    "medicine drug medication",
-    "big large great",
-    "small little tiny",
-    "increase rise grow raise climb",
-    "decrease fall drop reduce lower decline",
-    "assume suppose assumption premise",
-    "equal same identical match",
-    "differ distinguish contrast difference separate",
-    "unit units dimension",
-    "handle treat deal manage cope",
-    "empty blank missing",
-    "return output produce",
-    "function method routine procedure",
-    "complexity runtime",
-    "contain include hold comprise",
-    "remove delete drop",
-    "keep preserve retain maintain remain",
-    "limit bound restrict",
-    "whole entire complete full",
-    "several multiple various many",
-    "quick fast rapid prompt",
-    "ask request",
-    "help aid assist",
-    "person individual people",
-    "child kid",
-    "dangerous hazardous unsafe risky",
-    "risk danger hazard",
-    "cost price expense",
-    "buy purchase",
-    "job work employment",
-    "date day",
-    "tone register",
-    "polite courteous respectful",
-)
-_SYNONYMS = {word: group.split()[0] for group in _GROUPS for word in group.split()}
+_KNOWN = section("words")
+_STOP = words(_KNOWN["stop"])
+_SYNONYMS = {word: line.split()[0] for line in _KNOWN["synonyms"].strip().splitlines() for word in line.split()}
 _SUFFIXES = (
     "ications",
     "ication",
@@ -123,7 +50,9 @@ def stem(word: str) -> str:
 
 
 _STEMMED_SYNONYMS = {stem(word): stem(first) for word, first in _SYNONYMS.items()}
-_EMPTY = frozenset(map(stem, _SUBJECT | _SAYING)) | _SUBJECT | _SAYING
+_EMPTY = words(_KNOWN["subject"]) | words(_KNOWN["saying"])
+_EMPTY |= frozenset(map(stem, _EMPTY))
+"""What every criterion is about, and that something is said."""
 
 
 def plain(text: str) -> str:
