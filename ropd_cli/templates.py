@@ -71,7 +71,8 @@ class Templates:
         if own is not None and not any((own / f"{name}.md").is_file() for name in NAMES):
             raise InputError(
                 f"judge.templates: no templates in {own}",
-                "put system.md, rubricator.md, verifier.md or repair.md there; the shipped ones stand in for those you leave out",
+                "put system.md, rubricator.md, verifier.md or repair.md there; the shipped ones stand in for those you "
+                "leave out",
             )
         texts = {}
         for name in NAMES:
@@ -100,7 +101,7 @@ class Templates:
     @property
     def hashes(self) -> dict[str, str]:
         """Template hash of each request, as a run directory's ``prompts.lock`` keeps them."""
-        return {"rubricator": self.rubricator_hash, "verifier": self.verifier_hash}
+        return {"rubricator": self.rubricator_hash, "verifier": self.verifier_hash, "repair": self.repair_hash}
 
     def rubricator_messages(self, block: Block) -> tuple[Message, ...]:
         """The request for a rubric, which says whose answers are references."""

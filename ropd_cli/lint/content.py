@@ -57,18 +57,20 @@ _CONCLUDES = re.compile(
     r"(?:(?:stated|given|reported|obtained|that the answer states|selected|chosen|reached)\s*)?"
     r"(?:is|are|as|=|equals|equal to|to be|of|:|being|comes? (?:out )?to|turns out to be|must be)\s+"
     r"(?:exactly\s+|approximately\s+|about\s+|equal to\s+|clearly\s+)?"
-    r"(?P<value>\S.*)|\b(?:concludes?|selects?|chooses?|picks?|answers?|identif(?:y|ies)|gets|obtains|arrives at|gives|states|reports|finds|reaches)\s+"
+    r"(?P<value>\S.*)|\b(?:concludes?|selects?|chooses?|picks?|answers?|identif(?:y|ies)|gets|obtains|"
+    r"arrives at|gives|states|reports|finds|reaches)\s+"
     r"(?:that\s+)?(?:the\s+)?(?:option\s+|choice\s+|answer\s+|letter\s+)?(?P<chosen>\S.*)"
     r"|(?:答案|结果|结论|选项|最终|选择|选)\s*(?:应?该?(?:为|是)|等于|：|:|=)?\s*(?P<zh>\S.*)",
     re.IGNORECASE,
 )
 _NUMBER_WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _SPELLED = re.compile(
-    rf"\b(?:(?P<tens>{'|'.join(_TENS)})(?:[- ](?P<ones>{'|'.join(_NUMBER_WORDS[1:10])}))?|(?P<small>{'|'.join(_NUMBER_WORDS)}))\b"
+    rf"\b(?:(?P<tens>{'|'.join(_TENS)})(?:[- ](?P<ones>{'|'.join(_NUMBER_WORDS[1:10])}))?"
+    rf"|(?P<small>{'|'.join(_NUMBER_WORDS)}))\b"
 )
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _NOISE = re.compile(r"\\(?:left|right|,|;|!|quad|text|mathrm|boxed|\(|\)|\[|\])|[\s${}\\]|\*\*")

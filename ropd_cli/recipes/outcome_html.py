@@ -40,9 +40,11 @@ def lead(outcome: Outcome) -> str:
 
 def _places(outcome: Outcome) -> str:
     seconds = ", ".join(f"{escape(name)} {value:.0f} s" for name, value in outcome.seconds.items())
-    return f"""<div class="wide"><table><tr><td>the trained student</td><td><code>{escape(outcome.checkpoint)}</code></td></tr>
+    minutes = sum(outcome.seconds.values()) / 60
+    return f"""<div class="wide"><table>
+<tr><td>the trained student</td><td><code>{escape(outcome.checkpoint)}</code></td></tr>
 <tr><td>groups, rubrics, verdicts</td><td><code>ropd inspect-rubrics {escape(outcome.run_dir)}</code></td></tr>
-<tr><td>time of the whole</td><td>{sum(outcome.seconds.values()) / 60:.1f} min <span class="dim">({seconds})</span></td></tr>
+<tr><td>time of the whole</td><td>{minutes:.1f} min <span class="dim">({seconds})</span></td></tr>
 </table></div>"""
 
 

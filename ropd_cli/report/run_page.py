@@ -17,11 +17,11 @@ import orjson
 import yaml
 
 from ropd_cli.lint import RULES
-from ropd_cli.report.charts import Line, chart
 from ropd_cli.report.groups_html import group_section
 from ropd_cli.report.groups_text import clean
+from ropd_cli.report.run_charts import course_charts, weight
 from ropd_cli.report.run_data import CriterionRow, GroupRow, RunData
-from ropd_cli.report.run_words import course, status, validated
+from ropd_cli.report.run_words import course, status, validated, watched
 
 LONGEST = 6_000
 """Characters of an answer that the page shows."""
@@ -78,9 +78,17 @@ def asset(name: str) -> str:
 
 
 def _happened(data: RunData) -> str:
-    lines = [(status(data), ""), *course(data), *validated(data)]
+    lines = [(status(data), ""), *course(data), *validated(data), *watched(data)]
     items = "".join(f'<li class="{css}">{_text(words)}</li>' for words, css in lines)
-    return f'<ul class="said">{items}</ul><div class="cards">{"".join(map(_card, _cards(data)))}</div>'
+    student = str((data.config.get("student") or {}).get("model_path") or "the student").rstrip("/").split("/")[-1]
+    intro = (
+        f"<p>A training run: for each prompt of a step the student ({_text(student)}) writes several answers, its "
+        "<i>rollouts</i>; an LLM, the <i>rubricator</i>, compares them with the teacher's answers and writes a rubric; "
+        "another, the <i>verifier</i>, judges every answer by it. The share of the rubric's points that a rollout gets "
+        "is its <i>reward</i>, from 0 to 1, and the student is trained towards its better rollouts. The prompt, its "
+        "rollouts and their rubric are a <i>group</i>.</p>"
+    )
+    return f'{intro}<ul class="said">{items}</ul><div class="cards">{"".join(map(_card, _cards(data)))}</div>'
 
 
 def _cards(data: RunData) -> list[tuple[str, str]]:
@@ -105,145 +113,13 @@ def _cards(data: RunData) -> list[tuple[str, str]]:
         cards.append((f"{calls:,.0f}", f"judge calls, {data.total('judge/cache_hits') or 0:,.0f} from the cache"))
     cost = data.total("judge/cost_usd")
     if cost is not None:
+        cost += data.total("monitor/cost_usd") or 0.0
         cards.append((f"${cost:,.2f}", "for judging"))
     return cards
 
 
 def _card(card: tuple[str, str]) -> str:
     return f'<div class="card"><b>{_text(card[0])}</b><span>{_text(card[1])}</span></div>'
-
-
-# --- the course ------------------------------------------------------------------------------------------------------
-
-
-def course_charts(runs: Sequence[RunData]) -> list[str]:
-    """The charts of a run over its steps; of several runs the same with a line a run."""
-    several = len(runs) > 1
-
-    def lines(named: Sequence[tuple[str, str, bool]]) -> list[Line]:
-        """Lines of metrics: (name, metric, dashed)."""
-        found = []
-        for at, run in enumerate(runs):
-            for k, (name, metric, dashed) in enumerate(named):
-                points = run.series(metric)
-                label = f"{run.name} {name}".strip() if several else name
-                found.append(Line(label, points, at if several else k, dashed))
-        return found
-
-    reward = lines([("rollouts", "reward/mean", False), ("teacher", "reward/teacher_mean", True)])
-    charts = [chart("Mean score by the rubric", reward, low=0.0, high=1.0)]
-    charts += _validation_charts(runs)
-    charts.append(_share_chart(runs))
-    if not several:
-        charts += [_category_chart(runs[0]), _lint_chart(runs[0]), _time_chart(runs[0])]
-    else:
-        charts.append(chart("Seconds a step", lines([("", "timing_s/step", False)]), unit="s", low=0.0))
-    judging = [("mean", "judge/seconds_mean", False), ("slowest", "judge/seconds_max", True)]
-    charts.append(chart("Judging one group", lines(judging), unit="s", low=0.0))
-    charts.append(chart("Length of a rollout, tokens", lines([("mean", "response_length/mean", False)]), low=0.0))
-    cut = [("cut off by the limit", "response_length/clip_ratio", False)]
-    charts.append(chart("Rollouts that were cut off", lines(cut), unit="%", low=0.0))
-    tokens = [("prompt", "judge/prompt_tokens", False), ("reply", "judge/completion_tokens", True)]
-    charts.append(chart("Judges' tokens a step", lines(tokens), low=0.0))
-    charts.append(_cost_chart(runs))
-    charts += _monitor_charts(lines)
-    return [each for each in charts if each]
-
-
-def _validation_charts(runs: Sequence[RunData]) -> list[str]:
-    several, charts = len(runs) > 1, []
-    names = list(dict.fromkeys(name for run in runs for row in run.validations for name in row["benchmarks"]))
-    for name in names:
-        lines = []
-        for at, run in enumerate(runs):
-            found = [
-                (row["step"], row["benchmarks"][name]["metrics"])
-                for row in run.validations
-                if name in row["benchmarks"]
-            ]
-            metric = next((key for _, metrics in found for key, figure in metrics.items() if figure), None)
-            figures = [(step, metrics[metric]) for step, metrics in found if metric and metrics.get(metric)]
-            lines.append(
-                Line(
-                    run.name if several else str(metric),
-                    [(step, figure["value"]) for step, figure in figures],
-                    at,
-                    bars=[(step, figure["low"], figure["high"]) for step, figure in figures],
-                )
-            )
-        charts.append(chart(f"Validation: {name}", lines, low=0.0, high=1.0))
-    return charts
-
-
-def _share_chart(runs: Sequence[RunData]) -> str:
-    kinds = (
-        ("without spread", lambda row: row.dead),
-        ("failed", lambda row: row.error is not None),
-        ("teacher below student", lambda row: row.teacher_below),
-    )
-    lines = []
-    for at, run in enumerate(runs):
-        totals = run.by_step(run.rows)
-        for k, (name, fits) in enumerate(kinds if len(runs) == 1 else kinds[:1]):
-            counts = run.by_step(row for row in run.rows if fits(row))
-            points = [(step, counts[step] / totals[step]) for step in sorted(totals)]
-            lines.append(Line(name if len(runs) == 1 else run.name, points, (0, 4, 1)[k] if len(runs) == 1 else at))
-    return chart("Groups that teach nothing" if len(runs) == 1 else "Groups without spread", lines, unit="%", low=0.0)
-
-
-def _category_chart(data: RunData) -> str:
-    lines = []
-    for k, (name, by_step) in enumerate(sorted(data.categories.items(), key=_weight, reverse=True)[:6]):
-        points = [(step, rate) for step in sorted(by_step) if (rate := by_step[step].student_rate) is not None]
-        lines.append(Line(name, points, k))
-    return chart("Criteria met by the rollouts, by category", lines, unit="%", low=0.0, high=1.0)
-
-
-def _weight(item: tuple[str, Mapping[int, Any]]) -> int:
-    return sum(met.weight for met in item[1].values())
-
-
-def _lint_chart(data: RunData) -> str:
-    totals = data.by_step(data.rows)
-    often = sorted(data.lint.items(), key=lambda item: item[1].total(), reverse=True)[:6]
-    lines = [
-        Line(rule, [(step, counts[step] / totals[step]) for step in sorted(totals)], k)
-        for k, (rule, counts) in enumerate(often)
-    ]
-    return chart("Linter findings a group", lines, low=0.0)
-
-
-def _time_chart(data: RunData) -> str:
-    waited = dict(data.series("judge/waited_seconds"))
-    gen = [(step, seconds - waited.get(step, 0.0)) for step, seconds in data.series("timing_s/gen")]
-    lines = [
-        Line("rollouts (judged meanwhile)", gen, 0),
-        Line("waiting for the judges alone", sorted(waited.items()), 4),
-        Line("update", data.series("timing_s/update_actor"), 1),
-        Line("whole step", data.series("timing_s/step"), 5, dashed=True),
-    ]
-    return chart("Where a step's seconds go", lines, unit="s", low=0.0)
-
-
-def _cost_chart(runs: Sequence[RunData]) -> str:
-    lines = []
-    for at, run in enumerate(runs):
-        total, points = 0.0, []
-        for step, cost in run.series("judge/cost_usd"):
-            total += cost
-            points.append((step, total))
-        if total:
-            lines.append(Line(run.name if len(runs) > 1 else "spent so far", points, at))
-    return chart("Cost of judging", lines, unit="$", low=0.0)
-
-
-def _monitor_charts(lines: Any) -> list[str]:
-    gap = [("first judge", "monitor/first_mean", False), ("second judge", "monitor/second_mean", True)]
-    fences = [("try to break the fence", "rollouts/fence_attempts", False)]
-    return [
-        chart("Two judges on the same groups", lines(gap), low=0.0, high=1.0),
-        chart("Rollouts that address the judge", lines(fences), unit="%", low=0.0),
-    ]
 
 
 # --- rubrics ---------------------------------------------------------------------------------------------------------
@@ -255,10 +131,10 @@ def _rubrics(data: RunData) -> str:
     if telling:
         first = telling[0]
         parts.append(
-            "<p>For each group of rollouts the rubricator writes one list of weighted true/false criteria. The verifier judges "
-            "every answer by it: t0, t1 … are the teacher's answers, s0, s1 … the student's; ✓ met, ✗ not met. The score is "
-            "the weight that was met, and the student's scores are its rewards. This is a group of the last third of the run "
-            "whose rewards differ most:</p>"
+            "<p>For each group of rollouts the rubricator writes one list of weighted true/false criteria. The "
+            "verifier judges every answer by it: t0, t1 … are the teacher's answers, s0, s1 … the student's; ✓ met, "
+            "✗ not met. The score is the weight that was met, and the student's scores are its rewards. This is a "
+            "group of the last third of the run whose rewards differ most:</p>"
         )
         parts.append(group_section(first, data.full[first], is_open=True, longest=LONGEST))
     parts.append(_category_table(data))
@@ -269,18 +145,19 @@ def _rubrics(data: RunData) -> str:
 def _category_table(data: RunData) -> str:
     if not data.categories:
         return ""
-    total = sum(_weight(item) for item in data.categories.items())
+    total = sum(weight(item) for item in data.categories.items())
     rows = []
-    for name, by_step in sorted(data.categories.items(), key=_weight, reverse=True):
+    for name, by_step in sorted(data.categories.items(), key=weight, reverse=True):
         student = _rate((met.student, met.student_of) for met in by_step.values())
         teacher = _rate((met.teacher, met.teacher_of) for met in by_step.values())
         rows.append(
             f'<tr><td>{_text(name)}</td><td class="n">{sum(met.count for met in by_step.values()):,}</td>'
-            f'<td class="n">{_weight((name, by_step)) / total:.0%}</td>{_meter(student)}{_meter(teacher, "t")}</tr>'
+            f'<td class="n">{weight((name, by_step)) / total:.0%}</td>{_meter(student)}{_meter(teacher, "t")}</tr>'
         )
     return (
-        '<h3>Categories</h3><div class="wide"><table><tr><th>category</th><th class="n">criteria</th><th class="n">of all points'
-        "</th><th>met by the rollouts</th><th>met by the teacher's answers</th></tr>" + "".join(rows) + "</table></div>"
+        '<h3>Categories</h3><div class="wide"><table><tr><th>category</th><th class="n">criteria</th>'
+        '<th class="n">of all points</th>'
+        "<th>met by the rollouts</th><th>met by the teacher's answers</th></tr>" + "".join(rows) + "</table></div>"
     )
 
 
@@ -300,14 +177,16 @@ def _hardest_table(hardest: Sequence[CriterionRow]) -> str:
     if not hardest:
         return ""
     rows = "".join(
-        f'<tr><td class="words"><a href="#g{row.row}">{_text(row.text)}</a> <span class="dim">{_text(row.category)}</span></td>'
+        f'<tr><td class="words"><a href="#g{row.row}">{_text(row.text)}</a> '
+        f'<span class="dim">{_text(row.category)}</span></td>'
         f'<td class="n">{row.points:.3g}</td><td class="n">{row.met.count:,}</td>{_meter(row.met.student_rate)}'
         f"{_meter(row.met.teacher_rate, 't')}</tr>"
         for row in hardest
     )
     return (
-        "<h3>Hardest criteria</h3><p>What costs the rollouts most, of what the teacher's answers meet. Criteria that differ in their "
-        'numbers alone are counted together; the link leads to a group that has it.</p><div class="wide"><table><tr>'
+        "<h3>Hardest criteria</h3><p>What costs the rollouts most, of what the teacher's answers meet. Criteria that "
+        "differ in their numbers alone are counted together; the link leads to a group that has it.</p>"
+        '<div class="wide"><table><tr>'
         '<th>criterion</th><th class="n">points</th><th class="n">times</th><th>met by the rollouts</th>'
         f"<th>by the teacher's answers</th></tr>{rows}</table></div>"
     )
@@ -324,17 +203,29 @@ def _lint(data: RunData) -> str:
         known = RULES[rule]
         rows.append(
             f'<tr><td>{_text(rule)}</td><td class="words">{_text(known.title)}. {_text(known.why)}</td>'
-            f'<td class="n">{counts.total():,}</td><td class="n">{groups / len(data.rows):.0%}</td><td>{links}</td></tr>'
+            f'<td class="n">{counts.total():,}</td><td class="n">{groups / len(data.rows):.0%}</td>'
+            f"<td>{links}</td></tr>"
         )
     return (
-        '<div class="wide"><table><tr><th>rule</th><th>what it means</th><th class="n">findings</th><th class="n">of the groups</th>'
-        f"<th>examples</th></tr>{''.join(rows)}</table></div>"
+        '<div class="wide"><table><tr><th>rule</th><th>what it means</th><th class="n">findings</th>'
+        f'<th class="n">of the groups</th><th>examples</th></tr>{"".join(rows)}</table></div>'
     )
 
 
 # --- groups ----------------------------------------------------------------------------------------------------------
 
 _COLUMNS = ("step", "uid", "question", "mean", "spread", "teacher", "missing", "dead", "below", "findings", "error")
+
+_FILTERS = {
+    "all": "all",
+    "dead": "without spread",
+    "below": "teacher below student",
+    "lint": "with findings",
+    "missing": "rewards missing",
+    "failed": "failed",
+    "full": "in full below",
+}
+"""Of the list: as ``run.js`` knows them, and as they are shown."""
 
 
 def _groups(data: RunData) -> str:
@@ -368,12 +259,12 @@ def _groups(data: RunData) -> str:
             ("teacher", "teacher", "n"),
         )
     )
+    kinds = "".join(f'<option value="{kind}">{label}</option>' for kind, label in _FILTERS.items())
     return f"""<p>All groups of the run. Those with a link stand below in full; any other is shown by
 <code>ropd inspect-rubrics {_text(str(data.path))} --uid UID</code>.</p>
-<div class="tools"><input id="group-search" type="search" placeholder="search uid, question, finding" aria-label="search">
-<select id="group-kind" aria-label="which groups"><option value="all">all</option><option value="dead">without spread</option>
-<option value="below">teacher below student</option><option value="lint">with findings</option>
-<option value="missing">rewards missing</option><option value="failed">failed</option><option value="full">in full below</option></select>
+<div class="tools">
+<input id="group-search" type="search" placeholder="search uid, question, finding" aria-label="search">
+<select id="group-kind" aria-label="which groups">{kinds}</select>
 <span id="group-count" class="dim"></span></div>
 <div class="wide"><table id="group-list"><thead><tr>{sort}<th>notes</th></tr></thead><tbody></tbody></table></div>
 <button id="group-more" hidden>show more</button>
@@ -409,7 +300,6 @@ def _failures(data: RunData) -> str:
     if data.stopped and not data.result:
         parts.append(f'<p class="bad">{_text(str(data.stopped.get("message")))}</p>')
         parts.append(f'<p class="dim">{_text(str(data.stopped.get("hint") or ""))}</p>')
-    parts += [f'<p class="bad">{_text(str(row.get("message", row)))}</p>' for row in data.monitor]
     kinds: Counter[str] = Counter((row.error or "").split(":")[0] for row in data.failed)
     for kind, count in kinds.most_common():
         example = next(row for row in data.failed if (row.error or "").startswith(kind))
@@ -420,7 +310,8 @@ def _failures(data: RunData) -> str:
     half = sum(row.missing for row in data.judged)
     if half:
         parts.append(
-            f"<p>{half:,} rollouts of judged groups have no reward: their judgement is missing, or they gave no answer.</p>"
+            f"<p>{half:,} rollouts of judged groups have no reward: their judgement is missing, or they gave no "
+            "answer.</p>"
         )
     silent = data.total("groups/no_answer_rollouts")
     if silent:
@@ -436,8 +327,8 @@ def _setup(data: RunData) -> str:
     versions = "".join(f"<tr><td>{_text(k)}</td><td>{_text(str(v))}</td></tr>" for k, v in data.versions.items())
     whole = yaml.safe_dump(without_secrets(data.config), sort_keys=False, allow_unicode=True)
     return (
-        f'<div class="wide"><table>{rows}</table></div><details><summary>the whole configuration</summary><pre>{_text(whole)}</pre>'
-        f"</details><details><summary>versions</summary><table>{versions}</table></details>"
+        f'<div class="wide"><table>{rows}</table></div><details><summary>the whole configuration</summary>'
+        f"<pre>{_text(whole)}</pre></details><details><summary>versions</summary><table>{versions}</table></details>"
     )
 
 

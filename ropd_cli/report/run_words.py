@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ropd_cli.report.run_data import RunData
 
 Sentence = tuple[str, str]
@@ -51,7 +53,8 @@ def course(data: RunData) -> list[Sentence]:
         kind = " and the like, with other numbers" if hard.alike > 1 else ""
         lines.append(
             (
-                f"The hardest criterion: “{hard.text}”{kind}. It is met by {hard.met.student_rate or 0:.0%} of the rollouts{teacher}.",
+                f"The hardest criterion: “{hard.text}”{kind}. It is met by {hard.met.student_rate or 0:.0%} of the "
+                f"rollouts{teacher}.",
                 "",
             )
         )
@@ -73,13 +76,23 @@ def _teacher(data: RunData) -> list[Sentence]:
     below = sum(row.teacher_below for row in data.judged) / len(data.judged)
     lines: list[Sentence] = [
         (
-            f"By the same rubrics the teacher's answers score {teacher:.2f} in the last third, the student's {student:.2f}.",
+            f"By the same rubrics the teacher's answers score {teacher:.2f} in the last third, the student's "
+            f"{student:.2f}.",
             "",
         )
     ]
     if below > 0.2:
         lines.append((f"In {below:.0%} of the groups the teacher scores below the student: read those rubrics.", "bad"))
     return lines
+
+
+def _measured(figure: Mapping[str, float]) -> str:
+    return f"{figure['value']:.1%} ({figure['low']:.1%} to {figure['high']:.1%})"
+
+
+def watched(data: RunData) -> list[Sentence]:
+    """What the monitor said."""
+    return [(f"Monitor: {row.get('message', row)}.", "bad") for row in data.monitor]
 
 
 def validated(data: RunData) -> list[Sentence]:
@@ -96,8 +109,8 @@ def validated(data: RunData) -> list[Sentence]:
         after = found["metrics"][metric]
         lines.append(
             (
-                f"Validation on {name}: {before['value']:.1%} at step {first['step']} ({before['low']:.1%} to {before['high']:.1%}), "
-                f"{after['value']:.1%} at step {last['step']} ({after['low']:.1%} to {after['high']:.1%}).",
+                f"Validation on {name}: {_measured(before)} at step {first['step']}, {_measured(after)} at step "
+                f"{last['step']}.",
                 "",
             )
         )

@@ -8,8 +8,9 @@ from html import escape
 from typing import Any
 
 from ropd_cli.report.groups_text import clean
+from ropd_cli.report.run_charts import course_charts
 from ropd_cli.report.run_data import RunData
-from ropd_cli.report.run_page import course_charts, document, without_secrets
+from ropd_cli.report.run_page import document, without_secrets
 from ropd_cli.report.run_words import course, status, validated
 
 
@@ -44,7 +45,7 @@ def figures(run: RunData) -> dict[str, Any]:
         "linter findings a group": sum(counts.total() for counts in run.lint.values()) / groups,
         "seconds": run.total("timing_s/step"),
         "judge calls": run.total("judge/requests_sent"),
-        "judging, dollars": run.total("judge/cost_usd"),
+        "judging, dollars": _cost(run),
         **{f"best {name}": value for name, value in _best(run).items()},
     }
 
@@ -120,3 +121,9 @@ def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
 
 def _text(text: str) -> str:
     return escape(clean(text))
+
+
+def _cost(run: RunData) -> float | None:
+    """Dollars of both the judges and the monitor's; None without prices."""
+    cost = run.total("judge/cost_usd")
+    return None if cost is None else cost + (run.total("monitor/cost_usd") or 0.0)

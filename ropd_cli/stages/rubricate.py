@@ -112,7 +112,7 @@ async def repair_group(
         linted(
             record.rubric,
             verdicts,
-            question=block.question_text,
+            question=block.question,
             answer=group.answer,
             teacher_answers=group.teacher_answers,
         )

@@ -187,13 +187,13 @@ class RunJudge:
             again = await repair_group(
                 group, rubric, verdicts, self._rubricator, settings, templates=templates, block=block
             )
-            if again is None:
-                return rubric, verdicts
-            tally.repairs["tried"] += 1
-            found = await verdicts_by(again)
+            found = await verdicts_by(again) if again is not None else None
         except GROUP_FAULTS:  # the group is judged already, if to no use
-            tally.repairs["failed"] += 1
+            tally.repairs.update(("tried", "failed"))
             return rubric, verdicts
+        if again is None or found is None:
+            return rubric, verdicts
+        tally.repairs["tried"] += 1
         if not group_stats(found.rewards).spread:
             return rubric, verdicts
         tally.repairs["helped"] += 1

@@ -197,6 +197,7 @@ class Alarm:
             "value": self.value,
             "threshold": self.threshold,
             "action": self.action,
+            "message": self.text,
         }
 
 

@@ -38,7 +38,7 @@ def test_figures_are_those_of_the_groups(tmp_path):
     before, after, change = data.trend
     by_hand = [row.mean for row in data.judged if row.step <= 2]
     assert before == pytest.approx(sum(by_hand) / len(by_hand)) and change.low <= after - before <= change.high
-    marks = [view for view in data.full.values()]
+    marks = list(data.full.values())
     assert marks and data.chosen["failed"] and data.rows[data.chosen["failed"][0]].uid == "failed"
     for number, view in data.full.items():  # the second reading finds the same groups
         assert view.uid == data.rows[number].uid and view.step == data.rows[number].step
