@@ -55,7 +55,7 @@ def teacher_below_student(linted: Linted) -> Iterator[Finding]:
 
 def _scores(linted: Linted, rows: Sequence[Sequence[bool | None]]) -> tuple[float, ...]:
     weights = linted.rubric.weights_K
-    return tuple(found for row in rows if len(row) == len(weights) and (found := score(weights, row)) is not None)
+    return tuple(found for row in rows if len(row) == len(weights) and (found := score(row, weights)) is not None)
 
 
 def pass_rates(linted: Linted) -> list[float | None]:
