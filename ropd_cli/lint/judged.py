@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Sequence
 
 from ropd_cli.lint.records import Finding, Linted
@@ -56,10 +55,3 @@ def teacher_below_student(linted: Linted) -> Iterator[Finding]:
 def _scores(linted: Linted, rows: Sequence[Sequence[bool | None]]) -> tuple[float, ...]:
     weights = linted.rubric.weights_K
     return tuple(found for row in rows if len(row) == len(weights) and (found := score(row, weights)) is not None)
-
-
-def pass_rates(linted: Linted) -> list[float | None]:
-    """Share of the judged rollouts that meet each criterion, shape (K,)."""
-    columns = [[row[k] for row in linted.student_JK if k < len(row)] for k in range(len(linted.rubric.rubrics))]
-    known = [[mark for mark in column if mark is not None] for column in columns]
-    return [statistics.fmean(column) if column else None for column in known]
