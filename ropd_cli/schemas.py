@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ropd_cli.artifacts import read_records
 from ropd_cli.errors import InputError
 
-_OMIT_EMPTY = frozenset({"mended", "cut", "parts", "rubrics"})
+_OMIT_EMPTY = frozenset({"mended", "cut", "parts", "rubrics", "repaired"})
 
 
 class RecordModel(BaseModel):
@@ -196,6 +196,8 @@ class RubricRecord(RecordModel):
     """What of the rubricator's reply was put right here ("maximum_score", "criterion_id")."""
     cut: tuple[str, ...] = ()
     """Answers that were shown without their middle, as "student 0"."""
+    repaired: tuple[str, ...] = ()
+    """Rules of the linter that the rubric before this one broke, where it was written again."""
 
     @property
     def by_rollout(self) -> dict[int | None, Rubric]:

@@ -27,7 +27,7 @@ from ropd_cli.schemas import Message, Rubric, Written, digest
 from ropd_cli.views import View
 
 Form = Literal["shared-prefix", "group", "paper"]
-NAMES = ("system", "rubricator", "verifier")
+NAMES = ("system", "rubricator", "verifier", "repair")
 _MARK = re.compile(r"\{\{([#^/]?)([a-z_]+)\}\}")
 _SECTION = re.compile(r"\{\{([#^])([a-z_]+)\}\}(\n?)(.*?)\{\{/\2\}\}(\n?)", re.DOTALL)
 _LAID_OUT = {"question", "answers"}
@@ -37,6 +37,7 @@ _OPTIONAL: dict[str, set[str]] = {
     "rubricator": {"tag", "answer_count", "instructions"},
     "verifier": {"tag", "answer_count", "criterion_count", "instructions", "references", "students", "judged"}
     | {"judged_count"},
+    "repair": {"score"},
 }
 
 
@@ -51,6 +52,7 @@ class Templates:
     system: str
     rubricator: str
     verifier: str
+    repair: str = ""
     form: Form = "shared-prefix"
     is_blind: bool = True
     rubricator_instructions: str = ""
@@ -59,7 +61,7 @@ class Templates:
     @classmethod
     def load(cls, settings: JudgeConfig | None = None) -> Templates:
         """The shipped templates of a form and language, with those of the folder ``settings.templates`` (system.md,
-        rubricator.md, verifier.md) in their place.
+        rubricator.md, verifier.md, repair.md) in their place.
 
         Raises InputError for a folder that is missing or holds none of them, and for a template that lacks
         a placeholder it needs or has one that nobody fills.
@@ -69,7 +71,8 @@ class Templates:
         if own is not None and not any((own / f"{name}.md").is_file() for name in NAMES):
             raise InputError(
                 f"judge.templates: no templates in {own}",
-                "put system.md, rubricator.md or verifier.md there; the shipped ones stand in for those you leave out",
+                "put system.md, rubricator.md, verifier.md or repair.md there; the shipped ones stand in for those you "
+                "leave out",
             )
         texts = {}
         for name in NAMES:
@@ -98,12 +101,27 @@ class Templates:
     @property
     def hashes(self) -> dict[str, str]:
         """Template hash of each request, as a run directory's ``prompts.lock`` keeps them."""
-        return {"rubricator": self.rubricator_hash, "verifier": self.verifier_hash}
+        return {"rubricator": self.rubricator_hash, "verifier": self.verifier_hash, "repair": self.repair_hash}
 
     def rubricator_messages(self, block: Block) -> tuple[Message, ...]:
         """The request for a rubric, which says whose answers are references."""
         values = {"references": _tagged("references", _listed(block.references), block)}
         return self._messages(block, self.rubricator, values | {"instructions": self.rubricator_instructions})
+
+    @cached_property
+    def repair_hash(self) -> str:
+        """As ``rubricator_hash``, of the request to write a rubric again."""
+        return digest([self.rubricator_hash, self.repair])[:16]
+
+    def repair_messages(
+        self, block: Block, asked: tuple[Message, ...], rubric: Rubric, findings: str, score: float
+    ) -> tuple[Message, ...]:
+        """The request ``asked`` for a rubric of a block, the rubric that came, and what was found in it. ``findings``
+        has words of models in it."""
+        shown = findings.replace("<", "‹") if block.tag in findings else findings
+        said = fill(self.repair, {"findings": shown, "score": f"{score:.2f}"})
+        before = Message(role="assistant", content=_rubric_json(rubric, block.tag))
+        return (*asked, before, Message(role="user", content=said))
 
     def verifier_messages(self, view: View, rubric: Rubric) -> tuple[Message, ...]:
         """The request for verdicts. Whose answers are whose is told only where ``is_blind`` is False."""
@@ -165,8 +183,8 @@ def _decided(template: str, present: frozenset[str]) -> str:
 
 def _shipped_file(name: str, settings: JudgeConfig) -> Path:
     folder = shipped("prompts") / settings.language
-    if name == "system":
-        return folder / "system.md"
+    if name in ("system", "repair"):
+        return folder / f"{name}.md"
     form = "group" if (settings.form, name) == ("paper", "rubricator") else settings.form
     return folder / form / f"{name}.md"
 
@@ -175,6 +193,8 @@ def _needed(name: str, settings: JudgeConfig) -> dict[str, str]:
     """Placeholders that a template can't do without, and why."""
     if name == "system":
         return {}
+    if name == "repair":
+        return {"findings": ""}
     needed = {"references": ""} if name == "rubricator" else {"rubric": ""}
     if settings.form != "shared-prefix":
         needed |= dict.fromkeys(sorted(_LAID_OUT), f"judge.form is {settings.form}")

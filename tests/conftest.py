@@ -19,6 +19,22 @@ def server():
         yield running
 
 
+@pytest.fixture
+def second_server():
+    """Another such server."""
+    with ScriptedServer() as running:
+        yield running
+
+
+@pytest.fixture
+def run_judge(tmp_path):
+    """Makes the owner of judging of a run, and the run's directory; see ``judged_runs.judge_of``."""
+    from judged_runs import judge_of, write_inputs
+
+    write_inputs(tmp_path)
+    return lambda **settings: judge_of(tmp_path, **settings)
+
+
 @pytest.fixture(autouse=True)
 def no_surroundings(monkeypatch, tmp_path_factory):
     """No key, endpoint or cache of the machine's user plays a part in a test."""

@@ -55,9 +55,30 @@ def train(
 
                 screen.note(sentence(forecast))
             return
-        result = launch.train(resolved, resume=resume, environ=os.environ, progress=screen.progress())
+        try:
+            result = launch.train(resolved, resume=resume, environ=os.environ, progress=screen.progress())
+        finally:
+            if resolved.out:
+                _write_report(Path(resolved.out), screen)
         document = result.document()
         screen.result(document, _sentence(document))
+
+
+def _write_report(run: Path, screen: Screen) -> None:
+    """The run's page, also of one that stopped; nothing where no step of it is finished."""
+    from ropd_cli.artifacts import write_atomic
+    from ropd_cli.errors import RopdError
+    from ropd_cli.report.run_data import read_run
+    from ropd_cli.report.run_page import page
+
+    if not any((run / "groups").glob("step-*")):
+        return
+    try:
+        write_atomic(run / "report.html", page(read_run(run)).encode())
+    except RopdError as fault:  # a page must not hide how the run ended
+        screen.note(f"no report: {fault.message}")
+    else:
+        screen.note(f"report: {run / 'report.html'}")
 
 
 def _sentence(document: dict) -> str:

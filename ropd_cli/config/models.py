@@ -102,6 +102,9 @@ class JudgeConfig(Section):
     templates: str | None = Field(None, description="folder of your own templates; None: the shipped ones")
     rubricator_instructions: str | None = Field(None, description="said to the rubricator besides its template")
     verifier_instructions: str | None = Field(None, description="said to the verifier besides its template")
+    repair: bool = Field(
+        False, description="training: the rubricator is asked once more where all rewards of a group are equal"
+    )
     max_failed_fraction: float = Field(0.25, ge=0, le=1, description="of the groups of a step; above it a run stops")
 
     @model_validator(mode="after")
@@ -110,6 +113,8 @@ class JudgeConfig(Section):
             raise ValueError("judge.form paper has a verifier call for each answer: leave judge.chunk_size out")
         if self.rubric_per == "rollout" and self.rubrics == "dataset":
             raise ValueError("judge.rubric_per rollout needs a rubricator: judge.rubrics is dataset")
+        if self.repair and (self.rubric_per == "rollout" or self.rubrics != "induced"):
+            raise ValueError("judge.repair is for rubrics of a group that the rubricator writes alone")
         return self
 
 
@@ -225,6 +230,33 @@ class ValidateConfig(Section):
         return self
 
 
+class ThresholdsConfig(Section):
+    """What a figure of the monitor may come to, as a mean over `monitor.window` steps; None: anything."""
+
+    gap_growth: float | None = Field(None, gt=0, description="of the first judge's mean over the second's, at most")
+    rank_agreement: float | None = Field(
+        None, gt=0, le=1, description="pairs of rollouts that both judges put in the same order, at least"
+    )
+    length_ratio: float | None = Field(
+        None, gt=1, description="of the rollouts' length: so many times longer or shorter"
+    )
+    fence_attempts: float | None = Field(None, gt=0, lt=1, description="of the rollouts, at most")
+
+
+class MonitorConfig(Section):
+    """What a training watches for besides its rewards."""
+
+    share: float = Field(0.0, ge=0, le=1, description="of the groups goes to a second judge; 0: none is asked")
+    judge: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.0))
+    templates: str | None = Field(None, description="folder of the second judge's templates; None: judge.templates")
+    window: int = Field(
+        5, ge=1, description="steps that a figure is averaged over before it is held against a threshold"
+    )
+    wait_s: float = Field(30.0, ge=0, description="so long a step waits for the second judge")
+    warn: ThresholdsConfig = ThresholdsConfig(gap_growth=0.1, rank_agreement=0.6, length_ratio=2.0, fence_attempts=0.05)
+    stop: ThresholdsConfig = ThresholdsConfig()
+
+
 class RopdConfig(Section):
     """A whole configuration; every command reads the sections it needs."""
 
@@ -248,5 +280,6 @@ class RopdConfig(Section):
     rollout: RolloutConfig = RolloutConfig()
     train: TrainConfig = TrainConfig()
     validate: ValidateConfig = ValidateConfig()  # type: ignore[assignment]
+    monitor: MonitorConfig = MonitorConfig()
     eval: EvalConfig = EvalConfig()
     verl: dict[str, Any] = Field(default_factory=dict, description="raw settings, merged into verl's own last")

@@ -115,6 +115,23 @@ def paired_p_value(differences_P: Sequence[float], samples: float = 1.0) -> floa
     return 1.0 - student_within(abs(mean) / error, count - 1) if count > 1 else 1.0
 
 
+def difference_of_means(before: Sequence[float], after: Sequence[float], *, level: float = 0.95) -> Interval | None:
+    """Mean of ``after`` less mean of ``before``, two samples of any sizes, with Welch's interval; None where one of
+    them has fewer than two values."""
+    if min(len(before), len(after)) < 2:
+        return None
+    errors, means = [], []
+    for values in (before, after):
+        mean = math.fsum(values) / len(values)
+        means.append(mean)
+        errors.append(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
+    squares = sum(error**2 / (len(values) - 1) for error, values in zip(errors, (before, after), strict=True))
+    degrees = max(1, int(sum(errors) ** 2 / squares)) if squares else len(before) + len(after) - 2
+    half = student_quantile(degrees, level) * math.sqrt(sum(errors))
+    difference = means[1] - means[0]
+    return Interval(difference, difference - half, difference + half)
+
+
 def _paired(differences_P: Sequence[float], samples: float) -> tuple[int, float, float]:
     """(number, mean, standard error)."""
     if not differences_P:

@@ -86,7 +86,8 @@ class Shared:
         """What a configuration says; ``spent_usd`` is what an earlier part of the same run has cost."""
         shared = cls(Budget(config.prices, config.max_cost, spent_usd), say)
         teachers = [config.teacher, *(named_teacher(config, name) for name in config.teachers)]
-        shared._endpoints = [*teachers, config.student.endpoint, config.rubricator, config.verifier]
+        judges = [config.rubricator, config.verifier, config.monitor.judge]
+        shared._endpoints = [*teachers, config.student.endpoint, *judges]
         return shared
 
     def limiter(self, endpoint: EndpointConfig) -> Limiter:

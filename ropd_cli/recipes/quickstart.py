@@ -27,6 +27,7 @@ from ropd_cli.llm.client import ChatClient
 from ropd_cli.progress import Progress
 from ropd_cli.recipes.outcome import Outcome, compare, difference_of, three_samples
 from ropd_cli.recipes.outcome_html import page
+from ropd_cli.report.run_data import read_run
 from ropd_cli.schemas import AnswerRecord, Prompt, load_models
 from ropd_cli.stages.prepare import Output, Part, Plan, Source, prepare, write_all
 from ropd_cli.stages.rollout import RolloutFiles, rollout_local
@@ -135,7 +136,7 @@ def quickstart(options: Options, *, environ: Mapping[str, str], progress: Progre
     with clock.part("after"):
         after = asyncio.run(_answers(paths.after, str(trained.model), config, paths, environ, progress))
     outcome = _outcome(options, paths, held_out, before, after, trained, clock)
-    write_atomic(paths.report, page(outcome))
+    write_atomic(paths.report, page(outcome, read_run(paths.run)).encode())
     write_atomic(paths.result, orjson.dumps(outcome.document(), option=orjson.OPT_INDENT_2))
     return outcome
 

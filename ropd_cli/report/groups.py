@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from ropd_cli.artifacts import read_records
 from ropd_cli.block import render_question
 from ropd_cli.errors import InputError
+from ropd_cli.lint import Finding, lint, linted
 from ropd_cli.schemas import (
     Answer,
     AnswerRecord,
@@ -45,6 +46,8 @@ class GroupView:
     verdicts: VerdictRecord | None = None
     rewards: tuple[float | None, ...] = ()
     error: str | None = None
+    answer: str | None = None
+    """The prompt's checkable final answer."""
     of_rollout: int | None = None
     """Set where this is only what was judged by the rubric of one rollout."""
 
@@ -99,6 +102,25 @@ class GroupView:
         """(how many of a source's judged answers meet criterion k, how many were judged by it)."""
         marks = [a.judgement[k] for a in self.judged if a.source == source and k < len(a.judgement)]
         return sum(mark is True for mark in marks), sum(mark is not None for mark in marks)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the linter says of the group's rubric, or of its rubrics."""
+        return [
+            finding
+            for part in self.by_rubric
+            if part.criteria is not None
+            for finding in lint(
+                linted(
+                    part.criteria,
+                    self.verdicts,
+                    question=self.question,
+                    answer=self.answer,
+                    teacher_answers=self.teacher_answers,
+                    of_rollout=part.of_rollout,
+                )
+            )
+        ]
 
     @property
     def faults(self) -> list[str]:
@@ -179,6 +201,27 @@ def load_groups(
     return views
 
 
+def step_files(folder: Path) -> list[Path]:
+    """The group files of a run, in the order of the steps. Raises InputError where there is none."""
+
+    def number(file: Path) -> int:
+        digits = file.name.removeprefix("step-").split(".")[0]
+        return int(digits) if digits.isdigit() else 0
+
+    files = sorted((folder / "groups").glob("step-*.jsonl*"), key=number)
+    if not files:
+        raise InputError(
+            f"{folder}: no groups/step-N.jsonl.zst in it", "give the directory of a training run, or a file"
+        )
+    return files
+
+
+def views_of(file: Path) -> Iterator[GroupView]:
+    """The groups of one step's file, in order. Raises InputError (file and line) for what is none."""
+    for line, record in read_records(file):
+        yield _view(record, f"{file}:{line}")
+
+
 def summary(views: Iterable[GroupView]) -> dict[str, Any]:
     """Counts and means over groups; the means are over the groups that have them."""
     views = list(views)
@@ -196,18 +239,8 @@ def summary(views: Iterable[GroupView]) -> dict[str, Any]:
 
 
 def _from_run(folder: Path) -> Iterator[GroupView]:
-    def number(file: Path) -> int:
-        digits = file.name.removeprefix("step-").split(".")[0]
-        return int(digits) if digits.isdigit() else 0
-
-    files = sorted((folder / "groups").glob("step-*.jsonl*"), key=number)
-    if not files:
-        raise InputError(
-            f"{folder}: no groups/step-N.jsonl.zst in it", "give the directory of a training run, or a file"
-        )
-    for file in files:
-        for line, record in read_records(file):
-            yield _view(record, f"{file}:{line}")
+    for file in step_files(folder):
+        yield from views_of(file)
 
 
 def _from_file(path: Path) -> Iterator[GroupView]:
@@ -258,6 +291,7 @@ def _view(record: dict[str, Any], where: str) -> GroupView:
         verdicts=_parse(VerdictRecord, record["verdicts"], where) if record.get("verdicts") else None,
         rewards=tuple(record.get("rewards") or ()),
         error=error,
+        answer=record.get("answer"),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from ropd_cli.lint import RULES, Finding
 from ropd_cli.report.groups import GroupView, summary
 from ropd_cli.report.groups_text import MARKS, clean, label, mark, number, summary_line
 from ropd_cli.schemas import AnswerVerdict
@@ -30,7 +31,7 @@ summary { cursor: pointer; } .target { scroll-margin-top: 3rem; }
 
 def page(views: Sequence[GroupView], title: str) -> str:
     """The whole page: a table of the groups, then each group behind a fold."""
-    groups = "\n".join(_group(n, view, is_open=len(views) == 1) for n, view in enumerate(views))
+    groups = "\n".join(group_section(n, view, is_open=len(views) == 1) for n, view in enumerate(views))
     rows = "\n".join(_row(n, view) for n, view in enumerate(views))
     head = "".join(f'<th class="{css}">{name}</th>' for name, css in _COLUMNS)
     return f"""<!doctype html>
@@ -74,21 +75,24 @@ def _row(n: int, view: GroupView) -> str:
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _group(n: int, view: GroupView, *, is_open: bool) -> str:
+def group_section(n: int, view: GroupView, *, is_open: bool = False, longest: int | None = None) -> str:
+    """One group in full behind a fold; ``gN`` is its anchor. Texts of more than ``longest`` characters lose their
+    middle."""
     title = view.uid if view.step is None else f"step {view.step}, {view.uid}"
     stats = view.stats
     means = f"mean {number(stats.mean)}, teacher {number(stats.teacher_mean)}"
     parts = [f"<summary><h2>{_text(title)}</h2> <span class=dim>{means}</span></summary>"]
     parts.append(f'<div class="target" id="g{n}"></div>')  # inside the fold, so that following a link opens it
     if view.question is not None:
-        parts.append(f"<pre>{_text(view.question)}</pre>")
+        parts.append(f"<pre>{_text(_cut(view.question, longest))}</pre>")
     parts += [f'<p class="failed">{_text(fault)}</p>' for fault in view.faults]
+    parts += findings_lines(view.findings)
     for part in view.by_rubric:
         if part.of_rollout is not None:
             parts.append(f"<p>the rubric of rollout {part.of_rollout}</p>")
         if part.criterion_ids:
             parts.append(_matrix(part))
-    parts += _answers(view)
+    parts += _answers(view, longest)
     return f"<details{' open' if is_open else ''}>\n" + "\n".join(parts) + "\n</details>"
 
 
@@ -115,7 +119,21 @@ def _mark(answer: AnswerVerdict, k: int) -> str:
     return f'<td class="n {css}">{sign}</td>'
 
 
-def _answers(view: GroupView) -> list[str]:
+def findings_lines(findings: Sequence[Finding]) -> list[str]:
+    """What the linter says, a line a rule."""
+    lines = []
+    for rule in dict.fromkeys(finding.rule for finding in findings):
+        of_rule = [finding for finding in findings if finding.rule == rule]
+        ids = ", ".join("+".join(finding.criteria) for finding in of_rule if finding.criteria)
+        messages = "; ".join(dict.fromkeys(finding.message for finding in of_rule))
+        said = f"{ids}: {messages}" if ids and len(of_rule) == 1 else ids or messages
+        lines.append(
+            f"<p><strong>{_text(rule)}</strong> {_text(said)} <span class=dim>{_text(RULES[rule].title)}</span></p>"
+        )
+    return lines
+
+
+def _answers(view: GroupView, longest: int | None) -> list[str]:
     texts = [("teacher", i, t, None) for i, t in enumerate(view.teacher_answers)]
     texts += [("student", i, a.text, a.finish_reason) for i, a in enumerate(view.rollouts)]
     parts = []
@@ -124,10 +142,21 @@ def _answers(view: GroupView) -> list[str]:
         if ended and ended != "stop":
             said += f", ended by {ended}"
         thinking, answer = split_thinking(text)
-        fold = f"<details><summary>thinking</summary><pre>{_text(thinking)}</pre></details>" if thinking else ""
-        shown = f"<pre>{_text(answer)}</pre>" if answer is not None else "<p class=dim>no answer</p>"
+        fold = (
+            f"<details><summary>thinking</summary><pre>{_text(_cut(thinking, longest))}</pre></details>"
+            if thinking
+            else ""
+        )
+        shown = f"<pre>{_text(_cut(answer, longest))}</pre>" if answer is not None else "<p class=dim>no answer</p>"
         parts.append(f'<p class="{source}">{_text(said)}</p>{fold}{shown}')
     return parts
+
+
+def _cut(text: str, longest: int | None) -> str:
+    if longest is None or len(text) <= longest:
+        return text
+    left_out = len(text) - longest
+    return f"{text[: longest // 2]}\n[… {left_out:,} characters left out …]\n{text[-(longest - longest // 2) :]}"
 
 
 def _text(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial as partial_of
@@ -15,10 +15,11 @@ from ropd_cli.errors import JudgeError, RopdError
 from ropd_cli.groups import GroupFile, request_hash, with_teacher
 from ropd_cli.index import TeacherIndex
 from ropd_cli.judging_format import RUBRIC_NAME, parse_rubric, rubric_schema
+from ropd_cli.lint import RULES, Finding, lint, linted
 from ropd_cli.llm.client import ChatClient, ChatReply, ChatRequest, JsonSchema, endpoint_request
 from ropd_cli.llm.structured import parse_json
 from ropd_cli.progress import Progress
-from ropd_cli.schemas import Group, Rubric, RubricRecord, Usage, digest
+from ropd_cli.schemas import Group, Rubric, RubricRecord, Usage, VerdictRecord, digest
 from ropd_cli.stage_run import Finished, Tally, all_of, run_records
 from ropd_cli.templates import Templates
 from ropd_cli.views import rubric_blocks
@@ -84,6 +85,68 @@ def rubric_requests(
         request = endpoint_request(endpoint, messages, FORM, affinity=block.tag, written=written)
         asks.append(RubricAsk(rollout, shown, request))
     return asks
+
+
+async def repair_group(
+    group: Group,
+    record: RubricRecord,
+    verdicts: VerdictRecord,
+    client: ChatClient,
+    settings: JudgeConfig,
+    *,
+    templates: Templates,
+    block: Block | None = None,
+) -> RubricRecord | None:
+    """A rubric in the place of one by which all rollouts of a group got the same score: the rubricator is shown its own
+    rubric, how often each criterion was met and what the linter found, and writes it again. None where no other rubric
+    could tell the rollouts apart (they are the same text, or have no answer), and for a rubric of each rollout.
+
+    Raises ProviderError as ``rubricate_group`` does.
+    """
+    block = block or build_block(group, settings.max_answer_tokens)
+    texts = {answer.text for answer in block.answers if answer.source == "student"}
+    if record.rubric is None or len(texts) < 2:
+        return None
+    [ask] = rubric_requests(group, client.endpoint, settings, templates, block)
+    found = lint(
+        linted(
+            record.rubric,
+            verdicts,
+            question=block.question,
+            answer=group.answer,
+            teacher_answers=group.teacher_answers,
+        )
+    )
+    score = next((reward for reward in verdicts.rewards if reward is not None), 0.0)
+    said = _said(record.rubric, verdicts, found)
+    messages = templates.repair_messages(ask.block, ask.request.messages, record.rubric, said, score)
+    request = endpoint_request(client.endpoint, messages, FORM, affinity=block.tag)
+    reply, (rubric, faults) = await client.ask(request, _read)
+    return record.model_copy(
+        update={
+            "rubric": rubric,
+            "rubric_hash": rubric.hash,
+            "template_hash": templates.repair_hash,
+            "usage": reply.usage,
+            "mended": faults,
+            "repaired": tuple(dict.fromkeys(finding.rule for finding in found)),
+        }
+    )
+
+
+def _said(rubric: Rubric, verdicts: VerdictRecord, found: Sequence[Finding]) -> str:
+    """A line a criterion with how often it was met, then a line a finding."""
+    rows = [a.judgement for a in verdicts.answers if a.source == "student" and a.judgement]
+    lines = []
+    for k, criterion in enumerate(rubric.rubrics):
+        marks = [row[k] for row in rows if row[k] is not None]
+        lines.append(f"- {criterion.criterion_id}: met by {sum(map(bool, marks))} of {len(marks)}")
+    constant = ("met-by-all", "met-by-none")  # the lines above say that
+    for finding in found:
+        if finding.rule not in constant:
+            about = f"{', '.join(finding.criteria)}: " if finding.criteria else ""
+            lines.append(f"- {about}{RULES[finding.rule].title} ({finding.message})")
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,25 @@ Plain asyncio code; ``agent_loop`` puts it into a Ray actor that all rollout wor
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
 import yaml
 
 from ropd_cli.artifacts import RecordWriter
-from ropd_cli.block import build_block, has_answer
+from ropd_cli.block import build_block
 from ropd_cli.config import RopdConfig
-from ropd_cli.errors import CostLimit, IndexMissing, JudgeError, ProviderDown, ProviderError, RopdError, TooFewAnswers
+from ropd_cli.errors import (
+    CostLimit,
+    IndexMissing,
+    JudgeError,
+    ProviderDown,
+    ProviderError,
+    RopdError,
+    TooFewAnswers,
+    TrainingError,
+)
 from ropd_cli.groups import group_of, with_teacher
 from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.cache import ReplyCache
@@ -25,43 +34,19 @@ from ropd_cli.llm.shared import Shared
 from ropd_cli.rewards import RewardMixer
 from ropd_cli.schemas import Answer, Group, Prompt, RubricRecord, VerdictRecord, load_prompts
 from ropd_cli.scoring import group_stats
-from ropd_cli.stages.rubricate import rubricate_group
+from ropd_cli.stages.rubricate import repair_group, rubricate_group
 from ropd_cli.stages.verify import unjudged_group, verify_group
 from ropd_cli.templates import Templates
+from ropd_cli.training.monitor import Alarm, SecondJudge, Thresholds
 from ropd_cli.training.run_dir import RunDir
+from ropd_cli.training.tally import StepTally
 from ropd_cli.training.validation import Validator
 
 STOPS = (ProviderDown, CostLimit)
 """No further group can be judged: the run stops, and goes on from its last step when it is resumed."""
 GROUP_FAULTS = (*STOPS, JudgeError, ProviderError, IndexMissing, TooFewAnswers)
-
-
 COUNTERS = ("requests_sent", "cache_hits", "retries", "prompt_tokens", "cached_tokens", "completion_tokens")
 """Of ClientStats, those that are metrics of a step."""
-
-
-@dataclass
-class StepTally:
-    """What one training step's groups came to."""
-
-    judged: int = 0
-    missing: int = 0
-    zero_variance: int = 0
-    teacher_below_student: int = 0
-    no_answer: int = 0
-    rewards: list[float] = field(default_factory=list)
-    teacher_means: list[float] = field(default_factory=list)
-    parts: dict[str, list[float]] = field(default_factory=dict)
-    coverages: list[float] = field(default_factory=list)
-    agreements: list[float] = field(default_factory=list)
-    missing_rollouts: int = 0
-    """Of groups that were judged, rollouts that were not."""
-    mended: int = 0
-    cut: int = 0
-    seconds: list[float] = field(default_factory=list)
-    last_fault: str = ""
-    before: dict[str, float] = field(default_factory=dict)
-    """The endpoints' counters when the step began."""
 
 
 class RunJudge:
@@ -77,13 +62,17 @@ class RunJudge:
         self._templates = Templates.load(self._config.judge)
         self._mixer = RewardMixer.load(self._config.reward)
         self._cache = ReplyCache.open(self._config.cache_dir, self._config.cache_max_gb)
-        spent = sum(row.get("judge/cost_usd", 0.0) for row in self._run.metric_rows())
+        rows = self._run.metric_rows()
+        spent = sum(row.get(name, 0.0) for row in rows for name in ("judge/cost_usd", "monitor/cost_usd"))
         self._shared = Shared.of(self._config, self._say, spent_usd=spent)
         self._rubricator = ChatClient.open(self._config.rubricator, cache=self._cache, shared=self._shared)
         self._verifier = ChatClient.open(self._config.verifier, cache=self._cache, shared=self._shared)
         self._validator = (
             Validator(self._config, self._run, self._cache, self._shared) if self._config.validate.benchmarks else None
         )
+        monitored = self._config.monitor.share > 0 and self._mixer.needs_judges
+        self._second = SecondJudge(self._config, self._run, self._cache, self._shared) if monitored else None
+        self._thresholds = Thresholds(self._config.monitor, rows)
         self._stopped_by: RopdError | None = None
         self._steps: dict[int, StepTally] = {}
         self._writers: dict[int, RecordWriter] = {}
@@ -95,6 +84,7 @@ class RunJudge:
         either way. None for all of them: the group could not be judged and is missing.
         """
         tally, began = self._tally(step), time.monotonic()
+        tally.arrived = began
         answers = tuple(Answer(**rollout) for rollout in rollouts)
         group = group_of(self._prompts[uid], answers, with_rubric=self._config.judge.rubrics != "induced")
         rubric: RubricRecord | None = None
@@ -104,51 +94,37 @@ class RunJudge:
             if fault is None:
                 epoch = (step - 1) // self._steps_per_epoch
                 group = with_teacher(group, self._index, self._config.judge.m, seed=self._config.seed, epoch=epoch)
-                rubric, verdicts = await self._ask(group)
+                rubric, verdicts = await self._ask(group, tally)
         except GROUP_FAULTS as caught:
             fault = caught
             if isinstance(caught, STOPS):
                 self._stopped_by = self._stopped_by or caught
         seconds = time.monotonic() - began
         tally.seconds.append(seconds)
-        rewards = self._count(tally, group, rubric, verdicts, fault)
+        tally.ended = time.monotonic()
+        rewards = tally.book(group, rubric, verdicts, fault)
+        if rewards is not None and rubric is not None and self._second is not None and self._second.wants(step, uid):
+            self._second.start(step, group, rubric, verdicts)
         self._write(step, group, rubric, verdicts, rewards, fault, seconds)
         return {"rewards": rewards, "error": str(fault) if fault else None}
 
     async def step_metrics(self, step: int, expected_groups: int) -> dict[str, float]:
-        """Metrics of a step whose groups are all over; closes its group file."""
+        """Metrics of a step whose groups are all over; closes its group file. Where a figure passes one of the
+        ``monitor.stop`` thresholds, the run is to stop: ``stopped`` says so from now on."""
         tally = self._tally(step)
         writer = self._writers.pop(step, None)
         if writer is not None:
             writer.close()
-        judged = tally.judged
-        metrics = {
-            "groups/judged": judged,
-            "groups/missing": expected_groups - judged,  # also those whose generation failed
-            "groups/zero_variance": tally.zero_variance,
-            "groups/no_answer_rollouts": tally.no_answer,
-            "groups/missing_rollouts": tally.missing_rollouts,
-            "rubrics/mended": tally.mended,
-            "answers/cut": tally.cut,
-        }
+        metrics = tally.metrics(expected_groups)
+        if self._config.judge.repair:
+            metrics |= {f"rubrics/repair_{how}": tally.repairs[how] for how in ("tried", "helped", "failed")}
+        if self._second is not None:
+            metrics |= await self._second.finish(step)
         metrics |= {name: count - tally.before.get(name, 0) for name, count in self._counters().items()}
-        if tally.seconds:
-            metrics |= {"judge/seconds_mean": _mean(tally.seconds), "judge/seconds_max": max(tally.seconds)}
-        if tally.coverages:
-            metrics["judge/coverage_mean"] = _mean(tally.coverages)
-        if tally.agreements:
-            metrics["judge/agreement_mean"] = _mean(tally.agreements)
-        if tally.rewards:
-            metrics |= {
-                "reward/mean": _mean(tally.rewards),
-                "reward/max": max(tally.rewards),
-                "reward/min": min(tally.rewards),
-            }
-            metrics |= {f"reward/{name}_mean": _mean(values) for name, values in tally.parts.items() if values}
-        if tally.teacher_means:
-            metrics["reward/teacher_mean"] = _mean(tally.teacher_means)
-            metrics["reward/teacher_below_student"] = tally.teacher_below_student / judged
-        return metrics
+        windows, alarms = self._thresholds.check(step, metrics)
+        for alarm in alarms:
+            self._alarm(alarm)
+        return metrics | windows
 
     async def grade(self, step: int, info: dict[str, Any], session: int, rollout: dict[str, Any]) -> float | None:
         """The score of an answer of a validation; None where it could not be graded."""
@@ -176,12 +152,14 @@ class RunJudge:
             writer.close()
         if self._validator is not None:
             await self._validator.close()
+        if self._second is not None:
+            await self._second.close()
         await self._rubricator.close()
         await self._verifier.close()
         self._cache.close()
         self._index.close()
 
-    async def _ask(self, group: Group) -> tuple[RubricRecord | None, VerdictRecord]:
+    async def _ask(self, group: Group, tally: StepTally) -> tuple[RubricRecord | None, VerdictRecord]:
         if not self._mixer.needs_judges:
             return None, await unjudged_group(group, self._mixer)
         settings, templates = self._config.judge, self._templates
@@ -189,9 +167,37 @@ class RunJudge:
         rubric = await rubricate_group(
             group, self._rubricator, settings, templates=templates, block=block, partial=True
         )
-        return rubric, await verify_group(
-            group, rubric, self._verifier, settings, templates=templates, mixer=self._mixer, block=block, partial=True
-        )
+
+        async def verdicts_by(rubric: RubricRecord) -> VerdictRecord:
+            return await verify_group(
+                group,
+                rubric,
+                self._verifier,
+                settings,
+                templates=templates,
+                mixer=self._mixer,
+                block=block,
+                partial=True,
+            )
+
+        verdicts = await verdicts_by(rubric)
+        if not settings.repair or not group_stats(verdicts.rewards).zero_variance:
+            return rubric, verdicts
+        try:
+            again = await repair_group(
+                group, rubric, verdicts, self._rubricator, settings, templates=templates, block=block
+            )
+            found = await verdicts_by(again) if again is not None else None
+        except GROUP_FAULTS:  # the group is judged already, if to no use
+            tally.repairs.update(("tried", "failed"))
+            return rubric, verdicts
+        if again is None or found is None:
+            return rubric, verdicts
+        tally.repairs["tried"] += 1
+        if not group_stats(found.rewards).spread:
+            return rubric, verdicts
+        tally.repairs["helped"] += 1
+        return again, found
 
     def _say(self, line: str) -> None:
         """To the training's log, and to the parent process, which shows it."""
@@ -206,6 +212,8 @@ class RunJudge:
         counters["judge/pauses"] = self._shared.pauses
         if any(stats.cost_usd is not None for stats in both):
             counters["judge/cost_usd"] = sum(stats.cost_usd or 0.0 for stats in both)
+        if self._second is not None:
+            counters |= self._second.counters()
         return counters
 
     def _tally(self, step: int) -> StepTally:
@@ -213,41 +221,17 @@ class RunJudge:
             self._steps[step] = StepTally(before=self._counters())
         return self._steps[step]
 
-    def _count(
-        self,
-        tally: StepTally,
-        group: Group,
-        rubric: RubricRecord | None,
-        verdicts: VerdictRecord | None,
-        fault: RopdError | None,
-    ) -> list[float | None] | None:
-        """Book a group; its rewards, or None where too few are there to compare (a lone reward has no
-        advantage, and verl would take it for one)."""
-        rewards = list(verdicts.rewards) if verdicts is not None else []
-        tally.mended += bool(rubric is not None and rubric.mended)
-        tally.cut += len(rubric.cut) if rubric is not None else 0
-        present = [r for r in rewards if r is not None]
-        if verdicts is None or len(present) < min(2, len(rewards)):
-            tally.missing += 1
-            tally.last_fault = str(fault) if fault else "fewer than two rollouts with a reward"
-            return None
-        stats = group_stats(rewards, verdicts.teacher_scores)
-        tally.judged += 1
-        tally.rewards += present
-        tally.zero_variance += stats.zero_variance
-        tally.teacher_below_student += stats.teacher_below_student
-        without = [not has_answer(rollout.text) for rollout in group.rollouts]
-        tally.no_answer += sum(without)
-        tally.missing_rollouts += sum(r is None and not w for r, w in zip(rewards, without, strict=True))
-        if stats.teacher_mean is not None:
-            tally.teacher_means.append(stats.teacher_mean)
-        if verdicts.coverage is not None:
-            tally.coverages.append(verdicts.coverage)
-        if verdicts.agreement is not None:
-            tally.agreements.append(verdicts.agreement)
-        for name, values in verdicts.parts.items():
-            tally.parts.setdefault(name, []).extend(v for v in values if v is not None)
-        return rewards
+    def _alarm(self, alarm: Alarm) -> None:
+        """Write an alarm down, and say it; the first that stops the run does."""
+        with open(self._run.alarms, "ab") as file:
+            file.write(orjson.dumps(alarm.to_json(), option=orjson.OPT_APPEND_NEWLINE))
+        self._say(f"monitor: {alarm.text}")
+        if alarm.action == "stop" and self._stopped_by is None:
+            self._stopped_by = TrainingError(
+                alarm.text,
+                f"look at it by: ropd inspect-rubrics {self._run.path} --step {alarm.step}; to go on all the same, "
+                f"raise monitor.stop.{alarm.rule} or leave it out",
+            )
 
     def _write(
         self,
@@ -270,6 +254,7 @@ class RunJudge:
                 "uid": group.uid,
                 "prompt": [m.model_dump(mode="json") for m in group.prompt],
                 "raw_prompt_hash": group.raw_prompt_hash,
+                "answer": group.answer,
                 "teacher_answers": list(group.teacher_answers),
                 "rollouts": [r.to_json() for r in group.rollouts],
                 "rubric": rubric.to_json() if rubric else None,
@@ -279,7 +264,3 @@ class RunJudge:
                 "error": error,
             }
         )
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

@@ -21,6 +21,7 @@ from ropd_cli.brought import brought_rubric
 from ropd_cli.config import RopdConfig
 from ropd_cli.config.load import dump_config
 from ropd_cli.errors import ConfigError, InputError, TrainingError
+from ropd_cli.llm.costs import Budget
 from ropd_cli.llm.endpoints import base_url, model_name
 from ropd_cli.llm.shared import Shared
 from ropd_cli.processes import RUN_MARK
@@ -31,6 +32,7 @@ from ropd_cli.templates import Templates
 from ropd_cli.training.compose import compose, steps_of
 from ropd_cli.training.data import load_checked_prompts, write_verl_prompts
 from ropd_cli.training.forecast import forecast_run
+from ropd_cli.training.monitor import second_templates
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.validation import open_validation, write_validation_prompts
 from ropd_cli.training.versions import installed_versions
@@ -40,7 +42,7 @@ MAY_CHANGE = ("train.steps", "train.epochs", "train.save_every", "train.keep_che
 MAY_CHANGE_SECTIONS = (
     *("rubricator", "verifier", "teacher", "judge"),
     *("prices", "max_cost", "cache_dir", "cache_max_gb", "out"),
-    *("validate", "eval"),
+    *("validate", "eval", "monitor"),
 )
 PATHS = (
     ("", "out"),
@@ -48,6 +50,7 @@ PATHS = (
     ("data", "prompts"),
     ("data", "index"),
     ("judge", "templates"),
+    ("monitor", "templates"),
     ("student", "model_path"),
 )
 
@@ -229,6 +232,8 @@ def _check_judges(config: RopdConfig, prompts: list[Prompt]) -> None:
         endpoint = getattr(config, name)
         budget.price(model_name(endpoint, name), base_url(endpoint))
     RewardMixer.load(config.reward).check(prompts)
+    if config.monitor.share:
+        _check_second_judge(config, budget)
     if config.judge.rubrics != "induced":
         lacking = [prompt.uid for prompt in prompts if brought_rubric(prompt) is None]
         if lacking:
@@ -237,6 +242,19 @@ def _check_judges(config: RopdConfig, prompts: list[Prompt]) -> None:
                 f"(uid {lacking[0]!r})",
                 "give every prompt a `rubric` (docs/rewards.md), or set judge.rubrics to induced",
             )
+
+
+def _check_second_judge(config: RopdConfig, budget: Budget) -> None:
+    second, verifier = config.monitor.judge, config.verifier
+    name = model_name(second, "monitor.judge")
+    budget.price(name, base_url(second))
+    Templates.load(config.judge.model_copy(update={"templates": second_templates(config)}))
+    same = (name, base_url(second)) == (model_name(verifier, "verifier"), base_url(verifier))
+    if same and second_templates(config) == config.judge.templates:
+        raise InputError(
+            "monitor.judge is the verifier itself, which would always agree",
+            "name another model or endpoint in monitor.judge, or give it templates of its own (monitor.templates)",
+        )
 
 
 def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:

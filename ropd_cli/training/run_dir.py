@@ -71,6 +71,15 @@ class RunDir:
         return self.path / "validation.parquet"
 
     @property
+    def alarms(self) -> Path:
+        """One JSON object each time that a figure passes a threshold of ``monitor``."""
+        return self.path / "monitor.jsonl"
+
+    def monitor_file(self, step: int) -> Path:
+        """What the second judge said of its share of a step's groups."""
+        return self.path / "monitor" / f"step-{step}.jsonl.zst"
+
+    @property
     def validation(self) -> Path:
         """One JSON object a validation: its figures by benchmark."""
         return self.path / "validation.jsonl"
@@ -154,12 +163,12 @@ class RunDir:
         return [row for _, row in read_records(self.metrics)] if self.metrics.is_file() else []
 
     def forget_after(self, step: int) -> None:
-        """Drop metrics and groups of steps after ``step``: a resumed run makes them again."""
-        kept = [row for row in self.metric_rows() if row["step"] <= step]
-        write_atomic(self.metrics, b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in kept))
-        if self.validation.is_file():
-            kept = [row for _, row in read_records(self.validation) if row["step"] <= step]
-            write_atomic(self.validation, b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in kept))
-        for file in (*self.groups.glob("step-*.jsonl.zst"), *self.validation_file(0).parent.glob("step-*.jsonl.zst")):
-            if int(file.name.split("-")[1].split(".")[0]) > step:
-                file.unlink()
+        """Drop metrics, alarms and groups of steps after ``step``: a resumed run makes them again."""
+        for file in (self.metrics, self.validation, self.alarms):
+            if file.is_file():
+                kept = [row for _, row in read_records(file) if row["step"] <= step]
+                write_atomic(file, b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in kept))
+        for folder in (self.groups, self.validation_file(0).parent, self.monitor_file(0).parent):
+            for file in folder.glob("step-*.jsonl.zst"):
+                if int(file.name.split("-")[1].split(".")[0]) > step:
+                    file.unlink()

@@ -42,6 +42,8 @@ class JudgedSampler(ReplayBuffer):
         mine = ray.get(self._owner.step_metrics.remote(global_steps, batch_size))
         if mine["groups/missing"] > self._limit * batch_size:
             self._stop(global_steps, int(mine["groups/missing"]), batch_size)
+        if ray.get(self._owner.stopped.remote()) is not None:  # a threshold of the monitor: the step is not learnt from
+            self._stop(global_steps, 0, batch_size)
         return batch, metrics | mine
 
     @property
@@ -54,7 +56,7 @@ class JudgedSampler(ReplayBuffer):
         stopped = ray.get(self._owner.stopped.remote())
         if stopped is not None:
             kind, message, hint = stopped
-            what = (hint or "").partition(",")[0] if kind == "ProviderDown" else "raise max_cost"
+            what = {"ProviderDown": (hint or "").partition(",")[0], "CostLimit": "raise max_cost"}.get(kind, hint)
             said = {"kind": kind, "message": f"step {step}: {message}", "hint": f"{what}, {resume}"}
         else:
             fault = ray.get(self._owner.last_fault.remote(step)) or f"see {self._run.log}"

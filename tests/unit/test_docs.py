@@ -16,7 +16,7 @@ from ropd_cli.config.models import EndpointConfig
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ENDPOINTS = ("teacher", "rubricator", "verifier", "student.endpoint")
+ENDPOINTS = ("teacher", "rubricator", "verifier", "student.endpoint", "monitor.judge")
 
 
 def shell_lines(page):

@@ -9,10 +9,11 @@ ROOT = Path(__file__).parents[2] / "ropd_cli"
 LAYERS = {  # first part of the module's name below ropd_cli -> layer
     **dict.fromkeys(["__init__", "errors", "artifacts", "resources", "progress", "processes", "tokens"], 0),
     **dict.fromkeys(["schemas", "config", "thinking"], 1),
-    **dict.fromkeys(["block", "exact"], 1.5),
+    **dict.fromkeys(["block", "exact", "fences"], 1.5),
     "stated": 1.55,
     **dict.fromkeys(["maths", "maths_worker"], 1.6),
     "views": 1.7,
+    "lint": 2.7,
     **dict.fromkeys(["templates", "scoring", "index", "judging_format", "rewards", "stage_run", "tasks"], 2),
     **dict.fromkeys(["brought", "verdicts"], 2.5),
     **dict.fromkeys(["llm", "engines", "groups"], 3),

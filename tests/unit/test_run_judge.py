@@ -3,59 +3,18 @@
 from __future__ import annotations
 
 import pytest
-import yaml
+from judged_runs import QUESTIONS
 
 from ropd_cli.artifacts import read_records
-from ropd_cli.config import load_config
-from ropd_cli.index import IndexWriter
 from ropd_cli.llm.builtin.teacher import write_answer
-from ropd_cli.schemas import Answer, AnswerRecord, prompt_hash
-from ropd_cli.training.judge import RunJudge
-from ropd_cli.training.run_dir import RunDir
-
-QUESTIONS = {"a": "What is 3 + 4?", "b": "What is 5 + 9?", "odd": "Who wrote Faust?"}
-
-
-@pytest.fixture
-def run(tmp_path):
-    """A run directory as ``launch`` leaves it, judged by the embedded provider."""
-    (tmp_path / "prompts.jsonl").write_text(
-        "".join(f'{{"uid": "{u}", "prompt": "{q}"}}\n' for u, q in QUESTIONS.items())
-    )
-    with IndexWriter(tmp_path / "i.db") as index:
-        for uid, question in QUESTIONS.items():
-            texts = [write_answer(question, n) for n in range(2)] if uid != "odd" else ["Goethe", "Goethe did"]
-            answers = tuple(Answer(text=text) for text in texts)
-            index.add(
-                AnswerRecord(
-                    uid=uid, prompt=question, raw_prompt_hash=prompt_hash(question), answers=answers, model="m"
-                )
-            )
-
-    def make(**settings):
-        flags = {
-            "data.prompts": str(tmp_path / "prompts.jsonl"),
-            "data.index": str(tmp_path / "i.db"),
-            "cache_dir": str(tmp_path / "cache"),
-            "judge.m": 2,
-            "rubricator.base_url": "builtin://checkable",
-            "verifier.base_url": "builtin://checkable",
-        }
-        flags |= {key.replace("__", "."): value for key, value in settings.items()}
-        run = RunDir(tmp_path / "run")
-        run.path.mkdir(exist_ok=True)
-        run.config.write_text(yaml.safe_dump(load_config(None, flags=flags, environ={}).model_dump(mode="json")))
-        return RunJudge(str(run.path)), run
-
-    return make
 
 
 def said(*texts):
     return [{"text": text, "finish_reason": "stop"} for text in texts]
 
 
-async def test_rewards_metrics_and_the_group_file_agree(run):
-    judge, directory = run()
+async def test_rewards_metrics_and_the_group_file_agree(run_judge):
+    judge, directory = run_judge()
     result = await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9", "no idea", ""))
     rewards = result["rewards"]
     assert rewards[0] > rewards[1] > rewards[2] >= 0 and rewards[3] == 0.0
@@ -70,8 +29,8 @@ async def test_rewards_metrics_and_the_group_file_agree(run):
     await judge.close()
 
 
-async def test_a_group_that_cannot_be_judged_has_no_rewards_at_all(run):
-    judge, directory = run()
+async def test_a_group_that_cannot_be_judged_has_no_rewards_at_all(run_judge):
+    judge, directory = run_judge()
     result = await judge.judge(1, "odd", said("Goethe", "Schiller"))
     assert result["rewards"] is None and "400" in result["error"]
     assert "400" in await judge.last_fault(1)
@@ -82,8 +41,8 @@ async def test_a_group_that_cannot_be_judged_has_no_rewards_at_all(run):
     await judge.close()
 
 
-async def test_no_answer_is_the_policy_s_failure_or_dropped(run):
-    judge, _ = run(judge__on_no_answer="drop")
+async def test_no_answer_is_the_policy_s_failure_or_dropped(run_judge):
+    judge, _ = run_judge(judge__on_no_answer="drop")
     result = await judge.judge(1, "a", said("3 + 4 = 7", "", "3 + 4 = 8"))
     assert result["rewards"][1] is None and None not in (result["rewards"][0], result["rewards"][2])
     # a lone reward has nothing to be compared with
@@ -94,16 +53,16 @@ async def test_no_answer_is_the_policy_s_failure_or_dropped(run):
     await judge.close()
 
 
-async def test_without_any_answer_all_get_zero_and_no_judge_is_asked(run):
-    judge, _ = run()
+async def test_without_any_answer_all_get_zero_and_no_judge_is_asked(run_judge):
+    judge, _ = run_judge()
     result = await judge.judge(1, "a", said("", "<think>7", " "))
     assert result["rewards"] == [0.0, 0.0, 0.0]
     assert (await judge.step_metrics(1, 1))["judge/requests_sent"] == 0
     await judge.close()
 
 
-async def test_each_epoch_uses_the_next_m_of_more_answers(run):
-    judge, directory = run(judge__m=1, train__prompts_per_step=1)  # three prompts, so three steps an epoch
+async def test_each_epoch_uses_the_next_m_of_more_answers(run_judge):
+    judge, directory = run_judge(judge__m=1, train__prompts_per_step=1)  # three prompts, so three steps an epoch
     for step in (1, 3, 4, 6, 7):
         await judge.judge(step, "a", said("3 + 4 = 7", "3 + 4 = 9"))
         await judge.step_metrics(step, 1)
@@ -117,8 +76,8 @@ async def test_each_epoch_uses_the_next_m_of_more_answers(run):
     assert used == [first, first, second, second, first]
 
 
-async def test_the_same_group_again_comes_from_the_cache(run):
-    judge, _ = run()
+async def test_the_same_group_again_comes_from_the_cache(run_judge):
+    judge, _ = run_judge()
     first = await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9"))
     await judge.step_metrics(1, 1)
     assert await judge.judge(2, "a", said("3 + 4 = 7", "3 + 4 = 9")) == first
@@ -127,8 +86,8 @@ async def test_the_same_group_again_comes_from_the_cache(run):
     await judge.close()
 
 
-async def test_parts_are_mixed_counted_and_written(run):
-    judge, directory = run(reward__length=0.5, reward__length_free_tokens=0, reward__length_max_tokens=10)
+async def test_parts_are_mixed_counted_and_written(run_judge):
+    judge, directory = run_judge(reward__length=0.5, reward__length_free_tokens=0, reward__length_max_tokens=10)
     rollouts = [
         {"text": "3 + 4 = 7", "finish_reason": "stop", "usage": {"completion_tokens": 5}},
         {"text": "3 + 4 = 9", "finish_reason": "stop", "usage": {"completion_tokens": 10}},
@@ -147,8 +106,8 @@ async def test_parts_are_mixed_counted_and_written(run):
     await judge.close()
 
 
-async def test_without_a_weight_for_the_rubric_no_judge_is_asked(run):
-    judge, directory = run(reward__rubric=0.0, reward__format=1.0, reward__format_pattern=r"= \d+")
+async def test_without_a_weight_for_the_rubric_no_judge_is_asked(run_judge):
+    judge, directory = run_judge(reward__rubric=0.0, reward__format=1.0, reward__format_pattern=r"= \d+")
     result = await judge.judge(1, "odd", said("it is = 7", "no idea"))  # the embedded judge would refuse this one
     assert result["rewards"] == [1.0, 0.0]
     metrics = await judge.step_metrics(1, 1)
@@ -159,7 +118,7 @@ async def test_without_a_weight_for_the_rubric_no_judge_is_asked(run):
     await judge.close()
 
 
-async def test_money_that_an_earlier_part_of_the_run_spent_counts(run, server, tmp_path):
+async def test_money_that_an_earlier_part_of_the_run_spent_counts(run_judge, server, tmp_path):
     """The limit holds for the run; reaching it stops the run, and nothing is called missing for good."""
     from servers import Reply
 
@@ -169,7 +128,7 @@ async def test_money_that_an_earlier_part_of_the_run_spent_counts(run, server, t
     flags = {f"{section}__{key}": value for section in ("rubricator", "verifier") for key, value in settings.items()}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "judge/cost_usd": 4.9}\n')
-    judge, _ = run(**flags, prices=prices, max_cost=5.0)
+    judge, _ = run_judge(**flags, prices=prices, max_cost=5.0)
     result = await judge.judge(2, "a", said("3 + 4 = 7", "3 + 4 = 9"))
     assert result["rewards"] is None and not server.requests
     kind, message, hint = await judge.stopped()
@@ -189,19 +148,19 @@ async def test_money_that_an_earlier_part_of_the_run_spent_counts(run, server, t
     ],
     ids=lambda choice: " ".join(f"{key[7:]}={value}" for key, value in choice.items()),
 )
-async def test_the_embedded_judge_takes_every_choice(run, choice):
+async def test_the_embedded_judge_takes_every_choice(run_judge, choice):
     texts = said("3 + 4 = 7", "3 + 4 = 9", "no idea", "")
-    judge, _ = run()
+    judge, _ = run_judge()
     usual = await judge.judge(1, "a", texts)
     await judge.close()
-    judge, _ = run(**choice)
+    judge, _ = run_judge(**choice)
     assert await judge.judge(1, "a", texts) == usual
     await judge.close()
 
 
 @pytest.mark.parametrize("form", ["shared-prefix", "group", "paper"])
-async def test_the_embedded_judge_writes_a_rubric_a_rollout(run, form):
-    judge, directory = run(judge__rubric_per="rollout", judge__form=form)
+async def test_the_embedded_judge_writes_a_rubric_a_rollout(run_judge, form):
+    judge, directory = run_judge(judge__rubric_per="rollout", judge__form=form)
     rewards = (await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9", "")))["rewards"]
     await judge.step_metrics(1, 1)
     assert rewards[0] > rewards[1] and rewards[2] == 0.0

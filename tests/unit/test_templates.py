@@ -74,7 +74,7 @@ def test_own_templates_stand_in_for_the_shipped_ones(tmp_path):
 def test_the_hash_covers_the_system_text(tmp_path):
     (tmp_path / "system.md").write_text("Other.", encoding="utf-8")
     own, shipped = Templates.load(JudgeConfig(templates=str(tmp_path))), Templates.load()
-    assert own.hashes.keys() == shipped.hashes.keys() == {"rubricator", "verifier"}
+    assert own.hashes.keys() == shipped.hashes.keys() == {"rubricator", "verifier", "repair"}
     assert not set(own.hashes.values()) & set(shipped.hashes.values())
 
 

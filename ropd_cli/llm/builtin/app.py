@@ -113,9 +113,8 @@ def complete(body: bytes) -> dict[str, Any]:
     """A chat completion for a request's body. Raises BadRequest, NotJudgeable or Unsolvable."""
     request = _read(body)
     messages = request["messages"]
-    text = messages[-1]["content"]
-    role = role_of(text) if isinstance(text, str) else None
-    choices = [_choice(index, _answer(role, request, index), request) for index in range(request.get("n") or 1)]
+    role, text = _judging(messages)
+    choices = [_choice(index, _answer(role, text, request, index), request) for index in range(request.get("n") or 1)]
     asked = sum(_tokens(render_question([message])) for message in messages)
     said = sum(_tokens(choice["message"]["content"]) for choice in choices)
     return {
@@ -128,8 +127,17 @@ def complete(body: bytes) -> dict[str, Any]:
     }
 
 
-def _answer(role: str | None, request: dict[str, Any], index: int) -> str:
-    text = request["messages"][-1]["content"]
+def _judging(messages: list[dict[str, Any]]) -> tuple[str | None, str]:
+    """(the judge that is asked, the text that asks it): the last message that does, since a rubric that is asked for
+    again is asked for in two. (None, "") of a conversation in which no judge is asked."""
+    for message in reversed(messages):
+        text = message["content"]
+        if message["role"] == "user" and isinstance(text, str) and (role := role_of(text)) is not None:
+            return role, text
+    return None, ""
+
+
+def _answer(role: str | None, text: str, request: dict[str, Any], index: int) -> str:
     if role == "rubricator":
         return orjson.dumps(write_rubric(text)).decode()
     if role == "verifier":

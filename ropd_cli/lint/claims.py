@@ -1,0 +1,64 @@
+"""Criteria that join several claims, each of which could be met without the other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ropd_cli.lint.quotes import unquoted
+from ropd_cli.lint.records import Finding, Linted
+from ropd_cli.lint.vocabulary import either, section
+
+_KNOWN = section("compound")
+_VERB = "|".join(_KNOWN["verbs"].split())
+_ADVERBS = rf"(?:(?:{'|'.join(_KNOWN['adverbs'])})\s+)*"
+_AND = r"(?:,\s*|;\s*|\s)(?:and|or|as\s+well\s+as|but\s+also|but|while|plus)\s+(?:also\s+)?"
+_NOUN_TOO = re.compile("|".join(_KNOWN["nouns_too"].split()))
+
+_JOINT = either(_KNOWN["joints"])
+_SEMICOLON = re.compile(rf";\s*(?:(?:it|and|the|also|all|no|each|its)\b|(?:{_VERB})\b)")
+_SECOND_VERB = re.compile(rf"{_AND}{_ADVERBS}({_VERB})\b")
+_SECOND_CLAUSE = re.compile(
+    rf"{_AND}(?:that\s+)?(?:the|its|their|his|her|this|that|it|there|all|no|each|every|any|a|an|they)\s+"
+    r"(?:[\w'’-]+\s+){0,6}?"
+    r"(?:is|are|was|were|has|have|does|do|must|should|can|contains?|includes?|follows?|matches|equals?)\b"
+)
+_SERIES = re.compile(
+    r"\b(?:mentions?|covers?|address(?:es)?|includes?|discuss(?:es)?|describes?|explains?|provides?|gives?|states?|"
+    r"identif(?:y|ies)|contains?|lists?|names?)\s+(?:both\s+)?"
+    r"[^,.;:]{3,60},\s+[^,.;:]{3,60},?\s+(?:and|or|as well as)\s+\S"
+)
+_OTHERS = either(
+    rf"\b{each['and']}\s+(?:\w+\s+){{0,{each['gap']}}}(?:{'|'.join(each['verbs'].split())})\b"
+    for each in _KNOWN.values()
+    if isinstance(each, dict)
+)
+_HANGS = re.compile(r"\b(?:if|when|where|whether|because|since|who|which|that|why|how)\b")
+"""What opens a clause; an "and" after it may join two parts of that clause, and no second claim."""
+_IN_A_CLAUSE = frozenset({"is", "are", "has", "have", "does"})
+
+
+def compound(linted: Linted) -> Iterator[Finding]:
+    """A criterion that joins several claims, each of which could be met without the other."""
+    for criterion in linted.rubric.rubrics:
+        if joint := _joint(unquoted(criterion.criterion).lower()):
+            yield Finding("compound", f"several claims, joined by “{joint}”", (criterion.criterion_id,))
+
+
+def _joint(text: str) -> str | None:
+    """The words that join two claims; None for a criterion of one claim."""
+    for pattern in (_SEMICOLON, _JOINT, _SECOND_VERB, _SERIES, _SECOND_CLAUSE, _OTHERS):
+        for found in pattern.finditer(text):
+            if not _is_inside_a_clause(text, found):
+                return " ".join(found[0].split())[:60].strip(" ,;")
+    return None
+
+
+def _is_inside_a_clause(text: str, found: re.Match[str]) -> bool:
+    """Whether an "and" goes on with a clause that hangs on the claim ("explains what holds and is valid"), or with a
+    noun that looks like a verb ("the sum and counts")."""
+    hangs = _HANGS.search(text[: found.start()]) is not None
+    if found.re is _SECOND_VERB:
+        verb = found[1]
+        return (not verb.endswith("s") and _NOUN_TOO.fullmatch(verb) is not None) or (hangs and verb in _IN_A_CLAUSE)
+    return found.re is _SECOND_CLAUSE and hangs

@@ -1,0 +1,89 @@
+"""The language of a short text: by its script, and of Latin letters by its commonest words.
+
+Whole documents are not what is looked at but sentences of ten words, on which statistical guessers of language are
+mostly wrong; so this says nothing where the commonest words do not say it plainly.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from ropd_cli.lint.records import Finding, Linted
+from ropd_cli.lint.vocabulary import either, section, words
+
+_IGNORED = re.compile(
+    r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\[A-Za-z]+|https?://\S+"
+    r"|\"[^\"]*\"|“[^”]*”|«[^»]*»|„[^“”]*[“”]|「[^」]*」|『[^』]*』|《[^》]*》|‘[^’]*’|(?<!\w)'[^'\n]*'(?!\w)",
+    re.DOTALL,
+)
+"""Code, formulas, links and quoted words: they are in the language of what is quoted."""
+_SCRIPTS = {
+    "ja": re.compile(r"[\u3040-\u30ff]"),
+    "zh": re.compile(r"[\u4e00-\u9fff]"),
+    "ko": re.compile(r"[\uac00-\ud7af\u1100-\u11ff]"),
+    "ru": re.compile(r"[\u0400-\u04ff]"),
+    "el": re.compile(r"[\u0370-\u03ff]"),
+    "ar": re.compile(r"[\u0600-\u06ff]"),
+    "he": re.compile(r"[\u0590-\u05ff]"),
+    "hi": re.compile(r"[\u0900-\u097f]"),
+    "th": re.compile(r"[\u0e00-\u0e7f]"),
+}
+_COMMON = {language: words(common) for language, common in section("language.common").items()}
+_NAMES = {language: either(names) for language, names in section("language.names").items()}
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+def language_of(text: str) -> str | None:
+    """The language as its two-letter code; None where that is not plain. Not looked at: code, formulas, quotes."""
+    bare = _IGNORED.sub(" ", text)
+    letters = sum(map(str.isalpha, bare))
+    counts = {language: len(script.findall(bare)) for language, script in _SCRIPTS.items()}
+    if counts["ja"] and counts["ja"] + counts["zh"] > letters / 3:
+        return "ja"
+    for language, count in counts.items():
+        if language != "ja" and count > letters / 3:
+            return language
+    return _latin(_WORD.findall(bare.lower()))
+
+
+def _latin(spoken: list[str]) -> str | None:
+    hits = Counter({language: sum(word in common for word in spoken) for language, common in _COMMON.items()})
+    (first, most), (_, second) = hits.most_common(2)
+    if most >= 2 and most >= 1.5 * second:
+        return first
+    return None
+
+
+def is_latin(text: str) -> bool:
+    """Whether the text, without what is quoted, holds words of Latin letters and hardly anything else."""
+    bare = _IGNORED.sub(" ", text)
+    words = [word for word in _WORD.findall(bare) if len(word) > 2 and word.isascii()]
+    other = sum(len(script.findall(bare)) for script in _SCRIPTS.values())
+    return len(words) >= 3 and other * 10 < sum(map(len, words))
+
+
+def languages_around(question: str) -> set[str]:
+    """Languages in which a criterion about a question may be: its own, those that it names, those it is partly in."""
+    found = {language for language, names in _NAMES.items() if names.search(question)}
+    if own := language_of(question):
+        found.add(own)
+    letters = max(1, sum(map(str.isalpha, question)))
+    found |= {language for language, script in _SCRIPTS.items() if len(script.findall(question)) > 0.15 * letters}
+    return found
+
+
+def language(linted: Linted) -> Iterator[Finding]:
+    """A criterion in another language than the prompt, and than those the prompt names."""
+    question = linted.question or ""
+    own = language_of(question)
+    around = languages_around(question)
+    if own is None:
+        return
+    for criterion in linted.rubric.rubrics:
+        found = language_of(criterion.criterion)
+        if found is None and own in _SCRIPTS and is_latin(criterion.criterion):
+            found = "Latin letters"
+        if found is not None and found not in around:
+            yield Finding("language", f"in {found}, the prompt in {own}", (criterion.criterion_id,))

@@ -1,0 +1,280 @@
+"""Watching for a student that learns to please its judge: a second judge on a share of the groups, and thresholds.
+
+Nothing here touches a reward. The second judge reads the group's own rubric and answers after the first has judged
+them; what it fails to say is missing, and a step waits ``monitor.wait_s`` for it at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import combinations
+from statistics import fmean
+from typing import Any
+
+from ropd_cli.artifacts import RecordWriter
+from ropd_cli.config import MonitorConfig, RopdConfig
+from ropd_cli.errors import RopdError
+from ropd_cli.llm.cache import ReplyCache
+from ropd_cli.llm.client import ChatClient
+from ropd_cli.llm.shared import Shared
+from ropd_cli.schemas import Group, RubricRecord, VerdictRecord
+from ropd_cli.stages.verify import verify_group
+from ropd_cli.templates import Templates
+from ropd_cli.training.run_dir import RunDir
+
+
+@dataclass
+class Comparison:
+    """Rollouts under two judges and the same rubrics."""
+
+    first: list[float] = field(default_factory=list)
+    second: list[float] = field(default_factory=list)
+    """Scores of the same rollouts, both in [0, 1]."""
+    judgements: int = 0
+    agreed: int = 0
+    pairs: int = 0
+    """Of rollouts of one group to which the first judge gives different scores."""
+    in_order: float = 0.0
+    """Of these pairs, those in the same order by the second judge; a tie of its is worth a half."""
+
+    def add(self, first: VerdictRecord, second: VerdictRecord) -> None:
+        """One group. Rollouts that one of the two has not judged are left out."""
+        others = {(a.index, a.whose_rubric): a for a in second.answers if a.source == "student"}
+        scores = []
+        for mine in first.answers:
+            other = others.get((mine.index, mine.whose_rubric)) if mine.source == "student" else None
+            if other is None or not mine.judgement or len(mine.judgement) != len(other.judgement):
+                continue
+            marks = [pair for pair in zip(mine.judgement, other.judgement, strict=True) if None not in pair]
+            self.judgements += len(marks)
+            self.agreed += sum(a == b for a, b in marks)
+            if mine.score is not None and other.score is not None:
+                scores.append((mine.score, other.score))
+        self.first += [a for a, _ in scores]
+        self.second += [b for _, b in scores]
+        for (a, x), (b, y) in combinations(scores, 2):
+            if a != b:
+                self.pairs += 1
+                self.in_order += 0.5 if x == y else float((a > b) == (x > y))
+
+    def metrics(self) -> dict[str, float]:
+        """Means and shares; none where nothing could be compared."""
+        found: dict[str, float] = {}
+        if self.first:
+            found["monitor/first_mean"], found["monitor/second_mean"] = fmean(self.first), fmean(self.second)
+            found["monitor/gap"] = found["monitor/first_mean"] - found["monitor/second_mean"]
+        if self.judgements:
+            found["monitor/agreement"] = self.agreed / self.judgements
+        if self.pairs:
+            found["monitor/rank_agreement"] = self.in_order / self.pairs
+        return found
+
+
+class SecondJudge:
+    """Judges a share of the groups again, beside the training, and writes what it said to ``monitor/step-N``."""
+
+    def __init__(self, config: RopdConfig, run: RunDir, cache: ReplyCache, shared: Shared) -> None:
+        self._settings, self._run, self._seed = config.monitor, run, config.seed
+        self._judge = config.judge.model_copy(update={"templates": second_templates(config)})
+        self._templates = Templates.load(self._judge)
+        self._client = ChatClient.open(config.monitor.judge, cache=cache, shared=shared)
+        self._say = shared.say
+        self._tasks: dict[int, list[tuple[Group, VerdictRecord, asyncio.Task[VerdictRecord]]]] = {}
+        self._is_silent = False
+        """It said nothing in the whole of the last step: the next is not held up for it again."""
+
+    def wants(self, step: int, uid: str) -> bool:
+        """Whether a group is of the share: the same groups whenever the same step is made."""
+        drawn = hashlib.sha256(f"{self._seed} {step} {uid}".encode()).digest()[:8]
+        return int.from_bytes(drawn, "big") < self._settings.share * 2**64
+
+    def start(self, step: int, group: Group, rubric: RubricRecord, verdicts: VerdictRecord) -> None:
+        """Have a group judged that the first judge is through with."""
+        asked = verify_group(group, rubric, self._client, self._judge, templates=self._templates, partial=True)
+        self._tasks.setdefault(step, []).append((group, verdicts, asyncio.create_task(asked)))
+
+    async def finish(self, step: int) -> dict[str, float]:
+        """The metrics of a step, its groups written; waits for what is under way, but not for long."""
+        began = time.monotonic()
+        entries = self._tasks.pop(step, [])
+        tasks = [task for _, _, task in entries]
+        if tasks:
+            await asyncio.wait(tasks, timeout=0 if self._is_silent else self._settings.wait_s)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        compared, missing, why = Comparison(), 0, ""
+        records = []
+        for group, verdicts, task in entries:
+            said, fault = self._outcome(task)
+            if said is None:
+                missing, why = missing + 1, fault
+            else:
+                compared.add(verdicts, said)
+            verdicts_json = said.to_json() if said is not None else None
+            records.append({"step": step, "uid": group.uid, "verdicts": verdicts_json, "error": fault or None})
+        self._write(step, records)
+        self._note_silence(step, len(entries), missing, why)
+        metrics = {"monitor/judged": len(entries) - missing, "monitor/missing": missing}
+        return metrics | {"monitor/waited_seconds": time.monotonic() - began} | compared.metrics()
+
+    def counters(self) -> dict[str, float]:
+        """What its endpoint did in this process so far."""
+        stats = self._client.stats
+        found: dict[str, float] = {"monitor/requests_sent": stats.requests_sent}
+        if stats.cost_usd is not None:
+            found["monitor/cost_usd"] = stats.cost_usd
+        return found
+
+    async def close(self) -> None:
+        """End what is under way, and close the connections."""
+        tasks = [task for entries in self._tasks.values() for _, _, task in entries]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.close()
+
+    def _outcome(self, task: asyncio.Task[VerdictRecord]) -> tuple[VerdictRecord | None, str]:
+        if task.cancelled():
+            return None, f"not judged within {self._settings.wait_s:g} s of the step's last group (monitor.wait_s)"
+        fault = task.exception()
+        if fault is None:
+            return task.result(), ""
+        return None, str(fault) if isinstance(fault, RopdError) else repr(fault)
+
+    def _write(self, step: int, records: list[dict[str, Any]]) -> None:
+        file = self._run.monitor_file(step)
+        file.unlink(missing_ok=True)  # of an earlier try at this step
+        if not records:
+            return
+        with closing(RecordWriter(file)) as writer:
+            for record in records:
+                writer.append(record)
+
+    def _note_silence(self, step: int, asked: int, missing: int, why: str) -> None:
+        if not asked:
+            return
+        was, self._is_silent = self._is_silent, missing == asked
+        if self._is_silent and not was:
+            self._say(
+                f"step {step}: the second judge said nothing of {asked} groups ({why}); rewards do not depend on it, "
+                "and the run does not wait for it until it answers"
+            )
+
+
+def second_templates(config: RopdConfig) -> str | None:
+    """The folder of the second judge's templates."""
+    return config.monitor.templates or config.judge.templates
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A figure that has passed its threshold."""
+
+    step: int
+    rule: str
+    value: float
+    threshold: float
+    action: str
+    """"warn" or "stop"."""
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        what = _WORDS[self.rule].format(self.value)
+        return f"step {self.step}: {what} (monitor.{self.action}.{self.rule} {self.threshold:g})"
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``monitor.jsonl``."""
+        return {
+            "step": self.step,
+            "rule": self.rule,
+            "value": self.value,
+            "threshold": self.threshold,
+            "action": self.action,
+            "message": self.text,
+        }
+
+
+_WORDS = {
+    "gap_growth": "the gap between the first judge and the second has grown by {:.2f} since the first steps: the "
+    "student may be learning to please the first",
+    "rank_agreement": "the two judges put only {:.0%} of the pairs of rollouts in the same order",
+    "length_ratio": "rollouts are {:.2f} times as long as in the first steps",
+    "fence_attempts": "{:.1%} of the rollouts try to leave their fence or to give the judge orders",
+}
+
+
+class Thresholds:
+    """Holds the figures of a run against its thresholds, each as a mean over ``window`` steps."""
+
+    def __init__(self, settings: MonitorConfig, earlier: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._settings = settings
+        self._series: dict[str, list[float]] = {name: [] for name in _SERIES}
+        self._passed: set[tuple[str, str]] = set()
+        for row in earlier:
+            self._append(row)
+
+    def check(self, step: int, metrics: Mapping[str, float]) -> tuple[dict[str, float], list[Alarm]]:
+        """What the windows say with this step's metrics, as metrics too, and the thresholds that are passed now and
+        were not the step before."""
+        self._append(metrics)
+        values = self._values()
+        alarms, passed = [], set()
+        for rule, value in values.items():
+            for action in ("warn", "stop"):
+                threshold = getattr(getattr(self._settings, action), rule)
+                if threshold is None or not _is_passed(rule, value, threshold):
+                    continue
+                passed.add((rule, action))
+                if (rule, action) not in self._passed:
+                    alarms.append(Alarm(step, rule, value, threshold, action))
+        self._passed = passed
+        shown = {f"monitor/{rule}": value for rule, value in values.items() if rule in _DERIVED}
+        return shown, alarms
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        for name, series in self._series.items():
+            if row.get(name) is not None:
+                series.append(row[name])
+
+    def _values(self) -> dict[str, float]:
+        window, found = self._settings.window, {}
+        for rule, name in _RULES.items():
+            series = self._series[name]
+            if len(series) < window + (rule in _DERIVED):
+                continue
+            first, last = fmean(series[:window]), fmean(series[-window:])
+            if rule == "gap_growth":
+                found[rule] = last - first
+            elif rule == "length_ratio":
+                if first > 0:
+                    found[rule] = last / first
+            else:
+                found[rule] = last
+        return found
+
+
+_RULES = {
+    "gap_growth": "monitor/gap",
+    "rank_agreement": "monitor/rank_agreement",
+    "length_ratio": "rollouts/tokens_mean",
+    "fence_attempts": "rollouts/fence_attempts",
+}
+"""By rule the metric that it looks at."""
+_DERIVED = frozenset({"gap_growth", "length_ratio"})
+"""Those that compare the last window with the first."""
+_SERIES = tuple(_RULES.values())
+
+
+def _is_passed(rule: str, value: float, threshold: float) -> bool:
+    if rule == "rank_agreement":
+        return value < threshold
+    if rule == "length_ratio":
+        return value > threshold or value < 1 / threshold
+    return value > threshold

@@ -1,0 +1,154 @@
+"""The page of a run: its figures are right, no text of a model acts, and nothing is loaded from elsewhere."""
+
+import json
+import re
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import group_record, rubric_of, write_run
+from typer.testing import CliRunner
+
+from ropd_cli.cli.main import app
+from ropd_cli.report.charts import Line, chart, said
+from ropd_cli.report.run_data import read_run
+from ropd_cli.report.run_page import page
+from ropd_cli.report.run_words import course, status
+
+NASTY = "</script><script>alert(1)</script> <img src=x onerror=alert(2)> \x1b[2J \u202e & {x}"
+
+
+def nasty_run(path):
+    rubric = rubric_of(1, [("Task <b>Completion", NASTY, 4), ("Quality", "Names the river in the text.", 2)])
+    hostile = group_record(
+        6, f"u {NASTY}", [[True, False], [False, True]], [[True, True]], rubric=rubric, question=NASTY, rollout=NASTY
+    )
+    return write_run(path, extra=[hostile, group_record(6, "broken", [[True] * 4] * 2, [], error=f"late {NASTY}")])
+
+
+def test_figures_are_those_of_the_groups(tmp_path):
+    same = group_record(6, "same", [[True, True, False, True]] * 4, [[True] * 4] * 2)
+    below = group_record(6, "below", [[True] * 4, [True, True, True, False]], [[False] * 4])
+    failed = group_record(6, "failed", [[True] * 4] * 2, [], error="no reply after 5 tries")
+    data = read_run(write_run(tmp_path / "r", extra=[same, below, failed]))
+    assert len(data.rows) == 27 and len(data.judged) == 26 and [row.uid for row in data.failed] == ["failed"]
+    assert [row.uid for row in data.rows if row.teacher_below] == ["below"]
+    assert "same" in [row.uid for row in data.rows if row.dead]
+    before, after, change = data.trend
+    by_hand = [row.mean for row in data.judged if row.step <= 2]
+    assert before == pytest.approx(sum(by_hand) / len(by_hand)) and change.low <= after - before <= change.high
+    marks = list(data.full.values())
+    assert marks and data.chosen["failed"] and data.rows[data.chosen["failed"][0]].uid == "failed"
+    for number, view in data.full.items():  # the second reading finds the same groups
+        assert view.uid == data.rows[number].uid and view.step == data.rows[number].step
+
+
+def test_criteria_that_differ_in_numbers_alone_are_one_line_and_the_costliest_comes_first(tmp_path):
+    data = read_run(write_run(tmp_path / "r", groups=3))
+    named = next(row for row in data.hardest if row.text.startswith("Names the country"))
+    assert named.alike == named.met.count == 18
+    lost = [row.points * row.met.count * (1 - row.met.student_rate) for row in data.hardest]
+    assert lost == sorted(lost, reverse=True)
+
+
+def test_what_is_said_follows_the_rewards(tmp_path):
+    rising = read_run(write_run(tmp_path / "up", groups=8))
+    flat = read_run(write_run(tmp_path / "flat", groups=8, rises=False))
+    assert course(rising)[0][0].startswith("The mean reward rose") and course(rising)[0][1] == "good"
+    assert "did not clearly change" in course(flat)[0][0]
+    (tmp_path / "up" / "result.json").unlink()
+    assert status(read_run(tmp_path / "up")).startswith("The run is not finished: 6 steps, 48 groups")
+    (tmp_path / "up" / "stopped.json").write_text('{"kind": "ProviderDown", "message": "step 7: gone", "hint": "x"}')
+    assert "stopped: step 7: gone" in status(read_run(tmp_path / "up"))
+
+
+def test_no_text_acts_and_nothing_is_loaded(tmp_path):
+    html = page(read_run(nasty_run(tmp_path / "r")))
+    assert html.count("<script") == 2 and html.count("</script>") == 2  # the list's data, and the page's own
+    assert "<img" not in html and "onerror=alert(2)&gt;" in html and "\x1b" not in html and "\u202e" not in html
+    assert not re.search(r"<\w[^>]*\s(?:src|href)=(?![\"']?#)", html.split("<script", 1)[0])
+    assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org", "")
+    assert "default-src 'none'" in html
+    assert "sk-secret-1" not in html and "${KEY}" in html
+    listed = json.loads(re.search(r'id="groups-data">(.*?)</script>', html, re.DOTALL)[1])
+    assert len(listed["rows"]) == 26 and all(len(row) == len(listed["columns"]) for row in listed["rows"])
+    assert any("</script>" in str(row) for row in listed["rows"])
+    for anchor in set(re.findall(r'href="#(g\d+)"', html)):
+        assert f'id="{anchor}"' in html
+
+
+def test_five_thousand_groups_stay_a_small_page(tmp_path):
+    records = [group_record(1, f"g{k}", [[True, k % 2 == 0, False, True]] * 2, [[True] * 4]) for k in range(40)]
+    path = write_run(tmp_path / "r", steps=3, extra=records)
+    data = read_run(path)
+    data.rows += data.rows[:1] * (5000 - len(data.rows))
+    html = page(data)
+    assert html.count("<details") < 150 and html.count("<tr") < 2500 and len(html) < 3_000_000
+
+
+def test_the_command_writes_a_page_of_one_and_of_two(tmp_path):
+    write_run(tmp_path / "a"), write_run(tmp_path / "b", rises=False, seed=1)
+    runner = CliRunner()
+    done = runner.invoke(app, ["report", str(tmp_path / "a"), "--json", "--quiet"])
+    assert done.exit_code == 0, done.output
+    said_ = json.loads(done.stdout)
+    assert said_["runs"][0]["groups"] == 24 and (tmp_path / "a" / "report.html").is_file()
+    refused = runner.invoke(app, ["report", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert refused.exit_code == 2 and "--html" in refused.output
+    both = tmp_path / "both.html"
+    done = runner.invoke(app, ["report", str(tmp_path / "a"), str(tmp_path / "b"), "--html", str(both)])
+    assert done.exit_code == 0, done.output
+    html = both.read_text()
+    assert "rose" in html and "did not clearly change" in html and html.count("<svg") >= 3
+
+
+@pytest.mark.parametrize("missing", ["nothing", "empty"])
+def test_what_is_no_run_is_said_in_one_line(tmp_path, missing):
+    path = tmp_path / "run"
+    if missing == "empty":
+        path.mkdir()
+    done = CliRunner().invoke(app, ["report", str(path)])
+    assert done.exit_code == 2 and done.output.startswith("ropd: error:") and "hint:" in done.output
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10_000), st.floats(-1e9, 1e9)), min_size=1, max_size=60, unique_by=lambda p: p[0])
+)
+def test_a_line_stays_inside_its_frame(points):
+    svg = chart("t", [Line("l", sorted(points))])
+    for pair in re.search(r'<polyline[^>]*points="([^"]*)"', svg)[1].split():
+        x, y = map(float, pair.split(","))
+        assert 0 <= x <= 520 and 0 <= y <= 230
+
+
+def test_numbers_are_said_as_a_reader_wants_them():
+    assert [said(0.123, "%"), said(0.0123, "%"), said(1234567), said(12.5, "s"), said(1.5, "$"), said(0.0173)] == [
+        "12%",
+        "1.2%",
+        "1.23M",
+        "12.50 s",
+        "$1.50",
+        "0.0173",
+    ]
+    assert chart("t", [Line("l", [])]) == ""
+
+
+@pytest.mark.slow
+def test_the_list_of_groups_works_in_a_browser(tmp_path):
+    import shutil
+
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium")
+    file = tmp_path / "r.html"
+    file.write_text(page(read_run(nasty_run(tmp_path / "r"))))
+    done = subprocess.run(
+        [chromium, "--headless", "--no-sandbox", "--virtual-time-budget=3000", "--dump-dom", f"file://{file}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    dom = done.stdout
+    assert re.search(r'id="group-count"[^>]*>26 of 26 groups', dom)
+    assert dom.count('<td class="uid">') == 26 and "<img" not in dom
