@@ -47,7 +47,7 @@ def read_records(path: str | Path) -> Iterator[tuple[int, Record]]:
             if not raw.strip():
                 continue
             try:
-                record = _loads(raw)
+                record = loads(raw)
             except ValueError as fault:
                 if not complete and number > 1:
                     return  # the tail of a killed writer
@@ -59,7 +59,7 @@ def read_records(path: str | Path) -> Iterator[tuple[int, Record]]:
             yield number, record
 
 
-def _loads(raw: bytes) -> Any:
+def loads(raw: bytes) -> Any:
     """The JSON of a line. Half of a surrogate pair, which other writers escape and UTF-8 can't hold, becomes U+FFFD."""
     try:
         return orjson.loads(raw)
@@ -223,22 +223,30 @@ def _cut_unfinished(path: Path) -> None:
             file.truncate(end)
 
 
-def _cut_unfinished_frame(path: Path) -> None:
+def frames(path: Path) -> Iterator[tuple[int, int, int]]:
+    """The whole frames of a ``.jsonl.zst`` file: (place, length) in bytes, and how many records each holds; an
+    unfinished last frame is passed over."""
     import zstandard
 
-    data = path.read_bytes()
+    data = memoryview(path.read_bytes())
     start = 0
     while start < len(data):
         frame = zstandard.ZstdDecompressor().decompressobj()
         try:
-            frame.decompress(data[start:])
+            text = frame.decompress(data[start:])
         except zstandard.ZstdError:
-            break
+            return
         if not frame.eof:
-            break
-        start = len(data) - len(frame.unused_data)
-    if start != len(data):
-        os.truncate(path, start)
+            return
+        length = len(data) - start - len(frame.unused_data)
+        yield start, length, sum(not line.isspace() for line in text.splitlines() if line)
+        start += length
+
+
+def _cut_unfinished_frame(path: Path) -> None:
+    end = max((place + length for place, length, _ in frames(path)), default=0)
+    if end != path.stat().st_size:
+        os.truncate(path, end)
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[int, Record]]:

@@ -28,6 +28,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "inspect-rubrics": ("inspect_rubrics", "inspect_rubrics", "Show rubrics, verdicts and scores of groups."),
     "train": ("train", "train", "Train the student (verl GRPO, vLLM rollouts)."),
     "eval": ("eval", "app", "Measure a model on benchmarks, and say how far the figures can be trusted."),
+    "rejudge": (
+        "rejudge",
+        "rejudge",
+        "Judge the saved groups of a run again, and say how far the judges agree.",
+    ),
     "report": ("report", "report", "Write one page of a training run, or of several side by side."),
     "doctor": ("doctor", "doctor", "Say what works here, and what to do about what does not."),
     "cache": ("cache", "app", "Look after the cache of replies."),

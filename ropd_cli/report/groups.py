@@ -142,13 +142,30 @@ class GroupView:
         for word, same in (("all", lambda met, of: met == of), ("none", lambda met, of: met == 0)):
             marks = [(name, *self.met("student", k)) for k, name in enumerate(self.criterion_ids)]
             ids = [name for name, met, of in marks if of > 1 and same(met, of)]
-            if ids and not stats.zero_variance and len(self.by_rubric) == 1:
+            if ids and not stats.zero_variance and self.rubric is None:  # where there is one, the linter says it
                 found.append(f"met by {word}: {', '.join(ids)}")
         return found
+
+    def record(self) -> dict[str, Any]:
+        """All that is known of the group, in the form of a run's group files; ``view_of`` reads it."""
+        return {
+            "step": self.step,
+            "uid": self.uid,
+            "prompt": self.question if self.question is not None else [],
+            "raw_prompt_hash": self.raw_prompt_hash,
+            "answer": self.answer,
+            "teacher_answers": list(self.teacher_answers),
+            "rollouts": [answer.to_json() for answer in self.rollouts],
+            "rubric": self.rubric.to_json() if self.rubric else None,
+            "verdicts": self.verdicts.to_json() if self.verdicts else None,
+            "rewards": list(self.rewards),
+            "error": self.error,
+        }
 
     def to_json(self, *, full: bool) -> dict[str, Any]:
         """For ``--json``: statistics and faults, and with ``full`` the texts, the rubric and the verdicts."""
         stats = self.stats
+        findings = self.findings
         document: dict[str, Any] = {
             "uid": self.uid,
             "step": self.step,
@@ -159,6 +176,7 @@ class GroupView:
             "teacher_mean": stats.teacher_mean,
             "missing": stats.missing,
             "faults": self.faults,
+            "lint": list(dict.fromkeys(finding.rule for finding in findings)),
             "error": self.error,
         }
         if full:
@@ -170,6 +188,7 @@ class GroupView:
                 "rubric": self.rubric.to_json() if self.rubric else None,
                 "verdicts": self.verdicts.to_json() if self.verdicts else None,
                 "rewards": list(self.rewards),
+                "findings": [finding.to_json() for finding in findings],
             }
         return document
 
@@ -219,7 +238,7 @@ def step_files(folder: Path) -> list[Path]:
 def views_of(file: Path) -> Iterator[GroupView]:
     """The groups of one step's file, in order. Raises InputError (file and line) for what is none."""
     for line, record in read_records(file):
-        yield _view(record, f"{file}:{line}")
+        yield view_of(record, f"{file}:{line}")
 
 
 def summary(views: Iterable[GroupView]) -> dict[str, Any]:
@@ -248,7 +267,7 @@ def _from_file(path: Path) -> Iterator[GroupView]:
     views: dict[Key, GroupView] = {}
     for line, record in read_records(path):
         if {"rubric", "verdicts", "rollouts"} <= record.keys():  # one step of a run
-            yield _view(record, f"{path}:{line}")
+            yield view_of(record, f"{path}:{line}")
         elif "rewards" in record:
             verdicts = _parse(VerdictRecord, record, f"{path}:{line}")
             view = GroupView(verdicts.uid, verdicts.raw_prompt_hash, verdicts=verdicts, rewards=verdicts.rewards)
@@ -265,7 +284,8 @@ def _from_file(path: Path) -> Iterator[GroupView]:
     yield from views.values()
 
 
-def _view(record: dict[str, Any], where: str) -> GroupView:
+def view_of(record: dict[str, Any], where: str) -> GroupView:
+    """A group as a run's files (or ``GroupView.record``) hold it. Raises InputError that says where."""
     group = _parse(
         Group,
         {
@@ -284,7 +304,7 @@ def _view(record: dict[str, Any], where: str) -> GroupView:
         uid=group.uid,
         raw_prompt_hash=group.raw_prompt_hash,
         step=record.get("step"),
-        question=_question(group.prompt),
+        question=_question(group.prompt) if group.prompt else None,
         teacher_answers=group.teacher_answers,
         rollouts=group.rollouts,
         rubric=_parse(RubricRecord, record["rubric"], where) if record.get("rubric") else None,

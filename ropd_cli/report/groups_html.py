@@ -68,7 +68,7 @@ def _row(n: int, view: GroupView) -> str:
         number(stats.spread),
         number(stats.teacher_mean),
         stats.missing or "",
-        "; ".join(view.faults),
+        "; ".join([*view.faults, *dict.fromkeys(finding.rule for finding in view.findings)]),
     ]
     cells = [f'<td class="{css}">{_text(str(value))}</td>' for value, (_, css) in zip(values, _COLUMNS, strict=True)]
     cells[1] = f'<td class="uid"><a href="#g{n}">{_text(view.uid)}</a></td>'

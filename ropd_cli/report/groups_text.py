@@ -17,7 +17,9 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from ropd_cli.report.groups import GroupView, summary
+from ropd_cli.lint import RULES
+from ropd_cli.report.catalogue import Row
+from ropd_cli.report.groups import GroupView
 from ropd_cli.schemas import AnswerVerdict
 from ropd_cli.thinking import split_thinking
 
@@ -27,29 +29,56 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud
 
 @dataclass(frozen=True)
 class GroupList:
-    """All groups, one a line, and their sums."""
+    """Groups, one a line, and the sums of all that were asked for; ``more``: a line about those that are not shown."""
 
-    views: Sequence[GroupView]
+    rows: Sequence[Row]
+    sums: dict[str, Any]
+    more: str = ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         table = _table()
-        steps = any(view.step is not None for view in self.views)
+        steps = any(row.step is not None for row in self.rows)
         if steps:
             table.add_column("step", justify="right")
         table.add_column("uid", max_width=20, overflow="fold")
-        for name in ("n", "K", "mean", "spread", "teacher"):
+        for name in ("n", "K", "mean", "spread"):
             table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True, style="cyan")
+        table.add_column("teacher", justify="right", no_wrap=True)
         table.add_column("notes", ratio=1)
-        for view in self.views:
-            stats = view.stats
-            numbers = [number(stats.mean), number(stats.spread), number(stats.teacher_mean)]
-            cells = [str(stats.n or ""), str(len(view.criterion_ids) or ""), *numbers]
-            faults = [f"failed: {view.error.split(':')[0]}"] if view.error else view.faults
-            notes = Text(clean("; ".join(faults)), style="yellow")
-            first = [Text("" if view.step is None else str(view.step))] if steps else []
-            table.add_row(*first, Text(clean(view.uid)), *map(Text, cells), notes)
+        for row in self.rows:
+            cells = [str(row.rollouts or ""), str(row.criteria or ""), number(row.mean), number(row.spread)]
+            first = [Text("" if row.step is None else str(row.step))] if steps else []
+            bar, teacher = Text(spread_bar(row.spread)), Text(number(row.teacher))
+            table.add_row(*first, Text(clean(row.uid)), *map(Text, cells), bar, teacher, notes(row))
         yield table
-        yield Text(summary_line(summary(self.views)))
+        if self.more:
+            yield Text(self.more, style="dim")
+        yield Text(summary_line(self.sums))
+
+
+BAR_CELLS = 5
+WIDEST_SPREAD = 0.5
+"""Standard deviation of rewards in [0, 1], at most."""
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def spread_bar(spread: float | None, cells: int = BAR_CELLS) -> str:
+    """A spread as a bar of so many cells, full at the largest that rewards in [0, 1] can have."""
+    if spread is None:
+        return " " * cells
+    eighths = round(min(1.0, spread / WIDEST_SPREAD) * cells * 8)
+    whole, part = divmod(eighths, 8)
+    return ("█" * whole + (_EIGHTHS[part] if part else "")).ljust(cells)
+
+
+def notes(row: Row) -> Text:
+    """What is wrong with a group, in a line: faults, and the linter's rules."""
+    faults = [f"failed: {row.error.split(':')[0]}"] if row.error else list(row.faults)
+    said = Text(clean("; ".join(faults)), style="yellow")
+    if row.rules:
+        said.append(f"{'; ' if faults else ''}lint: {', '.join(row.rules)}", style="dim")
+    return said
 
 
 @dataclass(frozen=True)
@@ -81,6 +110,10 @@ class GroupInFull:
             yield Text(f"rewards of {stats.n} rollouts: " + ", ".join(parts))
         for fault in view.faults:
             yield Text(f"! {clean(fault)}", style="yellow")
+        for finding in view.findings:
+            about = f"{', '.join(finding.criteria)}: " if finding.criteria else ""
+            said = Text(f"• {finding.rule} ", style="magenta")
+            yield said.append(clean(f"{about}{RULES[finding.rule].title} ({finding.message})"), style="default")
         yield from self._texts()
 
     def _texts(self) -> Iterator[RenderableType]:

@@ -41,19 +41,21 @@ async def verify_group(
     mixer: RewardMixer | None = None,
     block: Block | None = None,
     partial: bool = False,
+    first_sample: int = 0,
 ) -> VerdictRecord:
     """The verdicts on one group, teacher answers (if the group has any) mixed blind among the rollouts.
 
     ``rewards`` has one entry a rollout, shape (n,): its score, or what ``mixer`` makes of it. A rollout without
     an answer, which no judge is shown, scores 0.0 or None by ``settings.on_no_answer``. No call is made where no
     rollout has an answer. ``block`` is the group's, where it is at hand. ``partial``: where some of several calls
-    failed, the answers that they were about are missing, and the group goes on without them.
+    failed, the answers that they were about are missing, and the group goes on without them. ``first_sample``: the
+    number of the first of ``settings.repeats`` calls of a question; other numbers are other calls, also in the cache.
     Raises JudgeError where the record has no rubric to judge by, where too little of it was judged for all
     rollouts, and where the mixer fails; ProviderError where the verifier did not give valid verdicts within
     the client's retries: such a group is missing, never scored 0.
     """
     block = block or build_block(group, settings.max_answer_tokens)
-    asks = verdict_requests(group, rubric, client.endpoint, settings, templates, block)
+    asks = verdict_requests(group, rubric, client.endpoint, settings, templates, block, first_sample)
     return await _ask(group, rubric, block, asks, client, settings, templates, mixer, partial=partial)
 
 
@@ -95,6 +97,7 @@ def verdict_requests(
     settings: JudgeConfig,
     templates: Templates,
     block: Block,
+    first_sample: int = 0,
 ) -> list[VerdictAsk]:
     """What the verifier is asked of a group; nothing where no rollout has an answer."""
     if not block.has_students:
@@ -116,7 +119,7 @@ def verdict_requests(
             form = _form(len(view.judged), len(own.rubrics), view.judged[0])
             requests = [
                 endpoint_request(endpoint, messages, form, sample=sample, affinity=block.tag, written=written)
-                for sample in range(settings.repeats)
+                for sample in range(first_sample, first_sample + settings.repeats)
             ]
             asks.append(VerdictAsk(rollout, view, len(own.rubrics), tuple(requests)))
     return asks

@@ -1,0 +1,299 @@
+"""Rejudge: the saved groups of a run judged again, by another verifier, template, rubric or model, or by the same one.
+
+Nothing is generated: rollouts and teacher answers are those of the group files, so the same judge and template ask
+exactly what the training asked, and the cache answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+from pydantic import ValidationError
+
+from ropd_cli.artifacts import RecordWriter, existing_records, read_records
+from ropd_cli.block import Block, build_block
+from ropd_cli.config import EndpointConfig, JudgeConfig
+from ropd_cli.errors import InputError
+from ropd_cli.llm.client import ChatClient, ChatRequest
+from ropd_cli.progress import Progress
+from ropd_cli.report.agreement import Pair
+from ropd_cli.report.groups import step_files
+from ropd_cli.schemas import Group, RubricRecord, VerdictRecord, first_fault, load_models
+from ropd_cli.stage_run import Tally, run_records
+from ropd_cli.stages.rubricate import rubric_requests, rubricate_group
+from ropd_cli.stages.verify import VerdictAsk, verdict_requests, verify_group
+from ropd_cli.templates import Templates
+
+STAGE = "rejudge"
+Key = tuple[int, str, int]
+"""(step, uid, repeat)."""
+RubricSource = Literal["saved", "file", "new"]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One group as a run has saved it."""
+
+    step: int
+    group: Group
+    rubric: RubricRecord
+    verdicts: VerdictRecord
+
+
+@dataclass(frozen=True)
+class Job:
+    """A group to judge, for the nth time."""
+
+    saved: Saved
+    repeat: int
+
+    @property
+    def uid(self) -> str:
+        """What the list of failed ones calls it."""
+        again = f", repeat {self.repeat}" if self.repeat else ""
+        return f"{self.saved.group.uid} (step {self.saved.step}{again})"
+
+    @property
+    def key(self) -> Key:
+        return self.saved.step, self.saved.group.uid, self.repeat
+
+
+@dataclass(frozen=True)
+class RejudgeFiles:
+    """What is judged again, and the folder for what comes of it."""
+
+    path: Path
+    """A run directory, or the group file of one step."""
+    out: Path
+    steps: range | None = None
+    limit: int | None = None
+    rubrics: Path | None = None
+    """Rubrics in the place of the saved ones, by uid and prompt."""
+
+    @property
+    def verdicts(self) -> Path:
+        return self.out / "verdicts.jsonl"
+
+    @property
+    def written_rubrics(self) -> Path:
+        """Rubrics that were written anew."""
+        return self.out / "rubrics.jsonl"
+
+    def groups(self) -> Iterator[Saved]:
+        """The judged groups, in order; read as they are needed. Raises InputError where a file is none of a run's."""
+        taken = 0
+        for file in step_files(self.path) if self.path.is_dir() else [self.path]:
+            for line, record in read_records(file):
+                saved = _saved(record, f"{file}:{line}")
+                if saved is None or (self.steps is not None and saved.step not in self.steps):
+                    continue
+                if self.limit is not None and taken == self.limit:
+                    return
+                taken += 1
+                yield saved
+
+
+def _saved(record: Mapping[str, Any], where: str) -> Saved | None:
+    """A group; None for one that was not judged."""
+    if not {"rollouts", "verdicts", "rubric", "prompt"} <= record.keys():
+        raise InputError(f"{where}: no group of a training run", "give a run directory, or a file of its groups folder")
+    if not record["verdicts"] or not record["rubric"]:
+        return None
+    names = ("uid", "prompt", "raw_prompt_hash", "teacher_answers", "rollouts", "answer")
+    try:
+        group = Group.model_validate({name: record[name] for name in names if record.get(name) is not None})
+        rubric = RubricRecord.model_validate(record["rubric"])
+        verdicts = VerdictRecord.model_validate(record["verdicts"])
+    except ValidationError as fault:
+        raise InputError(f"{where}: {first_fault(fault)}", "is it a file that ropd wrote?") from fault
+    return Saved(int(record.get("step") or 0), group, rubric, verdicts)
+
+
+@dataclass
+class Rejudger:
+    """Judges the saved groups again. ``rubricator`` only where the rubrics are to be written anew."""
+
+    files: RejudgeFiles
+    settings: JudgeConfig
+    templates: Templates
+    repeats: int = 1
+    source: RubricSource = "saved"
+    rubricator: ChatClient | None = None
+    _rubrics: dict[tuple[int, str], RubricRecord] = field(default_factory=dict)
+    _locks: dict[tuple[int, str], asyncio.Lock] = field(default_factory=dict)
+    _brought: dict[tuple[str, str], RubricRecord] | None = None
+
+    def jobs(self) -> Iterator[Job]:
+        """Every group as often as it is to be judged, those without a rubric of the file left out."""
+        for saved in self.files.groups():
+            if self.source != "file" or (saved.group.uid, saved.group.raw_prompt_hash) in self.brought:
+                for repeat in range(self.repeats):
+                    yield Job(saved, repeat)
+
+    @property
+    def brought(self) -> dict[tuple[str, str], RubricRecord]:
+        """The rubrics of ``files.rubrics``."""
+        if self._brought is None:
+            records = load_models(self.files.rubrics, RubricRecord) if self.files.rubrics else ()
+            self._brought = {(record.uid, record.raw_prompt_hash): record for record in records}
+        return self._brought
+
+    def count(self) -> int:
+        """How many jobs there are. Raises InputError where there is none."""
+        total = sum(1 for _ in self.jobs())
+        if not total:
+            raise InputError(
+                f"{self.files.path}: no judged group" + (" in these steps" if self.files.steps is not None else ""),
+                "ropd inspect-rubrics lists what is there",
+            )
+        return total
+
+    async def run(self, verifier: ChatClient, *, max_failed_fraction: float | None, progress: Progress) -> Tally:
+        """Judge what is not judged yet. Raises as ``run_records``."""
+        done = self._done()
+        self._rubrics |= {
+            (record["step"], record["uid"]): RubricRecord.model_validate(record)
+            for _, record in existing_records(self.files.written_rubrics)
+        }
+
+        async def work(job: Job) -> VerdictRecord | None:
+            rubric, block = await self._rubric_of(job.saved), self._block(job.saved.group)
+            asked = _digest(self._asks(job, rubric, block, verifier.endpoint), rubric)
+            if job.key in done:
+                self._check(done[job.key], asked, job)
+                return None
+            record = await verify_group(
+                job.saved.group,
+                rubric,
+                verifier,
+                self.settings,
+                templates=self.templates,
+                block=block,
+                first_sample=job.repeat * self.settings.repeats,
+            )
+            where = {"step": job.saved.step, "repeat": job.repeat, "request_hash": asked}
+            return record.model_copy(update=where)
+
+        left = sum(job.key not in done for job in self.jobs())
+        return await run_records(
+            self.jobs(),
+            work,
+            total=left,
+            out=self.files.verdicts,
+            stage=STAGE,
+            concurrency=verifier.endpoint.limits.concurrency,
+            max_failed_fraction=max_failed_fraction,
+            progress=progress,
+            asked=lambda record: any(answer.judgement for answer in record.answers),
+        )
+
+    def pending(self, endpoint: EndpointConfig) -> Iterator[ChatRequest]:
+        """The verifier's requests that are still to be made; a rubric to be written is taken to be as the saved one."""
+        done = self._done()
+        for job in self.jobs():
+            if job.key not in done:
+                rubric = self._known_rubric(job.saved) or job.saved.rubric
+                for ask in self._asks(job, rubric, self._block(job.saved.group), endpoint):
+                    yield from ask.requests
+
+    def pending_rubrics(self, endpoint: EndpointConfig) -> Iterator[ChatRequest]:
+        """The rubricator's requests that are still to be made."""
+        if self.source == "new":
+            for job in self.jobs():
+                if not job.repeat:
+                    group = job.saved.group
+                    for ask in rubric_requests(group, endpoint, self.settings, self.templates, self._block(group)):
+                        yield ask.request
+
+    def pairs(self) -> list[Pair]:
+        """The groups under both judgings, as far as ``verdicts.jsonl`` goes; those without a first repeat are left
+        out."""
+        new: dict[tuple[int, str], dict[int, VerdictRecord]] = {}
+        for _, record in existing_records(self.files.verdicts):
+            verdicts = VerdictRecord.model_validate(record)
+            new.setdefault((record["step"], record["uid"]), {})[record["repeat"]] = verdicts
+        self._rubrics |= {
+            (record["step"], record["uid"]): RubricRecord.model_validate(record)
+            for _, record in existing_records(self.files.written_rubrics)
+        }
+        found = []
+        for saved in self.files.groups():
+            repeats = new.get((saved.step, saved.group.uid), {})
+            rubric = self._known_rubric(saved)
+            if 0 in repeats and rubric is not None:
+                kept = tuple(repeats[k] for k in sorted(repeats) if k < self.repeats)
+                found.append(Pair(saved.step, saved.group.uid, saved.verdicts, saved.rubric, kept, rubric))
+        return found
+
+    def _done(self) -> dict[Key, str | None]:
+        keys = {
+            (r["step"], r["uid"], r["repeat"]): r.get("request_hash")
+            for _, r in existing_records(self.files.verdicts)
+            if {"step", "uid", "repeat"} <= r.keys()
+        }
+        return {key: asked for key, asked in keys.items() if key[2] < self.repeats}
+
+    def _check(self, before: str | None, asked: str, job: Job) -> None:
+        if before not in (None, asked):
+            raise InputError(
+                f"{self.files.verdicts}: {job.uid} was judged with another judge, template, rubric or setting",
+                "give another --out, or delete the folder to judge all of it again",
+            )
+
+    def _block(self, group: Group) -> Block:
+        return build_block(group, self.settings.max_answer_tokens)
+
+    def _asks(self, job: Job, rubric: RubricRecord, block: Block, endpoint: EndpointConfig) -> list[VerdictAsk]:
+        first = job.repeat * self.settings.repeats
+        return verdict_requests(job.saved.group, rubric, endpoint, self.settings, self.templates, block, first)
+
+    def _known_rubric(self, saved: Saved) -> RubricRecord | None:
+        if self.source == "saved":
+            return saved.rubric
+        if self.source == "file":
+            return self.brought.get((saved.group.uid, saved.group.raw_prompt_hash))
+        return self._rubrics.get((saved.step, saved.group.uid))
+
+    async def _rubric_of(self, saved: Saved) -> RubricRecord:
+        """The rubric to judge by; a new one is written once for all repeats, and kept."""
+        key = (saved.step, saved.group.uid)
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            known = self._known_rubric(saved)
+            if known is not None:
+                return known
+            assert self.rubricator is not None
+            group = saved.group
+            record = await rubricate_group(
+                group, self.rubricator, self.settings, templates=self.templates, block=self._block(group)
+            )
+            self._rubrics[key] = record
+            with RecordWriter(self.files.written_rubrics) as writer:
+                writer.append({"step": saved.step, **record.to_json()})
+            return record
+
+
+def _digest(asks: Sequence[VerdictAsk], rubric: RubricRecord) -> str:
+    digests = [request.digest for ask in asks for request in ask.requests]
+    return hashlib.sha256(orjson.dumps([digests, rubric.rubric_hash])).hexdigest()
+
+
+def default_out(run: Path, settings: JudgeConfig, templates: Templates, endpoint: EndpointConfig, source: str) -> Path:
+    """A folder of the run for this judge, template and rubrics: the same for the same."""
+    model = endpoint.model or "judge"
+    told = [
+        model,
+        endpoint.base_url,
+        endpoint.sampling.model_dump(),
+        templates.hashes,
+        settings.model_dump(exclude={"templates", "max_failed_fraction", "repair"}),
+        source,
+    ]
+    short = hashlib.sha256(orjson.dumps(told)).hexdigest()[:8]
+    name = "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in model).strip(".-") or "judge"
+    return run / "rejudge" / f"{name[:60]}-{short}"

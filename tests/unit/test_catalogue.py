@@ -1,0 +1,247 @@
+"""The index over judged groups, the list made from it, and the full-screen browser."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from runs import write_run
+from typer.testing import CliRunner
+
+from ropd_cli.artifacts import RecordWriter, read_records
+from ropd_cli.cli.main import app
+from ropd_cli.errors import InputError
+from ropd_cli.report.browser import Browser, GroupScreen
+from ropd_cli.report.catalogue import Catalogue
+from ropd_cli.report.groups import load_groups, summary
+from ropd_cli.report.groups_text import spread_bar
+from ropd_cli.report.query import SORTS, Query
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "run")
+
+
+def opened(path, tmp_path, **more):
+    return Catalogue.open(path, tmp_path / "cache", **more)
+
+
+def as_file(run, path):
+    """All groups of a run in one file; its path."""
+    with RecordWriter(path) as out:
+        for file in sorted((run / "groups").glob("*")):
+            for _, record in read_records(file):
+                out.append(record)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["run", "jsonl", "jsonl.zst", "parquet"])
+def test_every_group_is_there_in_full(run, tmp_path, kind):
+    path = run if kind == "run" else as_file(run, tmp_path / f"all.{kind}")
+    if kind == "run":  # a step of it without compression, as other writers have it
+        first = run / "groups" / "step-1.jsonl.zst"
+        records = [json.dumps(record) + "\n" for _, record in read_records(first)]
+        (run / "groups" / "step-1.jsonl").write_text("\n".join(records))
+        first.unlink()
+    views = load_groups(path)
+    with opened(path, tmp_path) as catalogue:
+        numbers = catalogue.numbers()
+        assert len(catalogue) == len(numbers) == len(views)
+        by_key = {(view.step, view.uid): view for view in views}
+        for n, row in zip(numbers, catalogue.rows(numbers), strict=True):
+            view = catalogue.group(n)
+            expected = by_key.pop((view.step, view.uid))
+            assert view.to_json(full=True) == expected.to_json(full=True)
+            assert row.to_json() == expected.to_json(full=False)
+        assert not by_key
+        ours, theirs = catalogue.summary(), summary(views)
+        assert ours.keys() == theirs.keys()
+        assert all(ours[name] == pytest.approx(theirs[name]) for name in ours)
+
+
+def test_a_growing_run_is_gone_on_with(run, tmp_path, monkeypatch):
+    files = sorted((run / "groups").glob("step-*"), key=lambda f: int(f.name.split("-")[1].split(".")[0]))
+    later = files[-1].read_bytes()
+    files[-1].unlink()
+    with opened(run, tmp_path) as catalogue:
+        before = len(catalogue)
+    files[-1].write_bytes(later)
+    read = []
+    from ropd_cli.report import catalogue as module
+
+    plain = module._located
+    monkeypatch.setattr(module, "_located", lambda file, number: read.append(file.name) or plain(file, number))
+    with opened(run, tmp_path) as catalogue:
+        assert len(catalogue) > before and read == [files[-1].name]
+        assert [r.step for r in catalogue.rows(catalogue.numbers())] == sorted(
+            r.step for r in catalogue.rows(catalogue.numbers())
+        )
+    files[0].unlink()
+    with opened(run, tmp_path) as catalogue:
+        assert 1 not in {row.step for row in catalogue.rows(catalogue.numbers())}
+    assert read == [files[-1].name]
+
+
+def test_a_damaged_catalogue_and_an_unfinished_file(run, tmp_path):
+    with opened(run, tmp_path) as catalogue:
+        count = len(catalogue)
+    (database,) = (tmp_path / "cache" / "catalogues").glob("*.db")
+    database.write_bytes(b"this is no database" * 100)
+    with opened(run, tmp_path) as catalogue:
+        assert len(catalogue) == count
+    file = as_file(run, tmp_path / "all.jsonl")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-40])  # a killed writer's
+    with opened(file, tmp_path) as catalogue:
+        assert len(catalogue) == count - 1
+    file.write_bytes(whole)
+    with opened(file, tmp_path) as catalogue:
+        assert len(catalogue) == count
+    file.write_bytes(b'{"uid": "a"}\n' + whole)
+    with pytest.raises(InputError, match=r"all\.jsonl:1"):
+        opened(file, tmp_path)
+
+
+QUERIES = [
+    (Query(step=2), lambda v: v.step == 2),
+    (Query(uid="*1"), lambda v: v.uid.endswith("1")),
+    (Query(dead=True), lambda v: v.stats.zero_variance),
+    (Query(below=True), lambda v: v.stats.teacher_below_student),
+    (Query(failed=True), lambda v: v.error is not None),
+    (Query(missing=True), lambda v: v.stats.missing > 0 and v.verdicts is not None),
+    (Query(lint="met-by-all"), lambda v: any(f.rule == "met-by-all" for f in v.findings)),
+    (Query(lint=""), lambda v: bool(v.findings)),
+    (Query(min_spread=0.1, max_spread=0.3), lambda v: v.stats.spread is not None and 0.1 <= v.stats.spread <= 0.3),
+]
+
+
+@pytest.mark.parametrize(("query", "fits"), QUERIES, ids=lambda each: each.words if isinstance(each, Query) else "")
+def test_filters(run, tmp_path, query, fits):
+    views = load_groups(run)
+    with opened(run, tmp_path) as catalogue:
+        found = {(row.step, row.uid) for row in catalogue.rows(catalogue.numbers(query))}
+    assert found == {(view.step, view.uid) for view in views if fits(view)}
+
+
+def test_search_looks_at_question_and_rubric_in_any_case(run, tmp_path):
+    views = load_groups(run)
+    word = random.Random(0).choice([v for v in views if v.criteria]).criteria.rubrics[0].criterion.split()[0]
+    expected = {(v.step, v.uid) for v in views if v.criteria and any(word in c.criterion for c in v.criteria.rubrics)}
+    with opened(run, tmp_path) as catalogue:
+        found = {(r.step, r.uid) for r in catalogue.rows(catalogue.numbers(Query(search=word.upper())))}
+        assert expected and expected <= found
+        assert catalogue.numbers(Query(search="no such words anywhere")) == []
+
+
+@pytest.mark.parametrize("name", SORTS)
+def test_orders(run, tmp_path, name):
+    values = {
+        "step": lambda r: r.step,
+        "uid": lambda r: r.uid,
+        "mean": lambda r: r.mean,
+        "spread": lambda r: r.spread,
+        "teacher": lambda r: r.teacher,
+        "missing": lambda r: r.missing,
+        "lint": lambda r: len(r.rules),
+    }[name]
+    with opened(run, tmp_path) as catalogue:
+        for reverse in (False, True):
+            got = [values(r) for r in catalogue.rows(catalogue.numbers(Query(sort=name, reverse=reverse)))]
+            known = [value for value in got if value is not None]
+            assert known == sorted(known, reverse=reverse) and got[: len(known)] == known
+
+
+def test_the_bar_of_a_spread():
+    assert spread_bar(0.0) == "     " and spread_bar(0.5) == "█████" and spread_bar(None) == "     "
+    assert spread_bar(0.25) == "██▌  " and len(spread_bar(0.9)) == 5
+
+
+def test_the_command_filters_sorts_and_limits(run, tmp_path):
+    def call(*arguments, code=0):
+        done = CliRunner().invoke(
+            app, ["inspect-rubrics", str(run), "--cache-dir", str(tmp_path / "cache"), *map(str, arguments)]
+        )
+        assert done.exit_code == code, done.output
+        return done
+
+    listed = json.loads(call("--json", "--sort", "spread", "--reverse", "--limit", 3).stdout)
+    spreads = [group["spread"] for group in listed["groups"]]
+    assert len(spreads) == 3 and spreads == sorted(spreads, reverse=True)
+    assert listed["summary"]["groups"] > 3
+    text = call("--sort", "spread", "--reverse", "--limit", 3).stdout
+    assert "▌" in text or "█" in text
+    assert "more: --limit N" in text
+    assert "no such order" in call("--sort", "size", code=2).stderr
+    assert "no such rule" in call("--lint", "size", code=2).stderr
+    assert "no group of “nothing like it”" in call("--search", "nothing like it", code=2).stderr
+    assert "needs a terminal" in call("--browse", code=2).stderr
+
+
+async def test_the_browser_by_its_keys(run, tmp_path):
+    with opened(run, tmp_path) as catalogue:
+        browser = Browser(catalogue, Query(), "run")
+        async with browser.run_test(size=(100, 24)) as pilot:
+            rows = browser.rows
+            count = len(catalogue)
+            assert len(rows.numbers) == count
+            await pilot.press("j", "down", "k")
+            assert rows.cursor == 1
+            await pilot.press("G")
+            assert rows.cursor == count - 1 and rows.scroll_offset.y > 0
+            await pilot.press("g", "pagedown")
+            assert 15 < rows.cursor < 24
+            uid = catalogue.rows([rows.current])[0].uid
+            await pilot.press("slash", *uid)
+            assert {uid} <= {row.uid for row in catalogue.rows(rows.numbers)} and len(rows.numbers) < count
+            await pilot.press("enter", "enter")
+            assert isinstance(browser.screen, GroupScreen)
+            text = browser.screen.query_one("#text")
+            lines = [strip.text for strip in text._lines]
+            assert any(uid in line for line in lines) and any("criterion" in line for line in lines)
+            assert len(text.marks) == len(catalogue.group(rows.current).teacher_answers) + len(
+                catalogue.group(rows.current).rollouts
+            )
+            await pilot.press("l")
+            assert text.scroll_offset.y > 0
+            await pilot.press("slash")  # of the list: nothing happens over a group
+            assert isinstance(browser.screen, GroupScreen)
+            await pilot.press("q", "c")
+            assert len(rows.numbers) == count
+            await pilot.press("enter", "right_square_bracket", "escape")
+            await pilot.press("s", *["down"] * list(SORTS).index("spread"), "enter")
+            spreads = [row.spread for row in catalogue.rows(rows.numbers) if row.spread is not None]
+            assert spreads == sorted(spreads)
+            await pilot.press("f", "j", "j", "enter")
+            assert all(row.dead for row in catalogue.rows(rows.numbers))
+            await pilot.press("question_mark", "escape")
+            await pilot.press("slash", "x", "y", "escape")
+            assert browser._asked.search is None and browser._asked.dead
+            await pilot.press("q")
+        assert browser.return_code == 0
+
+
+@pytest.mark.parametrize("width", [40, 60, 160])
+async def test_no_text_plays_a_trick_in_the_browser(run, tmp_path, width):
+    nasty = "[bold red]x[/] \x1b[2J\x1b]0;title\x07 \u202egnirts"
+    file = run / "groups" / "step-1.jsonl.zst"
+    records = [record for _, record in read_records(file)]
+    file.unlink()
+    with RecordWriter(file) as out:
+        for record in records:
+            prompt = [{"role": "user", "content": nasty}]
+            rollouts = [rollout | {"text": nasty} for rollout in record["rollouts"]]
+            out.append(record | {"uid": nasty, "prompt": prompt, "rollouts": rollouts})
+    with opened(run, tmp_path) as catalogue:
+        browser = Browser(catalogue, Query(), nasty)
+        async with browser.run_test(size=(width, 24)) as pilot:
+            drawn = [browser.rows.render_line(y) for y in range(20)]
+            await pilot.press("enter")
+            text = browser.screen.query_one("#text")
+            drawn += [text.render_line(y) for y in range(20)] + text._lines
+            assert any("[bold red]" in strip.text for strip in drawn)
+            for strip in drawn:
+                assert not set(strip.text) & set("\x1b\x07\u202e")
+            assert all(text.render_line(y).cell_length <= width for y in range(20))
+            await pilot.press("q", "q")
