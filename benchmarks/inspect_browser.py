@@ -46,23 +46,6 @@ def make(path: Path, groups: int) -> None:
     """A file of groups as a training writes them."""
     rng = random.Random(0)
     words = ("answer", "because", "number", "therefore", "value", "water", "energy", "result", "shows", "step", "first")
-        "answer",
-        "because",
-        "number",
-        "therefore",
-        "value",
-        "water",
-        "energy",
-        "result",
-        "shows",
-        "step",
-        "first",
-        "then",
-        "with",
-        "the",
-        "of",
-        "and",
-    ]
 
     def text(characters: int) -> str:
         said = ""
