@@ -19,7 +19,7 @@ from ropd_cli import schemas
 from ropd_cli.cli.main import COMMANDS, load_command
 
 DOCS = Path(__file__).parent
-NOTE = "<!-- made by docs/_generate.py; change the program, then: make docs-pages -->\n\n"
+NOTE = "\n<!-- made by docs/_generate.py; change the program, then: make docs-pages -->\n"
 GUIDES = {
     "data": "../data.md",
     "teacher-gen": "../teacher-index.md",
@@ -45,12 +45,12 @@ def command_pages() -> Iterator[tuple[Path, str]]:
     """(file, text) of a page a command, and of their list."""
     listed = ["# Commands\n", "| command | |", "|---|---|"]
     for name, (_, _, line) in COMMANDS.items():
-        yield DOCS / "commands" / f"{name}.md", NOTE + command_page(name)
+        yield DOCS / "commands" / f"{name}.md", command_page(name) + NOTE
         listed.append(f"| [`ropd {name}`](commands/{name}.md) | {line} |")
     listed.append(
         "\nEvery command takes `--help`. A command's own options have the last word ([configuration](configuration.md))."
     )
-    yield DOCS / "commands.md", NOTE + "\n".join(listed) + "\n"
+    yield DOCS / "commands.md", "\n".join(listed) + "\n" + NOTE
 
 
 def command_page(name: str) -> str:
@@ -103,7 +103,7 @@ def _names(option: Any) -> str:
         return names
     kind = option.metavar or _kind_of(option)
     many = " (repeatable)" if option.multiple else ""
-    return f"{names} `{kind}`{many}".replace("|", "\\|")
+    return f"{names} <code>{kind.replace('|', '&#124;')}</code>{many}"
 
 
 def _kind_of(option: Any) -> str:
@@ -289,7 +289,7 @@ def _kind(annotation: Any) -> str:
 def pages() -> Iterator[tuple[Path, str]]:
     """(file, text) of every page that is made here."""
     yield from command_pages()
-    yield DOCS / "formats.md", NOTE + formats_page()
+    yield DOCS / "formats.md", formats_page() + NOTE
     for name, (model, _, _) in RECORDS.items():
         yield DOCS / "schemas" / f"{name}.json", json.dumps(model.model_json_schema(), indent=2) + "\n"
 

@@ -205,7 +205,7 @@ def test_the_tutorial_runs_as_it_is_written(tmp_path):
 @pytest.mark.slow
 def test_the_site_is_built_strictly(tmp_path):
     pytest.importorskip("material", reason="pip install 'ropd-cli[docs]'")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     for page in ("index.html", "tutorial/index.html", "commands/train/index.html", "formats/index.html"):
