@@ -16,7 +16,7 @@ TORCH = torch==2.13.0+cpu
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 READY = $(VENV)/.ropd-ready
 
-.PHONY: env quickstart test test-fast lint clean
+.PHONY: env quickstart test test-fast docs docs-pages lint clean
 
 env: $(READY)
 
@@ -38,8 +38,14 @@ test: test-fast
 test-fast: $(READY)
 	$(VENV)/bin/python -m pytest -m "not training and not slow" -n 3 --dist worksteal
 
+docs: $(READY)
+	$(VENV)/bin/python -m mkdocs build --strict
+
+docs-pages: $(READY)
+	$(VENV)/bin/python docs/_generate.py
+
 lint: $(READY)
 	$(VENV)/bin/ruff check ropd_cli tests benchmarks
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache
+	rm -rf $(VENV) dist build site .pytest_cache

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,7 @@ from ropd_cli.config import RopdConfig, load_config
 from ropd_cli.config.models import EndpointConfig
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ENDPOINTS = ("teacher", "rubricator", "verifier", "student.endpoint", "monitor.judge")
 
 
@@ -111,3 +115,99 @@ def test_the_configuration_page_has_every_key_with_its_default():
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_pages_that_are_made_from_the_program_are_up_to_date():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "_generate.py"), "--check"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_command_has_a_page_and_every_page_a_place_in_the_site():
+    assert {file.stem for file in (ROOT / "docs" / "commands").glob("*.md")} == set(COMMANDS)
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+
+    def placed(entry):
+        if isinstance(entry, str):
+            yield entry
+        else:
+            for child in entry.values() if isinstance(entry, dict) else entry:
+                yield from placed(child)
+
+    assert set(placed(site["nav"])) == {
+        str(page.relative_to(ROOT / "docs")) for page in PAGES if page.name != "README.md"
+    }
+
+
+def test_examples_of_the_formats_are_read_by_their_schemas():
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        generate = importlib.import_module("_generate")
+    finally:
+        sys.path.pop(0)
+    for name, (model, _, example) in generate.RECORDS.items():
+        record = model.model_validate_json(example)
+        assert not record.model_extra, f"{name} has fields that the schema lacks"
+        for each in generate.models_of(model):
+            assert all(f"{each.__name__}.{field}" in generate.MEANINGS for field in each.model_fields)
+
+
+def test_every_function_that_the_method_names_exists():
+    section = (ROOT / "docs" / "method.md").read_text().split("## Where it is computed")[1]
+    names = re.findall(r"`(ropd_cli\.[\w.]+)`", section)
+    assert len(names) > 12
+    for name in names:
+        parts = name.split(".")
+        for k in range(len(parts) - 1, 0, -1):
+            try:
+                found = importlib.import_module(".".join(parts[:k]))
+            except ModuleNotFoundError:
+                continue
+            for part in parts[k:]:
+                found = getattr(found, part)
+            assert callable(found)
+            break
+
+
+def test_messages_that_troubleshooting_quotes_are_the_program_s():
+    sources = "".join(file.read_text() for file in (ROOT / "ropd_cli").rglob("*.py"))
+    sources = re.sub(r'"\s*\n\s*f?"', "", sources)  # texts that go on in the next line
+    sources = re.sub(r"\{[^{}]*\}", "{}", sources)
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    quoted = re.findall(r"^\| `([^`]*)`", page, re.MULTILINE)
+    assert len(quoted) > 10
+    assert [text for text in quoted if text not in sources and text not in ("pip",)] == []
+
+
+def test_the_numbers_of_the_example_of_costs():
+    page = (ROOT / "docs" / "costs.md").read_text()
+    groups, a_request = 100 * 32, 12 * 1000 + 200 + 1000
+    for number in (groups, a_request, 2 * a_request, groups * 2 * a_request, groups * (800 + 700)):
+        assert f"{number:,}" in page
+    shared = 12 * 1000 + 200
+    assert f"{shared:,}" in page and f"{shared / (2 * a_request):.0%}" in page
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_as_it_is_written(tmp_path):
+    """Its steps down to the training, in a folder and a shell of their own."""
+    page = (ROOT / "docs" / "tutorial.md").read_text().split("## 4.")[0]
+    script = "\n".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL))
+    environment = os.environ | {"ROPD_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    script = f'set -e\nropd() {{ {shlex.quote(sys.executable)} -m ropd_cli "$@"; }}\n{script}'
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "verdicts.jsonl").read_text().splitlines()) == 4
+    assert "sum-1" in done.stdout and "criterion" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_site_is_built_strictly(tmp_path):
+    pytest.importorskip("material", reason="pip install 'ropd-cli[docs]'")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for page in ("index.html", "tutorial/index.html", "commands/train/index.html", "formats/index.html"):
+        text = (tmp_path / "site" / page).read_text()
+        assert not re.search(r'(?:src|href)="https?://(?:fonts|cdn|unpkg|cdnjs)', text)
