@@ -12,7 +12,7 @@ from ropd_cli.lint.vocabulary import either, section
 _KNOWN = section("compound")
 _VERB = "|".join(_KNOWN["verbs"].split())
 _ADVERBS = rf"(?:(?:{'|'.join(_KNOWN['adverbs'])})\s+)*"
-_AND = r"(?:,\s*|;\s*|\s)(?:and|or|as\s+well\s+as|but\s+also|but|while|plus)\s+(?:also\s+)?"
+_AND = r"(?:,\s*|;\s*|\s)(?:and|as\s+well\s+as|but\s+also|but|while|plus)\s+(?:also\s+)?"
 _NOUN_TOO = re.compile("|".join(_KNOWN["nouns_too"].split()))
 
 _JOINT = either(_KNOWN["joints"])
@@ -26,7 +26,7 @@ _SECOND_CLAUSE = re.compile(
 _SERIES = re.compile(
     r"\b(?:mentions?|covers?|address(?:es)?|includes?|discuss(?:es)?|describes?|explains?|provides?|gives?|states?|"
     r"identif(?:y|ies)|contains?|lists?|names?)\s+(?:both\s+)?"
-    r"[^,.;:]{3,60},\s+[^,.;:]{3,60},?\s+(?:and|or|as well as)\s+\S"
+    r"[^,.;:]{3,60},\s+[^,.;:]{3,60},?\s+(?:and|as well as)\s+\S"
 )
 _OTHERS = either(
     rf"\b{each['and']}\s+(?:\w+\s+){{0,{each['gap']}}}(?:{'|'.join(each['verbs'].split())})\b"
@@ -35,7 +35,12 @@ _OTHERS = either(
 )
 _HANGS = re.compile(r"\b(?:if|when|where|whether|because|since|who|which|that|why|how)\b")
 """What opens a clause; an "and" after it may join two parts of that clause, and no second claim."""
-_IN_A_CLAUSE = frozenset({"is", "are", "has", "have", "does"})
+_IN_A_CLAUSE = frozenset(_KNOWN["clause_verbs"].split())
+_OBJECT = re.compile(
+    r"\s+(?:the|an?|its?|their|how|why|what|that|which|whether|each|every|all|both|no|any|at|them|this|these|one|two|three)\b"
+)
+"""What follows a verb rather than a noun of the same letters ("costs and returns")."""
+_PLURALS_TOO = frozenset(_KNOWN["plurals_too"].split())
 
 
 def compound(linted: Linted) -> Iterator[Finding]:
@@ -60,5 +65,7 @@ def _is_inside_a_clause(text: str, found: re.Match[str]) -> bool:
     hangs = _HANGS.search(text[: found.start()]) is not None
     if found.re is _SECOND_VERB:
         verb = found[1]
+        if verb in _PLURALS_TOO and not _OBJECT.match(text, found.end()) and not found[0].startswith(","):
+            return True
         return (not verb.endswith("s") and _NOUN_TOO.fullmatch(verb) is not None) or (hangs and verb in _IN_A_CLAUSE)
     return found.re is _SECOND_CLAUSE and hangs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from ropd_cli.exact import normalise
@@ -15,31 +15,40 @@ from ropd_cli.stated import stated_result
 ALIKE = 0.6
 """Share of common words from which on two criteria ask the same."""
 ALIKE_JUDGED = 0.34
-"""The same, where no answer was judged differently by the two."""
-_FEWEST_JUDGED = 4
+"""The same for criteria of two categories, where no answer was judged differently by the two."""
+_FEWEST_JUDGED = 5
+"""Rollouts whose verdicts by two criteria say something where they are all the same."""
 
 
 def near_duplicate(linted: Linted) -> Iterator[Finding]:
-    """Two criteria with nearly the same words; fewer are enough where every answer meets both or neither."""
+    """Two criteria with nearly the same words; or of one category, where every answer meets both or neither."""
     criteria = linted.rubric.rubrics
     words = [content(criterion.criterion) for criterion in criteria]
     for j, k in combinations(range(len(criteria)), 2):
         either = words[j] | words[k]
-        if min(len(words[j]), len(words[k])) < 2:
-            continue
-        alike = len(words[j] & words[k]) / len(either)
+        few = min(len(words[j]), len(words[k])) < 2
+        alike = 0.0 if few else len(words[j] & words[k]) / len(either)
         if _numbers(words[j]) != _numbers(words[k]) or _negated(words[j]) != _negated(words[k]):
             alike /= 2
-        if alike >= (ALIKE_JUDGED if _judged_alike(linted, j, k) else ALIKE):
-            ids = (criteria[j].criterion_id, criteria[k].criterion_id)
+        ids = (criteria[j].criterion_id, criteria[k].criterion_id)
+        one_kind = criteria[j].category == criteria[k].category
+        if alike >= ALIKE:
             yield Finding("near-duplicate", f"{ids[0]} and {ids[1]} ask nearly the same", ids)
+        elif (one_kind or alike >= ALIKE_JUDGED) and _judged_alike(linted, j, k):
+            yield Finding("near-duplicate", f"every answer meets both {ids[0]} and {ids[1]}, or neither", ids)
 
 
 def _judged_alike(linted: Linted, j: int, k: int) -> bool:
     """Whether both criteria tell answers apart, and in the same way."""
-    rows = [*linted.student_JK, *linted.teacher_JK]
-    pairs = [(row[j], row[k]) for row in rows if max(j, k) < len(row) and row[j] is not None and row[k] is not None]
-    return len(pairs) >= _FEWEST_JUDGED and len(set(pairs)) == 2 and all(a == b for a, b in pairs)
+
+    def pairs(rows: Sequence[Sequence[bool | None]]) -> list[tuple[bool | None, bool | None]]:
+        found = [(row[j], row[k]) for row in rows if max(j, k) < len(row)]
+        return [pair for pair in found if None not in pair]
+
+    student = pairs(linted.student_JK)
+    if len(student) < _FEWEST_JUDGED or min(sum(a is mark for a, _ in student) for mark in (True, False)) < 2:
+        return False
+    return all(a == b for a, b in [*student, *pairs(linted.teacher_JK)])
 
 
 def _numbers(words: frozenset[str]) -> frozenset[str]:
@@ -58,9 +67,10 @@ _CONCLUDES = re.compile(
     r"(?:is|are|as|=|equals|equal to|to be|of|:|being|comes? (?:out )?to|turns out to be|must be)\s+"
     r"(?:exactly\s+|approximately\s+|about\s+|equal to\s+|clearly\s+)?"
     r"(?P<value>\S.*)|\b(?:concludes?|selects?|chooses?|picks?|answers?|identif(?:y|ies)|gets|obtains|"
-    r"arrives at|gives|states|reports|finds|reaches)\s+"
+    r"arrives at|gives|states|reports|finds|reaches|predicts|outputs|prints|writes|returns|yields)\s+"
     r"(?:that\s+)?(?:the\s+)?(?:option\s+|choice\s+|answer\s+|letter\s+)?(?P<chosen>\S.*)"
-    r"|(?:答案|结果|结论|选项|最终|选择|选)\s*(?:应?该?(?:为|是)|等于|：|:|=)?\s*(?P<zh>\S.*)",
+    r"|(?:答案|结果|结论|选项|最终|选择|选)\s*(?:应?该?(?:为|是)|等于|：|:|=)?\s*(?P<zh>\S.*)"
+    r"|(?:として|答えは|係数は|値は|結果は|は)\s*(?P<ja>\d\S*)",
     re.IGNORECASE,
 )
 _NUMBER_WORDS = (
@@ -100,10 +110,27 @@ def _results(linted: Linted) -> list[str]:
 
 
 def _comparable(text: str) -> str:
-    text = _SPELLED.sub(_digits, plain(text))
+    text = _SPELLED.sub(_digits, plain(text).replace("\\pi", "π"))
+    text = _ZH_NUMBER.sub(lambda found: _zh_digits(found[0]), text)
     text = _FRACTION.sub(r"\1/\2", text)
+    text = re.sub(r"\b(\d+)\s+(?:in|out of|over)\s+(\d+)\b", r"\1/\2", text)
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
     return _NOISE.sub(" ", text)
+
+
+_ZH_NUMBER = re.compile(r"[一二三四五六七八九十百]+(?=[只个枚张元米人种次天年岁])|(?<=[为是])[一二三四五六七八九十百]+")
+_ZH_DIGITS = {letter: value for value, letter in enumerate("一二三四五六七八九", start=1)}
+
+
+def _zh_digits(text: str) -> str:
+    """A Chinese numeral below 1,000 in digits."""
+    total = current = 0
+    for letter in text:
+        if letter in ("十", "百"):
+            total, current = total + (current or 1) * (10 if letter == "十" else 100), 0
+        else:
+            current = _ZH_DIGITS[letter]
+    return str(total + current)
 
 
 def _digits(found: re.Match[str]) -> str:
@@ -118,17 +145,17 @@ def _states(criterion: str, result: str, question: str) -> bool:
     text = " ".join(text.split())
     if not wanted:
         return False
-    place = re.compile(rf"(?<![\w.,^/*+-])(?<!- ){re.escape(wanted)}(?![\w^/*]|[.,]\d|\s*[-+*/^]\s*\w)")
+    place = re.compile(rf"(?<![A-Za-z0-9_.,^/*+-])(?<!- ){re.escape(wanted)}(?![A-Za-z0-9_^/*]|[.,]\d|\s*[-+*/^]\s*\w)")
     found = place.search(text)
     if found is None:
         return False
-    trivial = len(wanted) < 3 and not re.search(r"[^a-z0-9]", wanted)  # "2", "C": they stand everywhere
+    trivial = len(wanted) < 2  # "2", "C": they stand everywhere
     known = place.search(" ".join(question.split())) is not None
     if not trivial and not known:
         return True
     for phrase in _CONCLUDES.finditer(text):
-        said = phrase["value"] or phrase["chosen"] or phrase["zh"] or ""
+        said = phrase["value"] or phrase["chosen"] or phrase["zh"] or phrase["ja"] or ""
         said = said.lstrip("(\"'“*").strip()
-        if re.match(rf"{re.escape(wanted)}(?![\w^/*]|[.,]\d|\s+(?:and|or|of|[-+*/^]|\w+s\b))", said):
+        if re.match(rf"{re.escape(wanted)}(?![a-z0-9_^/*]|[.,]\d|\s+(?:and|or|of|[-+*/^]|\w+s\b))", said):
             return True
     return bool(re.search(rf"=\s*{re.escape(wanted)}(?![\w^/*]|[.,]\d)\W*$", text))

@@ -49,7 +49,7 @@ def language_of(text: str) -> str | None:
 
 
 def _latin(spoken: list[str]) -> str | None:
-    hits = Counter({language: sum(word in common for word in spoken) for language, common in _COMMON.items()})
+    hits = Counter({language: len(common.intersection(spoken)) for language, common in _COMMON.items()})
     (first, most), (_, second) = hits.most_common(2)
     if most >= 2 and most >= 1.5 * second:
         return first

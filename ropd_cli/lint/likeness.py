@@ -11,6 +11,9 @@ from ropd_cli.lint.words import plain
 
 _REFERENCE = either(section("reference")["patterns"])
 _ASKED = either(section("reference")["asked"])
+_ANSWER = either(
+    [r"(?:\S+\s+){0,2}(?:answer|solution|response|repl(?:y|ie)|derivation|proof)s?\b", r"\S{0,4}(?:答案|解答|回答)"]
+)
 
 
 def mentions_reference(linted: Linted) -> Iterator[Finding]:
@@ -18,8 +21,11 @@ def mentions_reference(linted: Linted) -> Iterator[Finding]:
     letter to a teacher, a regression model, the text that is given."""
     question = plain(linted.question or "")
     for criterion in linted.rubric.rubrics:
-        for found in _REFERENCE.finditer(plain(unquoted(criterion.criterion))):
-            subject = _ASKED.search(found[0])
-            if found[0] not in question and (subject is None or subject[0] not in question):
-                yield Finding("mentions-reference", f"“{found[0].strip()}”", (criterion.criterion_id,))
+        text = plain(unquoted(criterion.criterion))
+        for found in _REFERENCE.finditer(text):
+            answer = _ANSWER.match(text, found.start())  # "the reference solution" is not the question's own subject
+            phrase = answer[0] if answer else found[0]
+            subject = None if answer else _ASKED.search(phrase)
+            if phrase not in question and (subject is None or subject[0] not in question):
+                yield Finding("mentions-reference", f"“{phrase.strip()}”", (criterion.criterion_id,))
                 break

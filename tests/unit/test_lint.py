@@ -15,7 +15,7 @@ COMPOUND = [
     (True, "Correctly cites the statute; also notes the exception for minors."),
     (True, "Defines osmosis, describes the membrane, and gives an everyday example."),
     (True, "Uses the chain rule correctly and the final derivative is simplified."),
-    (True, "Recommends seeing a doctor or offers home remedies."),
+    (False, "Recommends seeing a doctor or offers home remedies."),
     (True, "Handles empty input as well as returning the correct count."),
     (True, "Mentions the dosage, the side effects, and the contraindications."),
     (True, "Explains the cause of the war and lists three of its consequences."),
