@@ -13,11 +13,15 @@ _KNOWN = section("compound")
 _VERB = "|".join(_KNOWN["verbs"].split())
 _ADVERBS = rf"(?:(?:{'|'.join(_KNOWN['adverbs'])})\s+)*"
 _AND = r"(?:,\s*|;\s*|\s)(?:and|as\s+well\s+as|but\s+also|but|while|plus)\s+(?:also\s+)?"
+_OR = r"(?:,\s*|\s)(?:and/)?or\s+(?:else\s+|alternatively\s+)?"
+_SAYING = "|".join(_KNOWN["alternatives"].split())
 _NOUN_TOO = re.compile("|".join(_KNOWN["nouns_too"].split()))
 
 _JOINT = either(_KNOWN["joints"])
 _SEMICOLON = re.compile(rf";\s*(?:(?:it|and|the|also|all|no|each|its)\b|(?:{_VERB})\b)")
 _SECOND_VERB = re.compile(rf"{_AND}{_ADVERBS}({_VERB})\b")
+_ALTERNATIVE = re.compile(rf"{_OR}{_ADVERBS}({_SAYING})\b")
+"""Two things to say, of which one would do; "X or Y" of one verb and a behaviour ("returns … or raises") are one claim."""
 _SECOND_CLAUSE = re.compile(
     rf"{_AND}(?:that\s+)?(?:the|its|their|his|her|this|that|it|there|all|no|each|every|any|a|an|they)\s+"
     r"(?:[\w'’-]+\s+){0,6}?"
@@ -35,6 +39,8 @@ _OTHERS = either(
 )
 _HANGS = re.compile(r"\b(?:if|when|where|whether|because|since|who|which|that|why|how)\b")
 """What opens a clause; an "and" after it may join two parts of that clause, and no second claim."""
+_ONE_VERB = re.compile(r"\b(?:that|which|who)\s+(?:\w+\s+)?\w+s$")
+"""Before "or": a clause of one verb, which goes on with another ("a cause that explains or describes it")."""
 _IN_A_CLAUSE = frozenset(_KNOWN["clause_verbs"].split())
 _OBJECT = re.compile(
     r"\s+(?:the|an?|its?|their|how|why|what|that|which|whether|each|every|all|both|no|any|at|them|this|these|one|two|three)\b"
@@ -52,7 +58,7 @@ def compound(linted: Linted) -> Iterator[Finding]:
 
 def _joint(text: str) -> str | None:
     """The words that join two claims; None for a criterion of one claim."""
-    for pattern in (_SEMICOLON, _JOINT, _SECOND_VERB, _SERIES, _SECOND_CLAUSE, _OTHERS):
+    for pattern in (_SEMICOLON, _JOINT, _SECOND_VERB, _ALTERNATIVE, _SERIES, _SECOND_CLAUSE, _OTHERS):
         for found in pattern.finditer(text):
             if not _is_inside_a_clause(text, found):
                 return " ".join(found[0].split())[:60].strip(" ,;")
@@ -60,10 +66,13 @@ def _joint(text: str) -> str | None:
 
 
 def _is_inside_a_clause(text: str, found: re.Match[str]) -> bool:
-    """Whether an "and" goes on with a clause that hangs on the claim ("explains what holds and is valid"), or with a
-    noun that looks like a verb ("the sum and counts")."""
-    hangs = _HANGS.search(text[: found.start()]) is not None
-    if found.re is _SECOND_VERB:
+    """Whether an "and" or "or" goes on with a clause that hangs on the claim ("explains what holds and is valid"), or
+    with a noun that looks like a verb ("the sum and counts")."""
+    before = text[: found.start()]
+    hangs = _HANGS.search(before) is not None
+    if found.re is _ALTERNATIVE and _ONE_VERB.search(before):
+        return True
+    if found.re in (_SECOND_VERB, _ALTERNATIVE):
         verb = found[1]
         if verb in _PLURALS_TOO and not _OBJECT.match(text, found.end()) and not found[0].startswith(","):
             return True
