@@ -21,7 +21,7 @@ _JOINT = either(_KNOWN["joints"])
 _SEMICOLON = re.compile(rf";\s*(?:(?:it|and|the|also|all|no|each|its)\b|(?:{_VERB})\b)")
 _SECOND_VERB = re.compile(rf"{_AND}{_ADVERBS}({_VERB})\b")
 _ALTERNATIVE = re.compile(rf"{_OR}{_ADVERBS}({_SAYING})\b")
-"""Two things to say, of which one would do; "X or Y" of one verb and a behaviour ("returns … or raises") are one claim."""
+"""Two things to say, of which one would do. "X or Y" of one verb is one claim, so is "returns … or raises"."""
 _SECOND_CLAUSE = re.compile(
     rf"{_AND}(?:that\s+)?(?:the|its|their|his|her|this|that|it|there|all|no|each|every|any|a|an|they)\s+"
     r"(?:[\w'’-]+\s+){0,6}?"
