@@ -130,7 +130,9 @@ def _scale(values: Sequence[float], low: float | None, high: float | None) -> tu
     """(bottom, top, ticks) of an axis with round ticks."""
     bottom = min(values) if low is None else min(low, min(values))
     top = max(values) if high is None else max(high, max(values))
-    if top - bottom < 1e-12:
+    if top == bottom == 0:
+        top = 0.1  # nothing but zeros: they lie on the axis
+    elif top - bottom < 1e-12:
         bottom, top = bottom - abs(bottom) * 0.1 - 1e-6, top + abs(top) * 0.1 + 1e-6
     raw = (top - bottom) / 4
     power = 10.0 ** math.floor(math.log10(raw))

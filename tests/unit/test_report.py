@@ -122,6 +122,12 @@ def test_a_line_stays_inside_its_frame(points):
         assert 0 <= x <= 520 and 0 <= y <= 230
 
 
+def test_zeros_lie_on_the_axis_and_its_numbers_differ():
+    svg = chart("t", [Line("l", [(1, 0.0), (2, 0.0)])], unit="%")
+    ticks = re.findall(r'text-anchor="end">([^<]*)<', svg)
+    assert "0%" in ticks and len(set(ticks)) == len(ticks) > 2 and not any(tick.startswith("-") for tick in ticks)
+
+
 def test_numbers_are_said_as_a_reader_wants_them():
     assert [said(0.123, "%"), said(0.0123, "%"), said(1234567), said(12.5, "s"), said(1.5, "$"), said(0.0173)] == [
         "12%",
