@@ -9,7 +9,7 @@ from html import escape
 
 import orjson
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 520, 230, 46, 12, 12, 26
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 520, 230, 58, 12, 12, 26
 _DOTS = 40
 """Up to so many points of a line are drawn as dots too."""
 
