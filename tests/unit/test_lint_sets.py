@@ -1,0 +1,40 @@
+"""The linter on whole rubrics with one planted defect each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ropd_cli.lint import Linted, lint
+from ropd_cli.schemas import Rubric
+
+SETS = Path(__file__).parent / "lint_cases"
+
+
+def cases(*names):
+    return [json.loads(line) for name in names for line in (SETS / name).read_text("utf-8").splitlines() if line]
+
+
+def findings(case):
+    """(rule, ids of criteria) of all that is found."""
+    linted = Linted(
+        rubric=Rubric.model_validate(case["rubric"]),
+        question=case["question"],
+        answer=case["answer"],
+        teacher_answers=tuple(case["teacher_answers"]),
+        student_JK=tuple(map(tuple, case["student"])),
+        teacher_JK=tuple(map(tuple, case["teacher"])),
+    )
+    return {(finding.rule, frozenset(finding.criteria)) for finding in lint(linted)}
+
+
+def is_found(case):
+    """Whether the planted defect is: by its own rule, and on its own criteria where it has some."""
+    wanted = frozenset(case["criteria"])
+    return any(rule == case["defect"] and (not wanted or ids == wanted) for rule, ids in findings(case))
+
+
+def test_nine_of_ten_defects_of_the_development_set_are_found():
+    planted = cases("dev-defects.jsonl")
+    missed = [case["case"] for case in planted if not is_found(case)]
+    assert len(planted) == 50 and len(missed) <= 5, missed
