@@ -31,6 +31,8 @@ _SCRIPTS = {
     "th": re.compile(r"[\u0e00-\u0e7f]"),
 }
 _COMMON = {language: words(common) for language, common in section("language.common").items()}
+_LETTERS = {language: frozenset(letters) for language, letters in section("language.letters").items()}
+"""Letters that hardly another of these languages has."""
 _NAMES = {language: either(names) for language, names in section("language.names").items()}
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -49,7 +51,11 @@ def language_of(text: str) -> str | None:
 
 
 def _latin(spoken: list[str]) -> str | None:
-    hits = Counter({language: len(common.intersection(spoken)) for language, common in _COMMON.items()})
+    said = set(spoken)
+    hits = Counter({language: len(common & said) for language, common in _COMMON.items()})
+    letters = set("".join(said))
+    for language, own in _LETTERS.items():
+        hits[language] += len(own & letters)
     (first, most), (_, second) = hits.most_common(2)
     if most >= 2 and most >= 1.5 * second:
         return first
@@ -75,15 +81,20 @@ def languages_around(question: str) -> set[str]:
 
 
 def language(linted: Linted) -> Iterator[Finding]:
-    """A criterion in another language than the prompt, and than those the prompt names."""
+    """A criterion in another language than the prompt; than most of the rubric, where the prompt's is not plain.
+
+    A rubric that is in a language that the prompt names is in the right one.
+    """
     question = linted.question or ""
-    own = language_of(question)
-    around = languages_around(question)
+    written = [language_of(criterion.criterion) for criterion in linted.rubric.rubrics]
+    counts = Counter(found for found in written if found is not None)
+    usual = next((found for found, count in counts.most_common(1) if 2 * count > len(written)), None)
+    own = language_of(question) or usual
     if own is None:
         return
-    for criterion in linted.rubric.rubrics:
-        found = language_of(criterion.criterion)
+    right = {own} | (languages_around(question) & ({usual} if usual else counts.keys()))
+    for criterion, found in zip(linted.rubric.rubrics, written, strict=True):
         if found is None and own in _SCRIPTS and is_latin(criterion.criterion):
             found = "Latin letters"
-        if found is not None and found not in around:
+        if found is not None and found not in right:
             yield Finding("language", f"in {found}, the prompt in {own}", (criterion.criterion_id,))

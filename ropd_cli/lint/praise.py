@@ -1,4 +1,10 @@
-"""Criteria that praise without saying of what."""
+"""Criteria that praise without saying of what.
+
+Three kinds of words are told apart: praise ("clear", "well", "insight"), words that fit any answer ("explanation",
+"tone", "provides"), and the rest. Of the rest, what the question says too is only its topic. A criterion is vague
+where it praises and nothing else is left, or so little that it is but a name for the answer ("the dialogue is natural
+and engaging").
+"""
 
 from __future__ import annotations
 
@@ -7,33 +13,65 @@ from collections.abc import Iterator
 
 from ropd_cli.lint.records import Finding, Linted
 from ropd_cli.lint.vocabulary import either, section, words
-from ropd_cli.lint.words import plain
+from ropd_cli.lint.words import plain, stem
 
 _SPACED = {
-    language: (words(known["words"]), words(known["generic"]))
+    language: (words(known["words"]), words(known.get("factual", "")), words(known["generic"]))
     for language, known in section("praise").items()
     if language not in ("zh", "ja")
 }
-"""By language, words of praise and words that fit any answer."""
-_ZH_PRAISE, _ZH_GENERIC = (either(section("praise.zh")[name]) for name in ("words", "generic"))
-_JA_WHOLE = re.compile(section("praise.ja")["whole"])
-_WORD = re.compile(r"[^\W\d_]+")
+"""By language: words of praise, those of them that may state a fact ("correct"), words that fit any answer."""
+_UNSPACED = {
+    language: (either(known["words"]), either(known["generic"]))
+    for language, known in section("praise").items()
+    if language in ("zh", "ja")
+}
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+_SAYS_WHAT = re.compile(r"\d|[\"“„«「『`$=:]|\b(?:e\.g\.|such as|for example|i\.e\.|namely|for instance)")
 
 
 def vague(linted: Linted) -> Iterator[Finding]:
     """A criterion of which nothing is left without words of praise and words that fit any answer."""
+    question = plain(linted.question or "")
     for criterion in linted.rubric.rubrics:
-        if _is_vague(plain(criterion.criterion)):
+        if _is_vague(plain(criterion.criterion), question):
             yield Finding("vague", "praise without saying of what", (criterion.criterion_id,))
 
 
-def _is_vague(text: str) -> bool:
-    if re.search(r"\d", text):
+def _is_vague(text: str, question: str) -> bool:
+    if _SAYS_WHAT.search(text):
         return False
     if re.search(r"[\u3040-\u30ff]", text):
-        return _JA_WHOLE.match(text.rstrip("。. ")) is not None
+        return _is_vague_unspaced(text, question, "ja")
     if re.search(r"[\u4e00-\u9fff]", text):
-        rest = _ZH_GENERIC.sub("", _ZH_PRAISE.sub("", text))
-        return _ZH_PRAISE.search(text) is not None and len(re.findall(r"\w", rest)) <= 1
-    found = set(_WORD.findall(text))
-    return any(found & praise and found <= praise | generic for praise, generic in _SPACED.values())
+        return _is_vague_unspaced(text, question, "zh")
+    found = [word.split("'")[0].split("’")[-1] for word in _WORD.findall(text)]
+    asked = {_root(word) for word in _WORD.findall(question)}
+    return any(_is_praise_alone(found, asked, *known) for known in _SPACED.values())
+
+
+def _is_praise_alone(
+    found: list[str], asked: set[str], praise: frozenset[str], factual: frozenset[str], generic: frozenset[str]
+) -> bool:
+    said = {word for word in found if word in praise}
+    if not said:
+        return False
+    rest = {word for word in found if len(word) > 1} - praise - generic
+    if not rest:
+        return True
+    opinions = len(said - factual)
+    beyond = {word for word in rest if _root(word) not in asked}
+    return opinions > 0 and len(beyond) <= opinions - 1 and len(beyond) <= 2
+
+
+def _is_vague_unspaced(text: str, question: str, language: str) -> bool:
+    praise, generic = _UNSPACED[language]
+    said = len(praise.findall(text))
+    rest = generic.sub("", praise.sub("", text))
+    rest = "".join(re.findall(r"\w", rest))
+    beyond = "".join(letter for letter in rest if letter not in question)
+    return said > 0 and (len(rest) <= 1 or len(beyond) <= min(2, said - 1))
+
+
+def _root(word: str) -> str:
+    return stem(word)[:6]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ropd_cli.lint import claims, content, judged, language, likeness, praise, surface
+from ropd_cli.lint import alike, claims, judged, language, likeness, praise, result, surface
 from ropd_cli.lint.records import RULES, Finding, Linted
 
 CHECKS: dict[str, Callable[[Linted], Iterable[Finding]]] = {
     "met-by-all": judged.met_by_all,
     "met-by-none": judged.met_by_none,
-    "near-duplicate": content.near_duplicate,
+    "near-duplicate": alike.near_duplicate,
     "compound": claims.compound,
     "mentions-reference": likeness.mentions_reference,
-    "gives-answer-away": content.gives_answer_away,
+    "gives-answer-away": result.gives_answer_away,
     "vague": praise.vague,
     "flat-weights": judged.flat_weights,
     "dominated": judged.dominated,

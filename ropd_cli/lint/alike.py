@@ -1,0 +1,84 @@
+"""Criteria that ask the same.
+
+The verdicts say it best: two criteria that every answer meets both or neither pay one thing twice, in whatever words.
+Where they differ on one answer, or there are none, the words have to be alike: by Dice's coefficient, a word weighing
+the more the fewer of the rubric's other criteria have it, and less where the question has it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from ropd_cli.lint.records import Finding, Linted
+from ropd_cli.lint.words import content
+
+ALIKE = 0.6
+"""Likeness of words from which on two criteria ask the same, where verdicts do not say otherwise."""
+ALIKE_JUDGED = 0.3
+"""The same where only one answer was judged differently by the two."""
+ALIKE_THOUGH = 0.85
+"""The same where more were."""
+_FEWEST_JUDGED = 5
+"""Rollouts whose verdicts by two criteria say something."""
+_FEWEST_OF_A_MARK = 2
+"""Of these, so many have to meet a criterion, and so many not to."""
+_IN_QUESTION = 0.6
+
+
+def near_duplicate(linted: Linted) -> Iterator[Finding]:
+    """Two criteria that every answer meets both or neither, or whose words are nearly the same."""
+    criteria = linted.rubric.rubrics
+    words = [content(criterion.criterion) for criterion in criteria]
+    asked = content(linted.question or "")
+    for j, k in combinations(range(len(criteria)), 2):
+        ids = (criteria[j].criterion_id, criteria[k].criterion_id)
+        differing = _differing(linted, j, k)
+        if differing == 0:
+            yield Finding("near-duplicate", f"every answer meets both {ids[0]} and {ids[1]}, or neither", ids)
+            continue
+        alike = _likeness(words, j, k, asked)
+        if alike >= (ALIKE if differing is None else ALIKE_JUDGED if differing == 1 else ALIKE_THOUGH):
+            yield Finding("near-duplicate", f"{ids[0]} and {ids[1]} ask nearly the same", ids)
+
+
+def _differing(linted: Linted, j: int, k: int) -> int | None:
+    """Answers that meet one of two criteria and not the other; None where the verdicts are too few to tell."""
+
+    def pairs(rows: Sequence[Sequence[bool | None]]) -> list[tuple[bool | None, bool | None]]:
+        found = [(row[j], row[k]) for row in rows if max(j, k) < len(row)]
+        return [pair for pair in found if None not in pair]
+
+    student = pairs(linted.student_JK)
+    if len(student) < _FEWEST_JUDGED:
+        return None
+    differing = sum(a != b for a, b in [*student, *pairs(linted.teacher_JK)])
+    if not differing and min(sum(a is mark for a, _ in student) for mark in (True, False)) < _FEWEST_OF_A_MARK:
+        return None  # nearly all or nearly none met both: that is alike without being the same
+    return differing
+
+
+def _likeness(words: Sequence[frozenset[str]], j: int, k: int, asked: frozenset[str]) -> float:
+    """How alike the words of two criteria are, in [0, 1]."""
+    if min(len(words[j]), len(words[k])) < 2:
+        return 0.0
+    elsewhere = Counter(word for i, of in enumerate(words) if i not in (j, k) for word in of)
+
+    def weight(of: frozenset[str]) -> float:
+        rare = {word: math.log((len(words) - 1) / (elsewhere[word] + 1)) + 0.2 for word in of}
+        return sum(value * (_IN_QUESTION if word in asked else 1.0) for word, value in rare.items())
+
+    alike = 2 * weight(words[j] & words[k]) / (weight(words[j]) + weight(words[k]))
+    if _numbers(words[j]) != _numbers(words[k]) or _negated(words[j]) != _negated(words[k]):
+        alike /= 2
+    return alike
+
+
+def _numbers(words: frozenset[str]) -> frozenset[str]:
+    return frozenset(word for word in words if word[0].isdigit())
+
+
+def _negated(words: frozenset[str]) -> bool:
+    return bool(words & {"not", "no", "without"})
