@@ -25,12 +25,22 @@ _ALTERNATIVE = re.compile(rf"{_OR}{_ADVERBS}({_SAYING})\b")
 _SECOND_CLAUSE = re.compile(
     rf"{_AND}(?:that\s+)?(?:the|its|their|his|her|this|that|it|there|all|no|each|every|any|a|an|they)\s+"
     r"(?:[\w'’-]+\s+){0,6}?"
-    r"(?:is|are|was|were|has|have|does|do|must|should|can|contains?|includes?|follows?|matches|equals?)\b"
+    r"(?:is|are|was|were|has|have|does|do|must|should|can|gets?|contains?|includes?|follows?|matches|equals?|carries|"
+    r"shows|states|gives|uses|ends|begins|stays|remains|covers|explains|mentions|reaches|fits|works|makes|needs)\b"
+)
+_ANY_SECOND_VERB = re.compile(
+    rf"{_AND}{_ADVERBS}(?!this|his|its|is|was|has|as|does|plus|less|across|besides|towards|always)([a-z]{{3,}}s)\s+"
+    r"(?:the|an?|its|their|his|her|them|it|each|every|all|both|no|any|how|why|what|that|whether|out|up|off)\b"
+)
+"""A word in -s before an object is a verb, also where nobody has listed it."""
+_TWO_QUESTIONS = re.compile(r"\b(?:how|why|what|whether)\s[^,;.]{8,80}\sand\s+(?:also\s+)?(?:how|why|what|whether)\s")
+_BOTH = re.compile(
+    r"\b(?:includes?|contains?|provides?|gives?|offers?|has|uses?)\s+both\s+an?\s[^,;.]{3,60}\sand\s+an?\s"
 )
 _SERIES = re.compile(
-    r"\b(?:mentions?|covers?|address(?:es)?|includes?|discuss(?:es)?|describes?|explains?|provides?|gives?|states?|"
-    r"identif(?:y|ies)|contains?|lists?|names?)\s+(?:both\s+)?"
-    r"[^,.;:]{3,60},\s+[^,.;:]{3,60},?\s+(?:and|as well as)\s+\S"
+    r"(?<!from )\b(?:mentions?|covers?|address(?:es)?|includes?|discuss(?:es)?|describes?|explains?|provides?|gives?|"
+    r"states?|identif(?:y|ies)|contains?|lists?|names?)\s+(?:both\s+)?"
+    r"(?![^,]*\border\b)[^,.;:]{3,60},\s+(?!from\b|such\b)[^,.;:]{3,60},?\s+(?:and|as well as)\s+\S"
 )
 _OTHERS = either(
     rf"\b{each['and']}\s+(?:\w+\s+){{0,{each['gap']}}}(?:{'|'.join(each['verbs'].split())})\b"
@@ -43,10 +53,16 @@ _ONE_VERB = re.compile(r"\b(?:that|which|who)\s+(?:\w+\s+)?\w+s$")
 """Before "or": a clause of one verb, which goes on with another ("a cause that explains or describes it")."""
 _IN_A_CLAUSE = frozenset(_KNOWN["clause_verbs"].split())
 _OBJECT = re.compile(
-    r"\s+(?:the|an?|its?|their|how|why|what|that|which|whether|each|every|all|both|no|any|at|them|this|these|one|two|three)\b"
+    r"\s+(?:the|an?|its?|their|how|why|what|that|which|whether|each|every|all|both|no|any|at|them|this|these|one|two|three|out|up|off)\b"
 )
 """What follows a verb rather than a noun of the same letters ("costs and returns")."""
 _PLURALS_TOO = frozenset(_KNOWN["plurals_too"].split())
+
+
+_PATTERNS = (
+    *(_SEMICOLON, _JOINT, _SECOND_VERB, _ALTERNATIVE, _SERIES, _SECOND_CLAUSE, _ANY_SECOND_VERB, _TWO_QUESTIONS, _BOTH),
+    _OTHERS,
+)
 
 
 def compound(linted: Linted) -> Iterator[Finding]:
@@ -58,7 +74,7 @@ def compound(linted: Linted) -> Iterator[Finding]:
 
 def _joint(text: str) -> str | None:
     """The words that join two claims; None for a criterion of one claim."""
-    for pattern in (_SEMICOLON, _JOINT, _SECOND_VERB, _ALTERNATIVE, _SERIES, _SECOND_CLAUSE, _OTHERS):
+    for pattern in _PATTERNS:
         for found in pattern.finditer(text):
             if not _is_inside_a_clause(text, found):
                 return " ".join(found[0].split())[:60].strip(" ,;")
@@ -77,4 +93,4 @@ def _is_inside_a_clause(text: str, found: re.Match[str]) -> bool:
         if verb in _PLURALS_TOO and not _OBJECT.match(text, found.end()) and not found[0].startswith(","):
             return True
         return (not verb.endswith("s") and _NOUN_TOO.fullmatch(verb) is not None) or (hangs and verb in _IN_A_CLAUSE)
-    return found.re is _SECOND_CLAUSE and hangs
+    return found.re in (_SECOND_CLAUSE, _ANY_SECOND_VERB) and hangs

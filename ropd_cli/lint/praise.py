@@ -26,6 +26,12 @@ _UNSPACED = {
     for language, known in section("praise").items()
     if language in ("zh", "ja")
 }
+_MANNER = re.compile(
+    rf"(?:the \w+ |it )?(?:{'|'.join(section('praise.en')['treating'].split())})\b.*"
+    rf"\b(?:{'|'.join(section('praise.en')['manner'].split())})"
+)
+_RIGHT = re.compile(r"\b(?:answer|result|solution|conclusion|value|outcome)s?\b.*\b(?:correct|right|accurate|valid)\b")
+"""That the answer is right is for the judge to find out, and no praise."""
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _SAYS_WHAT = re.compile(r"\d|[\"“„«「『`$=:]|\b(?:e\.g\.|such as|for example|i\.e\.|namely|for instance)")
 
@@ -39,7 +45,7 @@ def vague(linted: Linted) -> Iterator[Finding]:
 
 
 def _is_vague(text: str, question: str) -> bool:
-    if _SAYS_WHAT.search(text):
+    if _SAYS_WHAT.search(text) or _RIGHT.search(text):
         return False
     if re.search(r"[\u3040-\u30ff]", text):
         return _is_vague_unspaced(text, question, "ja")
@@ -47,11 +53,17 @@ def _is_vague(text: str, question: str) -> bool:
         return _is_vague_unspaced(text, question, "zh")
     found = [word.split("'")[0].split("’")[-1] for word in _WORD.findall(text)]
     asked = {_root(word) for word in _WORD.findall(question)}
-    return any(_is_praise_alone(found, asked, *known) for known in _SPACED.values())
+    more = 1 if _MANNER.fullmatch(text.rstrip(". ")) else 0
+    return any(_is_praise_alone(found, asked, more, *known) for known in _SPACED.values())
 
 
 def _is_praise_alone(
-    found: list[str], asked: set[str], praise: frozenset[str], factual: frozenset[str], generic: frozenset[str]
+    found: list[str],
+    asked: set[str],
+    more: int,
+    praise: frozenset[str],
+    factual: frozenset[str],
+    generic: frozenset[str],
 ) -> bool:
     said = {word for word in found if word in praise}
     if not said:
@@ -61,7 +73,7 @@ def _is_praise_alone(
         return True
     opinions = len(said - factual)
     beyond = {word for word in rest if _root(word) not in asked}
-    return opinions > 0 and len(beyond) <= opinions - 1 and len(beyond) <= 2
+    return opinions > 0 and len(beyond) <= min(2, opinions - 1 + more)
 
 
 def _is_vague_unspaced(text: str, question: str, language: str) -> bool:

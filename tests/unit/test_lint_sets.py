@@ -38,3 +38,24 @@ def test_nine_of_ten_defects_of_the_development_set_are_found():
     planted = cases("dev-defects.jsonl")
     missed = [case["case"] for case in planted if not is_found(case)]
     assert len(planted) == 50 and len(missed) <= 5, missed
+
+
+def test_wordings_of_the_development_set():
+    """Single criteria: most of those with a defect, hardly any of the others."""
+    wordings = cases("dev-wordings.jsonl")
+    found = [
+        bool(lint(Linted(rubric=alone(case["criterion"]), question=case["question"] or None), [case["rule"]]))
+        for case in wordings
+    ]
+    missed = [case["criterion"] for case, is_there in zip(wordings, found, strict=True) if case["found"] > is_there]
+    false = [case["criterion"] for case, is_there in zip(wordings, found, strict=True) if case["found"] < is_there]
+    assert len(missed) <= 5 and not false, (missed, false)
+
+
+def alone(criterion):
+    return Rubric.model_validate(
+        {
+            "rubrics": [{"criterion_id": "c1", "category": "General Reasoning", "criterion": criterion, "points": 1}],
+            "maximum_score": 1,
+        }
+    )
