@@ -17,7 +17,7 @@ from ropd_cli.lint.words import content
 
 ALIKE = 0.6
 """Likeness of words from which on two criteria ask the same, where verdicts do not say otherwise."""
-ALIKE_JUDGED = 0.3
+ALIKE_JUDGED = 0.4
 """The same where only one answer was judged differently by the two."""
 ALIKE_THOUGH = 0.85
 """The same where more were."""
