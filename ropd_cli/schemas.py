@@ -257,6 +257,11 @@ class VerdictRecord(RecordModel):
         return frozenset({"rubric_hash"})
 
     @property
+    def student_scores(self) -> tuple[float | None, ...]:
+        """Scores of the rollouts by the rubric, shape (n,), None where missing; rewards may have more mixed in."""
+        return tuple(a.score for a in self.answers if a.source == "student")
+
+    @property
     def teacher_scores(self) -> tuple[float, ...]:
         """Scores of the teacher answers that were judged, shape (m,) at most."""
         return tuple(a.score for a in self.answers if a.source == "teacher" and a.score is not None)

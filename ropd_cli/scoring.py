@@ -57,15 +57,26 @@ class GroupStats:
     zero_variance: bool
     """At least two rewards and all equal: every advantage is 0, so there is nothing to learn from."""
     teacher_below_student: bool
-    """The teacher's answers score lower than the rollouts' mean: the rubric may reward the wrong thing."""
+    """By the rubric the teacher's answers score lower than the rollouts: it may reward the wrong thing."""
 
 
-def group_stats(rewards_G: Sequence[float | None], teacher_scores: Sequence[float | None] = ()) -> GroupStats:
-    """Statistics of a group: ``rewards_G`` of shape (n,), ``teacher_scores`` of shape (m,), None is missing."""
+def group_stats(
+    rewards_G: Sequence[float | None],
+    teacher_scores: Sequence[float | None] = (),
+    scores_G: Sequence[float | None] | None = None,
+) -> GroupStats:
+    """Statistics of a group: ``rewards_G`` of shape (n,), ``teacher_scores`` of shape (m,), None is missing.
+
+    ``scores_G`` are the rollouts' scores by the rubric, where other parts are mixed into their rewards: it is with them
+    that the teacher's scores are compared.
+    """
     rewards = [r for r in rewards_G if r is not None]
     teachers = [s for s in teacher_scores if s is not None]
     mean = math.fsum(rewards) / len(rewards) if rewards else None
     teacher_mean = math.fsum(teachers) / len(teachers) if teachers else None
+    scores = [s for s in (rewards_G if scores_G is None else scores_G) if s is not None]
+    student_mean = math.fsum(scores) / len(scores) if scores else None
+    below = student_mean is not None and teacher_mean is not None and teacher_mean < student_mean - EPSILON
     return GroupStats(
         n=len(rewards_G),
         missing=len(rewards_G) - len(rewards),
@@ -73,7 +84,7 @@ def group_stats(rewards_G: Sequence[float | None], teacher_scores: Sequence[floa
         spread=_spread(rewards) if rewards else None,
         teacher_mean=teacher_mean,
         zero_variance=len(rewards) > 1 and max(rewards) == min(rewards),
-        teacher_below_student=mean is not None and teacher_mean is not None and teacher_mean < mean - EPSILON,
+        teacher_below_student=below,
     )
 
 

@@ -18,7 +18,13 @@ from ropd_cli.resources import find_config
 
 # environment variable -> the keys it sets
 _ENVIRONMENT: dict[str, tuple[str, ...]] = {
-    "OPENAI_BASE_URL": ("teacher.base_url", "student.endpoint.base_url", "rubricator.base_url", "verifier.base_url"),
+    "OPENAI_BASE_URL": (
+        "teacher.base_url",
+        "student.endpoint.base_url",
+        "rubricator.base_url",
+        "verifier.base_url",
+        "monitor.judge.base_url",
+    ),
     "ROPD_TEACHER_MODEL": ("teacher.model",),
     "ROPD_RUBRICATOR_MODEL": ("rubricator.model",),
     "ROPD_VERIFIER_MODEL": ("verifier.model",),

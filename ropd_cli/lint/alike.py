@@ -33,13 +33,14 @@ def near_duplicate(linted: Linted) -> Iterator[Finding]:
     criteria = linted.rubric.rubrics
     words = [content(criterion.criterion) for criterion in criteria]
     asked = content(linted.question or "")
+    counts = Counter(word for of in words for word in of)
     for j, k in combinations(range(len(criteria)), 2):
         ids = (criteria[j].criterion_id, criteria[k].criterion_id)
         differing = _differing(linted, j, k)
         if differing == 0:
             yield Finding("near-duplicate", f"every answer meets both {ids[0]} and {ids[1]}, or neither", ids)
             continue
-        alike = _likeness(words, j, k, asked)
+        alike = _likeness(words[j], words[k], counts, len(criteria), asked)
         if alike >= (ALIKE if differing is None else ALIKE_JUDGED if differing == 1 else ALIKE_THOUGH):
             yield Finding("near-duplicate", f"{ids[0]} and {ids[1]} ask nearly the same", ids)
 
@@ -60,18 +61,24 @@ def _differing(linted: Linted, j: int, k: int) -> int | None:
     return differing
 
 
-def _likeness(words: Sequence[frozenset[str]], j: int, k: int, asked: frozenset[str]) -> float:
-    """How alike the words of two criteria are, in [0, 1]."""
-    if min(len(words[j]), len(words[k])) < 2:
+def _likeness(
+    one: frozenset[str], other: frozenset[str], counts: Counter[str], criteria: int, asked: frozenset[str]
+) -> float:
+    """How alike the words of two criteria are, in [0, 1]; ``counts``: in how many of the rubric's criteria each is."""
+    common = one & other
+    if not common or min(len(one), len(other)) < 2:
         return 0.0
-    elsewhere = Counter(word for i, of in enumerate(words) if i not in (j, k) for word in of)
 
     def weight(of: frozenset[str]) -> float:
-        rare = {word: math.log((len(words) - 1) / (elsewhere[word] + 1)) + 0.2 for word in of}
-        return sum(value * (_IN_QUESTION if word in asked else 1.0) for word, value in rare.items())
+        total = 0.0
+        for word in of:
+            elsewhere = counts[word] - (word in one) - (word in other)
+            rare = math.log((criteria - 1) / (elsewhere + 1)) + 0.2
+            total += rare * (_IN_QUESTION if word in asked else 1.0)
+        return total
 
-    alike = 2 * weight(words[j] & words[k]) / (weight(words[j]) + weight(words[k]))
-    if _numbers(words[j]) != _numbers(words[k]) or _negated(words[j]) != _negated(words[k]):
+    alike = 2 * weight(common) / (weight(one) + weight(other))
+    if _numbers(one) != _numbers(other) or _negated(one) != _negated(other):
         alike /= 2
     return alike
 

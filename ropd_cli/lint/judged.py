@@ -45,9 +45,9 @@ def dominated(linted: Linted) -> Iterator[Finding]:
 
 def teacher_below_student(linted: Linted) -> Iterator[Finding]:
     """The teacher's mean score lies below the rollouts'; of the judgements where no scores are given."""
-    rewards = linted.rewards or _scores(linted, linted.student_JK)
+    students = linted.student_scores or _scores(linted, linted.student_JK)
     teachers = linted.teacher_scores or _scores(linted, linted.teacher_JK)
-    stats = group_stats(rewards, teachers)
+    stats = group_stats(students, teachers)
     if stats.teacher_below_student:
         yield Finding("teacher-below-student", f"teacher {stats.teacher_mean:.2f}, rollouts {stats.mean:.2f}")
 

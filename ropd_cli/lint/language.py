@@ -30,6 +30,8 @@ _SCRIPTS = {
     "hi": re.compile(r"[\u0900-\u097f]"),
     "th": re.compile(r"[\u0e00-\u0e7f]"),
 }
+_READ = 2_000
+"""Characters of a text's beginning and of its end that its language is read from."""
 _COMMON = {language: words(common) for language, common in section("language.common").items()}
 _LETTERS = {language: frozenset(letters) for language, letters in section("language.letters").items()}
 """Letters that hardly another of these languages has."""
@@ -38,8 +40,9 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def language_of(text: str) -> str | None:
-    """The language as its two-letter code; None where that is not plain. Not looked at: code, formulas, quotes."""
-    bare = _IGNORED.sub(" ", text)
+    """The language as its two-letter code; None where that is not plain. Not looked at: code, formulas, quotes, and the
+    middle of a long text."""
+    bare = _IGNORED.sub(" ", text if len(text) <= 2 * _READ else f"{text[:_READ]} {text[-_READ:]}")
     letters = sum(map(str.isalpha, bare))
     counts = {language: len(script.findall(bare)) for language, script in _SCRIPTS.items()}
     if counts["ja"] and counts["ja"] + counts["zh"] > letters / 3:

@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
-from ropd_cli.lint.records import Linted
-from ropd_cli.schemas import Rubric, VerdictRecord
+from ropd_cli.block import render_question
+from ropd_cli.lint.records import Finding, Linted
+from ropd_cli.lint.run import lint
+from ropd_cli.schemas import Group, Rubric, RubricRecord, VerdictRecord
+
+log = logging.getLogger(__name__)
+
+
+def lint_group(group: Group, record: RubricRecord, verdicts: VerdictRecord | None) -> list[Finding] | None:
+    """What the linter finds in the rubric of a group, or in those of its rollouts; None where it failed itself: a rule
+    that stumbles over a rubric is logged, and is no reason to lose a group."""
+    question = render_question([message.model_dump(mode="json") for message in group.prompt])
+    found: list[Finding] = []
+    try:
+        for rollout, rubric in record.by_rollout.items():
+            found += lint(
+                linted(
+                    rubric,
+                    verdicts,
+                    question=question,
+                    answer=group.answer,
+                    teacher_answers=group.teacher_answers,
+                    of_rollout=rollout,
+                )
+            )
+    except Exception as fault:
+        log.warning("the linter failed on uid %s: %r", group.uid, fault)
+        return None
+    return found
 
 
 def linted(
@@ -30,6 +58,6 @@ def linted(
         teacher_answers=tuple(teacher_answers),
         student_JK=rows("student"),
         teacher_JK=rows("teacher"),
-        rewards=verdicts.rewards if verdicts and of_rollout is None else (),
+        student_scores=verdicts.student_scores if verdicts and of_rollout is None else (),
         teacher_scores=verdicts.teacher_scores if verdicts and of_rollout is None else (),
     )

@@ -13,7 +13,7 @@ class Linted:
     """A rubric with what is known around it. All but the rubric may be missing; rules that need it then find nothing.
 
     ``student_JK`` and ``teacher_JK`` are the judgements, one row an answer that was judged and one entry a criterion,
-    None where there is no verdict. ``rewards`` is of shape (n,), ``teacher_scores`` of shape (m,) at most.
+    None where there is no verdict. ``student_scores`` is of shape (n,), ``teacher_scores`` of shape (m,) at most.
     """
 
     rubric: Rubric
@@ -23,7 +23,7 @@ class Linted:
     teacher_answers: tuple[str, ...] = ()
     student_JK: tuple[tuple[bool | None, ...], ...] = ()
     teacher_JK: tuple[tuple[bool | None, ...], ...] = ()
-    rewards: tuple[float | None, ...] = ()
+    student_scores: tuple[float | None, ...] = ()
     teacher_scores: tuple[float, ...] = ()
 
 

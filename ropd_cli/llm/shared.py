@@ -86,9 +86,12 @@ class Shared:
         """What a configuration says; ``spent_usd`` is what an earlier part of the same run has cost."""
         shared = cls(Budget(config.prices, config.max_cost, spent_usd), say)
         teachers = [config.teacher, *(named_teacher(config, name) for name in config.teachers)]
-        judges = [config.rubricator, config.verifier, config.monitor.judge]
-        shared._endpoints = [*teachers, config.student.endpoint, *judges]
+        shared._endpoints = [*teachers, config.student.endpoint, config.rubricator, config.verifier]
         return shared
+
+    def apart(self) -> Shared:
+        """Another with the same money and nothing else in common: what fails there holds up nothing here."""
+        return Shared(self.budget, self.say)
 
     def limiter(self, endpoint: EndpointConfig) -> Limiter:
         """The limiter of an endpoint; the same for sections that name the same URLs, model and keys, and

@@ -96,7 +96,9 @@ class GroupView:
 
     @property
     def stats(self) -> GroupStats:
-        return group_stats(self.rewards, self.verdicts.teacher_scores if self.verdicts else ())
+        if self.verdicts is None:
+            return group_stats(self.rewards)
+        return group_stats(self.rewards, self.verdicts.teacher_scores, self.verdicts.student_scores)
 
     def met(self, source: str, k: int) -> tuple[int, int]:
         """(how many of a source's judged answers meet criterion k, how many were judged by it)."""

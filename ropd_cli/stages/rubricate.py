@@ -15,7 +15,7 @@ from ropd_cli.errors import JudgeError, RopdError
 from ropd_cli.groups import GroupFile, request_hash, with_teacher
 from ropd_cli.index import TeacherIndex
 from ropd_cli.judging_format import RUBRIC_NAME, parse_rubric, rubric_schema
-from ropd_cli.lint import RULES, Finding, lint, linted
+from ropd_cli.lint import RULES, Finding, lint_group
 from ropd_cli.llm.client import ChatClient, ChatReply, ChatRequest, JsonSchema, endpoint_request
 from ropd_cli.llm.structured import parse_json
 from ropd_cli.progress import Progress
@@ -108,16 +108,8 @@ async def repair_group(
     if record.rubric is None or len(texts) < 2:
         return None
     [ask] = rubric_requests(group, client.endpoint, settings, templates, block)
-    found = lint(
-        linted(
-            record.rubric,
-            verdicts,
-            question=block.question,
-            answer=group.answer,
-            teacher_answers=group.teacher_answers,
-        )
-    )
-    score = next((reward for reward in verdicts.rewards if reward is not None), 0.0)
+    found = lint_group(group, record, verdicts) or []
+    score = next((score for score in verdicts.student_scores if score is not None), 0.0)
     said = _said(record.rubric, verdicts, found)
     messages = templates.repair_messages(ask.block, ask.request.messages, record.rubric, said, score)
     request = endpoint_request(client.endpoint, messages, FORM, affinity=block.tag)
@@ -132,6 +124,12 @@ async def repair_group(
             "repaired": tuple(dict.fromkeys(finding.rule for finding in found)),
         }
     )
+
+
+def spoilt_by(group: Group, record: RubricRecord, verdicts: VerdictRecord) -> set[str]:
+    """The rules of severity "error" that a group's rubric breaks, judged as it was."""
+    found = lint_group(group, record, verdicts) or []
+    return {finding.rule for finding in found if RULES[finding.rule].severity == "error"}
 
 
 def _said(rubric: Rubric, verdicts: VerdictRecord, found: Sequence[Finding]) -> str:

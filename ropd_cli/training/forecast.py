@@ -53,7 +53,13 @@ def forecast_run(config: RopdConfig, prompts: list[Prompt], steps: int) -> dict[
         asked["verifier"] += [request for ask in verdicts for request in ask.requests]
     found = [forecast(asked[name], getattr(config, name), None, budget) for name in asked]
     groups = steps * config.train.prompts_per_step
-    return _scaled(found, groups / len(sample)) | {"groups": groups, "steps": steps}
+    total = _scaled(found, groups / len(sample))
+    if config.monitor.share:  # the second judge is asked the verifier's questions
+        name = model_name(config.monitor.judge, "monitor.judge")
+        questions = [request.model_copy(update={"model": name}) for request in asked["verifier"]]
+        second = forecast(questions, config.monitor.judge, None, budget)
+        total = _sum(total, _scaled([second], config.monitor.share * groups / len(sample)))
+    return total | {"groups": groups, "steps": steps}
 
 
 def sentence(found: dict[str, Any]) -> str:
@@ -62,7 +68,7 @@ def sentence(found: dict[str, Any]) -> str:
     return (
         f"forecast: {found['steps']} steps, {found['groups']:,} groups, {found['calls']:,} calls; about "
         f"{found['prompt_tokens']:,} tokens of prompts and {found['completion_tokens']:,} of replies; {cost} "
-        "(rollouts half as long as data.max_response_tokens allows, no retries, nothing cached)"
+        "(rollouts half as long as data.max_response_tokens allows, no retries or repairs, nothing cached)"
     )
 
 
@@ -73,6 +79,12 @@ def _scaled(found: list[Forecast], factor: float) -> dict[str, Any]:
         for name in ("calls", "prompt_tokens", "completion_tokens")
     }
     return total | {"cost_usd": None if None in costs else sum(c for c in costs if c is not None) * factor}
+
+
+def _sum(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    costs = (one["cost_usd"], other["cost_usd"])
+    counts = {name: one[name] + other[name] for name in one if name != "cost_usd"}
+    return counts | {"cost_usd": None if None in costs else sum(costs)}
 
 
 def _group(config: RopdConfig, prompt: Prompt, index: TeacherIndex) -> Group:

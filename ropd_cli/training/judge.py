@@ -34,10 +34,10 @@ from ropd_cli.llm.shared import Shared
 from ropd_cli.rewards import RewardMixer
 from ropd_cli.schemas import Answer, Group, Prompt, RubricRecord, VerdictRecord, load_prompts
 from ropd_cli.scoring import group_stats
-from ropd_cli.stages.rubricate import repair_group, rubricate_group
+from ropd_cli.stages.rubricate import repair_group, rubricate_group, spoilt_by
 from ropd_cli.stages.verify import unjudged_group, verify_group
 from ropd_cli.templates import Templates
-from ropd_cli.training.monitor import Alarm, SecondJudge, Thresholds
+from ropd_cli.training.monitor import Alarm, SecondJudge, Thresholds, judges_since
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.tally import StepTally
 from ropd_cli.training.validation import Validator
@@ -45,6 +45,8 @@ from ropd_cli.training.validation import Validator
 STOPS = (ProviderDown, CostLimit)
 """No further group can be judged: the run stops, and goes on from its last step when it is resumed."""
 GROUP_FAULTS = (*STOPS, JudgeError, ProviderError, IndexMissing, TooFewAnswers)
+REPAIRS = ("tried", "helped", "rejected", "failed")
+"""What becomes of attempts to repair a rubric."""
 COUNTERS = ("requests_sent", "cache_hits", "retries", "prompt_tokens", "cached_tokens", "completion_tokens")
 """Of ClientStats, those that are metrics of a step."""
 
@@ -72,7 +74,8 @@ class RunJudge:
         )
         monitored = self._config.monitor.share > 0 and self._mixer.needs_judges
         self._second = SecondJudge(self._config, self._run, self._cache, self._shared) if monitored else None
-        self._thresholds = Thresholds(self._config.monitor, rows)
+        since = judges_since(self._config, self._run) if monitored else 1
+        self._thresholds = Thresholds(self._config.monitor, rows, judges_since=since)
         self._stopped_by: RopdError | None = None
         self._steps: dict[int, StepTally] = {}
         self._writers: dict[int, RecordWriter] = {}
@@ -117,7 +120,7 @@ class RunJudge:
             writer.close()
         metrics = tally.metrics(expected_groups)
         if self._config.judge.repair:
-            metrics |= {f"rubrics/repair_{how}": tally.repairs[how] for how in ("tried", "helped", "failed")}
+            metrics |= {f"rubrics/repair_{how}": tally.repairs[how] for how in REPAIRS}
         if self._second is not None:
             metrics |= await self._second.finish(step)
         metrics |= {name: count - tally.before.get(name, 0) for name, count in self._counters().items()}
@@ -195,6 +198,9 @@ class RunJudge:
             return rubric, verdicts
         tally.repairs["tried"] += 1
         if not group_stats(found.rewards).spread:
+            return rubric, verdicts
+        if spoilt_by(group, again, found) - spoilt_by(group, rubric, verdicts):
+            tally.repairs["rejected"] += 1
             return rubric, verdicts
         tally.repairs["helped"] += 1
         return again, found

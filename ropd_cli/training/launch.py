@@ -248,9 +248,9 @@ def _check_second_judge(config: RopdConfig, budget: Budget) -> None:
     second, verifier = config.monitor.judge, config.verifier
     name = model_name(second, "monitor.judge")
     budget.price(name, base_url(second))
-    Templates.load(config.judge.model_copy(update={"templates": second_templates(config)}))
+    own = Templates.load(config.judge.model_copy(update={"templates": second_templates(config)}))
     same = (name, base_url(second)) == (model_name(verifier, "verifier"), base_url(verifier))
-    if same and second_templates(config) == config.judge.templates:
+    if same and own.verifier_hash == Templates.load(config.judge).verifier_hash:
         raise InputError(
             "monitor.judge is the verifier itself, which would always agree",
             "name another model or endpoint in monitor.judge, or give it templates of its own (monitor.templates)",

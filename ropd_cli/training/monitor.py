@@ -16,16 +16,22 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from ropd_cli.artifacts import RecordWriter
+import orjson
+
+from ropd_cli.artifacts import RecordWriter, read_records, write_atomic
 from ropd_cli.config import MonitorConfig, RopdConfig
 from ropd_cli.errors import RopdError
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.shared import Shared
 from ropd_cli.schemas import Group, RubricRecord, VerdictRecord
+from ropd_cli.scoring import coverage, judged_for_all, score
 from ropd_cli.stages.verify import verify_group
 from ropd_cli.templates import Templates
 from ropd_cli.training.run_dir import RunDir
+
+Row = tuple[bool | None, ...]
+"""Judgements of one answer, shape (K,)."""
 
 
 @dataclass
@@ -42,19 +48,30 @@ class Comparison:
     in_order: float = 0.0
     """Of these pairs, those in the same order by the second judge; a tie of its is worth a half."""
 
-    def add(self, first: VerdictRecord, second: VerdictRecord) -> None:
-        """One group. Rollouts that one of the two has not judged are left out."""
+    def add(self, first: VerdictRecord, second: VerdictRecord, rubric: RubricRecord, min_coverage: float = 0.0) -> None:
+        """One group. Rollouts that one of the two has not judged are left out.
+
+        Scores are computed anew, over the criteria that both judged for all these rollouts, so that what one judge
+        declined to say does not look like another opinion. Less than ``min_coverage`` of the weight is no score.
+        """
         others = {(a.index, a.whose_rubric): a for a in second.answers if a.source == "student"}
-        scores = []
+        by_rubric: dict[int | None, list[tuple[Row, Row]]] = {}
         for mine in first.answers:
             other = others.get((mine.index, mine.whose_rubric)) if mine.source == "student" else None
             if other is None or not mine.judgement or len(mine.judgement) != len(other.judgement):
                 continue
+            if mine.score is None or other.score is None:
+                continue
             marks = [pair for pair in zip(mine.judgement, other.judgement, strict=True) if None not in pair]
             self.judgements += len(marks)
             self.agreed += sum(a == b for a, b in marks)
-            if mine.score is not None and other.score is not None:
-                scores.append((mine.score, other.score))
+            by_rubric.setdefault(mine.whose_rubric, []).append((mine.judgement, other.judgement))
+        scores = []
+        for whose, rows in by_rubric.items():
+            weights_K = rubric.by_rollout[whose].weights_K
+            counted_K = judged_for_all([row for pair in rows for row in pair])
+            if any(counted_K) and coverage(counted_K, weights_K) >= min_coverage:
+                scores += [(_score(a, weights_K, counted_K), _score(b, weights_K, counted_K)) for a, b in rows]
         self.first += [a for a, _ in scores]
         self.second += [b for _, b in scores]
         for (a, x), (b, y) in combinations(scores, 2):
@@ -75,18 +92,40 @@ class Comparison:
         return found
 
 
+def _score(row: Row, weights_K: tuple[int, ...], counted_K: tuple[bool, ...]) -> float:
+    found = score(row, weights_K, counted_K)
+    assert found is not None  # only criteria count that have a judgement
+    return found
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A group that the second judge is asked about; without ``task`` it was not, because it is silent."""
+
+    group: Group
+    rubric: RubricRecord
+    verdicts: VerdictRecord
+    task: asyncio.Task[VerdictRecord] | None
+
+
 class SecondJudge:
-    """Judges a share of the groups again, beside the training, and writes what it said to ``monitor/step-N``."""
+    """Judges a share of the groups again, beside the training, and writes what it said to ``monitor/step-N``.
+
+    Where it says nothing in a whole step it is silent: from then on one group at a time is put to it, for as long as it
+    takes and without anybody waiting, until it answers.
+    """
 
     def __init__(self, config: RopdConfig, run: RunDir, cache: ReplyCache, shared: Shared) -> None:
         self._settings, self._run, self._seed = config.monitor, run, config.seed
         self._judge = config.judge.model_copy(update={"templates": second_templates(config)})
         self._templates = Templates.load(self._judge)
-        self._client = ChatClient.open(config.monitor.judge, cache=cache, shared=shared)
+        # its own limits and servers: the verifier may be at the same URL, and must not wait where this one fails
+        self._client = ChatClient.open(config.monitor.judge, cache=cache, shared=shared.apart())
         self._say = shared.say
-        self._tasks: dict[int, list[tuple[Group, VerdictRecord, asyncio.Task[VerdictRecord]]]] = {}
+        self._asked: dict[int, list[Asked]] = {}
         self._is_silent = False
-        """It said nothing in the whole of the last step: the next is not held up for it again."""
+        self._probe: asyncio.Task[VerdictRecord] | None = None
+        """The one question that a silent judge is asked at a time."""
 
     def wants(self, step: int, uid: str) -> bool:
         """Whether a group is of the share: the same groups whenever the same step is made."""
@@ -94,30 +133,45 @@ class SecondJudge:
         return int.from_bytes(drawn, "big") < self._settings.share * 2**64
 
     def start(self, step: int, group: Group, rubric: RubricRecord, verdicts: VerdictRecord) -> None:
-        """Have a group judged that the first judge is through with."""
-        asked = verify_group(group, rubric, self._client, self._judge, templates=self._templates, partial=True)
-        self._tasks.setdefault(step, []).append((group, verdicts, asyncio.create_task(asked)))
+        """Have a group judged that the first judge is through with; one that no judge was shown is left out."""
+        if not any(answer.source == "student" and answer.judgement for answer in verdicts.answers):
+            return
+        self._listen()
+        task = None
+        if not self._is_silent or self._probe is None:
+            asked = verify_group(group, rubric, self._client, self._judge, templates=self._templates, partial=True)
+            task = asyncio.create_task(asked)
+            if self._is_silent:
+                self._probe = task
+        self._asked.setdefault(step, []).append(Asked(group, rubric, verdicts, task))
+
+    def _listen(self) -> None:
+        """Whether a silent judge has answered meanwhile."""
+        if self._probe is not None and self._probe.done():
+            heard = not self._probe.cancelled() and self._probe.exception() is None
+            self._probe, self._is_silent = None, not heard
 
     async def finish(self, step: int) -> dict[str, float]:
         """The metrics of a step, its groups written; waits for what is under way, but not for long."""
         began = time.monotonic()
-        entries = self._tasks.pop(step, [])
-        tasks = [task for _, _, task in entries]
+        entries = self._asked.pop(step, [])
+        tasks = [entry.task for entry in entries if entry.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=0 if self._is_silent else self._settings.wait_s)
-        for task in tasks:
+        over = [task for task in tasks if task is not self._probe or task.done()]
+        for task in over:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*over, return_exceptions=True)
         compared, missing, why = Comparison(), 0, ""
         records = []
-        for group, verdicts, task in entries:
-            said, fault = self._outcome(task)
+        for entry in entries:
+            said, fault = self._outcome(entry.task)
             if said is None:
                 missing, why = missing + 1, fault
             else:
-                compared.add(verdicts, said)
+                compared.add(entry.verdicts, said, entry.rubric, self._judge.min_coverage)
             verdicts_json = said.to_json() if said is not None else None
-            records.append({"step": step, "uid": group.uid, "verdicts": verdicts_json, "error": fault or None})
+            records.append({"step": step, "uid": entry.group.uid, "verdicts": verdicts_json, "error": fault or None})
         self._write(step, records)
         self._note_silence(step, len(entries), missing, why)
         metrics = {"monitor/judged": len(entries) - missing, "monitor/missing": missing}
@@ -133,14 +187,17 @@ class SecondJudge:
 
     async def close(self) -> None:
         """End what is under way, and close the connections."""
-        tasks = [task for entries in self._tasks.values() for _, _, task in entries]
+        tasks = [entry.task for entries in self._asked.values() for entry in entries if entry.task is not None]
+        tasks += [self._probe] if self._probe is not None else []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.close()
 
-    def _outcome(self, task: asyncio.Task[VerdictRecord]) -> tuple[VerdictRecord | None, str]:
-        if task.cancelled():
+    def _outcome(self, task: asyncio.Task[VerdictRecord] | None) -> tuple[VerdictRecord | None, str]:
+        if task is None:
+            return None, "not asked: the second judge has not answered since an earlier step"
+        if task.cancelled() or not task.done():
             return None, f"not judged within {self._settings.wait_s:g} s of the step's last group (monitor.wait_s)"
         fault = task.exception()
         if fault is None:
@@ -159,12 +216,31 @@ class SecondJudge:
     def _note_silence(self, step: int, asked: int, missing: int, why: str) -> None:
         if not asked:
             return
+        self._listen()
         was, self._is_silent = self._is_silent, missing == asked
         if self._is_silent and not was:
             self._say(
                 f"step {step}: the second judge said nothing of {asked} groups ({why}); rewards do not depend on it, "
                 "and the run does not wait for it until it answers"
             )
+
+
+def judges_since(config: RopdConfig, run: RunDir) -> int:
+    """The first step that the two judges of a configuration judge, written down for the next start: where one of them
+    has changed it is the next step."""
+    settings, verifier, second = config.judge, config.verifier, config.monitor.judge
+    own = Templates.load(settings.model_copy(update={"templates": second_templates(config)})).verifier_hash
+    parts = [
+        *((each.base_url, each.model, each.sampling.model_dump()) for each in (verifier, second)),
+        *(Templates.load(settings).verifier_hash, own, settings.form, settings.blind, settings.chunk_size),
+    ]
+    pair = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    known = [row for _, row in read_records(run.judges)] if run.judges.is_file() else []
+    done = max((row["step"] for row in run.metric_rows()), default=0)
+    if not known or known[-1]["judges"] != pair:
+        known.append({"step": done + 1, "judges": pair})
+        write_atomic(run.judges, b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in known))
+    return min(known[-1]["step"], done + 1)
 
 
 def second_templates(config: RopdConfig) -> str | None:
@@ -213,19 +289,25 @@ _WORDS = {
 class Thresholds:
     """Holds the figures of a run against its thresholds, each as a mean over ``window`` steps."""
 
-    def __init__(self, settings: MonitorConfig, earlier: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self, settings: MonitorConfig, earlier: Iterable[Mapping[str, Any]] = (), *, judges_since: int = 1
+    ) -> None:
+        """``earlier``: the rows of the steps that are finished. ``judges_since``: the first step with the two judges as
+        they are; what others said is no baseline."""
         self._settings = settings
         self._series: dict[str, list[float]] = {name: [] for name in _SERIES}
         self._passed: set[tuple[str, str]] = set()
         for row in earlier:
-            self._append(row)
+            if row["step"] < judges_since:
+                row = {name: value for name, value in row.items() if name not in _OF_TWO}
+            self.check(row["step"], row)  # what has been said of these steps is not said again
 
     def check(self, step: int, metrics: Mapping[str, float]) -> tuple[dict[str, float], list[Alarm]]:
         """What the windows say with this step's metrics, as metrics too, and the thresholds that are passed now and
         were not the step before."""
-        self._append(metrics)
-        values = self._values()
-        alarms, passed = [], set()
+        fresh = self._append(metrics)
+        values = {rule: value for rule, value in self._values().items() if _RULES[rule] in fresh}
+        alarms, passed = [], {(rule, action) for rule, action in self._passed if _RULES[rule] not in fresh}
         for rule, value in values.items():
             for action in ("warn", "stop"):
                 threshold = getattr(getattr(self._settings, action), rule)
@@ -238,10 +320,12 @@ class Thresholds:
         shown = {f"monitor/{rule}": value for rule, value in values.items() if rule in _DERIVED}
         return shown, alarms
 
-    def _append(self, row: Mapping[str, Any]) -> None:
-        for name, series in self._series.items():
-            if row.get(name) is not None:
-                series.append(row[name])
+    def _append(self, row: Mapping[str, Any]) -> set[str]:
+        """The metrics of which this step has a figure."""
+        fresh = {name for name in self._series if row.get(name) is not None}
+        for name in fresh:
+            self._series[name].append(row[name])
+        return fresh
 
     def _values(self) -> dict[str, float]:
         window, found = self._settings.window, {}
@@ -270,6 +354,8 @@ _RULES = {
 _DERIVED = frozenset({"gap_growth", "length_ratio"})
 """Those that compare the last window with the first."""
 _SERIES = tuple(_RULES.values())
+_OF_TWO = frozenset({"monitor/gap", "monitor/rank_agreement"})
+"""Figures that say something of two judges."""
 
 
 def _is_passed(rule: str, value: float, threshold: float) -> bool:

@@ -80,6 +80,11 @@ class RunDir:
         return self.path / "monitor" / f"step-{step}.jsonl.zst"
 
     @property
+    def judges(self) -> Path:
+        """From which step on which two judges are compared by the monitor."""
+        return self.path / "monitor" / "judges.jsonl"
+
+    @property
     def validation(self) -> Path:
         """One JSON object a validation: its figures by benchmark."""
         return self.path / "validation.jsonl"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ropd_cli.block import has_answer, render_question
+from ropd_cli.block import has_answer
 from ropd_cli.errors import RopdError
 from ropd_cli.fences import fence_attempt
 from ropd_cli.judging_format import CATEGORIES
-from ropd_cli.lint import RULES, Finding, lint, linted
+from ropd_cli.lint import RULES, lint_group
 from ropd_cli.schemas import Group, RubricRecord, VerdictRecord
 from ropd_cli.scoring import group_stats
+from ropd_cli.thinking import split_thinking
 from ropd_cli.tokens import estimate_tokens
 
 OTHER = "other"
@@ -51,8 +51,10 @@ class StepTally:
     last_fault: str = ""
     lint: Counter[str] = field(default_factory=Counter)
     """Findings of the linter, by rule."""
+    lint_failed: int = 0
+    """Groups on which it failed."""
     repairs: Counter[str] = field(default_factory=Counter)
-    """"tried", "helped" and "failed"."""
+    """"tried", "helped", "rejected" and "failed"."""
     categories: dict[str, CategoryTally] = field(default_factory=dict)
     """By the category's name in metrics."""
     tokens: list[int] = field(default_factory=list)
@@ -79,10 +81,12 @@ class StepTally:
             self.missing += 1
             self.last_fault = str(fault) if fault else "fewer than two rollouts with a reward"
             return None
-        stats = group_stats(rewards, verdicts.teacher_scores)
+        stats = group_stats(rewards, verdicts.teacher_scores, verdicts.student_scores)
         self.judged += 1
         if rubric is not None:
-            self.lint.update(finding.rule for finding in _findings(group, rubric, verdicts))
+            found = lint_group(group, rubric, verdicts)
+            self.lint.update(finding.rule for finding in found or ())
+            self.lint_failed += found is None
             self._book_categories(rubric, verdicts)
         self.rewards += present
         self.zero_variance += stats.zero_variance
@@ -118,6 +122,8 @@ class StepTally:
             metrics |= {"judge/seconds_mean": _mean(self.seconds), "judge/seconds_max": max(self.seconds)}
             metrics["judge/waited_seconds"] = max(0.0, self.ended - self.arrived)
         metrics |= {f"lint/{rule}": self.lint[rule] for rule in RULES}
+        if self.lint_failed:
+            metrics["lint/failed"] = self.lint_failed
         metrics |= self._category_metrics()
         if self.coverages:
             metrics["judge/coverage_mean"] = _mean(self.coverages)
@@ -136,10 +142,13 @@ class StepTally:
         return metrics
 
     def _book_rollouts(self, group: Group) -> None:
+        asked = [content for message in group.prompt if isinstance(content := message.content, str)]
+        innocent = {kind for text in (*asked, *group.teacher_answers) if (kind := fence_attempt(text)) is not None}
         for rollout in group.rollouts:
             counted = rollout.usage.completion_tokens if rollout.usage is not None else 0
             self.tokens.append(counted or estimate_tokens(rollout.text))
-            kind = fence_attempt(rollout.text)
+            shown = split_thinking(rollout.text)[1]  # no judge is shown the thinking
+            kind = fence_attempt(shown, innocent) if shown is not None else None
             if kind is not None:
                 self.attempts[kind] += 1
 
@@ -171,21 +180,6 @@ class StepTally:
                 if category.judged[source]:
                     metrics[f"categories/{name}/{called}"] = category.met[source] / category.judged[source]
         return metrics
-
-
-def _findings(group: Group, rubric: RubricRecord, verdicts: VerdictRecord) -> Iterator[Finding]:
-    question = render_question([message.model_dump(mode="json") for message in group.prompt])
-    for rollout, each in rubric.by_rollout.items():
-        yield from lint(
-            linted(
-                each,
-                verdicts,
-                question=question,
-                answer=group.answer,
-                teacher_answers=group.teacher_answers,
-                of_rollout=rollout,
-            )
-        )
 
 
 def _mean(values: list[float] | list[int]) -> float:

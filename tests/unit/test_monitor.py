@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import pytest
 from judges import Reader, score, verdict
 from servers import Hang, Reply, Status
 
 from ropd_cli.artifacts import read_records
-from ropd_cli.config import MonitorConfig
-from ropd_cli.schemas import AnswerVerdict, VerdictRecord
-from ropd_cli.training.monitor import Comparison, Thresholds
+from ropd_cli.config import MonitorConfig, RopdConfig
+from ropd_cli.schemas import AnswerVerdict, Criterion, Rubric, RubricRecord, VerdictRecord
+from ropd_cli.training.monitor import Comparison, Thresholds, judges_since
+from ropd_cli.training.run_dir import RunDir
 
 ROLLOUTS = ["right and polite", "wrong, in a box", "right, in a box", "rude and very long " + "x" * 40]
 
@@ -22,6 +24,22 @@ def said(texts=ROLLOUTS):
 
 
 MODELS = {"rubricator": "writer", "verifier": "first", "monitor__judge": "second"}
+
+
+RUBRIC = RubricRecord(
+    uid="u",
+    raw_prompt_hash="h",
+    rubric=Rubric(
+        rubrics=tuple(
+            Criterion(criterion_id=f"c{k}", category="Task Completion", criterion=f"Is {k}.", points=points)
+            for k, points in ((1, 3), (2, 1))
+        ),
+        maximum_score=4,
+    ),
+    rubric_hash="r",
+    model="m",
+    template_hash="t",
+)
 
 
 def verdicts(*rows):
@@ -47,18 +65,35 @@ def test_figures_of_two_judges_by_hand():
     second = verdicts(
         ((True, False), 0.75), ((False, True), 0.25), ((False, None), None), ((), 0.0), ((True, False), 0.75)
     )
-    compared.add(first, second)
+    compared.add(first, second, RUBRIC)
     found = compared.metrics()
     # the third has no second score, the fourth was shown to neither judge
     assert found["monitor/first_mean"] == pytest.approx((1.0 + 0.75 + 1.0) / 3)
     assert found["monitor/second_mean"] == pytest.approx((0.75 + 0.25 + 0.75) / 3)
     assert found["monitor/gap"] == pytest.approx(1 / 3)
-    assert found["monitor/agreement"] == pytest.approx(3 / 7)  # of (1,1) (0,0) (0,0); the null says nothing
+    assert found["monitor/agreement"] == pytest.approx(2 / 6)
     assert found["monitor/rank_agreement"] == 1.0  # two pairs that the first tells apart, both in order
     compared = Comparison()
-    compared.add(verdicts(((True,), 1.0), ((False,), 0.0)), verdicts(((True,), 0.5), ((True,), 0.5)))
+    compared.add(
+        verdicts(((True, True), 1.0), ((False, False), 0.0)),
+        verdicts(((True, False), 0.75), ((True, False), 0.75)),
+        RUBRIC,
+    )
     assert compared.metrics()["monitor/rank_agreement"] == 0.5
     assert Comparison().metrics() == {}
+
+
+def test_what_one_judge_does_not_say_is_no_other_opinion():
+    """The second agrees in all it says, and has no verdict by the heavy criterion on one answer."""
+    first = verdicts(((True, False), 0.75), ((True, True), 1.0), ((True, False), 0.75))
+    second = verdicts(((None, False), 0.0), ((True, True), 1.0), ((True, False), 0.0))
+    compared = Comparison()
+    compared.add(first, second, RUBRIC)
+    found = compared.metrics()
+    assert (found["monitor/agreement"], found["monitor/gap"], found["monitor/rank_agreement"]) == (1.0, 0.0, 1.0)
+    compared = Comparison()
+    compared.add(first, second, RUBRIC, min_coverage=0.5)  # a quarter of the weight was judged by both
+    assert "monitor/gap" not in compared.metrics() and compared.metrics()["monitor/agreement"] == 1.0
 
 
 def rows(name, values):
@@ -99,7 +134,21 @@ def test_a_resumed_run_compares_with_its_first_steps():
     thresholds = Thresholds(settings, earlier)
     shown, alarms = thresholds.check(5, {"monitor/gap": 0.6})
     assert shown["monitor/gap_growth"] == pytest.approx(0.45)
-    assert [(alarm.action, alarm.threshold) for alarm in alarms] == [("warn", 0.2), ("stop", 0.4)]
+    assert [(alarm.action, alarm.threshold) for alarm in alarms] == [("stop", 0.4)]  # it has been warned of
+    assert Thresholds(settings, earlier).check(5, {})[0] == {}  # nothing new is known of the gap
+    shown, _ = Thresholds(settings, earlier, judges_since=3).check(5, {"monitor/gap": 0.3})
+    assert shown["monitor/gap_growth"] == pytest.approx(0.0)  # other judges before: no baseline
+
+
+def test_other_judges_begin_a_baseline_of_their_own(tmp_path):
+    run = RunDir(tmp_path)
+    plain = RopdConfig.model_validate({"verifier": {"model": "first"}, "monitor": {"judge": {"model": "second"}}})
+    other = RopdConfig.model_validate({"verifier": {"model": "first"}, "monitor": {"judge": {"model": "third"}}})
+    run.monitor_file(1).parent.mkdir()
+    assert judges_since(plain, run) == 1
+    run.metrics.write_text('{"step": 1}\n{"step": 2}\n')
+    assert judges_since(plain, run) == 1
+    assert judges_since(other, run) == 3 and judges_since(other, run) == 3
 
 
 def endpoints(first, second, **more):
@@ -176,6 +225,54 @@ async def test_a_second_judge_that_fails_costs_no_reward(run_judge, server, seco
     await judge.judge(3, "b", said())
     await asyncio.sleep(0.5)  # the groups of a real step come one after the other
     assert (await judge.step_metrics(3, 1))["monitor/judged"] == 1
+    await judge.close()
+
+
+async def test_a_judge_that_was_silent_once_is_heard_when_it_answers_slowly(run_judge, server, second_server):
+    server.default, second_server.default = Reader(), Status(500)
+    judge, directory = run_judge(**endpoints(server, second_server, monitor__wait_s=5))
+    await judge.judge(1, "a", said())
+    assert (await judge.step_metrics(1, 1))["monitor/judged"] == 0
+
+    def slow(body):
+        time.sleep(0.4)
+        return Reader()(body)
+
+    second_server.default = slow
+    counts = []
+    for step in (2, 3, 4):
+        for uid in ("a", "b"):
+            await judge.judge(step, uid, said([f"{text} {step}" for text in ROLLOUTS]))
+        metrics = await judge.step_metrics(step, 2)
+        counts.append(metrics["monitor/judged"])
+        assert step != 2 or metrics["monitor/waited_seconds"] < 0.3  # nobody waits for a silent judge
+        await asyncio.sleep(0.6)
+    assert counts == [0, 2, 2] and metrics["monitor/requests_sent"] <= 1 + 1 + 4
+    assert directory.notes.read_text().count("second judge said nothing") == 1
+    await judge.close()
+
+
+async def test_a_second_judge_that_fails_at_the_same_url_holds_up_nothing(run_judge, server):
+    """Two models of one provider, one of which is down: the other is asked on."""
+    reader = Reader()
+    server.default = lambda body: Status(500) if body["model"] == "second" else reader(body)
+    flags = endpoints(server, server, monitor__wait_s=0.2, monitor__judge__limits__max_retries=3)
+    judge, _ = run_judge(**flags)
+    for step in range(1, 6):
+        result = await asyncio.wait_for(judge.judge(step, "a", said([f"{text} {step}" for text in ROLLOUTS])), 10)
+        assert result["rewards"] is not None
+        metrics = await asyncio.wait_for(judge.step_metrics(step, 1), 10)
+        assert metrics["judge/pauses"] == 0
+    assert await judge.stopped() is None
+    await judge.close()
+
+
+async def test_a_group_without_any_answer_is_not_put_to_the_second_judge(run_judge, server, second_server):
+    server.default, second_server.default = Reader(), Reader()
+    judge, _ = run_judge(**endpoints(server, second_server))
+    await judge.judge(1, "a", said(["", " "]))
+    metrics = await judge.step_metrics(1, 1)
+    assert (metrics["monitor/judged"], metrics["monitor/missing"]) == (0, 0) and not second_server.requests
     await judge.close()
 
 

@@ -13,7 +13,7 @@ from ropd_cli.errors import InputError
 from ropd_cli.templates import Templates
 
 DULL = ["Is an answer to the question.", "Has been written down.", "Consists of letters or digits.", "Is good."]
-ROLLOUTS = ["right", "right, in a box", "wrong " * 20, "rude"]
+ROLLOUTS = ["right", "wrong " * 20, "rude " * 20, "rude " * 30]
 
 
 def rubric(texts, points):
@@ -56,14 +56,14 @@ async def judged(run_judge, server, reader, texts=ROLLOUTS, **settings):
 
 
 def tried(metrics):
-    return tuple(metrics[f"rubrics/repair_{how}"] for how in ("tried", "helped", "failed"))
+    return tuple(metrics[f"rubrics/repair_{how}"] for how in ("tried", "helped", "failed", "rejected"))
 
 
 async def test_a_rubric_that_tells_the_rollouts_apart_takes_its_place(run_judge, server):
     reader = Dull(again=rubric(WORDS, WORDS.values()))
     rewards, metrics, group = await judged(run_judge, server, reader)
     assert rewards == pytest.approx([score(text) for text in ROLLOUTS])
-    assert tried(metrics) == (1, 1, 0) and metrics["groups/zero_variance"] == 0
+    assert tried(metrics) == (1, 1, 0, 0) and metrics["groups/zero_variance"] == 0
     assert [c["criterion"] for c in group["rubric"]["rubric"]["rubrics"]] == list(WORDS)
     assert {"met-by-all", "vague"} <= set(group["rubric"]["repaired"])
     assert group["rubric"]["template_hash"] == Templates.load().repair_hash
@@ -78,7 +78,7 @@ async def test_a_rubric_that_tells_the_rollouts_apart_takes_its_place(run_judge,
 
 @pytest.mark.parametrize(
     ("again", "counts"),
-    [(rubric(DULL, [1, 1, 1, 2]), (1, 0, 0)), (Status(500), (1, 0, 1)), (Reply("No."), (1, 0, 1))],
+    [(rubric(DULL, [1, 1, 1, 2]), (1, 0, 0, 0)), (Status(500), (1, 0, 1, 0)), (Reply("No."), (1, 0, 1, 0))],
     ids=["as dull", "an error", "no rubric"],
 )
 async def test_a_repair_that_does_not_help_leaves_the_group_as_it_was(run_judge, server, again, counts):
@@ -92,10 +92,18 @@ async def test_a_repair_that_does_not_help_leaves_the_group_as_it_was(run_judge,
 async def test_nothing_is_asked_where_no_rubric_could_help(run_judge, server):
     reader = Dull(again=rubric(WORDS, WORDS.values()))
     _, metrics, _ = await judged(run_judge, server, reader, texts=["right"] * 4)
-    assert not reader.repairs and tried(metrics) == (0, 0, 0)
+    assert not reader.repairs and not any(tried(metrics))
     plain = Reader()
     rewards, metrics, _ = await judged(run_judge, server, plain)
-    assert len(set(rewards)) > 1 and tried(metrics) == (0, 0, 0)
+    assert len(set(rewards)) > 1 and not any(tried(metrics))
+
+
+async def test_a_repair_that_is_worse_is_not_taken(run_judge, server):
+    """It tells the rollouts apart, but by what the teacher's answers lack."""
+    texts = ["right", "right, in a box", "right!", "right?"]
+    rewards, metrics, group = await judged(run_judge, server, Dull(again=rubric(WORDS, WORDS.values())), texts=texts)
+    assert rewards == [pytest.approx(1.0)] * 4 and tried(metrics) == (1, 0, 0, 1)
+    assert metrics["lint/teacher-below-student"] == 0 and "repaired" not in group["rubric"]
 
 
 async def test_an_own_template_is_used_and_has_to_show_the_findings(run_judge, server, tmp_path):

@@ -48,6 +48,14 @@ def test_it_grows_with_steps_and_rollouts(forecast):
     assert forecast(rollout__n=16)["prompt_tokens"] > 1.5 * one["prompt_tokens"]
 
 
+def test_a_second_judge_counts_for_its_share(forecast):
+    prices = PRICES | {"small": {"input": 1.0, "output": 1.0}}
+    one = forecast(prices=prices)
+    both = forecast(prices=prices, monitor__share=0.5, monitor__judge__model="small")
+    assert both["calls"] == one["calls"] + 160
+    assert one["cost_usd"] < both["cost_usd"] < 1.5 * one["cost_usd"]
+
+
 def test_what_the_data_set_brings_is_not_asked_for(forecast):
     assert forecast(judge__rubrics="dataset")["calls"] == 320
     assert forecast(reward__rubric=0.0, reward__format=1.0) is None
