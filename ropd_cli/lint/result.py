@@ -92,7 +92,9 @@ def _comparable(text: str) -> str:
     return _NOISE.sub(" ", text)
 
 
-_ZH_NUMBER = re.compile(r"[一二三四五六七八九十百]{1,9}(?=[只个枚张元米人种次天年岁])|(?<=[为是])[一二三四五六七八九十百]{1,9}")
+_ZH_NUMBER = re.compile(
+    r"[一二三四五六七八九十百]{1,9}(?=[只个枚张元米人种次天年岁])|(?<=[为是])[一二三四五六七八九十百]{1,9}"
+)
 _ZH_DIGITS = {letter: value for value, letter in enumerate("一二三四五六七八九", start=1)}
 
 
