@@ -29,20 +29,33 @@ _IN_QUESTION = 0.6
 
 
 def near_duplicate(linted: Linted) -> Iterator[Finding]:
-    """Two criteria that every answer meets both or neither, or whose words are nearly the same."""
+    """Criteria that every answer meets all or none of, then pairs whose words are nearly the same."""
     criteria = linted.rubric.rubrics
     words = [content(criterion.criterion) for criterion in criteria]
     asked = content(linted.question or "")
     counts = Counter(word for of in words for word in of)
+    together: list[list[int]] = []
+    pairs: list[tuple[int, int]] = []
     for j, k in combinations(range(len(criteria)), 2):
-        ids = (criteria[j].criterion_id, criteria[k].criterion_id)
         differing = _differing(linted, j, k)
         if differing == 0:
-            yield Finding("near-duplicate", f"every answer meets both {ids[0]} and {ids[1]}, or neither", ids)
+            group = next((each for each in together if j in each), None)
+            if group is None:
+                together.append([j, k])
+            elif k not in group:
+                group.append(k)
             continue
         alike = _likeness(words[j], words[k], counts, len(criteria), asked)
         if alike >= (ALIKE if differing is None else ALIKE_JUDGED if differing == 1 else ALIKE_THOUGH):
-            yield Finding("near-duplicate", f"{ids[0]} and {ids[1]} ask nearly the same", ids)
+            pairs.append((j, k))
+    for group in together:
+        ids = tuple(criteria[k].criterion_id for k in group)
+        how = "both" if len(ids) == 2 else "all of"
+        none = "neither" if len(ids) == 2 else "none"
+        yield Finding("near-duplicate", f"every answer meets {how} {' and '.join(ids)}, or {none}", ids)
+    for pair in pairs:
+        ids = tuple(criteria[k].criterion_id for k in pair)
+        yield Finding("near-duplicate", f"{' and '.join(ids)} ask nearly the same", ids)
 
 
 def _differing(linted: Linted, j: int, k: int) -> int | None:

@@ -55,7 +55,7 @@ RULES: dict[str, Rule] = {
     for rule in (
         Rule("met-by-all", "criterion that all rollouts meet", "It pays every rollout the same and separates none."),
         Rule("met-by-none", "criterion that no rollout meets", "It separates no two rollouts."),
-        Rule("near-duplicate", "two criteria that ask the same", "One thing is paid twice."),
+        Rule("near-duplicate", "criteria that ask the same", "One thing is paid twice."),
         Rule("compound", "several claims in one criterion", "A rollout that does one of two gets nothing for it."),
         Rule(
             "mentions-reference",
