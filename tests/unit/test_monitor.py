@@ -210,7 +210,8 @@ async def test_the_gap_is_measured_warned_of_and_stops_the_run(run_judge, server
 async def test_a_second_judge_that_fails_costs_no_reward(run_judge, server, second_server, how):
     server.default = Reader()
     second_server.default = {"dead": Status(500), "hangs": Hang(), "nonsense": Reply("I would rather not.")}[how]
-    judge, directory = run_judge(**endpoints(server, second_server, monitor__wait_s=0.2))
+    flags = endpoints(server, second_server, monitor__wait_s=0.2, monitor__judge__limits__timeout_s=1.0)
+    judge, directory = run_judge(**flags)
     for step in (1, 2):
         result = await asyncio.wait_for(judge.judge(step, "a", said()), 20)
         assert result["rewards"] == pytest.approx([score(text) for text in ROLLOUTS])
@@ -221,11 +222,28 @@ async def test_a_second_judge_that_fails_costs_no_reward(run_judge, server, seco
     ((_, kept),) = read_records(directory.monitor_file(1))
     assert kept["verdicts"] is None and kept["error"]
     assert directory.notes.read_text().count("second judge said nothing") == 1
+    if how == "hangs":
+        await until(lambda: len(second_server.requests) == 2)  # the one question of a silent judge is under way
     second_server.default = Reader(lies=strict)
-    await judge.judge(3, "b", said())
-    await asyncio.sleep(0.5)  # the groups of a real step come one after the other
-    assert (await judge.step_metrics(3, 1))["monitor/judged"] == 1
+    await hear_from(judge, first_step=3)
     await judge.close()
+
+
+async def until(holds, within_s=20.0):
+    """Wait for something that another thread does."""
+    async with asyncio.timeout(within_s):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+async def hear_from(judge, first_step):
+    """Take steps of one group until the second judge has judged one."""
+    for step in range(first_step, first_step + 100):
+        await judge.judge(step, "b", said([f"{text} {step}" for text in ROLLOUTS]))
+        await asyncio.sleep(0.1)  # the groups of a real step come one after the other
+        if (await judge.step_metrics(step, 1))["monitor/judged"] == 1:
+            return
+    raise AssertionError("never heard again")
 
 
 async def test_a_judge_that_was_silent_once_is_heard_when_it_answers_slowly(run_judge, server, second_server):
