@@ -18,9 +18,11 @@ from ropd_cli.lint.words import content
 ALIKE = 0.6
 """Likeness of words from which on two criteria ask the same, where verdicts do not say otherwise."""
 ALIKE_JUDGED = 0.4
-"""The same where only one answer was judged differently by the two."""
+"""The same where one answer was judged differently by the two, or none of too few answers to tell by that alone."""
+ALIKE_RARELY = 0.1
+"""The same where all answers were judged alike by the two, but all but one met both, or only one did."""
 ALIKE_THOUGH = 0.85
-"""The same where more were."""
+"""The same where more than one was judged differently."""
 _FEWEST_JUDGED = 5
 """Rollouts whose verdicts by two criteria say something."""
 _FEWEST_OF_A_MARK = 2
@@ -37,8 +39,8 @@ def near_duplicate(linted: Linted) -> Iterator[Finding]:
     together: list[list[int]] = []
     pairs: list[tuple[int, int]] = []
     for j, k in combinations(range(len(criteria)), 2):
-        differing = _differing(linted, j, k)
-        if differing == 0:
+        needed = _needed(linted, j, k)
+        if needed == 0:
             group = next((each for each in together if j in each), None)
             if group is None:
                 together.append([j, k])
@@ -46,7 +48,7 @@ def near_duplicate(linted: Linted) -> Iterator[Finding]:
                 group.append(k)
             continue
         alike = _likeness(words[j], words[k], counts, len(criteria), asked)
-        if alike >= (ALIKE if differing is None else ALIKE_JUDGED if differing == 1 else ALIKE_THOUGH):
+        if alike >= needed:
             pairs.append((j, k))
     for group in together:
         ids = tuple(criteria[k].criterion_id for k in group)
@@ -58,20 +60,22 @@ def near_duplicate(linted: Linted) -> Iterator[Finding]:
         yield Finding("near-duplicate", f"{' and '.join(ids)} ask nearly the same", ids)
 
 
-def _differing(linted: Linted, j: int, k: int) -> int | None:
-    """Answers that meet one of two criteria and not the other; None where the verdicts are too few to tell."""
+def _needed(linted: Linted, j: int, k: int) -> float:
+    """The likeness of words from which on two criteria ask the same, by how many answers meet one and not the other."""
 
     def pairs(rows: Sequence[Sequence[bool | None]]) -> list[tuple[bool | None, bool | None]]:
         found = [(row[j], row[k]) for row in rows if max(j, k) < len(row)]
         return [pair for pair in found if None not in pair]
 
     student = pairs(linted.student_JK)
-    if len(student) < _FEWEST_JUDGED:
-        return None
     differing = sum(a != b for a, b in [*student, *pairs(linted.teacher_JK)])
-    if not differing and min(sum(a is mark for a, _ in student) for mark in (True, False)) < _FEWEST_OF_A_MARK:
-        return None  # nearly all or nearly none met both: that is alike without being the same
-    return differing
+    if len(student) < _FEWEST_JUDGED:
+        return ALIKE if differing or not student else ALIKE_JUDGED
+    if differing:
+        return ALIKE_JUDGED if differing == 1 else ALIKE_THOUGH
+    met = sum(a is True for a, _ in student)
+    rarer = min(met, len(student) - met)
+    return 0.0 if rarer >= _FEWEST_OF_A_MARK else ALIKE_RARELY if rarer else ALIKE
 
 
 def _likeness(

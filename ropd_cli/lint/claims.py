@@ -34,6 +34,11 @@ _ANY_SECOND_VERB = re.compile(
 )
 """A word in -s before an object is a verb, also where nobody has listed it."""
 _TWO_QUESTIONS = re.compile(r"\b(?:how|why|what|whether)\s[^,;.]{8,80}\sand\s+(?:also\s+)?(?:how|why|what|whether)\s")
+_SECOND_SENTENCE = re.compile(rf"[a-z)]\.\s+(?:has|is|it|and|also|(?:{_VERB}))\s")
+_LISTED_VERB = re.compile(rf"^(?:the \w+ |it )?\w+s\b[^,;.]*,\s+(?:then\s+)?({_VERB})\b(?<=s)(?=\s+(?:the|an?|its|their|for|of|how|why|what|that|to|at|no|each|every|all)\b)")
+_PASSIVE_TOO = re.compile(
+    rf"^(?:the \w+ |it )?(?:{_VERB})\b[^;.]*,\s*(?:and|but|while|plus)\s+(?!its\b)(?:[\w'’-]+\s+){{1,6}}?(?:is|are)\s+(?:also\s+|each\s+|both\s+)?\w+(?:ed|en|wn|lt|nt|ut)\b"
+)
 _BOTH = re.compile(
     r"\b(?:includes?|contains?|provides?|gives?|offers?|has|uses?)\s+both\s+an?\s[^,;.]{3,60}\sand\s+an?\s"
 )
@@ -61,7 +66,7 @@ _PLURALS_TOO = frozenset(_KNOWN["plurals_too"].split())
 
 _PATTERNS = (
     *(_SEMICOLON, _JOINT, _SECOND_VERB, _ALTERNATIVE, _SERIES, _SECOND_CLAUSE, _ANY_SECOND_VERB, _TWO_QUESTIONS, _BOTH),
-    _OTHERS,
+    *(_OTHERS, _SECOND_SENTENCE, _LISTED_VERB, _PASSIVE_TOO),
 )
 
 
@@ -93,4 +98,4 @@ def _is_inside_a_clause(text: str, found: re.Match[str]) -> bool:
         if verb in _PLURALS_TOO and not _OBJECT.match(text, found.end()) and not found[0].startswith(","):
             return True
         return (not verb.endswith("s") and _NOUN_TOO.fullmatch(verb) is not None) or (hangs and verb in _IN_A_CLAUSE)
-    return found.re in (_SECOND_CLAUSE, _ANY_SECOND_VERB) and hangs
+    return found.re in (_SECOND_CLAUSE, _ANY_SECOND_VERB, _LISTED_VERB, _PASSIVE_TOO) and hangs

@@ -33,6 +33,8 @@ _SCRIPTS = {
 _READ = 2_000
 """Characters of a text's beginning and of its end that its language is read from."""
 _COMMON = {language: words(common) for language, common in section("language.common").items()}
+_ENGLISH_VERB = re.compile("|".join(section("compound")["verbs"].split()))
+"""What English criteria begin with; foreign words in them are as short and as common as their own."""
 _LETTERS = {language: frozenset(letters) for language, letters in section("language.letters").items()}
 """Letters that hardly another of these languages has."""
 _NAMES = {language: either(names) for language, names in section("language.names").items()}
@@ -50,19 +52,19 @@ def language_of(text: str) -> str | None:
     for language, count in counts.items():
         if language != "ja" and count > letters / 3:
             return language
-    return _latin(_WORD.findall(bare.lower()))
+    (first, most), (_, second) = _latin(bare).most_common(2)
+    return first if most >= 2 and most >= 1.5 * second else None
 
 
-def _latin(spoken: list[str]) -> str | None:
-    said = set(spoken)
+def _latin(bare: str) -> Counter[str]:
+    """How much of a text is of each language in Latin letters: its commonest words and its own letters."""
+    said = set(_WORD.findall(bare.lower()))
     hits = Counter({language: len(common & said) for language, common in _COMMON.items()})
+    hits["en"] += sum(_ENGLISH_VERB.fullmatch(word) is not None for word in said - _COMMON["en"])
     letters = set("".join(said))
     for language, own in _LETTERS.items():
         hits[language] += len(own & letters)
-    (first, most), (_, second) = hits.most_common(2)
-    if most >= 2 and most >= 1.5 * second:
-        return first
-    return None
+    return hits
 
 
 def is_latin(text: str) -> bool:
@@ -83,6 +85,14 @@ def languages_around(question: str) -> set[str]:
     return found
 
 
+def _is_partly_in(right: set[str], text: str, found: str) -> bool:
+    """Whether words of a right language stand among the others: foreign terms in it, not a foreign sentence."""
+    if found not in _COMMON:
+        return False
+    hits = _latin(_IGNORED.sub(" ", text))
+    return any(3 * hits[language] > hits[found] for language in right & _COMMON.keys())
+
+
 def language(linted: Linted) -> Iterator[Finding]:
     """A criterion in another language than the prompt; than most of the rubric, where the prompt's is not plain.
 
@@ -99,5 +109,5 @@ def language(linted: Linted) -> Iterator[Finding]:
     for criterion, found in zip(linted.rubric.rubrics, written, strict=True):
         if found is None and own in _SCRIPTS and is_latin(criterion.criterion):
             found = "Latin letters"
-        if found is not None and found not in right:
+        if found is not None and found not in right and not _is_partly_in(right, criterion.criterion, found):
             yield Finding("language", f"in {found}, the prompt in {own}", (criterion.criterion_id,))

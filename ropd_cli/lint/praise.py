@@ -30,6 +30,7 @@ _MANNER = re.compile(
     rf"(?:the \w+ |it )?(?:{'|'.join(section('praise.en')['treating'].split())})\b.*"
     rf"\b(?:{'|'.join(section('praise.en')['manner'].split())})"
 )
+_IDIOMS = either(section("praise.en")["idioms"])
 _RIGHT = re.compile(r"\b(?:answer|result|solution|conclusion|value|outcome)s?\b.*\b(?:correct|right|accurate|valid)\b")
 """That the answer is right is for the judge to find out, and no praise."""
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
@@ -51,6 +52,7 @@ def _is_vague(text: str, question: str) -> bool:
         return _is_vague_unspaced(text, question, "ja")
     if re.search(r"[\u4e00-\u9fff]", text):
         return _is_vague_unspaced(text, question, "zh")
+    text = _IDIOMS.sub(" good ", text)
     found = [word.split("'")[0].split("’")[-1] for word in _WORD.findall(text)]
     asked = {_root(word) for word in _WORD.findall(question)}
     more = 1 if _MANNER.fullmatch(text.rstrip(". ")) else 0
