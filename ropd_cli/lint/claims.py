@@ -30,12 +30,16 @@ _SECOND_CLAUSE = re.compile(
 )
 _ANY_SECOND_VERB = re.compile(
     rf"{_AND}{_ADVERBS}(?!this|his|its|is|was|has|as|does|plus|less|across|besides|towards|always)([a-z]{{3,}}s)\s+"
-    r"(?:the|an?|its|their|his|her|them|it|each|every|all|both|no|any|how|why|what|that|whether|out|up|off)\b"
+    r"(?:the|an?|its|their|his|her|them|it|each|every|all|both|no|any|how|why|what|whether|out|up|off|something|anything|only|\d+)\b"
 )
 """A word in -s before an object is a verb, also where nobody has listed it."""
 _TWO_QUESTIONS = re.compile(r"\b(?:how|why|what|whether)\s[^,;.]{8,80}\sand\s+(?:also\s+)?(?:how|why|what|whether)\s")
-_SECOND_SENTENCE = re.compile(rf"[a-z)]\.\s+(?:has|is|it|and|also|(?:{_VERB}))\s")
-_LISTED_VERB = re.compile(rf"^(?:the \w+ |it )?\w+s\b[^,;.]*,\s+(?:then\s+)?({_VERB})\b(?<=s)(?=\s+(?:the|an?|its|their|for|of|how|why|what|that|to|at|no|each|every|all)\b)")
+_SECOND_SENTENCE = re.compile(
+    rf"[a-z)]\.\s+(?:(?:has|is|and|also|{_VERB})\s|(?:it|its|the|there|each|every|no|all|both)\s.*\b(?:is|are|has|have|must|should|also)\b)"
+)
+_LISTED_VERB = re.compile(
+    rf"^(?:the \w+ |it )?\w+s\b[^,;.]*,\s+(?:then\s+)?({_VERB})\b(?<=s)(?=\s+(?:the|an?|its|their|for|of|how|why|what|that|to|at|no|each|every|all)\b)"
+)
 _PASSIVE_TOO = re.compile(
     rf"^(?:the \w+ |it )?(?:{_VERB})\b[^;.]*,\s*(?:and|but|while|plus)\s+(?!its\b)(?:[\w'’-]+\s+){{1,6}}?(?:is|are)\s+(?:also\s+|each\s+|both\s+)?\w+(?:ed|en|wn|lt|nt|ut)\b"
 )

@@ -28,7 +28,7 @@ _UNSPACED = {
 }
 _MANNER = re.compile(
     rf"(?:the \w+ |it )?(?:{'|'.join(section('praise.en')['treating'].split())})\b.*"
-    rf"\b(?:{'|'.join(section('praise.en')['manner'].split())})"
+    rf"\b(?:{'|'.join(section('praise.en')['manner'].split())}|to an? \w+ (?:standard|level|degree))"
 )
 _IDIOMS = either(section("praise.en")["idioms"])
 _RIGHT = re.compile(r"\b(?:answer|result|solution|conclusion|value|outcome)s?\b.*\b(?:correct|right|accurate|valid)\b")
@@ -52,10 +52,11 @@ def _is_vague(text: str, question: str) -> bool:
         return _is_vague_unspaced(text, question, "ja")
     if re.search(r"[\u4e00-\u9fff]", text):
         return _is_vague_unspaced(text, question, "zh")
+    is_manner = _MANNER.fullmatch(text.rstrip(". "))
     text = _IDIOMS.sub(" good ", text)
     found = [word.split("'")[0].split("’")[-1] for word in _WORD.findall(text)]
     asked = {_root(word) for word in _WORD.findall(question)}
-    more = 1 if _MANNER.fullmatch(text.rstrip(". ")) else 0
+    more = 1 if is_manner else 0
     return any(_is_praise_alone(found, asked, more, *known) for known in _SPACED.values())
 
 
@@ -75,7 +76,7 @@ def _is_praise_alone(
         return True
     opinions = len(said - factual)
     beyond = {word for word in rest if _root(word) not in asked}
-    return opinions > 0 and len(beyond) <= min(2, opinions - 1 + more)
+    return opinions + more > 0 and len(beyond) <= min(2, max(0, opinions - 1) + more)
 
 
 def _is_vague_unspaced(text: str, question: str, language: str) -> bool:

@@ -3,10 +3,11 @@
 What the answer is: the prompt's ``answer``, else what most of the teacher's answers state. A criterion states it where
 it
 
-- has it in the same words, or has its number, anywhere if the question does not have it too, else right after a phrase
-  that concludes ("the total is …", "picks …");
+- has its number, or its words: anywhere if the question does not have them too, else right after a phrase that
+  concludes ("the total is …", "picks …"); "2", "C" and "no" stand everywhere, and have to be concluded;
+- has its formula, spaces and signs of multiplication left aside;
 - has all of its numbers, where it has several;
-- has all of its words, in any order, one of them at least being none of the question's.
+- has all of its words, in any order, one of them at least being none of the question's; of a person's name, the last.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
+from fractions import Fraction
 
 from ropd_cli.exact import normalise
+from ropd_cli.lint.language import language_of
+from ropd_cli.lint.numbers import NUMBER, canonical, numbers
 from ropd_cli.lint.records import Finding, Linted
-from ropd_cli.lint.vocabulary import section
-from ropd_cli.lint.words import content, plain
+from ropd_cli.lint.vocabulary import section, words
+from ropd_cli.lint.words import content
 from ropd_cli.stated import stated_result
 
 _KNOWN = section("result")
@@ -28,32 +31,30 @@ _CONCLUDES = re.compile(
     r"\b(?:final|correct|numerical|overall|exact|right|simplified|requested|desired|main)?\s*"
     rf"(?:{_NOUNS})s?\s*"
     r"(?:(?:stated|given|reported|obtained|that the answer states|selected|chosen|reached)\s*)?"
-    r"(?:is|are|as|=|equals|equal to|to be|of|:|being|comes? (?:out )?to|turns out to be|must be)\s+"
+    r"(?:is|are|as|=|equals|equal to|to be|of|:|being|comes? (?:out )?to|turns out to be|must be|at|lies in)\s+"
     r"(?:exactly\s+|approximately\s+|about\s+|equal to\s+|clearly\s+)?"
-    rf"(?P<value>\S.*)|\b(?:{_VERBS})\s+"
-    r"(?:that\s+)?(?:the\s+)?(?:option\s+|choice\s+|answer\s+|letter\s+)?(?P<chosen>\S.*)"
+    rf"(?P<value>\S.*)|\b(?:{_VERBS})\s+(?:with\s+)?"
+    r"(?:that\s+(?:there (?:is|are)\s+|it (?:is|takes|needs)\s+|\w\s*=\s*)?)?(?:\w\s*=\s*|\w+\s+as\s+)?(?:the\s+)?"
+    r"(?:option\s+|choice\s+|answer\s+|letter\s+)?(?P<chosen>\S.*)"
     r"|(?:答案|结果|结论|选项|最终|选择|选)\s*(?:应?该?(?:为|是)|等于|：|:|=)?\s*(?P<zh>\S.*)"
-    r"|(?:として|答えは|係数は|値は|結果は|は)\s*(?P<ja>\d\S*)",
+    r"|(?:として|答えは|答えが|係数は|値は|結果は|は)\s*(?P<ja>\d\S*)",
     re.IGNORECASE,
 )
-_NUMBER_WORDS = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
-    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+_NO_MORE = (
+    r"(?![a-z0-9_^/*%]|[.,]\d|\s+(?:and|or|of|[-+*/^]|\w+s\b(?!\s+(?:the|an?|are|needed|remain|left|in total)\b)))"
 )
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_SPELLED = re.compile(
-    rf"\b(?:(?P<tens>{'|'.join(_TENS)})(?:[- ](?P<ones>{'|'.join(_NUMBER_WORDS[1:10])}))?"
-    rf"|(?P<small>{'|'.join(_NUMBER_WORDS)}))\b"
-)
-_FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
-_NOISE = re.compile(r"\\(?:left|right|,|;|!|quad|text|mathrm|boxed|\(|\)|\[|\])|[\s${}\\]|\*\*")
-_NUMBER = re.compile(r"(?<![\w.,^/])[-+]?\d+(?:\.\d+)?(?:/\d+)?%?(?![\w^]|[.,/]\d)")
-_NO_MORE = r"(?![a-z0-9_^/*%]|[.,]\d|\s+(?:and|or|of|[-+*/^]|\w+s\b(?!\s+(?:the|an?)\b)))"
-"""After a result in a concluding phrase: nothing that makes it a part of something else ("2 apples", "3 + 4")."""
+"""After a number in a concluding phrase: nothing that makes it a part of something else ("2 apples", "3 + 4")."""
+_NO_MORE_WORDS = r"(?![\w^/*%'’]|\s+(?:and|or|of)\b)"
+_JUDGEMENTS = words(_KNOWN["judgements"])
 _LONGEST = 12
 """Words of an answer that is looked for as a whole; a longer one is a text and no final answer."""
 _SHORT_TEXT = 160
 """Characters of a teacher's answer that is all final answer."""
+_PERSON = re.compile(r"[^\W\d_a-z]\w+(?:\s[^\W\d_a-z][\w.]*)?\s([^\W\d_a-z]\w{3,})", re.UNICODE)
+_PLACES = words(_KNOWN["places"])
+"""First words of names whose last word alone may be something else ("New York", "Lake Victoria")."""
+_FORMULA = re.compile(r"(?=.*[-+*/^=()√π])(?=.*[a-zπ√]).{3,}")
+_FUNCTIONS = words("sqrt sin cos tan log exp max min theta alpha beta gamma lambda sigma log2 log10 det")
 
 
 def gives_answer_away(linted: Linted) -> Iterator[Finding]:
@@ -61,10 +62,11 @@ def gives_answer_away(linted: Linted) -> Iterator[Finding]:
     results = _results(linted)
     if not results:
         return
-    question = " ".join(_comparable(linted.question or "").split())
+    language = language_of(linted.question or "")
+    question = canonical(linted.question or "", language)
     for criterion in linted.rubric.rubrics:
         for result in results:
-            if _states(" ".join(_comparable(criterion.criterion).split()), result, question):
+            if _states(canonical(criterion.criterion, language), result, question):
                 yield Finding("gives-answer-away", f"it states the final answer, {result}", (criterion.criterion_id,))
                 break
 
@@ -79,75 +81,133 @@ def _results(linted: Linted) -> list[str]:
     return agreed or [text for text in texts if len(text) <= _SHORT_TEXT and len(content(text)) >= 3]
 
 
-@lru_cache(maxsize=1024)
-def _comparable(text: str) -> str:
-    text = _SPELLED.sub(_digits, plain(text).replace("\\pi", "π"))
-    text = _ZH_NUMBER.sub(lambda found: _zh_digits(found[0]), text)
-    text = _FRACTION.sub(r"\1/\2", text)
-    text = re.sub(r"\b(\d+)\s+(?:in|out of|over)\s+(\d+)\b", r"\1/\2", text)
-    text = re.sub(r"(?<=\d)[,\u202f\u00a0 ](?=\d{3}\b)", "", text)
-    text = re.sub(r"(?<=\d)\s*(?:per\s?cent|percent|\\%|％|pour cent|prozent|por ciento)", "%", text)
-    text = re.sub(r"(?<=\d)(\.\d*?)0+(?=\D|$)", r"\1", text)  # 2.50, 3.0
-    text = re.sub(r"(?<=\d)\.(?=\D|$)(?!\s*$)(?!\s)", "", text)
-    return _NOISE.sub(" ", text)
-
-
-_ZH_NUMBER = re.compile(
-    r"[一二三四五六七八九十百]{1,9}(?=[只个枚张元米人种次天年岁])|(?<=[为是])[一二三四五六七八九十百]{1,9}"
-)
-_ZH_DIGITS = {letter: value for value, letter in enumerate("一二三四五六七八九", start=1)}
-
-
-def _zh_digits(text: str) -> str:
-    """A Chinese numeral below 1,000 in digits."""
-    total = current = 0
-    for letter in text:
-        if letter in ("十", "百"):
-            total, current = total + (current or 1) * (10 if letter == "十" else 100), 0
-        else:
-            current = _ZH_DIGITS[letter]
-    return str(total + current)
-
-
-def _digits(found: re.Match[str]) -> str:
-    if found["tens"]:
-        return str(10 * (_TENS.index(found["tens"]) + 2) + (_NUMBER_WORDS.index(found["ones"]) if found["ones"] else 0))
-    return str(_NUMBER_WORDS.index(found["small"]))
-
-
 def _states(text: str, result: str, question: str) -> bool:
-    """Whether a criterion states the result; criterion and question as ``_comparable`` makes them."""
-    wanted = " ".join(_comparable(normalise(result)).split())
+    """Whether a criterion states the result; criterion and question are canonical."""
+    wanted = re.sub(r"^(?:the|an?)\s+(?=\w{2})", "", canonical(normalise(result)))
+    if wanted.count("=") == 1:
+        wanted = re.sub(r"^[a-z]\w?\s*=\s*(?=\S)", "", wanted)  # x = 5
     if not wanted:
         return False
-    numbers = _NUMBER.findall(wanted)
-    if len(wanted.split()) <= _LONGEST and _has(text, wanted, question):
+    if _is_formula(wanted):
+        if _has_formula(text, wanted, question) or _has(text, wanted, question):
+            return True
+        if not re.search(r"[=,]|\b(?:or|and)\b", wanted):  # "x = 2, y = 3" may be said in other words
+            return False
+    values = [value for _, value in numbers(wanted)]
+    spoken = len(wanted.split())
+    if len(values) == 1 and (spoken <= 6 or NUMBER.fullmatch(wanted)):
+        return _has_number(text, values[0], question) or _has(text, wanted, question)
+    if spoken <= _LONGEST and _has(text, wanted, question):
         return True
-    if len(numbers) == 1 and len(wanted.split()) <= 6:
-        return _has(text, numbers[0], question)  # "72 km/h" in other words
-    if numbers:
-        found = set(_NUMBER.findall(text))
-        known = set(_NUMBER.findall(question))
-        return 2 <= len(numbers) <= 6 and found.issuperset(numbers) and not known.issuperset(numbers)
-    words, known = content(result), content(question)
+    if values:
+        found = {value for _, value in numbers(text)}
+        known = {value for _, value in numbers(question)}
+        return (
+            2 <= len(values) <= 6 and spoken <= _LONGEST and found.issuperset(values) and not known.issuperset(values)
+        )
+    return _has_words(text, wanted, question) or _has_name(text, result, question)
+
+
+def _has_words(text: str, wanted: str, question: str) -> bool:
+    words, known = content(wanted), content(question)
     if not words or words <= known or len(words) > _LONGEST or not re.search(r"\w{3}|[\u3040-\u9fff]", wanted):
         return False
     common = words & content(text)
     return len(common) == len(words) or (len(words) >= 4 and len(common) >= 0.8 * len(words) and not common <= known)
 
 
+def _has_name(text: str, result: str, question: str) -> bool:
+    """Whether a text has the last name of a person, or another form of a long word ("mitochondrion")."""
+    if person := _PERSON.match(result):
+        name = person[1].lower()
+        return (
+            person[0].split()[0].lower() not in _PLACES
+            and name not in question
+            and _word(name).search(text) is not None
+        )
+    wanted = _one_spelling(result.lower().rstrip("."))
+    if not wanted.isalpha() or len(wanted) < 7 or wanted in _one_spelling(question):
+        return False
+    shared = max(6, len(wanted) - 3)
+    said = re.findall(r"[^\W\d_]{6,}", _one_spelling(text))
+    return any(word[:shared] == wanted[:shared] and abs(len(word) - len(wanted)) <= 3 for word in said)
+
+
+def _one_spelling(text: str) -> str:
+    return text.replace("ae", "e").replace("oe", "e").replace("isation", "ization").replace("our", "or")
+
+
+def _word(word: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
+
+
+def _is_formula(wanted: str) -> bool:
+    letters = set(re.findall(r"[^\W\d_]+", wanted)) - _FUNCTIONS
+    return (
+        NUMBER.fullmatch(wanted) is None
+        and max(map(len, letters), default=0) <= 2
+        and bool(_FORMULA.fullmatch(_squeezed(wanted)))
+    )
+
+
+def _has_formula(text: str, wanted: str, question: str) -> bool:
+    tight = _squeezed(wanted)
+    if tight in _squeezed(question):
+        return _has(text, wanted, question)
+    return re.search(rf"(?<![\w.^*/+-]){re.escape(tight)}(?![\w^*/]|[-+]\w)", _squeezed(text)) is not None
+
+
+def _squeezed(text: str) -> str:
+    """A text whose formulas have no spaces and no signs of multiplication; the spaces between words stay."""
+    text = re.sub(r"\s+(plus|minus|times)\s+", lambda found: {"plus": "+", "minus": "-", "times": "*"}[found[1]], text)
+    text = re.sub(r"\s+squared\b", "^2", re.sub(r"\s+cubed\b", "^3", text))
+    text = re.sub(r"\s*([-+*/^=,:])\s*(?=[\w(-])", r"\1", re.sub(r"(?<=\()\s+|\s+(?=\))|(?<=\))\s+(?=\()", "", text))
+    return re.sub(r"(?<=\w)\*(?=[a-z(])", "", text)
+
+
+def _has_number(text: str, value: Fraction, question: str) -> bool:
+    """Whether a text has the number: anywhere where the question does not have it, else in a concluding phrase."""
+    places = [found for found, said in numbers(text) if said == value and not _is_computed(text, found)]
+    if not places:
+        return False
+    is_asked = any(said == value for _, said in numbers(question))
+    if not is_asked and any(len(found[0].lstrip("-+")) >= 2 for found in places):  # "2" stands everywhere
+        return True
+    return any(_is_concluded(text, found.start(), re.escape(found[0]) + _NO_MORE) for found in places)
+
+
+def _is_computed(text: str, found: re.Match[str]) -> bool:
+    """Whether a number is a part of a calculation."""
+    return bool(
+        re.match(r"\s*[-+*/^]\s*\w", text[found.end() :]) or re.search(r"[\w)]\s*[-+*/^]\s*$", text[: found.start()])
+    )
+
+
+def _is_concluded(text: str, start: int, wanted: str) -> bool:
+    """Whether what stands at a place of a text is what a phrase concludes with, or the right side at a text's end."""
+    place = re.compile(wanted)
+    at = 0
+    while phrase := _CONCLUDES.search(text, at):  # one may begin within another
+        at = phrase.start() + 1
+        group = next(name for name in ("value", "chosen", "zh", "ja") if phrase[name] is not None)
+        said = phrase.start(group) + len(phrase[group]) - len(phrase[group].lstrip("(\"'“‘«* "))
+        if said == start and place.match(text, start):
+            return True
+    end = re.compile(rf"{wanted}(?=\W*$|\s+(?:from|by|after|via)\b)")
+    return text[:start].rstrip().endswith("=") and end.match(text, start) is not None
+
+
 def _has(text: str, wanted: str, question: str) -> bool:
-    """Whether a text has the words: anywhere where the question does not have them, else in a concluding phrase."""
+    """The same of words, and of numbers among words."""
     place = re.compile(
         rf"(?<![A-Za-z0-9_.,^/*+-])(?<!- ){re.escape(wanted)}(?![A-Za-z0-9_^/*%]|[.,]\d|\s*[-+*/^]\s*\w)"
     )
-    if place.search(text) is None:
+    places = list(place.finditer(text))
+    if not places:
         return False
-    if len(wanted) >= 2 and place.search(question) is None:  # "2", "C" stand everywhere
+    if len(wanted) >= 2 and wanted not in _JUDGEMENTS and place.search(question) is None:  # "C", "no" stand everywhere
         return True
-    for phrase in _CONCLUDES.finditer(text):
-        said = phrase["value"] or phrase["chosen"] or phrase["zh"] or phrase["ja"] or ""
-        said = said.lstrip("(\"'“‘«*").strip()
-        if re.match(rf"{re.escape(wanted)}{_NO_MORE}", said):
-            return True
-    return bool(re.search(rf"=\s*{re.escape(wanted)}(?![\w^/*]|[.,]\d)\W*$", text))
+    more = _NO_MORE if wanted[-1].isdigit() else _NO_MORE_WORDS
+    if wanted in _JUDGEMENTS:
+        more = r"(?=\W*$|[,.;:]|\s+(?:to|because|since|by|from|as|after|for)\b)"
+    return any(_is_concluded(text, found.start(), re.escape(wanted) + more) for found in places)

@@ -149,7 +149,11 @@ LANGUAGE = [
     ),
     (False, "Applies res ipsa loquitur, a presumption per se non contested.", "Who is liable for the falling barrel?"),
     (False, "Places Los Angeles y La Paz en el mapa as labels.", "Draw a map of the cities that the text names."),
-    (False, "Says interest of 5% is met by van der Meer.", "Who pays the interest in the case that the text describes?"),
+    (
+        False,
+        "Says interest of 5% is met by van der Meer.",
+        "Who pays the interest in the case that the text describes?",
+    ),
     (False, "Svaret förklarar varför det är kallare på höga berg.", "Varför är det kallare på höga berg än vid havet?"),
     (False, "Odpowiedź podaje, jak zmienia się ciśnienie.", "Dlaczego woda w górach wrze w niższej temperaturze?"),
     (True, "Explains why the air is thinner.", "Dlaczego woda w górach wrze w niższej temperaturze, a nie w wyższej?"),
