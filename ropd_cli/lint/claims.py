@@ -15,6 +15,8 @@ _ADVERBS = rf"(?:(?:{'|'.join(_KNOWN['adverbs'])})\s+)*"
 _AND = r"(?:,\s*|;\s*|\s)(?:and|as\s+well\s+as|but\s+also|but|while|plus)\s+(?:also\s+)?"
 _OR = r"(?:,\s*|\s)(?:and/)?or\s+(?:else\s+|alternatively\s+)?"
 _SAYING = "|".join(_KNOWN["alternatives"].split())
+_DETERMINER = "the|an?|its?|their|his|her|them|it|this|these|each|every|all|both|no|any|one|two|three"
+_QUESTION = "how|why|what|that|which|whether"
 _NOUN_TOO = re.compile("|".join(_KNOWN["nouns_too"].split()))
 
 _JOINT = either(_KNOWN["joints"])
@@ -30,19 +32,24 @@ _SECOND_CLAUSE = re.compile(
 )
 _ANY_SECOND_VERB = re.compile(
     rf"{_AND}{_ADVERBS}(?!this|his|its|is|was|has|as|does|plus|less|across|besides|towards|always)([a-z]{{3,}}s)\s+"
-    r"(?:the|an?|its|their|his|her|them|it|each|every|all|both|no|any|how|why|what|whether|out|up|off|something|anything|only|\d+)\b"
+    rf"(?:{_DETERMINER}|how|why|what|whether|out|up|off|something|anything|only|\d+)\b"
 )
 """A word in -s before an object is a verb, also where nobody has listed it."""
 _TWO_QUESTIONS = re.compile(r"\b(?:how|why|what|whether)\s[^,;.]{8,80}\sand\s+(?:also\s+)?(?:how|why|what|whether)\s")
 _SECOND_SENTENCE = re.compile(
-    rf"[a-z)]\.\s+(?:(?:has|is|and|also|{_VERB})\s|(?:it|its|the|there|each|every|no|all|both)\s.*\b(?:is|are|has|have|must|should|also)\b)"
+    rf"[a-z)]\.\s+(?:(?:has|is|and|also|{_VERB})\s"
+    r"|(?:it|its|the|there|each|every|no|all|both)\s.*\b(?:is|are|has|have|must|should|also)\b)"
 )
-_LISTED_VERB = re.compile(
-    rf"^(?:the \w+ |it )?\w+s\b[^,;.]*,\s+(?:then\s+)?({_VERB})\b(?<=s)(?=\s+(?:the|an?|its|their|for|of|how|why|what|that|to|at|no|each|every|all)\b)"
+_NEXT_VERB = re.compile(
+    rf"^(?:the \w+ |it )?\w+s\b[^,;.]*,\s+(?:then\s+)?({_VERB})\b(?<=s)"
+    rf"(?=\s+(?:{_DETERMINER}|{_QUESTION}|for|of|to|at)\b)"
 )
+"""A second verb after a comma alone ("thanks the customer, apologises for the delay")."""
 _PASSIVE_TOO = re.compile(
-    rf"^(?:the \w+ |it )?(?:{_VERB})\b[^;.]*,\s*(?:and|but|while|plus)\s+(?!its\b)(?:[\w'’-]+\s+){{1,6}}?(?:is|are)\s+(?:also\s+|each\s+|both\s+)?\w+(?:ed|en|wn|lt|nt|ut)\b"
+    rf"^(?:the \w+ |it )?(?:{_VERB})\b[^;.]*,\s*(?:and|but|while|plus)\s+(?!its\b)(?:[\w'’-]+\s+){{1,6}}?"
+    r"(?:is|are)\s+(?:also\s+|each\s+|both\s+)?\w+(?:ed|en|wn|lt|nt|ut)\b"
 )
+"""What is done after what the answer does ("handles an empty list, and negative numbers are handled")."""
 _BOTH = re.compile(
     r"\b(?:includes?|contains?|provides?|gives?|offers?|has|uses?)\s+both\s+an?\s[^,;.]{3,60}\sand\s+an?\s"
 )
@@ -61,16 +68,14 @@ _HANGS = re.compile(r"\b(?:if|when|where|whether|because|since|who|which|that|wh
 _ONE_VERB = re.compile(r"\b(?:that|which|who)\s+(?:\w+\s+)?\w+s$")
 """Before "or": a clause of one verb, which goes on with another ("a cause that explains or describes it")."""
 _IN_A_CLAUSE = frozenset(_KNOWN["clause_verbs"].split())
-_OBJECT = re.compile(
-    r"\s+(?:the|an?|its?|their|how|why|what|that|which|whether|each|every|all|both|no|any|at|them|this|these|one|two|three|out|up|off)\b"
-)
+_OBJECT = re.compile(rf"\s+(?:{_DETERMINER}|{_QUESTION}|at|out|up|off)\b")
 """What follows a verb rather than a noun of the same letters ("costs and returns")."""
 _PLURALS_TOO = frozenset(_KNOWN["plurals_too"].split())
 
 
 _PATTERNS = (
     *(_SEMICOLON, _JOINT, _SECOND_VERB, _ALTERNATIVE, _SERIES, _SECOND_CLAUSE, _ANY_SECOND_VERB, _TWO_QUESTIONS, _BOTH),
-    *(_OTHERS, _SECOND_SENTENCE, _LISTED_VERB, _PASSIVE_TOO),
+    *(_OTHERS, _SECOND_SENTENCE, _NEXT_VERB, _PASSIVE_TOO),
 )
 
 
@@ -102,4 +107,4 @@ def _is_inside_a_clause(text: str, found: re.Match[str]) -> bool:
         if verb in _PLURALS_TOO and not _OBJECT.match(text, found.end()) and not found[0].startswith(","):
             return True
         return (not verb.endswith("s") and _NOUN_TOO.fullmatch(verb) is not None) or (hangs and verb in _IN_A_CLAUSE)
-    return found.re in (_SECOND_CLAUSE, _ANY_SECOND_VERB, _LISTED_VERB, _PASSIVE_TOO) and hangs
+    return found.re in (_SECOND_CLAUSE, _ANY_SECOND_VERB, _NEXT_VERB, _PASSIVE_TOO) and hangs

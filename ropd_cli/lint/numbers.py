@@ -15,9 +15,8 @@ from ropd_cli.lint.language import language_of
 from ropd_cli.lint.vocabulary import section
 from ropd_cli.lint.words import plain
 
-_UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
-_UNITS += "seventeen eighteen nineteen".split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_LISTED = {language: listed.split() for language, listed in section("numbers").items()}
+_UNITS, _TENS = _LISTED["en"][:20], _LISTED["en"][20:]
 _SPELLED = re.compile(
     rf"\b(?:(?P<tens>{'|'.join(_TENS)})(?:[- ](?P<ones>{'|'.join(_UNITS[1:10])}))?"
     rf"|(?P<small>{'|'.join(reversed(_UNITS))})(?P<hundred>\s+hundred)?)\b"
@@ -32,12 +31,14 @@ _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _NOON = re.compile(r"\b(\d{1,2})(?::(\d\d))?\s*([ap])\.?\s?m\b\.?")
 _NOISE = re.compile(r"\\(?:left|right|,|;|!|quad|text|mathrm|boxed|\(|\)|\[|\])|[\s${}\\]|\*\*")
 _ZH_NUMBER = re.compile(
-    r"[一二三四五六七八九十百]{2,9}|[一二三四五六七八九十](?=[只个枚张元米人种次天年岁])|(?<=[为是])[一二三四五六七八九十]"
+    r"[一二三四五六七八九十百]{2,9}"
+    r"|[一二三四五六七八九十](?=[只个枚张元米人种次天年岁])|(?<=[为是])[一二三四五六七八九十]"
 )
 _ZH_DIGITS = {letter: value for value, letter in enumerate("一二三四五六七八九", start=1)}
 _WORDS = {
-    language: {word: value for value, word in enumerate(listed.split()) if word != "-"}
-    for language, listed in section("numbers").items()
+    language: {word: value for value, word in enumerate(listed) if word != "-"}
+    for language, listed in _LISTED.items()
+    if language != "en"
 }
 """Other languages' words for 0 to 20; without those that mean something else as well."""
 _SPELLED_IN = {

@@ -152,7 +152,7 @@ LANGUAGE = [
     (
         False,
         "Says interest of 5% is met by van der Meer.",
-        "Who pays the interest in the case that the text describes?",
+        "Who pays the interest in the case of the text?",
     ),
     (False, "Svaret förklarar varför det är kallare på höga berg.", "Varför är det kallare på höga berg än vid havet?"),
     (False, "Odpowiedź podaje, jak zmienia się ciśnienie.", "Dlaczego woda w górach wrze w niższej temperaturze?"),
