@@ -1,4 +1,4 @@
-"""The figures of two judgings beside each other, against hand counts and, where it is there, scipy."""
+"""The figures of two judgings beside each other, against hand counts and scipy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 from collections import Counter
 
 import pytest
+from scipy import stats
 
 from ropd_cli.report.agreement import Pair, figures, kappa, kendall, pearson, spearman
 from ropd_cli.schemas import AnswerVerdict, Criterion, Rubric, RubricRecord, VerdictRecord
@@ -77,7 +78,6 @@ def test_correlations_by_hand():
 
 
 def test_against_scipy():
-    stats = pytest.importorskip("scipy.stats")
     rng = random.Random(5)
     for _ in range(50):
         n = rng.randint(3, 20)
