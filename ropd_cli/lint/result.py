@@ -48,6 +48,8 @@ _NO_MORE_WORDS = r"(?![\w^/*%'’]|\s+(?:and|or|of)\b)"
 _JUDGEMENTS = words(_KNOWN["judgements"])
 _LONGEST = 12
 """Words of an answer that is looked for as a whole; a longer one is a text and no final answer."""
+_PHRASE = 80
+"""Characters before a result in which the phrase that concludes with it begins."""
 _SHORT_TEXT = 160
 """Characters of a teacher's answer that is all final answer."""
 _PERSON = re.compile(r"[^\W\d_a-z]\w+(?:\s[^\W\d_a-z][\w.]*)?\s([^\W\d_a-z]\w{3,})", re.UNICODE)
@@ -186,8 +188,8 @@ def _is_computed(text: str, found: re.Match[str]) -> bool:
 def _is_concluded(text: str, start: int, wanted: str) -> bool:
     """Whether what stands at a place of a text is what a phrase concludes with, or the right side at a text's end."""
     place = re.compile(wanted)
-    at = 0
-    while phrase := _CONCLUDES.search(text, at):  # one may begin within another
+    at = max(0, start - _PHRASE)
+    while (phrase := _CONCLUDES.search(text, at)) and phrase.start() < start:  # one may begin within another
         at = phrase.start() + 1
         group = next(name for name in ("value", "chosen", "zh", "ja") if phrase[name] is not None)
         said = phrase.start(group) + len(phrase[group]) - len(phrase[group].lstrip("(\"'“‘«* "))
