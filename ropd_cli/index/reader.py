@@ -149,6 +149,11 @@ class TeacherIndex:
         """A value that belongs to the whole index: ``format``, ``generation`` (a new one with every build)."""
         return meta(self._db, key)
 
+    def models(self) -> tuple[str, ...]:
+        """The models that its answers are of, by name; without those whose model is not known."""
+        bodies = (orjson.loads(body) for (body,) in self._query("SELECT body FROM sources"))
+        return tuple(sorted({model for body in bodies if (model := body.get("model"))}))
+
     def query(self, sql: str, values: tuple = ()) -> list[tuple]:
         """Rows of the index's tables (``layout``); texts are bytes. Raises InputError where the file is damaged."""
         return self._query(sql, values)

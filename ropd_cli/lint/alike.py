@@ -18,9 +18,8 @@ from ropd_cli.lint.words import content
 ALIKE = 0.6
 """Likeness of words from which on two criteria ask the same, where verdicts do not say otherwise."""
 ALIKE_JUDGED = 0.4
-"""The same where one answer was judged differently by the two, or none of too few answers to tell by that alone."""
-ALIKE_RARELY = 0.1
-"""The same where all answers were judged alike by the two, but all but one met both, or only one did."""
+"""The same where one answer was judged differently by the two, or none, but of too few answers to tell by that alone:
+one that was cut off fails everything."""
 ALIKE_THOUGH = 0.85
 """The same where more than one was judged differently."""
 _FEWEST_JUDGED = 5
@@ -75,7 +74,7 @@ def _needed(linted: Linted, j: int, k: int) -> float:
         return ALIKE_JUDGED if differing == 1 else ALIKE_THOUGH
     met = sum(a is True for a, _ in student)
     rarer = min(met, len(student) - met)
-    return 0.0 if rarer >= _FEWEST_OF_A_MARK else ALIKE_RARELY if rarer else ALIKE
+    return 0.0 if rarer >= _FEWEST_OF_A_MARK else ALIKE_JUDGED if rarer else ALIKE
 
 
 def _likeness(

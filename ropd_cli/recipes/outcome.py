@@ -92,7 +92,8 @@ def as_text(outcome: Outcome) -> str:
         f"exact match on {outcome.held_out} held-out prompts",
         f"  before   {outcome.accuracy_before:6.1%}",
         f"  after    {outcome.accuracy_after:6.1%}",
-        f"  change   {outcome.difference.mean:+6.1%}   95% interval {low:+.1%} to {high:+.1%} (paired bootstrap)",
+        f"  change   {100 * outcome.difference.mean:+6.1f} points   95% interval {100 * low:+.1f} to {100 * high:+.1f} "
+        "(paired bootstrap)",
         "",
         "mean reward of the student's rollouts, by step",
         *("  " + row for row in text_curve(outcome.reward_curve)),

@@ -26,12 +26,13 @@ def lead(outcome: Outcome) -> str:
     samples = "\n".join(_sample(sample) for sample in outcome.samples)
     return f"""<h3>The student before and after</h3>
 <p class="{"good" if outcome.learned else "bad"}">{said}</p>
-<p>Exact match on {outcome.held_out} prompts that it was not trained on:</p>
+<p>Exact match on {outcome.held_out} prompts that it was not trained on, one greedy answer each:</p>
 <div class="wide"><table>
 {_accuracy("before training", outcome.accuracy_before)}
 {_accuracy("after training", outcome.accuracy_after)}
-<tr><td>change</td><td class="n">{outcome.difference.mean:+.1%}</td>
-<td>95% interval {low:+.1%} to {high:+.1%} <span class="dim">(paired bootstrap)</span></td></tr></table></div>
+<tr><td>change</td><td class="n">{100 * outcome.difference.mean:+.1f} points</td>
+<td>95% interval {100 * low:+.1f} to {100 * high:+.1f} <span class="dim">(paired bootstrap over the
+prompts; another seed of the training may come out elsewhere)</span></td></tr></table></div>
 <p>The first three of them:</p>
 <div class="wide"><table><tr><th>prompt</th><th>before</th><th>after</th></tr>
 {samples}

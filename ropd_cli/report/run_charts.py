@@ -134,7 +134,7 @@ def _cost_chart(runs: Sequence[RunData]) -> str:
 
 def _monitor_charts(lines: Any) -> list[str]:
     gap = [("first judge", "monitor/first_mean", False), ("second judge", "monitor/second_mean", True)]
-    fences = [("try to break the fence", "rollouts/fence_attempts", False)]
+    fences = [("imitate its tags, or break out of their own", "rollouts/fence_attempts", False)]
     return [
         chart("Two judges on the same groups", lines(gap), low=0.0, high=1.0),
         chart("Rollouts that address the judge", lines(fences), unit="%", low=0.0),

@@ -13,8 +13,9 @@ import orjson
 import yaml
 
 from ropd_cli.artifacts import read_records
-from ropd_cli.errors import InputError
+from ropd_cli.errors import InputError, RopdError
 from ropd_cli.evaluation.intervals import Interval, difference_of_means
+from ropd_cli.index import TeacherIndex
 from ropd_cli.progress import NoProgress, Progress
 from ropd_cli.report.groups import GroupView, step_files, views_of
 
@@ -97,6 +98,10 @@ class RunData:
     stopped: dict[str, Any] | None
     skipped: int
     monitor: list[dict[str, Any]]
+    teachers: tuple[str, ...] = ()
+    """Models that the teacher's answers are of, where the index is still there."""
+    written: float | None = None
+    """When its last file of figures was written, in seconds since 1970."""
     rows: list[GroupRow] = field(default_factory=list)
     full: dict[int, GroupView] = field(default_factory=dict)
     """Groups in full, by their number in ``rows``."""
@@ -180,6 +185,9 @@ def read_run(path: Path, progress: Progress | None = None) -> RunData:
         skipped=len(_lines(path / "skipped.jsonl")),
         monitor=_lines(path / "monitor.jsonl"),
     )
+    data.teachers = _teachers(data.config)
+    ends = [file for name in ("metrics.jsonl", "result.json", "stopped.json") if (file := path / name).is_file()]
+    data.written = max((file.stat().st_mtime for file in ends), default=None)
     files = step_files(path)
     criteria: dict[str, _Cluster] = {}
     progress.start(len(files), "step")
@@ -300,6 +308,22 @@ def _in_full(files: list[Path], begins: list[int], wanted: set[int]) -> dict[int
         if any(begin <= number < end for number in wanted):
             full |= {number: view for number, view in enumerate(views_of(file), begin) if number in wanted}
     return full
+
+
+def _teachers(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The models that a run's teacher index names; none where it is gone."""
+    data = config.get("data")
+    place = data.get("index") if isinstance(data, Mapping) else None
+    if not place or not Path(place).is_file():
+        return ()
+    try:
+        index = TeacherIndex.open(place)
+    except RopdError:
+        return ()
+    try:
+        return index.models()
+    finally:
+        index.close()
 
 
 def _yaml(file: Path) -> dict[str, Any]:

@@ -7,7 +7,6 @@ security policy in the page forbids it. Every text of a model is escaped.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -21,7 +20,8 @@ from ropd_cli.report.groups_html import group_section
 from ropd_cli.report.groups_text import clean
 from ropd_cli.report.run_charts import course_charts, weight
 from ropd_cli.report.run_data import CriterionRow, GroupRow, RunData
-from ropd_cli.report.run_words import course, status, validated, watched
+from ropd_cli.report.run_faults import failures
+from ropd_cli.report.run_intro import at, happened, judge_of, placed
 
 LONGEST = 6_000
 """Characters of an answer that the page shows."""
@@ -40,19 +40,19 @@ def page(data: RunData, *, title: str | None = None, lead: str = "", places: str
     """The page of one run. ``lead`` and ``places`` are HTML of the caller's own: before what is said of the run, and
     before its configuration."""
     sections = [
-        ("happened", "What happened", lead + _happened(data)),
-        ("course", "Course", f'<div class="charts">{"".join(course_charts([data]))}</div>'),
+        ("happened", "What happened", lead + happened(data)),
+        ("course", "Course", _course(data)),
         ("rubrics", "Rubrics", _rubrics(data)),
         ("lint", "What the linter finds", _lint(data)),
         ("groups", "Groups", _groups(data)),
-        ("failures", "What failed", _failures(data)),
+        ("failures", "What failed", failures(data)),
         ("setup", "Configuration and versions", places + _setup(data)),
     ]
-    return document(title or f"Run {data.name}", sections, script=True)
+    return document(title or f"Run {data.name}", sections, under=placed(data), script=True)
 
 
-def document(title: str, sections: Sequence[tuple[str, str, str]], *, script: bool) -> str:
-    """A page of sections: (anchor, heading, HTML); empty ones are left out."""
+def document(title: str, sections: Sequence[tuple[str, str, str]], *, under: str = "", script: bool) -> str:
+    """A page of sections: (anchor, heading, HTML); empty ones are left out. ``under`` stands below the title."""
     sections = [section for section in sections if section[2]]
     links = "".join(f'<a href="#{anchor}">{escape(heading)}</a>' for anchor, heading, _ in sections)
     body = "".join(
@@ -63,7 +63,7 @@ def document(title: str, sections: Sequence[tuple[str, str, str]], *, script: bo
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <title>{_text(title)}</title><style>{asset("run.css")}</style></head><body>
-<nav><div>{links}</div></nav><main><h1>{_text(title)}</h1>
+<nav><div>{links}</div></nav><main><h1>{_text(title)}</h1>{under}
 {body}
 </main>{tail}</body></html>
 """
@@ -74,52 +74,9 @@ def asset(name: str) -> str:
     return (files("ropd_cli.report") / "assets" / name).read_text(encoding="utf-8")
 
 
-# --- what happened ---------------------------------------------------------------------------------------------------
-
-
-def _happened(data: RunData) -> str:
-    lines = [(status(data), ""), *course(data), *validated(data), *watched(data)]
-    items = "".join(f'<li class="{css}">{_text(words)}</li>' for words, css in lines)
-    student = str((data.config.get("student") or {}).get("model_path") or "the student").rstrip("/").split("/")[-1]
-    intro = (
-        f"<p>A training run: for each prompt of a step the student ({_text(student)}) writes several answers, its "
-        "<i>rollouts</i>; an LLM, the <i>rubricator</i>, compares them with the teacher's answers and writes a rubric; "
-        "another, the <i>verifier</i>, judges every answer by it. The share of the rubric's points that a rollout gets "
-        "is its <i>reward</i>, from 0 to 1, and the student is trained towards its better rollouts. The prompt, its "
-        "rollouts and their rubric are a <i>group</i>.</p>"
-    )
-    return f'{intro}<ul class="said">{items}</ul><div class="cards">{"".join(map(_card, _cards(data)))}</div>'
-
-
-def _cards(data: RunData) -> list[tuple[str, str]]:
-    """(figure, what it is)."""
-    judged, failed = data.judged, data.failed
-    dead = sum(row.dead for row in judged)
-    cards = [
-        (f"{len(data.steps)}", "steps"),
-        (f"{len(judged):,}", f"groups judged, {len(failed):,} failed"),
-        (f"{dead / len(judged):.0%}" if judged else "–", "of them without spread"),
-    ]
-    trend = data.trend
-    if trend:
-        cards.append((f"{trend[0]:.2f} → {trend[1]:.2f}", "mean reward, first to last third"))
-    findings = sum(counts.total() for counts in data.lint.values())
-    cards.append((f"{findings / max(1, len(data.rows)):.1f}", "linter findings a group"))
-    seconds = data.total("timing_s/step")
-    if seconds:
-        cards.append((f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min", "in steps"))
-    calls = data.total("judge/requests_sent")
-    if calls is not None:
-        cards.append((f"{calls:,.0f}", f"judge calls, {data.total('judge/cache_hits') or 0:,.0f} from the cache"))
-    cost = data.total("judge/cost_usd")
-    if cost is not None:
-        cost += data.total("monitor/cost_usd") or 0.0
-        cards.append((f"${cost:,.2f}", "for judging"))
-    return cards
-
-
-def _card(card: tuple[str, str]) -> str:
-    return f'<div class="card"><b>{_text(card[0])}</b><span>{_text(card[1])}</span></div>'
+def _course(data: RunData) -> str:
+    words = "By training step. The number beside a name is that of the last step; pointing at a chart shows any other."
+    return f'<p>{words}</p><div class="charts">{"".join(course_charts([data]))}</div>'
 
 
 # --- rubrics ---------------------------------------------------------------------------------------------------------
@@ -155,7 +112,8 @@ def _category_table(data: RunData) -> str:
             f'<td class="n">{weight((name, by_step)) / total:.0%}</td>{_meter(student)}{_meter(teacher, "t")}</tr>'
         )
     return (
-        '<h3>Categories</h3><div class="wide"><table><tr><th>category</th><th class="n">criteria</th>'
+        '<h3>Categories</h3><p>Over the whole run.</p><div class="wide"><table>'
+        '<tr><th>category</th><th class="n">criteria</th>'
         '<th class="n">of all points</th>'
         "<th>met by the rollouts</th><th>met by the teacher's answers</th></tr>" + "".join(rows) + "</table></div>"
     )
@@ -184,8 +142,9 @@ def _hardest_table(hardest: Sequence[CriterionRow]) -> str:
         for row in hardest
     )
     return (
-        "<h3>Hardest criteria</h3><p>What costs the rollouts most, of what the teacher's answers meet. Criteria that "
-        "differ in their numbers alone are counted together; the link leads to a group that has it.</p>"
+        "<h3>Hardest criteria</h3><p>Over the whole run: what costs the rollouts most, of what the teacher's answers "
+        "meet. Criteria that differ in their numbers alone are counted together; the link leads to a group that has "
+        "it.</p>"
         '<div class="wide"><table><tr>'
         '<th>criterion</th><th class="n">points</th><th class="n">times</th><th>met by the rollouts</th>'
         f"<th>by the teacher's answers</th></tr>{rows}</table></div>"
@@ -275,7 +234,7 @@ def _groups(data: RunData) -> str:
 
 def _listed(row: GroupRow) -> list[Any]:
     def rounded(value: float | None) -> float | None:
-        return None if value is None else round(value, 4)
+        return None if value is None else round(value, 6)  # shown to two places
 
     return [
         row.step,
@@ -292,37 +251,11 @@ def _listed(row: GroupRow) -> list[Any]:
     ]
 
 
-# --- failures, set-up ------------------------------------------------------------------------------------------------
-
-
-def _failures(data: RunData) -> str:
-    parts = []
-    if data.stopped and not data.result:
-        parts.append(f'<p class="bad">{_text(str(data.stopped.get("message")))}</p>')
-        parts.append(f'<p class="dim">{_text(str(data.stopped.get("hint") or ""))}</p>')
-    kinds: Counter[str] = Counter((row.error or "").split(":")[0] for row in data.failed)
-    for kind, count in kinds.most_common():
-        example = next(row for row in data.failed if (row.error or "").startswith(kind))
-        parts.append(
-            f"<p><b>{_text(kind)}</b>: {count:,} groups, for example {_text(example.uid)} of step {example.step}: "
-            f"{_text(example.error or '')}</p>"
-        )
-    half = sum(row.missing for row in data.judged)
-    if half:
-        parts.append(
-            f"<p>{half:,} rollouts of judged groups have no reward: their judgement is missing, or they gave no "
-            "answer.</p>"
-        )
-    silent = data.total("groups/no_answer_rollouts")
-    if silent:
-        parts.append(f"<p>{silent:,.0f} rollouts were empty or cut off while thinking.</p>")
-    if data.skipped:
-        parts.append(f"<p>{data.skipped:,} prompts were left out for want of teacher answers (skipped.jsonl).</p>")
-    return "".join(parts) or "<p>Nothing: every group was judged, and every rollout has a reward.</p>"
+# --- set-up ----------------------------------------------------------------------------------------------------------
 
 
 def _setup(data: RunData) -> str:
-    facts = _facts(data.config)
+    facts = _facts(data)
     rows = "".join(f"<tr><td>{_text(name)}</td><td>{_text(words)}</td></tr>" for name, words in facts)
     versions = "".join(f"<tr><td>{_text(k)}</td><td>{_text(str(v))}</td></tr>" for k, v in data.versions.items())
     whole = yaml.safe_dump(without_secrets(data.config), sort_keys=False, allow_unicode=True)
@@ -332,25 +265,20 @@ def _setup(data: RunData) -> str:
     )
 
 
-def _facts(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(data: RunData) -> list[tuple[str, str]]:
     """The settings that a reader asks for first."""
-
-    def at(path: str) -> Any:
-        value: Any = config
-        for key in path.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return value
-
+    config = data.config
     facts = [
-        ("student", at("student.model_path")),
-        ("rubricator", at("rubricator.model")),
-        ("verifier", at("verifier.model")),
-        ("prompts a step x rollouts", f"{at('train.prompts_per_step')} x {at('rollout.n')}"),
-        ("teacher answers a prompt", at("judge.m")),
-        ("form of the requests", at("judge.form")),
-        ("learning rate", at("train.lr")),
-        ("response tokens", at("data.max_response_tokens")),
-        ("seed", at("seed")),
+        ("student", at(config, "student.model_path")),
+        ("teacher answers by", ", ".join(data.teachers) or at(config, "teacher.model")),
+        ("rubricator", judge_of(config, "rubricator")),
+        ("verifier", judge_of(config, "verifier")),
+        ("prompts a step x rollouts", f"{at(config, 'train.prompts_per_step')} x {at(config, 'rollout.n')}"),
+        ("teacher answers a prompt", at(config, "judge.m")),
+        ("how requests are laid out", f"judge.form {at(config, 'judge.form')}"),
+        ("learning rate", at(config, "train.lr")),
+        ("response tokens, at most", at(config, "data.max_response_tokens")),
+        ("seed", at(config, "seed")),
     ]
     return [(name, str(value)) for name, value in facts if value is not None]
 

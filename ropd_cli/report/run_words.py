@@ -53,8 +53,8 @@ def course(data: RunData) -> list[Sentence]:
         kind = " and the like, with other numbers" if hard.alike > 1 else ""
         lines.append(
             (
-                f"The hardest criterion: “{hard.text}”{kind}. It is met by {hard.met.student_rate or 0:.0%} of the "
-                f"rollouts{teacher}.",
+                f"The hardest criterion: “{hard.text}”{kind}. Over the whole run it is met by "
+                f"{hard.met.student_rate or 0:.0%} of the rollouts{teacher}.",
                 "",
             )
         )

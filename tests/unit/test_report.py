@@ -5,16 +5,20 @@ import re
 import subprocess
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from runs import group_record, rubric_of, write_run
 from typer.testing import CliRunner
 
 from ropd_cli.cli.main import app
+from ropd_cli.index import IndexWriter
 from ropd_cli.report.charts import Line, chart, said
 from ropd_cli.report.run_data import read_run
+from ropd_cli.report.run_faults import failures
 from ropd_cli.report.run_page import page
 from ropd_cli.report.run_words import course, status
+from ropd_cli.schemas import Answer, AnswerRecord
 
 NASTY = "</script><script>alert(1)</script> <img src=x onerror=alert(2)> \x1b[2J \u202e & {x}"
 
@@ -61,6 +65,47 @@ def test_what_is_said_follows_the_rewards(tmp_path):
     assert status(read_run(tmp_path / "up")).startswith("The run is not finished: 6 steps, 48 groups")
     (tmp_path / "up" / "stopped.json").write_text('{"kind": "ProviderDown", "message": "step 7: gone", "hint": "x"}')
     assert "stopped: step 7: gone" in status(read_run(tmp_path / "up"))
+
+
+def words(html):
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+def test_who_judged_is_said(tmp_path):
+    path = write_run(tmp_path / "r")
+    assert "rubricator , the LLM judge, compares" in words(page(read_run(path)))
+    config = yaml.safe_load((path / "config.yaml").read_text())
+    config["rubricator"] = {"model": "checkable", "base_url": "builtin://checkable"}
+    config["data"] = {"index": str(tmp_path / "gone.index")}
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "builtin://checkable (an embedded program with fixed rules, no LLM)" in words(page(read_run(path)))
+    record = AnswerRecord(
+        uid="a",
+        prompt="Why?",
+        raw_prompt_hash="h",
+        model="big-teacher",
+        answers=(Answer(text="So.", finish_reason="stop"),),
+    )
+    with IndexWriter(tmp_path / "gone.index") as index:
+        index.add(record)
+    assert read_run(path).teachers == ("big-teacher",)
+    assert "the teacher's answers (big-teacher)" in words(page(read_run(path)))
+    (tmp_path / "gone.index").write_bytes(b"no index")
+    assert read_run(path).teachers == ()
+
+
+def test_what_is_worth_a_look(tmp_path):
+    path = write_run(tmp_path / "r")
+    metrics = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    for row in metrics:
+        row["response_length/clip_ratio"] = 0.4 if row["step"] == 2 else 0.0
+    assert "were cut off" not in failures(read_run(path)) and "Nothing failed" in failures(read_run(path))
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics))
+    assert "Up to 40% of a step's rollouts (step 2; 7% on average)" in failures(read_run(path))
+    dead = [group_record(6, f"d{k}", [[True, False, False, True]] * 4, [[True] * 4] * 2) for k in range(8)]
+    late = words(failures(read_run(write_run(tmp_path / "dead", extra=dead))))
+    assert "0% in the first third of the steps, 50% in the last" in late
+    assert "met-by-all" in late
 
 
 def test_no_text_acts_and_nothing_is_loaded(tmp_path):
