@@ -67,7 +67,6 @@ def train(
 def _write_report(run: Path, screen: Screen) -> None:
     """The run's page, also of one that stopped; nothing where no step of it is finished."""
     from ropd_cli.artifacts import write_atomic
-    from ropd_cli.errors import RopdError
     from ropd_cli.report.run_data import read_run
     from ropd_cli.report.run_page import page
 
@@ -75,8 +74,8 @@ def _write_report(run: Path, screen: Screen) -> None:
         return
     try:
         write_atomic(run / "report.html", page(read_run(run)).encode())
-    except RopdError as fault:  # a page must not hide how the run ended
-        screen.note(f"no report: {fault.message}")
+    except Exception as fault:  # a page must not hide how the run ended, whatever is wrong with it
+        screen.note(f"no report: {getattr(fault, 'message', None) or repr(fault)}; ropd report {run} tries again")
     else:
         screen.note(f"report: {run / 'report.html'}")
 

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from runs import group_record, rubric_of, write_run
 from typer.testing import CliRunner
 
 from ropd_cli.cli.main import app
+from ropd_cli.cli.train import _write_report
 from ropd_cli.index import IndexWriter
 from ropd_cli.report.charts import Line, chart, said
 from ropd_cli.report.run_data import read_run
@@ -146,6 +148,13 @@ def test_the_command_writes_a_page_of_one_and_of_two(tmp_path):
     assert done.exit_code == 0, done.output
     html = both.read_text()
     assert "rose" in html and "did not clearly change" in html and html.count("<svg") >= 3
+
+
+def test_a_page_that_fails_hides_nothing(tmp_path, monkeypatch):
+    notes = []
+    monkeypatch.setattr("ropd_cli.report.run_page.page", lambda _: 1 / 0)
+    _write_report(write_run(tmp_path / "r"), SimpleNamespace(note=notes.append))
+    assert "ZeroDivisionError" in notes[0] and f"ropd report {tmp_path / 'r'}" in notes[0]
 
 
 @pytest.mark.parametrize("missing", ["nothing", "empty"])
