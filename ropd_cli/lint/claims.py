@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ropd_cli.lint.language import language_of
 from ropd_cli.lint.quotes import unquoted
 from ropd_cli.lint.records import Finding, Linted
 from ropd_cli.lint.vocabulary import either, section
@@ -58,10 +59,22 @@ _SERIES = re.compile(
     r"states?|identif(?:y|ies)|contains?|lists?|names?)\s+(?:both\s+)?"
     r"(?![^,]*\border\b)[^,.;:]{3,60},\s+(?!from\b|such\b)[^,.;:]{3,60},?\s+(?:and|as well as)\s+\S"
 )
-_OTHERS = either(
-    rf"\b{each['and']}\s+(?:\w+\s+){{0,{each['gap']}}}(?:{'|'.join(each['verbs'].split())})\b"
-    for each in _KNOWN.values()
-    if isinstance(each, dict)
+_SPACED = {
+    language: (
+        re.compile(
+            rf"(?:,\s*|\b){known['and']}\s+(?:\w+\s+){{0,{known['gap']}}}(?:{'|'.join(known['verbs'].split())})\b"
+            rf"|{'|'.join(known['joints'])}"
+        ),
+        re.compile(known["hangs"]),
+    )
+    for language, known in _KNOWN.items()
+    if isinstance(known, dict) and "and" in known
+}
+"""By language: what joins two claims, and what opens a clause that reaches to the end of a text."""
+_ZH_VERB = _KNOWN["zh"]["verbs"]
+_UNSPACED = re.compile(
+    rf"(?:^|[，；。])[^，；。]{{0,6}}(?:{_ZH_VERB})[^；。]{{1,40}}?(?:并且?|，|；|、|且|同时|又|还|也)"
+    rf"(?:并且?|且|又|还|也|要|应|能|正确|明确|清楚地?|准确地?)*(?:{_ZH_VERB})|{_KNOWN['ja']['parts']}"
 )
 _HANGS = re.compile(r"\b(?:if|when|where|whether|because|since|who|which|that|why|how)\b")
 """What opens a clause; an "and" after it may join two parts of that clause, and no second claim."""
@@ -75,22 +88,29 @@ _PLURALS_TOO = frozenset(_KNOWN["plurals_too"].split())
 
 _PATTERNS = (
     *(_SEMICOLON, _JOINT, _SECOND_VERB, _ALTERNATIVE, _SERIES, _SECOND_CLAUSE, _ANY_SECOND_VERB, _TWO_QUESTIONS, _BOTH),
-    *(_OTHERS, _SECOND_SENTENCE, _NEXT_VERB, _PASSIVE_TOO),
+    *(_UNSPACED, _SECOND_SENTENCE, _NEXT_VERB, _PASSIVE_TOO),
 )
 
 
 def compound(linted: Linted) -> Iterator[Finding]:
     """A criterion that joins several claims, each of which could be met without the other."""
+    asked = language_of(linted.question or "")
     for criterion in linted.rubric.rubrics:
-        if joint := _joint(unquoted(criterion.criterion).lower()):
+        if joint := _joint(unquoted(criterion.criterion).lower(), asked):
             yield Finding("compound", f"several claims, joined by “{joint}”", (criterion.criterion_id,))
 
 
-def _joint(text: str) -> str | None:
-    """The words that join two claims; None for a criterion of one claim."""
+def _joint(text: str, asked: str | None) -> str | None:
+    """The words that join two claims; None for a criterion of one claim. ``asked``: the question's language."""
     for pattern in _PATTERNS:
         for found in pattern.finditer(text):
             if not _is_inside_a_clause(text, found):
+                return " ".join(found[0].split())[:60].strip(" ,;")
+    language = language_of(text) or asked
+    if language in _SPACED:
+        joint, hangs = _SPACED[language]
+        for found in joint.finditer(text):
+            if found[0].startswith(",") or not hangs.search(text[: found.start()]):
                 return " ".join(found[0].split())[:60].strip(" ,;")
     return None
 

@@ -55,7 +55,7 @@ def test_one_in_twenty_good_rubrics_at_most_is_found_fault_with():
 
 
 def test_wordings_of_the_development_set():
-    """Single criteria: most of those with a defect, hardly any of the others."""
+    """Single criteria: nineteen in twenty of those with a defect, none of the others."""
     wordings = cases("dev-wordings.jsonl")
     found = [
         bool(lint(Linted(rubric=alone(case["criterion"]), question=case["question"] or None), [case["rule"]]))
@@ -63,7 +63,7 @@ def test_wordings_of_the_development_set():
     ]
     missed = [case["criterion"] for case, is_there in zip(wordings, found, strict=True) if case["found"] > is_there]
     false = [case["criterion"] for case, is_there in zip(wordings, found, strict=True) if case["found"] < is_there]
-    assert len(missed) <= 15 and not false, (missed, false)
+    assert len(missed) <= len(wordings) // 20 and not false, (missed, false)
 
 
 def test_results_of_the_development_set():
