@@ -7,6 +7,7 @@ finds the values in it.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
@@ -78,7 +79,12 @@ def canonical(text: str, language: str | None = None) -> str:
     )
     text = re.sub(r"(?<=\d)(\.\d*?)0+(?=\D|$)", r"\1", text)  # 2.50, 3.0
     text = re.sub(r"(?<=\d)\.(?=\D|$)(?!\s*$)(?!\s)", "", text)
-    return " ".join(_NOISE.sub(" ", text).split())
+    return " ".join(_NOISE.sub(" ", _without_accents(text)).split())
+
+
+def _without_accents(text: str) -> str:
+    """Latin letters without their accents."""
+    return re.sub("(?<=[a-z])[\u0300-\u036f]+", "", unicodedata.normalize("NFD", text)) if not text.isascii() else text
 
 
 def numbers(text: str) -> Iterator[tuple[re.Match[str], Fraction]]:

@@ -55,7 +55,14 @@ _SHORT_TEXT = 160
 _PERSON = re.compile(r"[^\W\d_a-z]\w+(?:\s[^\W\d_a-z][\w.]*)?\s([^\W\d_a-z]\w{3,})", re.UNICODE)
 _PLACES = words(_KNOWN["places"])
 """First words of names whose last word alone may be something else ("New York", "Lake Victoria")."""
-_FORMULA = re.compile(r"(?=.*[-+*/^=()√π])(?=.*[a-zπ√]).{3,}")
+_MEASURE = re.compile(r"[-+]?[$€£]?\s*\d[\d.,/]*\s*(?:%|[^\W\d_]{1,3}(?:/[^\W\d_]{1,2})?)?\.?")
+_SAYS_THAT = re.compile(
+    r"(?:the \w+ |it )?(?:\w+ly )?(?:concludes|states|says|decides|answers|determines|finds|identifies|names|selects|"
+    r"picks|recogni[sz]es|declares|asserts|claims|holds|judges|reports|shows|gives|establishes|rules)\s+(?:that\s+)?(.+)"
+)
+_LEAVES_OPEN = re.compile(r"\b(?:whether|if|how|why|what|which|who|when|where|between|both|or|either|versus)\b")
+_NOT = re.compile(r"\b(?:not|no|never|cannot)\b|n't\b")
+_FORMULA = re.compile(r"(?=.*[-+*/^=()√π<>≤≥])(?=.*[a-zπ√]).{3,}")
 _FUNCTIONS = words("sqrt sin cos tan log exp max min theta alpha beta gamma lambda sigma log2 log10 det")
 
 
@@ -75,12 +82,32 @@ def gives_answer_away(linted: Linted) -> Iterator[Finding]:
 
 def _results(linted: Linted) -> list[str]:
     if linted.answer and linted.answer.strip():
-        return [linted.answer.strip()]
+        return list(dict.fromkeys(_forms(linted.answer.strip())))
     texts = [text.strip() for text in linted.teacher_answers]
     stated = [found for text in texts if (found := stated_result(text))]
     counted = Counter(map(normalise, stated)).most_common(1)
     agreed = [result for result, count in counted if count * 2 > len(texts) and count > 1]
     return agreed or [text for text in texts if len(text) <= _SHORT_TEXT and len(content(text)) >= 3]
+
+
+def _forms(answer: str) -> Iterator[str]:
+    """An answer, and what of it alone is an answer too: the letter of an option, what stands before a bracket or a
+    reason, the same number written twice."""
+    yield answer
+    if option := re.fullmatch(r"\(?([A-Ha-h])[).:]\s+(.+)", answer, re.DOTALL):
+        yield option[1].upper()
+        yield option[2]
+    if bracketed := re.fullmatch(r"(.{2,80}?)\s*\(([^()]{1,60})\)\s*\.?", answer):
+        yield bracketed[1]
+        if re.search(r"\d", bracketed[2]):
+            yield bracketed[2]
+    if reasoned := re.match(
+        r"(.{2,80}?)(?:[;,]?\s+(?:because|since|weil|parce que|porque)\b|\s+[—–]\s|;|,?\s+i\.e\.)", answer
+    ):
+        yield reasoned[1]
+    parts = [part.strip() for part in re.split(r"=|≈", answer)]
+    if len(parts) > 1 and all(_MEASURE.fullmatch(part) for part in parts):
+        yield from parts
 
 
 def _states(text: str, result: str, question: str) -> bool:
@@ -101,13 +128,11 @@ def _states(text: str, result: str, question: str) -> bool:
         return _has_number(text, values[0], question) or _has(text, wanted, question)
     if spoken <= _LONGEST and _has(text, wanted, question):
         return True
-    if values:
+    if 2 <= len(values) <= 6 and spoken <= _LONGEST:
         found = {value for _, value in numbers(text)}
         known = {value for _, value in numbers(question)}
-        return (
-            2 <= len(values) <= 6 and spoken <= _LONGEST and found.issuperset(values) and not known.issuperset(values)
-        )
-    return _has_words(text, wanted, question) or _has_name(text, result, question)
+        return found.issuperset(values) and not known.issuperset(values)
+    return _has_words(text, wanted, question) or _has_name(text, result, question) or _is_all_said(text, wanted)
 
 
 def _has_words(text: str, wanted: str, question: str) -> bool:
@@ -116,6 +141,16 @@ def _has_words(text: str, wanted: str, question: str) -> bool:
         return False
     common = words & content(text)
     return len(common) == len(words) or (len(words) >= 4 and len(common) >= 0.8 * len(words) and not common <= known)
+
+
+def _is_all_said(text: str, wanted: str) -> bool:
+    """Whether a text says that something is so, and half of what it says is the result."""
+    claim, wanted = _SAYS_THAT.match(text), re.sub(r"^(?:yes|no)\b[\s,:;.—–-]+", "", wanted)
+    if claim is None or _LEAVES_OPEN.search(text):
+        return False
+    words, said = content(wanted), content(claim[1])
+    negated = [bool(_NOT.search(each)) for each in (wanted, claim[1])]
+    return bool(words) and words <= said and 2 * len(words) >= len(said) and negated[0] == negated[1]
 
 
 def _has_name(text: str, result: str, question: str) -> bool:
@@ -163,7 +198,9 @@ def _squeezed(text: str) -> str:
     """A text whose formulas have no spaces and no signs of multiplication; the spaces between words stay."""
     text = re.sub(r"\s+(plus|minus|times)\s+", lambda found: {"plus": "+", "minus": "-", "times": "*"}[found[1]], text)
     text = re.sub(r"\s+squared\b", "^2", re.sub(r"\s+cubed\b", "^3", text))
-    text = re.sub(r"\s*([-+*/^=,:])\s*(?=[\w(-])", r"\1", re.sub(r"(?<=\()\s+|\s+(?=\))|(?<=\))\s+(?=\()", "", text))
+    text = re.sub(
+        r"\s*([-+*/^=,:<>≤≥])\s*(?=[\w(-])", r"\1", re.sub(r"(?<=\()\s+|\s+(?=\))|(?<=\))\s+(?=\()", "", text)
+    )
     return re.sub(r"(?<=\w)\*(?=[a-z(])", "", text)
 
 
