@@ -62,7 +62,7 @@ def test_text_says_whether_it_learned():
         )
         text = as_text(outcome)
         assert ("does not show" in text) is said and outcome.document()["learned"] is not said
-        assert "wrong  no idea" in text and "+40.0%" in text and "ckpt" in text
+        assert "wrong  no idea" in text and "+40.0 points" in text and "ckpt" in text
 
 
 def test_an_outcome_comes_back_from_its_document_and_its_page_escapes_what_the_student_wrote(tmp_path):
