@@ -80,6 +80,9 @@ _HANGS = re.compile(r"\b(?:if|when|where|whether|because|since|who|which|that|wh
 """What opens a clause; an "and" after it may join two parts of that clause, and no second claim."""
 _ONE_VERB = re.compile(r"\b(?:that|which|who)\s+(?:\w+\s+)?\w+s$")
 """Before "or": a clause of one verb, which goes on with another ("a cause that explains or describes it")."""
+_OF_WHICH = re.compile(r"\b(?:to|in|from|of|by|for|with|on) which\b|\bwhose\b")
+_TWO_VERBS = re.compile(r"^(?:the \w+ )?\w+s$|\b(?:he|she|it|they|who|that|which) \w+s$")
+"""Before "or": a verb with no object of its own ("supplies or describes the entry", "something he does or says")."""
 _IN_A_CLAUSE = frozenset(_KNOWN["clause_verbs"].split())
 _OBJECT = re.compile(rf"\s+(?:{_DETERMINER}|{_QUESTION}|at|out|up|off)\b")
 """What follows a verb rather than a noun of the same letters ("costs and returns")."""
@@ -120,7 +123,9 @@ def _is_inside_a_clause(text: str, found: re.Match[str]) -> bool:
     with a noun that looks like a verb ("the sum and counts")."""
     before = text[: found.start()]
     hangs = _HANGS.search(before) is not None
-    if found.re is _ALTERNATIVE and _ONE_VERB.search(before):
+    if found.re is _ALTERNATIVE and (_ONE_VERB.search(before) or _TWO_VERBS.search(before)):
+        return True
+    if found.re is _SERIES and _OF_WHICH.search(found[0]):
         return True
     if found.re in (_SECOND_VERB, _ALTERNATIVE):
         verb = found[1]

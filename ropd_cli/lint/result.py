@@ -105,6 +105,9 @@ def _forms(answer: str) -> Iterator[str]:
         r"(.{2,80}?)(?:[;,]?\s+(?:because|since|weil|parce que|porque)\b|\s+[—–]\s|;|,?\s+i\.e\.)", answer
     ):
         yield reasoned[1]
+    lead, _, rest = answer.partition(", ")
+    if re.search(r"\d\d", lead) and len(re.findall(r"[^\W\d_]{4,}", rest)) >= 2:  # a date, and where
+        yield lead
     parts = [part.strip() for part in re.split(r"=|≈", answer)]
     if len(parts) > 1 and all(_MEASURE.fullmatch(part) for part in parts):
         yield from parts
@@ -112,7 +115,7 @@ def _forms(answer: str) -> Iterator[str]:
 
 def _states(text: str, result: str, question: str) -> bool:
     """Whether a criterion states the result; criterion and question are canonical."""
-    wanted = re.sub(r"^(?:the|an?)\s+(?=\w{2})", "", canonical(normalise(result)))
+    wanted = re.sub(r"^(?:the|an?)\s+(?=\w{2})", "", canonical(normalise(result))).rstrip("#!")
     if wanted.count("=") == 1:
         wanted = re.sub(r"^[a-z]\w?\s*=\s*(?=\S)", "", wanted)  # x = 5
     if not wanted:

@@ -41,6 +41,14 @@ def test_nine_of_ten_defects_of_the_development_set_are_found():
     assert len(planted) == 50 and len(missed) <= 5, missed
 
 
+def test_the_kinds_that_show_in_the_wording_alone():
+    """Of the second development set: the kinds that are hardest to find."""
+    planted, good = cases("dev-defects-2.jsonl"), cases("dev-good.jsonl")
+    missed = [case["case"] for case in planted if not is_found(case)]
+    assert len(planted) == len(good) == 60 and len(missed) <= 8, missed
+    assert sum(bool(findings(case)) for case in good) <= 2
+
+
 def test_nine_of_ten_defects_are_found_that_were_planted_by_authors_who_knew_no_rule():
     """They stood there before the rules that they measure were mended, and nobody who mends a rule reads them."""
     planted = cases("frozen-defects-a.jsonl", "frozen-defects-b.jsonl")
