@@ -106,7 +106,9 @@ def rejudge(
         if out is None:
             if not run.is_dir():
                 raise InputError("a group file has no place of its own for the figures", "say where: --out DIR")
-            out = default_out(run, settings.judge, texts, endpoint, f"{source} {rubrics or ''}")
+            writer = settings.rubricator
+            by = [writer.model, writer.base_url, writer.sampling.model_dump()] if new_rubrics else rubrics or ""
+            out = default_out(run, settings.judge, texts, endpoint, f"{source} {by}")
         files = RejudgeFiles(run, out, _steps(step), limit, rubrics)
         _work(
             screen,
@@ -184,9 +186,10 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: ClientStats) 
     from ropd_cli.report.agreement_text import AgreementText, page
 
     files, pairs = rejudger.files, rejudger.pairs()
-    found = figures(pairs)
-    write_atomic(files.out / "agreement.json", orjson.dumps(found, option=orjson.OPT_INDENT_2))
-    write_atomic(files.out / "agreement.html", page(found, f"{files.path.name}, judged again").encode())
+    found = figures(pairs) if pairs else None
+    if found is not None:
+        write_atomic(files.out / "agreement.json", orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        write_atomic(files.out / "agreement.html", page(found, f"{files.path.name}, judged again").encode())
     document = {"out": str(files.out), "done": tally.done, "skipped": tally.skipped, "failed": tally.failed}
     document |= stats.as_dict() | {"agreement": found}
     document["failed_file"] = str(failed_path(files.verdicts)) if tally.failed else None
@@ -196,5 +199,9 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: ClientStats) 
     said = f"{files.out}: {tally.done} judgings written, {tally.skipped} already there ({calls})"
     if tally.failed:
         said += f"; {tally.failed} failed, see {document['failed_file']}"
-    screen.result(document, Group(AgreementText(found), Text(said), Text(f"page: {files.out / 'agreement.html'}")))
+    if found is None:
+        screen.result(document, f"{said}; there is nothing to compare")
+    else:
+        place = Text(f"page: {files.out / 'agreement.html'}")
+        screen.result(document, Group(AgreementText(found), Text(said), place))
     exit_partial(tally.failed)

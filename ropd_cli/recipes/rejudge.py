@@ -147,6 +147,11 @@ class Rejudger:
     def count(self) -> int:
         """How many jobs there are. Raises InputError where there is none."""
         total = sum(1 for _ in self.jobs())
+        if not total and self.source == "file" and any(True for _ in self.files.groups()):
+            raise InputError(
+                f"{self.files.rubrics}: no rubric of a judged group of {self.files.path}",
+                "rubrics are found by uid and prompt; ropd rubricate writes them for the prompts of a run",
+            )
         if not total:
             raise InputError(
                 f"{self.files.path}: no judged group" + (" in these steps" if self.files.steps is not None else ""),
@@ -157,10 +162,14 @@ class Rejudger:
     async def run(self, verifier: ChatClient, *, max_failed_fraction: float | None, progress: Progress) -> Tally:
         """Judge what is not judged yet. Raises as ``run_records``."""
         done = self._done()
-        self._rubrics |= {
-            (record["step"], record["uid"]): RubricRecord.model_validate(record)
-            for _, record in existing_records(self.files.written_rubrics)
-        }
+        self._read_written()
+        model = self.rubricator.endpoint.model if self.rubricator is not None else None
+        other = next((each.model for each in self._rubrics.values() if model and each.model != model), None)
+        if other is not None:
+            raise InputError(
+                f"{self.files.written_rubrics}: these rubrics are of {other}, not of {model}",
+                "give another --out, or delete the folder to have all of it written again",
+            )
 
         async def work(job: Job) -> VerdictRecord | None:
             rubric, block = await self._rubric_of(job.saved), self._block(job.saved.group)
@@ -205,31 +214,35 @@ class Rejudger:
     def pending_rubrics(self, endpoint: EndpointConfig) -> Iterator[ChatRequest]:
         """The rubricator's requests that are still to be made."""
         if self.source == "new":
+            self._read_written()
             for job in self.jobs():
-                if not job.repeat:
+                if not job.repeat and self._known_rubric(job.saved) is None:
                     group = job.saved.group
                     for ask in rubric_requests(group, endpoint, self.settings, self.templates, self._block(group)):
                         yield ask.request
 
     def pairs(self) -> list[Pair]:
-        """The groups under both judgings, as far as ``verdicts.jsonl`` goes; those without a first repeat are left
-        out."""
+        """The groups under both judgings, as far as ``verdicts.jsonl`` goes; where a repeat failed, the others."""
         new: dict[tuple[int, str], dict[int, VerdictRecord]] = {}
         for _, record in existing_records(self.files.verdicts):
             verdicts = VerdictRecord.model_validate(record)
             new.setdefault((record["step"], record["uid"]), {})[record["repeat"]] = verdicts
-        self._rubrics |= {
-            (record["step"], record["uid"]): RubricRecord.model_validate(record)
-            for _, record in existing_records(self.files.written_rubrics)
-        }
+        self._read_written()
         found = []
         for saved in self.files.groups():
             repeats = new.get((saved.step, saved.group.uid), {})
             rubric = self._known_rubric(saved)
-            if 0 in repeats and rubric is not None:
-                kept = tuple(repeats[k] for k in sorted(repeats) if k < self.repeats)
+            kept = tuple(repeats[k] for k in sorted(repeats) if k < self.repeats)
+            if kept and rubric is not None:
                 found.append(Pair(saved.step, saved.group.uid, saved.verdicts, saved.rubric, kept, rubric))
         return found
+
+    def _read_written(self) -> None:
+        """Take the rubrics that were written anew before."""
+        self._rubrics |= {
+            (record["step"], record["uid"]): RubricRecord.model_validate(record)
+            for _, record in existing_records(self.files.written_rubrics)
+        }
 
     def _done(self) -> dict[Key, str | None]:
         keys = {

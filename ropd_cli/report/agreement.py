@@ -210,26 +210,36 @@ def _judgements(pairs: Sequence[Pair]) -> dict[str, Any]:
 def _jackknife(
     whole: Counter[Any], parts: Sequence[Counter[Any]], of: Callable[[Counter[Any]], float | None]
 ) -> Interval | None:
-    """A statistic of summed counts with Student's interval from leaving out one group at a time."""
+    """Kappa of summed counts with Student's interval from leaving out one group at a time. Without limits where that
+    says nothing of the spread: of one group, or where the judges agree in everything once a group is left out."""
     value = of(whole)
-    if value is None or len(parts) < 2:
-        return None if value is None else Interval(value, -math.inf, math.inf)
+    if value is None:
+        return None
+    unknown = Interval(value, -math.inf, math.inf)
+    if len(parts) < 2 or any(_agrees(Counter({cell: whole[cell] - part[cell] for cell in whole})) for part in parts):
+        return unknown
     pseudo = []
     for part in parts:
         left = of(Counter({cell: whole[cell] - part[cell] for cell in whole}))
         pseudo.append(len(parts) * value - (len(parts) - 1) * (left if left is not None else value))
-    half = unbounded_mean(pseudo)
-    return Interval(value, value - (half.high - half.mean), value + (half.high - half.mean))
+    spread = unbounded_mean(pseudo)
+    half = spread.high - spread.mean
+    return Interval(value, max(-1.0, value - half), min(1.0, value + half))
+
+
+def _agrees(cells: Counter[Any]) -> bool:
+    return not cells[True, False] and not cells[False, True]
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------
 
 
-def _both(pair: Pair) -> tuple[list[float], list[float]]:
-    """Scores of the rollouts that both judged, in the order of the rollouts."""
+def _both(pair: Pair, *, unanswered: bool = False) -> tuple[list[float], list[float]]:
+    """Scores of the rollouts that both judged, in the order of the rollouts; ``unanswered``: also of those that no
+    judge was shown, which are trained on as 0 unless ``judge.on_no_answer`` drops them."""
 
     def scores(record: VerdictRecord) -> dict[int, float]:
-        shown = [a for a in record.answers if a.source == "student" and a.judgement]
+        shown = [a for a in record.answers if a.source == "student" and (unanswered or a.judgement)]
         return {a.index: a.score for a in shown if a.score is not None}
 
     first, second = scores(pair.first), scores(pair.second)
@@ -244,12 +254,12 @@ def _scores(pairs: Sequence[Pair]) -> dict[str, Any]:
         return {"n": 0}
     taus = [tau for one, other in groups if (tau := kendall(one, other)) is not None]
     within = [r for one, other in groups if (r := pearson(one, other)) is not None]
-    shifts = [math.fsum(b) / len(b) - math.fsum(a) / len(a) for a, b in groups]
+    means = [(math.fsum(a) / len(a), math.fsum(b) / len(b)) for a, b in groups]
     return {
         "n": len(x),
-        "mean_saved": math.fsum(x) / len(x),
-        "mean_new": math.fsum(y) / len(y),
-        "difference": _interval(unbounded_mean(shifts)),
+        "mean_saved": math.fsum(a for a, _ in means) / len(means),
+        "mean_new": math.fsum(b for _, b in means) / len(means),
+        "difference": _interval(unbounded_mean([b - a for a, b in means])),
         "pearson": pearson(x, y),
         "spearman": spearman(x, y),
         "within_groups": {
@@ -264,7 +274,7 @@ def _advantages(pairs: Sequence[Pair]) -> dict[str, Any]:
     """Signs of r_i - mean(r) under the two; 0 is a sign of its own."""
     changed, of, died, revived = [], [], 0, 0
     for pair in pairs:
-        x, y = _both(pair)
+        x, y = _both(pair, unanswered=True)
         if len(x) < 2:
             continue
         before, after = ([_sign(a or 0.0) for a in advantages(side, by_std=False)] for side in (x, y))
@@ -343,7 +353,8 @@ def _flips(pairs: Sequence[Pair]) -> dict[str, Any] | None:
                     counts["n"] += 1
                     counts["changed"] += a != b
                 mine, total = mine + (a != b), total + 1
-            x, y = _both(Pair(pair.step, pair.uid, pair.second, pair.second_rubric, (other,), pair.second_rubric))
+            again = Pair(pair.step, pair.uid, pair.second, pair.second_rubric, (other,), pair.second_rubric)
+            x, y = _both(again, unanswered=True)
             if len(x) > 1:
                 before, after = ([_sign(v or 0.0) for v in advantages(side, by_std=False)] for side in (x, y))
                 moved += sum(a != b for a, b in zip(before, after, strict=True))

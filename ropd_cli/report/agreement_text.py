@@ -84,7 +84,7 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
             (
                 "advantages of another sign",
                 _share(advantages["sign_changes"]),
-                f"of {advantages['n']:,} rollouts; the update would push them the other way",
+                f"of {advantages['n']:,} rollouts; the update would push them elsewhere",
             )
         )
         died = f"{advantages['died']:,} lose their spread, {advantages['revived']:,} gain one"

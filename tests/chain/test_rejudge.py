@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 import yaml
 from judges import Reader, verdict
-from servers import Status
+from servers import Reply, Status
 from typer.testing import CliRunner
 
 from ropd_cli.artifacts import read_records
@@ -131,6 +131,23 @@ def test_new_rubrics_are_written_once_and_compared_by_scores(judged_run, server)
         judged_run, "--new-rubrics", "--limit", 3, "--repeats", 2, "--set", "rubricator.model=writer", "--no-cache"
     )
     assert again["requests_sent"] == 0 and again["skipped"] == 6
+    new = ("--new-rubrics", "--limit", 3)
+    planned = rejudge(judged_run, *new, "--dry-run", "--set", "rubricator.model=writer")
+    assert [each["calls"] for each in planned["forecast"]] == [0, 0]
+    server.requests.clear()
+    other = rejudge(judged_run, *new, "--set", "rubricator.model=second-writer")
+    assert other["out"] != found["out"] and other["requests_sent"] >= 3
+    message = rejudge(judged_run, *new, "--set", "rubricator.model=third", "--out", other["out"], code=2)
+    assert "of second-writer, not of third" in message
+
+
+def test_a_repeat_that_fails_leaves_the_others(judged_run, server, tmp_path):
+    reader, calls = Reader(), []
+    server.default = lambda body: calls.append(1) or (Reply("No.") if len(calls) <= 1 else reader(body))
+    again = rejudge(judged_run, "--model", "third", "--limit", 1, "--repeats", 2, "--concurrency", 1, code=3)
+    assert again["failed"] == 1 and again["agreement"]["groups"] == 1  # of the repeat that was judged
+    (tmp_path / "none.jsonl").write_text("")
+    assert "no rubric of a judged group" in rejudge(judged_run, "--rubrics", tmp_path / "none.jsonl", code=2)
 
 
 def test_failed_groups_are_missing_and_tried_again(judged_run, server, tmp_path):

@@ -107,6 +107,35 @@ def test_a_group_by_hand():
     assert found["teacher"]["saved"]["above"]["value"] == 1.0 and found["flips"] is None
 
 
+def test_a_rollout_without_an_answer_is_trained_on_as_it_was_scored():
+    """Rewards (1, 0) of which the second had no answer lose their spread where the first becomes 0."""
+    unanswered = AnswerVerdict(source="student", index=1, judgement=(), score=0.0)
+
+    def with_unanswered(marks):
+        made = record([marks])
+        return made.model_copy(update={"answers": (*made.answers, unanswered)})
+
+    found = figures([pair(with_unanswered((True, True)), with_unanswered((False, False)))])
+    assert found["advantages"]["groups"] == 1 and found["advantages"]["died"] == 1 and found["scores"]["n"] == 1
+
+
+def test_kappa_has_limits_only_where_groups_tell_them():
+    same = record([(True, True), (False, True)])
+    apart = record([(True, False), (False, True)])
+    one = figures([pair(same, same), pair(same, apart, step=2), pair(same, same, step=3)])
+    assert one["judgements"]["kappa"]["low"] is None and one["judgements"]["kappa"]["value"] < 1
+    all_of_them = figures([pair(same, same), pair(same, same, step=2)])
+    assert all_of_them["judgements"]["kappa"] == {"value": 1.0, "low": None, "high": None}
+    some = figures([pair(same, apart if k % 3 else same, step=k) for k in range(1, 8)])["judgements"]["kappa"]
+    assert -1 <= some["low"] < some["value"] < some["high"] <= 1
+
+
+def test_means_and_their_difference_weigh_groups_alike():
+    long, short = record([(True, True)] * 4), record([(False, False)])
+    found = figures([pair(long, long), pair(short, record([(True, True)]), step=2)])["scores"]
+    assert found["mean_new"] - found["mean_saved"] == pytest.approx(found["difference"]["value"]) == 0.5
+
+
 def test_signs_that_change_and_groups_that_die():
     even, uneven, turned = (
         record([(True, True), (True, True)]),
