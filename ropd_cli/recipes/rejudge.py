@@ -171,12 +171,13 @@ class Rejudger:
                 "give another --out, or delete the folder to have all of it written again",
             )
 
+        self._check(done, verifier.endpoint)
+
         async def work(job: Job) -> VerdictRecord | None:
+            if job.key in done:
+                return None
             rubric, block = await self._rubric_of(job.saved), self._block(job.saved.group)
             asked = _digest(self._asks(job, rubric, block, verifier.endpoint), rubric)
-            if job.key in done:
-                self._check(done[job.key], asked, job)
-                return None
             record = await verify_group(
                 job.saved.group,
                 rubric,
@@ -252,12 +253,23 @@ class Rejudger:
         }
         return {key: asked for key, asked in keys.items() if key[2] < self.repeats}
 
-    def _check(self, before: str | None, asked: str, job: Job) -> None:
-        if before not in (None, asked):
-            raise InputError(
-                f"{self.files.verdicts}: {job.uid} was judged with another judge, template, rubric or setting",
-                "give another --out, or delete the folder to judge all of it again",
-            )
+    def _check(self, done: Mapping[Key, str | None], endpoint: EndpointConfig) -> None:
+        """Raise InputError, before anything is asked, where what is there was not judged as it would be now."""
+        for job in self.jobs():
+            if job.key not in done:
+                continue
+            rubric = self._known_rubric(job.saved)
+            if rubric is None:
+                raise InputError(
+                    f"{self.files.written_rubrics}: the rubric by which {job.uid} was judged is not there",
+                    "give another --out, or delete the folder to judge all of it again",
+                )
+            asked = _digest(self._asks(job, rubric, self._block(job.saved.group), endpoint), rubric)
+            if done[job.key] not in (None, asked):
+                raise InputError(
+                    f"{self.files.verdicts}: {job.uid} was judged with another judge, template, rubric or setting",
+                    "give another --out, or delete the folder to judge all of it again",
+                )
 
     def _block(self, group: Group) -> Block:
         return build_block(group, self.settings.max_answer_tokens)

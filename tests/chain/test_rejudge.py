@@ -164,8 +164,18 @@ def test_failed_groups_are_missing_and_tried_again(judged_run, server, tmp_path)
     server.requests.clear()
     found = rejudge(judged_run, *options)
     assert len(server.requests) == 1 and found["agreement"]["groups"] == STEPS
-    message = rejudge(judged_run, "--model", "third", "--out", tmp_path / "again", code=2)
-    assert "another judge" in message and "--out" in message
+
+
+def test_another_judge_in_the_same_folder_is_refused_before_anything_is_asked(judged_run, server, tmp_path):
+    out = ("--out", tmp_path / "again")
+    rejudge(judged_run, "--model", "other", "--step", 20, *out)
+    server.requests.clear()
+    message = rejudge(judged_run, "--model", "third", *out, code=2)
+    assert "another judge" in message and "--out" in message and not server.requests
+    new = ("--new-rubrics", "--out", tmp_path / "new", "--step", 2)
+    rejudge(judged_run, *new)
+    (tmp_path / "new" / "rubrics.jsonl").unlink()
+    assert "the rubric by which a (step 2) was judged is not there" in rejudge(judged_run, *new, code=2)
 
 
 def test_what_it_refuses(judged_run, tmp_path):
