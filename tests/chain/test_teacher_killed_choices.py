@@ -195,7 +195,7 @@ def test_killed_again_and_again(tmp_path, ways):
                 kept, stood = on_disk, lines
         assert kills == KILLS, "all was done before the last kill: raise PROMPTS_A_KILL"
         assert process.returncode == 0, said
-        assert begun_kills > KILLS // 2
+        assert begun_kills >= KILLS // 2  # the others may have come before the first request
         assert killed.lines().startswith(stood)
         check_segment(teacher.given[first:], kept, killed.on_disk(), 0)
         records = [whole(record) for _, record in read_records(killed.out)]
