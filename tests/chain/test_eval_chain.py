@@ -16,6 +16,7 @@ from servers import Drop, FromRequest, Raw, ScriptedServer, Status
 from ropd_cli.artifacts import read_records
 from ropd_cli.evaluation.store import EvalRun
 
+pytestmark = pytest.mark.slow
 SECRET = "zebrafish"
 """Stands in every question that must not be shown."""
 
@@ -209,7 +210,6 @@ def test_grades_of_another_text_grader_or_answer_are_made_anew(setting):
     assert setting.figures(found, "math")["metrics"]["accuracy"]["value"] == 0.0
 
 
-@pytest.mark.slow
 def test_killed_and_interrupted_runs_go_on(setting):
     gate = threading.Event()
     model = setting.model
@@ -236,7 +236,6 @@ def test_killed_and_interrupted_runs_go_on(setting):
     assert repeated <= 3 * 2 * 3  # the calls under way at three ends, of three samples each
 
 
-@pytest.mark.slow
 def test_a_model_that_goes_away_ends_the_run_and_what_it_said_is_graded(setting):
     setting.server.default = Drop()
     setting.run("--benchmarks", "math", "-n", "2", "--set", "student.endpoint.limits.max_retries=0", code=4)

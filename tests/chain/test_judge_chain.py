@@ -20,6 +20,7 @@ from ropd_cli.stages.rubricate import rubricate_group
 from ropd_cli.stages.verify import verify_group
 from ropd_cli.templates import Templates
 
+pytestmark = pytest.mark.slow
 QUESTIONS = {"a": "What is 17 + 25?", "b": "What is 20 + 22? (spoilt)", "c": "What is 2 + 2?", "d": "What is 5 + 5?"}
 RIGHT = {"a": "42", "b": "42", "c": "4", "d": "10"}
 FORGED = (

@@ -19,6 +19,7 @@ from servers import Drop, Reply, Status
 from ropd_cli.artifacts import read_records
 from ropd_cli.schemas import prompt_hash
 
+pytestmark = pytest.mark.slow
 JUDGE = ("--base-url", "builtin://checkable")
 
 

@@ -58,7 +58,7 @@ ALL = [make_group(number) for number in range(GROUPS)]
 
 async def judge_all(url, *, api="chat", retries=5, cache=None):
     """(What each group came to: its two records without the token counts, or its error; requests sent)."""
-    limits = LimitsConfig(timeout_s=1.0, concurrency=32, max_retries=retries)
+    limits = LimitsConfig(timeout_s=2.0, concurrency=32, max_retries=retries)
     endpoint = EndpointConfig(model="judge", base_url=url, limits=limits, api=api)
     retry = RetryPolicy(max_retries=retries, first_wait_s=0.01, max_wait_s=0.05)
     templates, came_to = Templates.load(), {}
@@ -110,7 +110,7 @@ async def test_scored_as_without_faults_or_missing(calm, server, tmp_path, seed,
     missing = {uid for uid, outcome in came_to.items() if isinstance(outcome, Exception)}
     assert {uid: came_to[uid] for uid in came_to.keys() - missing} == {uid: calm[uid] for uid in calm.keys() - missing}
     assert len(storm.faults) >= len(FAULTS) - 2
-    assert sent == len(server.requests) <= 2 * 2 * GROUPS
+    assert len(server.requests) <= sent <= 2 * 2 * GROUPS  # one that waits too long may never have been read
     assert len(missing) <= {5: 2, 1: 25, 0: 48}[retries]
     assert retries == 5 or missing
     path = {"chat": "/v1/chat/completions", "responses": "/v1/responses"}[api]

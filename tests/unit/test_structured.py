@@ -111,7 +111,7 @@ def test_refuses(text):
 @pytest.mark.parametrize("part", ['{"a":', '{"a":{', '"\\"', '{"', "{}", "\\", '{"a":1,}', '{"a":"\\"', '}"{'])
 def test_a_long_hostile_reply_comes_to_an_end(part):
     """Milliseconds where the time grows with the length; with its square, this test would not end."""
-    for text in (part * (1_000_000 // len(part)), '{"a": "x' + part * (1_000_000 // len(part))):
+    for text in (part * (200_000 // len(part)), '{"a": "x' + part * (200_000 // len(part))):
         try:
             parse_json(text)
         except ReplyInvalid:
