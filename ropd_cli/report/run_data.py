@@ -100,6 +100,8 @@ class RunData:
     monitor: list[dict[str, Any]]
     teachers: tuple[str, ...] = ()
     """Models that the teacher's answers are of, where the index is still there."""
+    spent_usd: float | None = None
+    """What it has cost in all, with validations and with steps that were lost and made again; None where unknown."""
     written: float | None = None
     """When its last file of figures was written, in seconds since 1970."""
     rows: list[GroupRow] = field(default_factory=list)
@@ -186,6 +188,7 @@ def read_run(path: Path, progress: Progress | None = None) -> RunData:
         monitor=_lines(path / "monitor.jsonl"),
     )
     data.teachers = _teachers(data.config)
+    data.spent_usd = (_json(path / "spent.json") or {}).get("usd")
     ends = [file for name in ("metrics.jsonl", "result.json", "stopped.json") if (file := path / name).is_file()]
     data.written = max((file.stat().st_mtime for file in ends), default=None)
     files = step_files(path)

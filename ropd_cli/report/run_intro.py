@@ -84,10 +84,13 @@ def _cards(data: RunData) -> list[tuple[str, str]]:
     calls = data.total("judge/requests_sent")
     if calls is not None:
         cards.append((f"{calls:,.0f}", f"judge calls, {data.total('judge/cache_hits') or 0:,.0f} from the cache"))
-    cost = data.total("judge/cost_usd")
-    if cost is not None:
-        cost += data.total("monitor/cost_usd") or 0.0
-        cards.append((f"${cost:,.2f}", "for judging"))
+    in_steps = data.total("judge/cost_usd")
+    if in_steps is not None:
+        in_steps += data.total("monitor/cost_usd") or 0.0
+        cost = max(in_steps, data.spent_usd or 0.0)
+        beside = cost - in_steps
+        what = f", ${beside:,.2f} of it in validations and in steps that were made again" if beside >= 0.005 else ""
+        cards.append((f"${cost:,.2f}", f"for judging{what}"))
     return cards
 
 

@@ -65,8 +65,8 @@ class RunJudge:
         self._mixer = RewardMixer.load(self._config.reward)
         self._cache = ReplyCache.open(self._config.cache_dir, self._config.cache_max_gb)
         rows = self._run.metric_rows()
-        spent = sum(row.get(name, 0.0) for row in rows for name in ("judge/cost_usd", "monitor/cost_usd"))
-        self._shared = Shared.of(self._config, self._say, spent_usd=spent)
+        self._spent_usd = self._run.spent_usd()
+        self._shared = Shared.of(self._config, self._say, spent_usd=self._spent_usd)
         self._rubricator = ChatClient.open(self._config.rubricator, cache=self._cache, shared=self._shared)
         self._verifier = ChatClient.open(self._config.verifier, cache=self._cache, shared=self._shared)
         self._validator = (
@@ -109,6 +109,7 @@ class RunJudge:
         if rewards is not None and rubric is not None and self._second is not None and self._second.wants(step, uid):
             self._second.start(step, group, rubric, verdicts)
         self._write(step, group, rubric, verdicts, rewards, fault, seconds)
+        self._keep_spent()
         return {"rewards": rewards, "error": str(fault) if fault else None}
 
     async def step_metrics(self, step: int, expected_groups: int) -> dict[str, float]:
@@ -127,6 +128,7 @@ class RunJudge:
         windows, alarms = self._thresholds.check(step, metrics)
         for alarm in alarms:
             self._alarm(alarm)
+        self._keep_spent()
         return metrics | windows
 
     async def grade(self, step: int, info: dict[str, Any], session: int, rollout: dict[str, Any]) -> float | None:
@@ -138,6 +140,7 @@ class RunJudge:
     async def validated(self, step: int) -> dict[str, float]:
         """Metrics of a validation whose answers are all there."""
         assert self._validator is not None
+        self._keep_spent()
         return self._validator.finish(step)
 
     async def stopped(self) -> tuple[str, str, str | None] | None:
@@ -151,6 +154,7 @@ class RunJudge:
 
     async def close(self) -> None:
         """Close endpoints and files."""
+        self._keep_spent()
         for writer in self._writers.values():
             writer.close()
         if self._validator is not None:
@@ -210,6 +214,13 @@ class RunJudge:
         print(line, flush=True)
         with open(self._run.notes, "a", encoding="utf-8") as notes:
             notes.write(line + "\n")
+
+    def _keep_spent(self) -> None:
+        """Write down what the run has cost, so that a killed one still knows."""
+        spent = self._shared.budget.spent_usd
+        if spent != self._spent_usd:
+            self._spent_usd = spent
+            self._run.keep_spent(spent)
 
     def _counters(self) -> dict[str, float]:
         """What the endpoints did in this process so far, as metrics."""

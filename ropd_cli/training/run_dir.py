@@ -104,6 +104,11 @@ class RunDir:
         return self.path / "best"
 
     @property
+    def spent(self) -> Path:
+        """What the run has cost in dollars, steps that were lost and made again included."""
+        return self.path / "spent.json"
+
+    @property
     def skipped(self) -> Path:
         """The prompts that were left out for want of teacher answers."""
         return self.path / "skipped.jsonl"
@@ -167,8 +172,24 @@ class RunDir:
         """The metrics of the finished steps, in order."""
         return [row for _, row in read_records(self.metrics)] if self.metrics.is_file() else []
 
+    def spent_usd(self) -> float:
+        """Dollars that the run has cost so far: of ``spent``, or of the metrics in a run that has no such file."""
+        try:
+            kept = float(orjson.loads(self.spent.read_bytes())["usd"])
+        except (OSError, ValueError, KeyError, TypeError):
+            kept = 0.0
+        names = ("judge/cost_usd", "monitor/cost_usd")
+        return max(kept, sum(row.get(name) or 0.0 for row in self.metric_rows() for name in names))
+
+    def keep_spent(self, usd: float) -> None:
+        """Write down what the run has cost so far."""
+        write_atomic(self.spent, orjson.dumps({"usd": usd}))
+
     def forget_after(self, step: int) -> None:
-        """Drop metrics, alarms and groups of steps after ``step``: a resumed run makes them again."""
+        """Drop metrics, alarms and groups of steps after ``step``: a resumed run makes them again. What they have cost
+        stays in ``spent``."""
+        if usd := self.spent_usd():
+            self.keep_spent(usd)
         for file in (self.metrics, self.validation, self.alarms):
             if file.is_file():
                 kept = [row for _, row in read_records(file) if row["step"] <= step]

@@ -110,6 +110,17 @@ def test_what_is_worth_a_look(tmp_path):
     assert "met-by-all" in late
 
 
+def test_the_cost_of_judging_is_that_of_the_run(tmp_path):
+    path = write_run(tmp_path / "r")
+    rows = [json.loads(line) | {"judge/cost_usd": 0.5} for line in (path / "metrics.jsonl").read_text().splitlines()]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    steps = f"${len(rows) / 2:,.2f}"
+    assert f"{steps} for judging " in words(page(read_run(path)))
+    (path / "spent.json").write_text(json.dumps({"usd": len(rows) / 2 + 1.25}))
+    more = f"${len(rows) / 2 + 1.25:,.2f} for judging, $1.25 of it in validations and in steps that were made again"
+    assert more in words(page(read_run(path)))
+
+
 def test_no_text_acts_and_nothing_is_loaded(tmp_path):
     html = page(read_run(nasty_run(tmp_path / "r")))
     assert html.count("<script") == 2 and html.count("</script>") == 2  # the list's data, and the page's own

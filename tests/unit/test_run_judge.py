@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from judged_runs import QUESTIONS
+from judges import Reader
 
 from ropd_cli.artifacts import read_records
 from ropd_cli.llm.builtin.teacher import write_answer
@@ -134,6 +137,30 @@ async def test_money_that_an_earlier_part_of_the_run_spent_counts(run_judge, ser
     kind, message, hint = await judge.stopped()
     assert kind == "CostLimit" and "$4.9000 of $5 are spent" in message and "max" in hint
     await judge.close()
+
+
+async def test_money_of_steps_that_are_dropped_stays_spent(run_judge, server):
+    """Also of a step that was never finished, since a killed process writes no metrics."""
+    server.default = Reader()
+    prices = {"judge": {"input": 1000.0, "output": 1000.0}}
+    settings = {"base_url": server.url, "model": "judge", "limits.max_retries": 0}
+    flags = {f"{section}__{key}": value for section in ("rubricator", "verifier") for key, value in settings.items()}
+    judge, directory = run_judge(**flags, prices=prices)
+    assert (await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9")))["rewards"]
+    first = (await judge.step_metrics(1, 1))["judge/cost_usd"]
+    directory.metrics.write_text(json.dumps({"step": 1, "judge/cost_usd": first}) + "\n")
+    assert directory.spent_usd() == pytest.approx(first) and first > 0
+    await judge.judge(2, "a", said("3 + 4 = 7", "3 + 4 = 10"))  # and then it is killed
+    both = directory.spent_usd()
+    assert both > first * 1.2
+    directory.forget_after(0)
+    assert not directory.metric_rows() and directory.spent_usd() == both
+    await judge.close()
+
+    directory.spent.unlink()  # a run that never had the file
+    directory.metrics.write_text(json.dumps({"step": 1, "judge/cost_usd": first}) + "\n")
+    directory.forget_after(0)
+    assert directory.spent_usd() == first
 
 
 @pytest.mark.parametrize(
