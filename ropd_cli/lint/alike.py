@@ -18,8 +18,10 @@ from ropd_cli.lint.words import content
 ALIKE = 0.6
 """Likeness of words from which on two criteria ask the same, where verdicts do not say otherwise."""
 ALIKE_JUDGED = 0.4
-"""The same where one answer was judged differently by the two, or none, but of too few answers to tell by that alone:
-one that was cut off fails everything."""
+"""The same where no answer was judged differently by the two, but of too few to tell by that alone: one that was cut off
+fails everything."""
+ALIKE_BUT_ONE = 0.35
+"""The same where one answer of many was judged differently."""
 ALIKE_THOUGH = 0.85
 """The same where more than one was judged differently."""
 _FEWEST_JUDGED = 5
@@ -71,7 +73,7 @@ def _needed(linted: Linted, j: int, k: int) -> float:
     if len(student) < _FEWEST_JUDGED:
         return ALIKE if differing or not student else ALIKE_JUDGED
     if differing:
-        return ALIKE_JUDGED if differing == 1 else ALIKE_THOUGH
+        return ALIKE_BUT_ONE if differing == 1 else ALIKE_THOUGH
     met = sum(a is True for a, _ in student)
     rarer = min(met, len(student) - met)
     return 0.0 if rarer >= _FEWEST_OF_A_MARK else ALIKE_JUDGED if rarer else ALIKE

@@ -30,6 +30,7 @@ _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _POWER_OF_TEN = re.compile(r"(\d)\s*(?:×|\\times|\\cdot|·|x|\*)\s*10\s*(?:\^|\*\*)\s*\{?\s*(-?\d+)\s*\}?")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _NOON = re.compile(r"\b(\d{1,2})(?::(\d\d))?\s*([ap])\.?\s?m\b\.?")
+_ZH_NOON = re.compile(r"(凌晨|早上|上午|中午|下午|傍晚|晚上)?(\d{1,2})点(?:钟|整|(半)|(\d{1,2})分)?")
 _NOISE = re.compile(r"\\(?:left|right|,|;|!|quad|text|mathrm|boxed|\(|\)|\[|\])|[\s${}\\]|\*\*")
 _ZH_NUMBER = re.compile(
     r"[一二三四五六七八九十百]{2,9}"
@@ -73,7 +74,7 @@ def canonical(text: str, language: str | None = None) -> str:
         text = re.sub(r"(?<=\d),(?=\d)", ".", text)
     text = _TIMES.sub(lambda found: _shifted(found[1], _LARGE[found[2]]), text)
     text = _POWER_OF_TEN.sub(r"\1e\2", text)
-    text = _NOON.sub(_clock, text)
+    text = _ZH_NOON.sub(_zh_clock, _NOON.sub(_clock, text))
     text = re.sub(
         r"(?<=\d)\s*(?:per\s?cent|percent|\\%|％|pour cent|prozent|por ciento|por cento|процент\w*)", "%", text
     )
@@ -121,6 +122,15 @@ def _shifted(number: str, places: int) -> str:
 def _clock(found: re.Match[str]) -> str:
     hour = int(found[1]) % 12 + (12 if found[3] == "p" else 0)
     return f"{hour}:{found[2] or '00'}"
+
+
+def _zh_clock(found: re.Match[str]) -> str:
+    if found[1] is None and not found[0].endswith(("钟", "整", "半", "分")):  # "第3点" is a third point
+        return found[0]
+    hour = int(found[2])
+    if found[1] in ("中午", "下午", "傍晚", "晚上") and hour < 12:
+        hour += 12
+    return f"{hour}:{30 if found[3] else int(found[4] or 0):02}"
 
 
 def _zh_digits(text: str) -> str:

@@ -62,6 +62,22 @@ _SAYS_THAT = re.compile(
 )
 _LEAVES_OPEN = re.compile(r"\b(?:whether|if|how|why|what|which|who|when|where|between|both|or|either|versus)\b")
 _NOT = re.compile(r"\b(?:not|no|never|cannot)\b|n't\b")
+_YES_NO = frozenset(("yes", "no", "true", "false"))
+_DECIDES = re.compile(
+    r"(?:the \w+ |it )?(?:\w+ly )?(?:concludes|decides|determines|finds|holds|judges|establishes|rules|answers|states|"
+    r"says|shows)\s+that\s+(.+)"
+)
+_ORDER = re.compile(r"\$?(?:O|Θ|\\Theta|\\mathcal\{?O\}?)\s*\((.+)\)\$?\.?")
+_ORDERS = {
+    "1": ("constant time", "constant in"),
+    "logn": ("logarithmic",),
+    "n": ("linear time", "linear in", "linear complexity", "linear running"),
+    "nlogn": ("linearithmic", "quasilinear", "log-linear"),
+    "n^2": ("quadratic",),
+    "n^3": ("cubic",),
+    "2^n": ("exponential",),
+}
+"""Orders of growth in words."""
 _FORMULA = re.compile(r"(?=.*[-+*/^=()√π<>≤≥])(?=.*[a-zπ√]).{3,}")
 _FUNCTIONS = words("sqrt sin cos tan log exp max min theta alpha beta gamma lambda sigma log2 log10 det")
 
@@ -108,6 +124,8 @@ def _forms(answer: str) -> Iterator[str]:
     lead, _, rest = answer.partition(", ")
     if re.search(r"\d\d", lead) and len(re.findall(r"[^\W\d_]{4,}", rest)) >= 2:  # a date, and where
         yield lead
+    if order := _ORDER.fullmatch(answer):
+        yield from _ORDERS.get(canonical(order[1]).replace(" ", ""), ())
     parts = [part.strip() for part in re.split(r"=|≈", answer)]
     if len(parts) > 1 and all(_MEASURE.fullmatch(part) for part in parts):
         yield from parts
@@ -125,6 +143,8 @@ def _states(text: str, result: str, question: str) -> bool:
             return True
         if not re.search(r"[=,]|\b(?:or|and)\b", wanted):  # "x = 2, y = 3" may be said in other words
             return False
+    if wanted in _YES_NO and _is_decided(text, question):
+        return True
     values = [value for _, value in numbers(wanted)]
     spoken = len(wanted.split())
     if len(values) == 1 and (spoken <= 6 or NUMBER.fullmatch(wanted)):
@@ -154,6 +174,15 @@ def _is_all_said(text: str, wanted: str) -> bool:
     words, said = content(wanted), content(claim[1])
     negated = [bool(_NOT.search(each)) for each in (wanted, claim[1])]
     return bool(words) and words <= said and 2 * len(words) >= len(said) and negated[0] == negated[1]
+
+
+def _is_decided(text: str, question: str) -> bool:
+    """Whether a text says that what a question asks is so, or is not."""
+    claim = _DECIDES.match(text)
+    if claim is None or _LEAVES_OPEN.search(claim[1]):
+        return False
+    said = content(claim[1]) - {"not", "no"}
+    return len(said) >= 2 and len(said & content(question)) >= 0.7 * len(said)
 
 
 def _has_name(text: str, result: str, question: str) -> bool:
@@ -235,7 +264,7 @@ def _is_concluded(text: str, start: int, wanted: str) -> bool:
         said = phrase.start(group) + len(phrase[group]) - len(phrase[group].lstrip("(\"'“‘«* "))
         if said == start and place.match(text, start):
             return True
-    end = re.compile(rf"{wanted}(?=\W*$|\s+(?:from|by|after|via)\b)")
+    end = re.compile(rf"{wanted}(?=\W*$|\s+(?:from|by|after|via|for)\b)")
     return text[:start].rstrip().endswith("=") and end.match(text, start) is not None
 
 
