@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from ropd_cli.lint.records import Finding, Linted
-from ropd_cli.lint.words import content
+from ropd_cli.lint.words import content, tokens
 
 ALIKE = 0.6
 """Likeness of words from which on two criteria ask the same, where verdicts do not say otherwise."""
@@ -36,6 +36,8 @@ def near_duplicate(linted: Linted) -> Iterator[Finding]:
     criteria = linted.rubric.rubrics
     words = [content(criterion.criterion) for criterion in criteria]
     asked = content(linted.question or "")
+    said = [tokens(criterion.criterion) for criterion in criteria]
+    said_in_question = tokens(linted.question or "")
     counts = Counter(word for of in words for word in of)
     together: list[list[int]] = []
     pairs: list[tuple[int, int]] = []
@@ -49,7 +51,7 @@ def near_duplicate(linted: Linted) -> Iterator[Finding]:
                 group.append(k)
             continue
         alike = _likeness(words[j], words[k], counts, len(criteria), asked)
-        if alike >= needed:
+        if alike >= needed and not _tell_apart(said[j], said[k], said_in_question):
             pairs.append((j, k))
     for group in together:
         ids = tuple(criteria[k].criterion_id for k in group)
@@ -99,6 +101,12 @@ def _likeness(
     if _numbers(one) != _numbers(other) or _negated(one) != _negated(other):
         alike /= 2
     return alike
+
+
+def _tell_apart(one: frozenset[str], other: frozenset[str], asked: frozenset[str]) -> bool:
+    """Whether two criteria say the same of two things that the question has ("of France", "of Spain")."""
+    mine, yours = one - other, other - one
+    return 0 < len(mine) <= 2 and 0 < len(yours) <= 2 and bool(mine & asked) and bool(yours & asked)
 
 
 def _numbers(words: frozenset[str]) -> frozenset[str]:

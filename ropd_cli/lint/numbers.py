@@ -68,6 +68,10 @@ def canonical(text: str, language: str | None = None) -> str:
     text = re.sub(r"\b(\d+)\s+(?:in|out of|over)\s+(\d+)\b", r"\1/\2", text)
     text = _PART.sub(lambda found: f"{found[1]}/{_PARTS[found[2]]}", text)
     text = re.sub(r"\b(?:a |one |the )?half\b(?!-)", "1/2", text)
+    text = re.sub(r"\ba quarter\b(?! of an? (?:hour|century))", "1/4", text)
+    text = re.sub(
+        r"\b(?:a|one|1) (third|fifth|sixth|eighth|tenth)(?= of\b)", lambda found: f"1/{_PARTS[found[1]]}", text
+    )
     text = re.sub(r"(?<=\d)[,\u202f\u00a0 ](?=\d{3}\b)", "", text)
     if language not in ("en", None, "zh", "ja"):  # the comma is the decimal point there, and the point separates
         text = re.sub(r"(?<=\d)\.(?=\d{3}\b)", "", text)

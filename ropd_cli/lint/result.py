@@ -62,6 +62,7 @@ _SAYS_THAT = re.compile(
 )
 _LEAVES_OPEN = re.compile(r"\b(?:whether|if|how|why|what|which|who|when|where|between|both|or|either|versus)\b")
 _NOT = re.compile(r"\b(?:not|no|never|cannot)\b|n't\b")
+_DECIMAL_COMMA = re.compile(r"(\d),(\d{1,2})\b")
 _YES_NO = frozenset(("yes", "no", "true", "false"))
 _DECIDES = re.compile(
     r"(?:the \w+ |it )?(?:\w+ly )?(?:concludes|decides|determines|finds|holds|judges|establishes|rules|answers|states|"
@@ -88,7 +89,9 @@ def gives_answer_away(linted: Linted) -> Iterator[Finding]:
     if not results:
         return
     language = language_of(linted.question or "")
-    question = canonical(linted.question or "", language)
+    asked = linted.question or ""
+    points = _DECIMAL_COMMA.sub(r"\1.\2", asked)  # commas of a text in another language that it quotes
+    question = " ".join(canonical(text, language) for text in dict.fromkeys((asked, points)))
     for criterion in linted.rubric.rubrics:
         for result in results:
             if _states(canonical(criterion.criterion, language), result, question):

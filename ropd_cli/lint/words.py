@@ -60,6 +60,11 @@ def plain(text: str) -> str:
     return unicodedata.normalize("NFKC", text).lower()
 
 
+def tokens(text: str) -> frozenset[str]:
+    """The words and numbers of a text as they are written, but in lower case."""
+    return frozenset(_TOKEN.findall(plain(text)))
+
+
 def content(text: str) -> frozenset[str]:
     """What a criterion is about, as comparable tokens; empty where it has no words."""
     text = plain(text)
