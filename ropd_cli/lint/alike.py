@@ -18,8 +18,8 @@ from ropd_cli.lint.words import content, tokens
 ALIKE = 0.6
 """Likeness of words from which on two criteria ask the same, where verdicts do not say otherwise."""
 ALIKE_JUDGED = 0.4
-"""The same where no answer was judged differently by the two, but of too few to tell by that alone: one that was cut off
-fails everything."""
+"""The same where no answer was judged differently by the two, but of too few to tell by that alone: one that was cut
+off fails everything."""
 ALIKE_BUT_ONE = 0.35
 """The same where one answer of many was judged differently."""
 ALIKE_THOUGH = 0.85

@@ -24,6 +24,7 @@ _SPELLED = re.compile(
 )
 _PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
 _PART = re.compile(rf"\b(\d+)[- ]({'|'.join(_PARTS)})s?\b")
+_ONE_PART = re.compile(r"\b(?:a|1) (third|fifth|sixth|eighth|tenth)(?= of\b)")
 _LARGE = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _TIMES = re.compile(rf"(?<![\w.,])(\d+(?:\.\d+)?)\s*({'|'.join(_LARGE)})s?\b")
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
