@@ -1,6 +1,7 @@
 """``ropd serve-judge --model`` with real vLLM. A start takes half a minute or more, so there are four:
 
-* the small real model: 50 rubrics and 50 verdicts under structured output, then Ctrl-C;
+* the small real model: rubrics and verdicts under structured output, then Ctrl-C. ``ROPD_TEST_JUDGED=50`` is the full
+  length, half an hour where the processor has no AVX-512;
 * a tiny random model with a long context: the share of prompt tokens that the form ``shared-prefix`` computes, a key,
   then the death of its engine;
 * a model without weights; and a start that is stopped by SIGTERM.
@@ -37,7 +38,7 @@ pytest.importorskip("vllm", reason="needs the CPU stack: make env")
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 START_S = 300
-GROUPS = 50
+GROUPS = int(os.environ.get("ROPD_TEST_JUDGED", "12"))
 TASKS = [  # question, teacher answers, rollouts
     (
         "What is 17 * 23?",
@@ -186,7 +187,7 @@ async def judged(config, numbers):
     return [task.result() for task in running], rubricator.stats, verifier.stats
 
 
-def test_a_weak_model_keeps_to_the_schema_50_times_each_and_ctrl_c_leaves_nothing(shell, small_model):
+def test_a_weak_model_keeps_to_the_schema_every_time_and_ctrl_c_leaves_nothing(shell, small_model):
     # the penalty keeps so small a model from saying one thing until the context is full
     weak = """--override-generation-config '{"repetition_penalty": 1.1}'"""
     with serving(shell, small_model, "--kv-cache-gb", 4, "--log", "judge.log", "--vllm-arg", weak) as server:
