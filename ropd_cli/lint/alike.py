@@ -36,8 +36,6 @@ def near_duplicate(linted: Linted) -> Iterator[Finding]:
     criteria = linted.rubric.rubrics
     words = [content(criterion.criterion) for criterion in criteria]
     asked = content(linted.question or "")
-    said = [tokens(criterion.criterion) for criterion in criteria]
-    said_in_question = tokens(linted.question or "")
     counts = Counter(word for of in words for word in of)
     together: list[list[int]] = []
     pairs: list[tuple[int, int]] = []
@@ -51,7 +49,7 @@ def near_duplicate(linted: Linted) -> Iterator[Finding]:
                 group.append(k)
             continue
         alike = _likeness(words[j], words[k], counts, len(criteria), asked)
-        if alike >= needed and not _tell_apart(said[j], said[k], said_in_question):
+        if alike >= needed and not _tell_apart(criteria[j].criterion, criteria[k].criterion, linted.question or ""):
             pairs.append((j, k))
     for group in together:
         ids = tuple(criteria[k].criterion_id for k in group)
@@ -103,9 +101,9 @@ def _likeness(
     return alike
 
 
-def _tell_apart(one: frozenset[str], other: frozenset[str], asked: frozenset[str]) -> bool:
+def _tell_apart(one: str, other: str, question: str) -> bool:
     """Whether two criteria say the same of two things that the question has ("of France", "of Spain")."""
-    mine, yours = one - other, other - one
+    mine, yours, asked = tokens(one) - tokens(other), tokens(other) - tokens(one), tokens(question)
     return 0 < len(mine) <= 2 and 0 < len(yours) <= 2 and bool(mine & asked) and bool(yours & asked)
 
 

@@ -24,7 +24,7 @@ _SPELLED = re.compile(
 )
 _PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
 _PART = re.compile(rf"\b(\d+)[- ]({'|'.join(_PARTS)})s?\b")
-_ONE_PART = re.compile(r"\b(?:a|1) (third|fifth|sixth|eighth|tenth)(?= of\b)")
+_ONE_PART = re.compile(r"\ba (third|fifth|sixth|eighth|tenth)(?= of\b)")
 _LARGE = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _TIMES = re.compile(rf"(?<![\w.,])(\d+(?:\.\d+)?)\s*({'|'.join(_LARGE)})s?\b")
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
@@ -70,9 +70,7 @@ def canonical(text: str, language: str | None = None) -> str:
     text = _PART.sub(lambda found: f"{found[1]}/{_PARTS[found[2]]}", text)
     text = re.sub(r"\b(?:a |one |the )?half\b(?!-)", "1/2", text)
     text = re.sub(r"\ba quarter\b(?! of an? (?:hour|century))", "1/4", text)
-    text = re.sub(
-        r"\b(?:a|one|1) (third|fifth|sixth|eighth|tenth)(?= of\b)", lambda found: f"1/{_PARTS[found[1]]}", text
-    )
+    text = _ONE_PART.sub(lambda found: f"1/{_PARTS[found[1]]}", text)
     text = re.sub(r"(?<=\d)[,\u202f\u00a0 ](?=\d{3}\b)", "", text)
     if language not in ("en", None, "zh", "ja"):  # the comma is the decimal point there, and the point separates
         text = re.sub(r"(?<=\d)\.(?=\d{3}\b)", "", text)

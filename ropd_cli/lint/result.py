@@ -56,29 +56,18 @@ _PERSON = re.compile(r"[^\W\d_a-z]\w+(?:\s[^\W\d_a-z][\w.]*)?\s([^\W\d_a-z]\w{3,
 _PLACES = words(_KNOWN["places"])
 """First words of names whose last word alone may be something else ("New York", "Lake Victoria")."""
 _MEASURE = re.compile(r"[-+]?[$€£]?\s*\d[\d.,/]*\s*(?:%|[^\W\d_]{1,3}(?:/[^\W\d_]{1,2})?)?\.?")
+_ANSWERS = r"(?:the \w+ |it )?(?:\w+ly )?"
+_DECIDING = "concludes|decides|determines|finds|holds|judges|establishes|rules|answers|states|says|shows"
+_DECIDES = re.compile(rf"{_ANSWERS}(?:{_DECIDING})\s+that\s+(.+)")
 _SAYS_THAT = re.compile(
-    r"(?:the \w+ |it )?(?:\w+ly )?(?:concludes|states|says|decides|answers|determines|finds|identifies|names|selects|"
-    r"picks|recogni[sz]es|declares|asserts|claims|holds|judges|reports|shows|gives|establishes|rules)\s+(?:that\s+)?(.+)"
+    rf"{_ANSWERS}(?:{_DECIDING}|identifies|names|selects|picks|recogni[sz]es|declares|asserts|claims|reports|gives)\s+"
+    r"(?:that\s+)?(.+)"
 )
 _LEAVES_OPEN = re.compile(r"\b(?:whether|if|how|why|what|which|who|when|where|between|both|or|either|versus)\b")
 _NOT = re.compile(r"\b(?:not|no|never|cannot)\b|n't\b")
 _DECIMAL_COMMA = re.compile(r"(\d),(\d{1,2})\b")
 _YES_NO = frozenset(("yes", "no", "true", "false"))
-_DECIDES = re.compile(
-    r"(?:the \w+ |it )?(?:\w+ly )?(?:concludes|decides|determines|finds|holds|judges|establishes|rules|answers|states|"
-    r"says|shows)\s+that\s+(.+)"
-)
 _ORDER = re.compile(r"\$?(?:O|Θ|\\Theta|\\mathcal\{?O\}?)\s*\((.+)\)\$?\.?")
-_ORDERS = {
-    "1": ("constant time", "constant in"),
-    "logn": ("logarithmic",),
-    "n": ("linear time", "linear in", "linear complexity", "linear running"),
-    "nlogn": ("linearithmic", "quasilinear", "log-linear"),
-    "n^2": ("quadratic",),
-    "n^3": ("cubic",),
-    "2^n": ("exponential",),
-}
-"""Orders of growth in words."""
 _FORMULA = re.compile(r"(?=.*[-+*/^=()√π<>≤≥])(?=.*[a-zπ√]).{3,}")
 _FUNCTIONS = words("sqrt sin cos tan log exp max min theta alpha beta gamma lambda sigma log2 log10 det")
 
@@ -88,8 +77,8 @@ def gives_answer_away(linted: Linted) -> Iterator[Finding]:
     results = _results(linted)
     if not results:
         return
-    language = language_of(linted.question or "")
     asked = linted.question or ""
+    language = language_of(asked)
     points = _DECIMAL_COMMA.sub(r"\1.\2", asked)  # commas of a text in another language that it quotes
     question = " ".join(canonical(text, language) for text in dict.fromkeys((asked, points)))
     for criterion in linted.rubric.rubrics:
@@ -128,7 +117,7 @@ def _forms(answer: str) -> Iterator[str]:
     if re.search(r"\d\d", lead) and len(re.findall(r"[^\W\d_]{4,}", rest)) >= 2:  # a date, and where
         yield lead
     if order := _ORDER.fullmatch(answer):
-        yield from _ORDERS.get(canonical(order[1]).replace(" ", ""), ())
+        yield from _KNOWN["orders"].get(canonical(order[1]).replace(" ", ""), ())
     parts = [part.strip() for part in re.split(r"=|≈", answer)]
     if len(parts) > 1 and all(_MEASURE.fullmatch(part) for part in parts):
         yield from parts

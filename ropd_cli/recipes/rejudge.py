@@ -171,7 +171,7 @@ class Rejudger:
                 "give another --out, or delete the folder to have all of it written again",
             )
 
-        self._check(done, verifier.endpoint)
+        left = self._left(done, verifier.endpoint)
 
         async def work(job: Job) -> VerdictRecord | None:
             if job.key in done:
@@ -190,7 +190,6 @@ class Rejudger:
             where = {"step": job.saved.step, "repeat": job.repeat, "request_hash": asked}
             return record.model_copy(update=where)
 
-        left = sum(job.key not in done for job in self.jobs())
         return await run_records(
             self.jobs(),
             work,
@@ -253,23 +252,25 @@ class Rejudger:
         }
         return {key: asked for key, asked in keys.items() if key[2] < self.repeats}
 
-    def _check(self, done: Mapping[Key, str | None], endpoint: EndpointConfig) -> None:
-        """Raise InputError, before anything is asked, where what is there was not judged as it would be now."""
+    def _left(self, done: Mapping[Key, str | None], endpoint: EndpointConfig) -> int:
+        """How many jobs are still to be done. Raises InputError where a done one was not judged as it would be now."""
+        left = 0
         for job in self.jobs():
             if job.key not in done:
-                continue
-            rubric = self._known_rubric(job.saved)
-            if rubric is None:
-                raise InputError(
-                    f"{self.files.written_rubrics}: the rubric by which {job.uid} was judged is not there",
-                    "give another --out, or delete the folder to judge all of it again",
-                )
-            asked = _digest(self._asks(job, rubric, self._block(job.saved.group), endpoint), rubric)
-            if done[job.key] not in (None, asked):
-                raise InputError(
-                    f"{self.files.verdicts}: {job.uid} was judged with another judge, template, rubric or setting",
-                    "give another --out, or delete the folder to judge all of it again",
-                )
+                left += 1
+            elif fault := self._differs(job, done[job.key], endpoint):
+                raise InputError(fault, "give another --out, or delete the folder to judge all of it again")
+        return left
+
+    def _differs(self, job: Job, before: str | None, endpoint: EndpointConfig) -> str | None:
+        """How a job was judged otherwise than it would be now; None where it was not."""
+        rubric = self._known_rubric(job.saved)
+        if rubric is None:
+            return f"{self.files.written_rubrics}: the rubric by which {job.uid} was judged is not there"
+        asked = _digest(self._asks(job, rubric, self._block(job.saved.group), endpoint), rubric)
+        if before in (None, asked):
+            return None
+        return f"{self.files.verdicts}: {job.uid} was judged with another judge, template, rubric or setting"
 
     def _block(self, group: Group) -> Block:
         return build_block(group, self.settings.max_answer_tokens)
