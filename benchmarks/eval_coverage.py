@@ -16,7 +16,7 @@ from typing import Any
 
 from material import show, table
 
-from ropd_cli.evaluation.intervals import paired_difference, problem_mean
+from ropd_cli.analysis.intervals import paired_difference, problem_mean
 
 SCORES = {"any": (1.0, 1.0), "hard": (0.3, 1.7), "hardest": (0.1, 1.9), "easy": (9.0, 1.0)}
 """Beta distributions of a problem's probability to be solved."""

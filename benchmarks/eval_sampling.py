@@ -24,15 +24,21 @@ from typing import Any
 
 from material import machine, median, show, table
 
-from ropd_cli.engines.vllm import EngineOptions, LocalModel, SamplingOptions, installed_device, vllm_environment
+from ropd_cli.datasets.eval_sets import load_eval_set
+from ropd_cli.engines.vllm_sampling import (
+    EngineOptions,
+    LocalModel,
+    SamplingOptions,
+    installed_device,
+    vllm_environment,
+)
 from ropd_cli.evaluation.grading import Grading
-from ropd_cli.evaluation.records import Asked, Benchmark, Grade, Metric
+from ropd_cli.evaluation.samples import Asked, Benchmark, Grade, Metric
 from ropd_cli.evaluation.sampling import Meter, draw, left_to_draw
 from ropd_cli.evaluation.sources import LocalSource
 from ropd_cli.evaluation.store import EvalRun
-from ropd_cli.progress import NoProgress
-from ropd_cli.schemas import Message
-from ropd_cli.tasks.evalsets import load_eval_set
+from ropd_cli.records.schemas import Message
+from ropd_cli.util.progress import NoProgress
 
 
 class Nothing:

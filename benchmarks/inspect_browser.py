@@ -27,8 +27,8 @@ import asyncio, sys, time
 began = float(sys.argv[3])
 from pathlib import Path
 from ropd_cli.report.browser import Browser
-from ropd_cli.report.catalogue import Catalogue
-from ropd_cli.report.query import Query
+from ropd_cli.analysis.catalogue import Catalogue
+from ropd_cli.analysis.query import Query
 
 async def main():
     with Catalogue.open(Path(sys.argv[1]), Path(sys.argv[2])) as catalogue:
@@ -88,9 +88,9 @@ def make(path: Path, groups: int) -> None:
 
 async def keys(path: Path, cache: Path) -> dict[str, list[float]]:
     """Seconds from a key to its screen, by key."""
+    from ropd_cli.analysis.catalogue import Catalogue
+    from ropd_cli.analysis.query import Query
     from ropd_cli.report.browser import Browser
-    from ropd_cli.report.catalogue import Catalogue
-    from ropd_cli.report.query import Query
 
     found: dict[str, list[float]] = {"nothing": [], "down": [], "pagedown": [], "end": []}
     with Catalogue.open(path, cache) as catalogue:
@@ -118,7 +118,7 @@ def main() -> None:
         path, cache = Path(folder) / "groups.jsonl", Path(folder) / "cache"
         make(path, groups)
         print(f"{groups:,} groups, {path.stat().st_size / 1e6:,.0f} MB")
-        from ropd_cli.report.catalogue import Catalogue
+        from ropd_cli.analysis.catalogue import Catalogue
 
         began = time.perf_counter()
         Catalogue.open(path, cache).close()

@@ -27,14 +27,14 @@ import orjson
 from judge_server import running
 from material import Texts, endpoint, machine, median, rss_mb, rubric_record, show, table
 
-from ropd_cli.block import build_block
 from ropd_cli.config import JudgeConfig
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.schemas import Group
+from ropd_cli.method.block import build_block
+from ropd_cli.method.prompts import Templates
+from ropd_cli.records.schemas import Group
 from ropd_cli.stages.rubricate import rubric_requests, rubricate_group
 from ropd_cli.stages.verify import verdict_requests, verify_group
-from ropd_cli.templates import Templates
 
 AT_ONCE = 128
 LOOKS = 40

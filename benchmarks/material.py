@@ -13,7 +13,7 @@ from typing import Any
 from judge_server import RUBRIC
 
 from ropd_cli.config import EndpointConfig, LimitsConfig
-from ropd_cli.schemas import Answer, Group, Message, Rubric, RubricRecord, prompt_hash
+from ropd_cli.records.schemas import Answer, Group, Message, Rubric, RubricRecord, prompt_hash
 
 PROSE = (
     "the a so we let then value sum each step of $x^2$ \\frac{1}{2} \\boxed{42}, because therefore \n\n- **Case** "

@@ -21,13 +21,13 @@ from typing import Any
 
 from material import Texts, endpoint, rubric_record, show, table
 
-from ropd_cli.block import build_block
 from ropd_cli.config import JudgeConfig, SamplingConfig
 from ropd_cli.llm.client import ChatClient, ChatRequest
-from ropd_cli.schemas import Group
+from ropd_cli.method.block import build_block
+from ropd_cli.method.prompts import Templates
+from ropd_cli.records.schemas import Group
 from ropd_cli.stages.rubricate import rubric_requests
 from ropd_cli.stages.verify import verdict_requests
-from ropd_cli.templates import Templates
 
 FORMS = ("group", "shared-prefix")
 

@@ -25,10 +25,10 @@ from material import STUDENTS, Texts, endpoint, machine, median, show, table
 from ropd_cli.config import JudgeConfig
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.schemas import Group
+from ropd_cli.method.prompts import Templates
+from ropd_cli.records.schemas import Group
 from ropd_cli.stages.rubricate import rubricate_group
 from ropd_cli.stages.verify import verify_group
-from ropd_cli.templates import Templates
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ import orjson
 from material import show, table
 
 from ropd_cli.index import IndexWriter, TeacherIndex
-from ropd_cli.schemas import AnswerRecord, load_models, prompt_hash
+from ropd_cli.records.schemas import AnswerRecord, load_models, prompt_hash
 
 READERS = 8
 WORDS = ("we", "let", "so", "the", "sum", "of", "$x^2$", "\\frac{1}{2}", "is", "therefore", "equal", "naïve", "—", "17")

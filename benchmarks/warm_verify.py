@@ -24,8 +24,8 @@ from typing import Any
 from judge_server import running
 from material import Texts, machine, median, rubric_record, show, table
 
-from ropd_cli.artifacts import RecordWriter
-from ropd_cli.schemas import Answer, AnswerRecord, Group
+from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.schemas import Answer, AnswerRecord, Group
 
 
 def write_files(folder: Path, groups: int, size: int) -> None:

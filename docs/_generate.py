@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ropd_cli import schemas
 from ropd_cli.cli.main import COMMANDS, load_command
+from ropd_cli.records import schemas
 
 DOCS = Path(__file__).parent
 NOTE = "\n<!-- made by docs/_generate.py; change the program, then: make docs-pages -->\n"

@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
+from ropd_cli.builtin.teacher import write_answer
 from ropd_cli.config import load_config
 from ropd_cli.index import IndexWriter
-from ropd_cli.llm.builtin.teacher import write_answer
-from ropd_cli.schemas import Answer, AnswerRecord, prompt_hash
-from ropd_cli.training.judge import RunJudge
+from ropd_cli.records.schemas import Answer, AnswerRecord, prompt_hash
+from ropd_cli.training.judge_owner import RunJudge
 from ropd_cli.training.run_dir import RunDir
 
 QUESTIONS = {"a": "What is 3 + 4?", "b": "What is 5 + 9?", "odd": "Who wrote Faust?"}

@@ -8,9 +8,9 @@ from pathlib import Path
 import orjson
 import yaml
 
-from ropd_cli.artifacts import RecordWriter
-from ropd_cli.schemas import AnswerVerdict, Criterion, Rubric, RubricRecord, VerdictRecord, prompt_hash
-from ropd_cli.scoring import score
+from ropd_cli.method.scoring import score
+from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.schemas import AnswerVerdict, Criterion, Rubric, RubricRecord, VerdictRecord, prompt_hash
 
 CRITERIA = (
     ("Task Completion", "Names the country whose capital was asked for in task {}.", 5),

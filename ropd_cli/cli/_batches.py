@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from ropd_cli.config import EndpointConfig, RopdConfig
     from ropd_cli.llm.batch import Standing
     from ropd_cli.llm.cache import ReplyCache
-    from ropd_cli.progress import Progress
-    from ropd_cli.stage_run import Tally
+    from ropd_cli.stages.runner import Tally
     from ropd_cli.stages.teacher import Grader, TeacherFiles, Wanted
+    from ropd_cli.util.progress import Progress
 
 
 def check_batches(endpoints: Sequence[EndpointConfig], cache: ReplyCache | None) -> None:
     """Raises InputError where batches can't be used."""
     from ropd_cli.errors import InputError
-    from ropd_cli.llm.endpoints import BUILTIN, base_urls
+    from ropd_cli.llm.urls import BUILTIN, base_urls
 
     if cache is None:
         raise InputError("--batch-api needs the cache: batches fill it", "leave --no-cache out")
@@ -78,7 +78,7 @@ class Batching:
         from ropd_cli.llm.batch import BatchFiller, BatchState, state_path
         from ropd_cli.llm.batch.api import BatchApi
         from ropd_cli.llm.client import ChatClient
-        from ropd_cli.llm.costs import Budget
+        from ropd_cli.llm.money import Budget
         from ropd_cli.stages.teacher import Collected, fill_by_batches, teacher_gen
 
         state = BatchState(state_path(files.out))

@@ -14,7 +14,7 @@ from ropd_cli.errors import InputError
 
 if TYPE_CHECKING:
     from ropd_cli.config import EndpointConfig, RopdConfig
-    from ropd_cli.engines.vllm import EngineOptions, SamplingOptions
+    from ropd_cli.engines.vllm_sampling import EngineOptions, SamplingOptions
     from ropd_cli.evaluation.benchmarks import Choice
     from ropd_cli.evaluation.sources import Source
     from ropd_cli.llm.cache import ReplyCache
@@ -58,7 +58,7 @@ class Evaluating:
     def run(self, *, dry_run: bool) -> None:
         """Do what is left of it, and print the report. Exit code 3 where some samples or grades are missing."""
         from ropd_cli.evaluation.benchmarks import open_benchmarks
-        from ropd_cli.evaluation.tools import Tools
+        from ropd_cli.evaluation.graders import Tools
         from ropd_cli.llm.shared import Shared
 
         config = self._config
@@ -84,12 +84,12 @@ class Evaluating:
             self._work(chosen, tools, cache, shared, progress)
 
     def _work(self, chosen: list[Choice], tools: Any, cache: ReplyCache | None, shared: Shared, progress: Any) -> None:
-        from ropd_cli.evaluation.run import evaluate
+        from ropd_cli.evaluation.evaluate import evaluate
         from ropd_cli.report.eval_text import terminal
 
         @asynccontextmanager
         async def open_source() -> AsyncIterator[Source]:
-            from ropd_cli.engines.vllm import LocalModel
+            from ropd_cli.engines.vllm_sampling import LocalModel
             from ropd_cli.evaluation.sources import EndpointSource, LocalSource
             from ropd_cli.llm.client import ChatClient
 
@@ -132,10 +132,10 @@ class Evaluating:
         """Write the reports; the document."""
         import orjson
 
-        from ropd_cli.artifacts import write_atomic
-        from ropd_cli.evaluation.chosen import selection_warnings
-        from ropd_cli.evaluation.outcome import report_document
-        from ropd_cli.llm.endpoints import base_url
+        from ropd_cli.evaluation.contamination import selection_warnings
+        from ropd_cli.evaluation.summary import report_document
+        from ropd_cli.llm.urls import base_url
+        from ropd_cli.records.files import write_atomic
         from ropd_cli.report.eval_html import page
         from ropd_cli.report.eval_text import markdown
 
@@ -163,7 +163,7 @@ class Evaluating:
 
     def _settings(self, chosen: list[Choice]) -> dict[str, Any]:
         """What stands in the report of the model and how it was asked."""
-        from ropd_cli.llm.endpoints import base_url, shown_url
+        from ropd_cli.llm.urls import base_url, shown_url
 
         how = self._how()
         needs_judge = any(choice.kind in ("healthbench", "rubric", "teacher") for choice in chosen)
@@ -207,7 +207,7 @@ class Evaluating:
 
     def _endpoint(self) -> EndpointConfig:
         """The endpoint of the model under test, with the evaluation's sampling."""
-        from ropd_cli.llm.endpoints import model_name
+        from ropd_cli.llm.urls import model_name
 
         config, endpoint = self._config, self._config.student.endpoint
         sampling = {name: getattr(config.eval, name) for name in ("temperature", "top_p", "max_tokens")}
@@ -224,7 +224,7 @@ class Evaluating:
         return endpoint.model_copy(update=update)
 
     def _sampling(self) -> SamplingOptions:
-        from ropd_cli.engines.vllm import SamplingOptions
+        from ropd_cli.engines.vllm_sampling import SamplingOptions
 
         wanted = self._config.eval
         return SamplingOptions(
@@ -236,7 +236,7 @@ class Evaluating:
         )
 
     def _engine(self) -> EngineOptions:
-        from ropd_cli.engines.vllm import EngineOptions, installed_device
+        from ropd_cli.engines.vllm_sampling import EngineOptions, installed_device
 
         config = self._config
         return EngineOptions(
@@ -256,7 +256,7 @@ class Evaluating:
         from dataclasses import asdict
 
         from ropd_cli.evaluation.sources import fingerprint
-        from ropd_cli.llm.endpoints import base_url, identity
+        from ropd_cli.llm.urls import base_url, identity
 
         if self._at_endpoint:
             endpoint = self._endpoint()
@@ -280,7 +280,7 @@ class Evaluating:
     def _forecast(self, chosen: list[Choice], cache: ReplyCache | None, shared: Shared) -> None:
         from ropd_cli.evaluation.sampling import left_to_draw
         from ropd_cli.llm.client import endpoint_request
-        from ropd_cli.llm.forecast import forecast
+        from ropd_cli.llm.cost_estimate import forecast
 
         jobs = left_to_draw(
             self._run, [choice.benchmark for choice in chosen], self._how(), self._config.student.system_prompt

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from ropd_cli.llm.cache import ReplyCache
     from ropd_cli.llm.chat import ChatRequest, ClientStats
     from ropd_cli.llm.client import ChatClient
-    from ropd_cli.llm.forecast import Forecast
-    from ropd_cli.progress import Progress
-    from ropd_cli.stage_run import Tally
+    from ropd_cli.llm.cost_estimate import Forecast
+    from ropd_cli.stages.runner import Tally
+    from ropd_cli.util.progress import Progress
 
 Stage = Callable[[Sequence["ChatClient"], "Progress"], Awaitable["Tally"]]
 
@@ -38,9 +38,9 @@ def run_api_stage(
     it went, in ``noun``s. Exit code 3 where some records failed. With ``dry_run`` only what ``requests`` it
     would send is counted."""
     from ropd_cli.llm.chat import ClientStats
-    from ropd_cli.llm.endpoints import model_name
-    from ropd_cli.llm.forecast import forecast
+    from ropd_cli.llm.cost_estimate import forecast
     from ropd_cli.llm.shared import Shared
+    from ropd_cli.llm.urls import model_name
 
     endpoint = reduce(getattr, section.split("."), config)
     endpoint = endpoint.model_copy(update={"model": model_name(endpoint, section)})
@@ -72,8 +72,8 @@ def run_clients(
 ) -> Tally:
     """Run a stage with clients of these endpoints, which count in ``stats``, under one progress bar."""
     from ropd_cli.llm.client import ChatClient
-    from ropd_cli.llm.endpoints import base_url
     from ropd_cli.llm.shared import Shared
+    from ropd_cli.llm.urls import base_url
 
     progress = Counted(screen.progress(lambda: so_far(stats, progress.share_done)))
     shared = Shared.of(config, progress.note)
@@ -151,7 +151,7 @@ def report(
     screen: Screen, tally: Tally, out: Path, noun: str, stats: dict[str, Any] | None = None, lines: Sequence[str] = ()
 ) -> None:
     """Print how a stage went, and ``lines`` below it; exit code 3 where some records failed."""
-    from ropd_cli.artifacts import failed_path
+    from ropd_cli.records.files import failed_path
 
     document = {"out": str(out), "done": tally.done, "skipped": tally.skipped, "failed": tally.failed} | (stats or {})
     document["failed_file"] = str(failed_path(out)) if tally.failed else None

@@ -23,7 +23,7 @@ def endpoints_of(config: RopdConfig, named: Sequence[str], model: str | None) ->
 
     Raises InputError where ``--model`` is given too, and for a name without a model.
     """
-    from ropd_cli.llm.endpoints import model_name
+    from ropd_cli.llm.urls import model_name
 
     if named and model is not None:
         raise InputError("--model and --teacher exclude each other", "name every teacher by --teacher")

@@ -36,7 +36,7 @@ def info(
     """Say what the cache holds."""
     screen = Screen(json, quiet, debug)
     with screen.errors():
-        from ropd_cli.llm.cache_care import contents
+        from ropd_cli.llm.cache_maintenance import contents
 
         settings = o.load(config, overrides, cache_dir=cache_dir)
         found = contents(settings.cache_dir, settings.cache_max_gb)
@@ -72,7 +72,7 @@ def gc(
     """
     screen = Screen(json, quiet, debug)
     with screen.errors():
-        from ropd_cli.llm.cache_care import collect
+        from ropd_cli.llm.cache_maintenance import collect
 
         settings = o.load(config, overrides, cache_dir=cache_dir)
         age_s = _seconds(older_than) if older_than is not None else None
@@ -101,7 +101,7 @@ def clear(
     screen = Screen(json, quiet, debug)
     with screen.errors():
         from ropd_cli.errors import InputError
-        from ropd_cli.llm import cache_care
+        from ropd_cli.llm import cache_maintenance as cache_care
 
         settings = o.load(config, overrides, cache_dir=cache_dir)
         folder = cache_care.require_cache(settings.cache_dir)
@@ -128,7 +128,7 @@ def export(
     """Write every reply to a file: key, model, time, reply."""
     screen = Screen(json, quiet, debug)
     with screen.errors():
-        from ropd_cli.llm.cache_care import export as write
+        from ropd_cli.llm.cache_maintenance import export as write
 
         settings = o.load(config, overrides, cache_dir=cache_dir)
         count, corrupt = write(settings.cache_dir, out)

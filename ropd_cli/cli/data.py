@@ -311,8 +311,8 @@ def _check_files(files: Sequence[Path], local: Path | None) -> None:
 
 
 def _columns(named: dict[str, str | None], mapping: Sequence[str]) -> dict[str, str]:
+    from ropd_cli.datasets.columns import FIELDS
     from ropd_cli.errors import InputError
-    from ropd_cli.tasks.columns import FIELDS
 
     columns = {field: column for field, column in named.items() if column}
     for text in mapping:

@@ -13,7 +13,7 @@ from ropd_cli.cli._screen import Screen, Silent
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ropd_cli.doctor.checks import Check
+    from ropd_cli.doctor.check import Check
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
 SIGNS = {"skipped": "–"}
@@ -42,8 +42,8 @@ def doctor(
 
     screen = Screen(json, quiet, debug)
     with screen.errors():
-        from ropd_cli.doctor.checks import Case
-        from ropd_cli.doctor.examine import COUNT, examine, plan
+        from ropd_cli.doctor.check import Case
+        from ropd_cli.doctor.run_checks import COUNT, examine, plan
 
         case = Case(
             config=o.load(config, overrides),

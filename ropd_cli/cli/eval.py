@@ -193,9 +193,9 @@ def compare(
     """
     screen = Screen(json, quiet, debug)
     with screen.errors():
-        from ropd_cli.artifacts import write_atomic
         from ropd_cli.evaluation.compare import Run
         from ropd_cli.evaluation.compare import compare as compared
+        from ropd_cli.records.files import write_atomic
         from ropd_cli.report.eval_html import compared_page
         from ropd_cli.report.eval_text import compared_markdown, compared_terminal
 

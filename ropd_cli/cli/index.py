@@ -50,9 +50,9 @@ def build(
     """
     screen = Screen(json, quiet, debug)
     with screen.errors():
-        from ropd_cli.artifacts import count_records
         from ropd_cli.index import IndexWriter, job_of
-        from ropd_cli.schemas import AnswerRecord, load_models
+        from ropd_cli.records.files import count_records
+        from ropd_cli.records.schemas import AnswerRecord, load_models
 
         _there(answers, "give answers files as ropd teacher-gen writes them")
         job = job_of("build", answers, use_truncated)
@@ -76,9 +76,9 @@ def show(
     screen = Screen(json, quiet, debug)
     with screen.errors():
         from ropd_cli.index import TeacherIndex
-        from ropd_cli.index.figures import survey_table
-        from ropd_cli.index.survey import survey
-        from ropd_cli.schemas import load_prompts
+        from ropd_cli.index.contents import survey
+        from ropd_cli.index.terminal import survey_table
+        from ropd_cli.records.schemas import load_prompts
 
         with closing(TeacherIndex.open(index)) as opened:
             found = survey(opened)
@@ -144,7 +144,7 @@ def check(
     with screen.errors():
         from ropd_cli.errors import EXIT_INPUT
         from ropd_cli.index import TeacherIndex
-        from ropd_cli.schemas import load_prompts
+        from ropd_cli.records.schemas import load_prompts
 
         with closing(TeacherIndex.open(index)) as opened:
             coverage = opened.check(load_prompts(prompts), m) if prompts is not None else None
@@ -247,9 +247,9 @@ def import_(
     """Put rows of the method's reference implementation into an index."""
     screen = Screen(json, quiet, debug)
     with screen.errors():
-        from ropd_cli.artifacts import count_records
         from ropd_cli.index import IndexWriter, job_of
         from ropd_cli.index.exchange import imported_rows, prompts_by_hash
+        from ropd_cli.records.files import count_records
 
         _there(files, "give JSON Lines of ropd.teacher_index.v1 or v2")
         known = prompts_by_hash(prompts) if prompts is not None else {}

@@ -12,8 +12,8 @@ from ropd_cli.cli._options import CacheDir, Debug, Json, Quiet
 from ropd_cli.cli._screen import Screen
 
 if TYPE_CHECKING:
-    from ropd_cli.report.catalogue import Catalogue
-    from ropd_cli.report.query import Query
+    from ropd_cli.analysis.catalogue import Catalogue
+    from ropd_cli.analysis.query import Query
 
 ON_A_SCREEN = 100
 """So many groups are listed on a terminal unless --limit says otherwise."""
@@ -98,11 +98,11 @@ def inspect_rubrics(
     with screen.errors():
         import os
 
+        from ropd_cli.analysis.catalogue import Catalogue
+        from ropd_cli.analysis.query import SORTS, Query
         from ropd_cli.errors import InputError
         from ropd_cli.lint import RULES
         from ropd_cli.llm.cache import default_cache_dir
-        from ropd_cli.report.catalogue import Catalogue
-        from ropd_cli.report.query import SORTS, Query
 
         if sort not in SORTS:
             raise InputError(f"--sort {sort}: no such order", f"one of {', '.join(SORTS)}")
@@ -136,8 +136,8 @@ def inspect_rubrics(
 def _show(catalogue: Catalogue, query: Query, path: Path, screen: Screen, limit: int | None, html: Path | None) -> None:
     from rich.console import Group
 
-    from ropd_cli.artifacts import write_atomic
     from ropd_cli.errors import InputError
+    from ropd_cli.records.files import write_atomic
     from ropd_cli.report.groups_text import GroupInFull, GroupList
 
     numbers = catalogue.numbers(query)

@@ -35,9 +35,9 @@ def quickstart(
 
     screen = Screen(json, quiet, debug)
     with screen.errors():
-        from ropd_cli.recipes.outcome import as_text
         from ropd_cli.recipes.quickstart import Options
         from ropd_cli.recipes.quickstart import quickstart as recipe
+        from ropd_cli.recipes.quickstart_summary import as_text
 
         options = Options(
             out=out.absolute(),

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from ropd_cli.config import EndpointConfig, RopdConfig
     from ropd_cli.llm.chat import ClientStats
     from ropd_cli.llm.client import ChatClient
-    from ropd_cli.progress import Progress
     from ropd_cli.recipes.rejudge import Rejudger
-    from ropd_cli.stage_run import Tally
+    from ropd_cli.stages.runner import Tally
+    from ropd_cli.util.progress import Progress
 
 
 def rejudge(
@@ -74,9 +74,9 @@ def rejudge(
     screen = Screen(json, quiet, debug)
     with screen.errors():
         from ropd_cli.errors import InputError
-        from ropd_cli.llm.endpoints import model_name
+        from ropd_cli.llm.urls import model_name
+        from ropd_cli.method.prompts import Templates
         from ropd_cli.recipes.rejudge import RejudgeFiles, Rejudger, default_out
-        from ropd_cli.templates import Templates
 
         if new_rubrics and rubrics is not None:
             raise InputError("--new-rubrics and --rubrics are two choices", "leave one of them out")
@@ -145,9 +145,9 @@ def _work(
     from contextlib import ExitStack
 
     from ropd_cli.llm.chat import ClientStats
-    from ropd_cli.llm.endpoints import model_name
-    from ropd_cli.llm.forecast import forecast
+    from ropd_cli.llm.cost_estimate import forecast
     from ropd_cli.llm.shared import Shared
+    from ropd_cli.llm.urls import model_name
 
     files = rejudger.files
     rejudger.count()
@@ -181,8 +181,8 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: ClientStats) 
     from rich.console import Group
     from rich.text import Text
 
-    from ropd_cli.artifacts import failed_path, write_atomic
-    from ropd_cli.report.agreement import figures
+    from ropd_cli.analysis.agreement import figures
+    from ropd_cli.records.files import failed_path, write_atomic
     from ropd_cli.report.agreement_text import AgreementText, page
 
     files, pairs = rejudger.files, rejudger.pairs()

@@ -28,9 +28,9 @@ def report(
     """
     screen = Screen(json, quiet, debug)
     with screen.errors():
-        from ropd_cli.artifacts import write_atomic
+        from ropd_cli.analysis.run_data import read_run
         from ropd_cli.errors import InputError
-        from ropd_cli.report.run_data import read_run
+        from ropd_cli.records.files import write_atomic
         from ropd_cli.report.run_page import page
         from ropd_cli.report.run_words import course, status, validated
         from ropd_cli.report.runs_page import compared_page, figures

@@ -13,8 +13,8 @@ from ropd_cli.cli._stages import report, run_api_stage
 
 if TYPE_CHECKING:
     from ropd_cli.config import RopdConfig
-    from ropd_cli.stage_run import Tally
     from ropd_cli.stages.rollout import RolloutFiles
+    from ropd_cli.stages.runner import Tally
 
 
 def rollout(
@@ -127,7 +127,7 @@ def _local(
     """Sample from a checkpoint; what vLLM prints goes to ``<out>.vllm.log``."""
     import os
 
-    from ropd_cli.engines.vllm import EngineOptions, LocalModel, SamplingOptions, installed_device
+    from ropd_cli.engines.vllm_sampling import EngineOptions, LocalModel, SamplingOptions, installed_device
     from ropd_cli.stages.rollout import rollout_local
 
     engine = EngineOptions(

@@ -52,9 +52,9 @@ def rubricate(
     """
     screen = Screen(json, quiet, debug)
     with screen.errors():
+        from ropd_cli.method.prompts import Templates
         from ropd_cli.stages.rubricate import RubricateFiles, pending
         from ropd_cli.stages.rubricate import rubricate as stage
-        from ropd_cli.templates import Templates
 
         flags = o.endpoint_flags(
             "rubricator",

@@ -132,7 +132,7 @@ def serve_judge(
 def _options(name: str | None, model: str, host: str, port: int, given: dict[str, Any]) -> JudgeOptions:
     """What is served. Raises InputError for options that do not go together."""
     from ropd_cli.engines.judge_server import JudgeOptions
-    from ropd_cli.engines.vllm import installed_device
+    from ropd_cli.engines.vllm_sampling import installed_device
     from ropd_cli.errors import InputError
 
     if name is not None:
@@ -202,9 +202,9 @@ def _serve_builtin(screen: Screen, name: str, host: str, port: int, not_its: lis
 
     import uvicorn
 
+    from ropd_cli.builtin.server import create_app
     from ropd_cli.engines.judge_server import cant_listen
     from ropd_cli.errors import InputError
-    from ropd_cli.llm.builtin.app import create_app
 
     if not_its:
         flags = ", ".join(map(_flag, not_its))

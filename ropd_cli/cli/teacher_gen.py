@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from ropd_cli.llm.cache import ReplyCache
     from ropd_cli.llm.chat import ChatRequest, ClientStats
     from ropd_cli.llm.client import ChatClient
-    from ropd_cli.llm.forecast import Forecast
-    from ropd_cli.progress import Progress
-    from ropd_cli.stage_run import Tally
+    from ropd_cli.llm.cost_estimate import Forecast
+    from ropd_cli.stages.runner import Tally
     from ropd_cli.stages.teacher import Grader, TeacherCount, TeacherFiles, Wanted
+    from ropd_cli.util.progress import Progress
 
 _ANSWERS = "Answers"
 _BATCH = "Batches"
@@ -266,7 +266,7 @@ async def _grader(stack: AsyncExitStack, wanted: Wanted) -> Grader | None:
     """What compares results, until ``stack`` is left; None where nothing is compared."""
     if wanted.keep == "any":
         return None
-    from ropd_cli.maths import MathGrader
+    from ropd_cli.answers.math_equal import MathGrader
 
     return await stack.enter_async_context(MathGrader())
 
@@ -279,7 +279,7 @@ def _forecast(
     wanted: Wanted,
     cache: ReplyCache | None,
 ) -> None:
-    from ropd_cli.llm.forecast import forecast
+    from ropd_cli.llm.cost_estimate import forecast
     from ropd_cli.llm.shared import Shared
     from ropd_cli.stages.teacher import Teacher, pending
 

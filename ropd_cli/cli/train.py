@@ -51,7 +51,7 @@ def train(
             document["ropd"]["forecast"] = forecast  # type: ignore[index,call-overload]
             screen.result(document, OmegaConf.to_yaml(tree))
             if forecast is not None:
-                from ropd_cli.training.forecast import sentence
+                from ropd_cli.training.run_estimate import sentence
 
                 screen.note(sentence(forecast))
             return
@@ -66,8 +66,8 @@ def train(
 
 def _write_report(run: Path, screen: Screen) -> None:
     """The run's page, also of one that stopped; nothing where no step of it is finished."""
-    from ropd_cli.artifacts import write_atomic
-    from ropd_cli.report.run_data import read_run
+    from ropd_cli.analysis.run_data import read_run
+    from ropd_cli.records.files import write_atomic
     from ropd_cli.report.run_page import page
 
     if not any((run / "groups").glob("step-*")):

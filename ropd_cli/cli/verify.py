@@ -64,10 +64,10 @@ def verify(
     """
     screen = Screen(json, quiet, debug)
     with screen.errors():
-        from ropd_cli.rewards import RewardMixer
+        from ropd_cli.method.prompts import Templates
+        from ropd_cli.method.rewards import RewardMixer
         from ropd_cli.stages.verify import VerifyFiles, pending
         from ropd_cli.stages.verify import verify as stage
-        from ropd_cli.templates import Templates
 
         flags = o.endpoint_flags(
             "verifier",

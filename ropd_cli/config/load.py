@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from ropd_cli.config.models import EndpointConfig, RopdConfig
 from ropd_cli.config.teachers import laid_over
 from ropd_cli.errors import ConfigError, InputError
-from ropd_cli.resources import find_config
+from ropd_cli.util.resources import find_config
 
 # environment variable -> the keys it sets
 _ENVIRONMENT: dict[str, tuple[str, ...]] = {

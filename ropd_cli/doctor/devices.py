@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.doctor.checks import Case, Check, Section, shown_bytes
-from ropd_cli.doctor.child import module_says, said_by
-from ropd_cli.doctor.model import local_folder, parameters
-from ropd_cli.training.compose import default_cpu_dtype
+from ropd_cli.doctor.check import Case, Check, Section, shown_bytes
+from ropd_cli.doctor.model_folder import local_folder, parameters
+from ropd_cli.doctor.subprocess_probe import module_says, said_by
+from ropd_cli.training.verl_config import default_cpu_dtype
 from ropd_cli.training.versions import installed_versions
 
 HERE = Section("devices")

@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ropd_cli.doctor.checks import Case, Check, Section, shown_bytes
-from ropd_cli.doctor.model import local_folder, parameters
+from ropd_cli.doctor.check import Case, Check, Section, shown_bytes
+from ropd_cli.doctor.model_folder import local_folder, parameters
 from ropd_cli.llm.cache import replies_folder
 from ropd_cli.training.versions import installed_versions
 

@@ -7,8 +7,8 @@ import re
 from functools import partial
 
 from ropd_cli.config import EndpointConfig
-from ropd_cli.doctor.checks import Case, Check, Pace, Section, Stopwatch, few, guarded
-from ropd_cli.doctor.made_up import hello
+from ropd_cli.doctor.check import Case, Check, Pace, Section, Stopwatch, few, guarded
+from ropd_cli.doctor.sample_groups import hello
 from ropd_cli.doctor.targets import (
     JUDGES,
     ROLES,
@@ -22,10 +22,10 @@ from ropd_cli.doctor.targets import (
     unpriced,
 )
 from ropd_cli.errors import ProviderBusy, ProviderError, ProviderRefused, ProviderUnreachable, RopdError
-from ropd_cli.llm.endpoints import shown_url
 from ropd_cli.llm.keys import KeyRing, Secrets, headers_of
-from ropd_cli.llm.listing import Listing, list_models
+from ropd_cli.llm.model_list import Listing, list_models
 from ropd_cli.llm.shared import Shared
+from ropd_cli.llm.urls import shown_url
 
 HERE = Section("endpoints")
 BURST = 8

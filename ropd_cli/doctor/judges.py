@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from ropd_cli.analysis.intervals import wilson
 from ropd_cli.config import RopdConfig
-from ropd_cli.doctor.checks import Case, Check, Pace, Section, guarded, shown_seconds
+from ropd_cli.doctor.check import Case, Check, Pace, Section, guarded, shown_seconds
 from ropd_cli.doctor.endpoints import paced
-from ropd_cli.doctor.made_up import VOTES, calls_a_group, forced, rubric_asks, verdict_asks
+from ropd_cli.doctor.sample_groups import VOTES, calls_a_group, forced, rubric_asks, verdict_asks
 from ropd_cli.doctor.targets import JUDGES, asked, at_once, is_asked, section
 from ropd_cli.errors import ReplyInvalid, RopdError
-from ropd_cli.evaluation.intervals import wilson
-from ropd_cli.judging_format import Judgements, parse_rubric
 from ropd_cli.llm.chat import ChatReply
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.llm.endpoints import BUILTIN
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.structured import Form, parse_json
+from ropd_cli.llm.urls import BUILTIN
+from ropd_cli.method.replies import Judgements, parse_rubric
 from ropd_cli.stages.verify import VerdictAsk
 
 HERE = Section("judges")

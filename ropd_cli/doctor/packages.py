@@ -10,7 +10,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from ropd_cli import __version__
-from ropd_cli.doctor.checks import Case, Check, Section
+from ropd_cli.doctor.check import Case, Check, Section
 from ropd_cli.training.versions import KNOWN_GOOD, PYTHON, Device, Known, installed_versions
 
 HERE = Section("packages")

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ropd_cli.answers.thinking import OPEN
 from ropd_cli.config import RopdConfig
-from ropd_cli.doctor.checks import Case, Check, Section, few, shown_bytes
-from ropd_cli.doctor.model import SWITCH, Template, local_folder, looks_local, parameters, read_json
+from ropd_cli.doctor.check import Case, Check, Section, few, shown_bytes
+from ropd_cli.doctor.model_folder import SWITCH, Template, local_folder, looks_local, parameters, read_json
 from ropd_cli.errors import InputError
-from ropd_cli.schemas import Prompt, load_prompts, with_system
-from ropd_cli.thinking import OPEN
-from ropd_cli.tokens import estimate_tokens
+from ropd_cli.records.schemas import Prompt, load_prompts, with_system
+from ropd_cli.util.tokens import estimate_tokens
 
 HERE = Section("student")
 HUB_TIMEOUT_S = 10.0

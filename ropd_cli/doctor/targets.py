@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ropd_cli.config import EndpointConfig, RopdConfig
-from ropd_cli.doctor.checks import Case, Pace, Stopwatch
+from ropd_cli.doctor.check import Case, Pace, Stopwatch
 from ropd_cli.errors import ConfigError, InputError, ProviderUnreachable, RopdError
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.llm.endpoints import BUILTIN, base_urls, model_name, shown_url
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.shared import Shared
+from ropd_cli.llm.urls import BUILTIN, base_urls, model_name, shown_url
 
 ROLES = ("teacher", "rubricator", "verifier", "student.endpoint")
 JUDGES = ("rubricator", "verifier")

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from ropd_cli.artifacts import write_atomic
+from ropd_cli.records.files import write_atomic
 
 ROPE_THETA = 100_000.0  # of SmolLM2; transformers 4.x reads it at the top level of config.json only
 CONTEXT_TOKENS = 8192

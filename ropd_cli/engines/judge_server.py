@@ -24,10 +24,10 @@ from typing import Any
 
 import yaml
 
-from ropd_cli.artifacts import disk_errors
-from ropd_cli.engines.vllm import Device, check_model, vllm_environment
+from ropd_cli.engines.vllm_sampling import Device, check_model, vllm_environment
 from ropd_cli.errors import InputError, MissingPackage, RopdError
-from ropd_cli.processes import RUN_MARK, end_all, last_error, plain_line
+from ropd_cli.records.files import disk_errors
+from ropd_cli.util.processes import RUN_MARK, end_all, last_error, plain_line
 
 KEY_VARIABLE = "VLLM_API_KEY"
 """Where vLLM itself looks for the key that it asks for; no command line holds it."""

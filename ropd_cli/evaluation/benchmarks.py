@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from ropd_cli.datasets.eval_sets import KNOWN_SETS, EvalQuestion, EvalSet, load_eval_set
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.records import Benchmark
+from ropd_cli.evaluation.graders import Tools
+from ropd_cli.evaluation.samples import Benchmark
 from ropd_cli.evaluation.tasks import Kind, open_task
-from ropd_cli.evaluation.tools import Tools
-from ropd_cli.tasks.evalsets import KNOWN_SETS, EvalQuestion, EvalSet, load_eval_set
 
 KINDS: Mapping[str, Kind] = {
     "aime24": "integer",

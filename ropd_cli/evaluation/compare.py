@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
+from ropd_cli.analysis.intervals import paired_difference, paired_p_value, unbounded_mean
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.figures import problem_values
-from ropd_cli.evaluation.intervals import paired_difference, paired_p_value, unbounded_mean
-from ropd_cli.evaluation.records import Metric
+from ropd_cli.evaluation.samples import Metric
+from ropd_cli.evaluation.statistics import problem_values
 from ropd_cli.evaluation.store import EvalRun
 
 SOLVED = 0.5

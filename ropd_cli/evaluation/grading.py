@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
-from ropd_cli.artifacts import RecordWriter
+from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import JudgeError
-from ropd_cli.evaluation.records import Benchmark, Grade, Sample
+from ropd_cli.evaluation.samples import Benchmark, Grade, Sample
 from ropd_cli.evaluation.store import EvalRun
-from ropd_cli.progress import Progress
-from ropd_cli.schemas import digest
-from ropd_cli.tasks.evalsets import EvalQuestion
+from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.schemas import digest
+from ropd_cli.util.progress import Progress
 
 GIVE_UP_AFTER = 16
 """So many samples of a benchmark without any grade before one has one: its judge does not work, and the rest need not

@@ -8,14 +8,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from ropd_cli.artifacts import RecordWriter
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.records import Benchmark, Sample
+from ropd_cli.evaluation.samples import Benchmark, Sample
 from ropd_cli.evaluation.sources import Source
 from ropd_cli.evaluation.store import EvalRun
-from ropd_cli.progress import NoProgress, Progress
-from ropd_cli.schemas import Answer, Message, digest, with_system
-from ropd_cli.stage_run import Tally, run_jobs
+from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.schemas import Answer, Message, digest, with_system
+from ropd_cli.stages.runner import Tally, run_jobs
+from ropd_cli.util.progress import NoProgress, Progress
 
 OnSample = Callable[[Sample], None]
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from ropd_cli.engines.vllm import LocalModel, SamplingOptions
+from ropd_cli.engines.vllm_sampling import LocalModel, SamplingOptions
 from ropd_cli.llm.client import ChatClient, endpoint_request
-from ropd_cli.schemas import Answer, Message
+from ropd_cli.records.schemas import Answer, Message
 
 ASKED_AT_ONCE = 4096
 """Questions handed to a local engine before the first is finished; it queues what it can't hold."""

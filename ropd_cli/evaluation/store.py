@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
-from ropd_cli.artifacts import existing_records, write_atomic
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.records import Grade, Sample
+from ropd_cli.evaluation.samples import Grade, Sample
+from ropd_cli.records.files import existing_records, write_atomic
 
 Key = tuple[str, int]
 """(id of the question, number of the sample)."""

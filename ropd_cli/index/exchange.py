@@ -16,12 +16,12 @@ from typing import Any
 
 import orjson
 
-from ropd_cli.artifacts import RecordWriter, read_records
+from ropd_cli.answers.thinking import split_thinking
 from ropd_cli.errors import InputError
 from ropd_cli.index.reader import TeacherIndex
 from ropd_cli.index.rows import Row, Source, Stored, answer_of, rest_of
-from ropd_cli.schemas import Answer, load_prompts
-from ropd_cli.thinking import split_thinking
+from ropd_cli.records.files import RecordWriter, read_records
+from ropd_cli.records.schemas import Answer, load_prompts
 
 V1, V2 = "ropd.teacher_index.v1", "ropd.teacher_index.v2"
 EXTRA = "ropd"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ropd_cli.errors import InputError
 from ropd_cli.index.layout import text_digest
 from ropd_cli.index.reader import TeacherIndex
-from ropd_cli.schemas import prompt_hash
+from ropd_cli.records.schemas import prompt_hash
 
 SHOWN = 20
 

@@ -11,10 +11,10 @@ from typing import Any
 import orjson
 
 from ropd_cli.errors import IndexMissing, InputError, TooFewAnswers
-from ropd_cli.index.choice import chosen
 from ropd_cli.index.layout import AGAIN_HINT, checksum, meta, open_read, seed_of, text_seed
 from ropd_cli.index.rows import Row, Source, Stored, answer_of
-from ropd_cli.schemas import Prompt
+from ropd_cli.index.selection import chosen
+from ropd_cli.records.schemas import Prompt
 
 _PAIR = "p.hash = ? AND p.uid = ?"
 _HASH = "p.hash = ?"

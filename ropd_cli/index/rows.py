@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from ropd_cli.schemas import Answer
+from ropd_cli.records.schemas import Answer
 
 
 @dataclass(frozen=True)

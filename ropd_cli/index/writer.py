@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Literal
 
 import orjson
 
-from ropd_cli.artifacts import disk_errors
+from ropd_cli.answers.thinking import split_thinking
 from ropd_cli.errors import InputError, NoSpace
 from ropd_cli.index.layout import (
     checksum,
@@ -35,8 +35,8 @@ from ropd_cli.index.layout import (
     text_seed,
 )
 from ropd_cli.index.rows import Row, Source, rest_of
-from ropd_cli.schemas import Answer, AnswerRecord, digest
-from ropd_cli.thinking import split_thinking
+from ropd_cli.records.files import disk_errors
+from ropd_cli.records.schemas import Answer, AnswerRecord, digest
 
 Prefer = Literal["first", "last", "error"]
 COMMIT_BYTES = 8_000_000

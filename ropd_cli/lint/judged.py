@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ropd_cli.lint.records import Finding, Linted
-from ropd_cli.scoring import group_stats, score
+from ropd_cli.method.scoring import group_stats, score
 
 FEWEST = 2
 """Judged rollouts from which on "all" and "none" say something."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from ropd_cli.block import render_question
 from ropd_cli.lint.records import Finding, Linted
 from ropd_cli.lint.run import lint
-from ropd_cli.schemas import Group, Rubric, RubricRecord, VerdictRecord
+from ropd_cli.method.block import render_question
+from ropd_cli.records.schemas import Group, Rubric, RubricRecord, VerdictRecord
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ropd_cli.schemas import Rubric
+from ropd_cli.records.schemas import Rubric
 
 
 @dataclass(frozen=True)

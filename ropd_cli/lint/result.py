@@ -17,13 +17,13 @@ from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 
-from ropd_cli.exact import normalise
+from ropd_cli.answers.exact_match import normalise
+from ropd_cli.answers.final_answer import stated_result
 from ropd_cli.lint.language import language_of
 from ropd_cli.lint.numbers import NUMBER, canonical, numbers
 from ropd_cli.lint.records import Finding, Linted
 from ropd_cli.lint.vocabulary import section, words
 from ropd_cli.lint.words import content
-from ropd_cli.stated import stated_result
 
 _KNOWN = section("result")
 _NOUNS, _VERBS = "|".join(_KNOWN["nouns"].split()), "|".join(_KNOWN["verbs"].split())

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ropd_cli.lint import alike, claims, judged, language, likeness, praise, result, surface
 from ropd_cli.lint.records import RULES, Finding, Linted
-from ropd_cli.schemas import Rubric
+from ropd_cli.records.schemas import Rubric
 
 CHECKS: dict[str, Callable[[Linted], Iterable[Finding]]] = {
     "met-by-all": judged.met_by_all,

@@ -21,7 +21,7 @@ import diskcache
 from ropd_cli.errors import InputError
 from ropd_cli.llm.cache_entry import Corrupt, Entry, cut_off_key, decode, encode, own_key, worth_keeping
 from ropd_cli.llm.chat import ChatReply, ChatRequest
-from ropd_cli.llm.endpoints import identity
+from ropd_cli.llm.urls import identity
 
 LOCK_WAIT_S = 30.0
 LOOK_EVERY = 500

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from ropd_cli.llm.chat import ChatReply
-from ropd_cli.schemas import Usage
+from ropd_cli.records.schemas import Usage
 
 MAGIC = b"ropd.reply.v2\n"
 _SUM_BYTES = 16

@@ -13,8 +13,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from ropd_cli.config.models import EndpointConfig, SamplingConfig
-from ropd_cli.llm.endpoints import model_name
-from ropd_cli.schemas import Message, Usage, Written
+from ropd_cli.llm.urls import model_name
+from ropd_cli.records.schemas import Message, Usage, Written
 
 Sampling = SamplingConfig
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import ProviderRefused, ReplyInvalid, RopdError
-from ropd_cli.llm import endpoints
+from ropd_cli.llm import urls as endpoints
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats, JsonSchema, Sampling, endpoint_request, joinable
 from ropd_cli.llm.retry import RetryPolicy
@@ -27,7 +27,7 @@ from ropd_cli.llm.servers import Route
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.structured import Form, parse_json
 from ropd_cli.llm.wire import Fault
-from ropd_cli.stage_run import all_of
+from ropd_cli.util.concurrency import all_of
 
 __all__ = ["ChatClient", "ChatReply", "ChatRequest", "ClientStats", "JsonSchema", "Sampling", "endpoint_request"]
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import InputError
-from ropd_cli.llm.endpoints import BUILTIN, OPENAI_URL
+from ropd_cli.llm.urls import BUILTIN, OPENAI_URL
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")

@@ -8,13 +8,13 @@ from typing import Any
 
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats
-from ropd_cli.llm.costs import Expectation, cost_usd
+from ropd_cli.llm.money import Expectation, cost_usd
 from ropd_cli.llm.server import Server, closed
 from ropd_cli.llm.servers import Route, Servers
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.structured import STARTS, Form
 from ropd_cli.llm.wire import BAD_REQUEST, NO_CHOICES, PATHS, Fault, read_replies, request_body
-from ropd_cli.schemas import Usage
+from ropd_cli.records.schemas import Usage
 
 
 class Sender:

@@ -9,12 +9,12 @@ from dataclasses import replace
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import ProviderUnreachable
 from ropd_cli.llm.chat import ClientStats
-from ropd_cli.llm.endpoints import OPENAI_URL
 from ropd_cli.llm.keys import KeyRing, Secrets, headers_of
 from ropd_cli.llm.limits import nothing_left_s
 from ropd_cli.llm.shared import ServerState, Shared
 from ropd_cli.llm.structured import Form
 from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut, Transport, open_transport
+from ropd_cli.llm.urls import OPENAI_URL
 from ropd_cli.llm.wire import Fault, Peer, status_fault, transport_fault
 
 KEY_REST_S = 5.0

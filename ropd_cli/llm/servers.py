@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ropd_cli.config.models import EndpointConfig
-from ropd_cli.llm import endpoints
+from ropd_cli.llm import urls as endpoints
 from ropd_cli.llm.breaker import waited_in_vain
 from ropd_cli.llm.chat import ChatRequest, ClientStats
 from ropd_cli.llm.limits import Limiter, Pause

@@ -11,9 +11,9 @@ from ropd_cli.config.models import EndpointConfig, RopdConfig
 from ropd_cli.config.teachers import named_teacher
 from ropd_cli.errors import RopdError
 from ropd_cli.llm.breaker import Breaker
-from ropd_cli.llm.costs import Budget
-from ropd_cli.llm.endpoints import base_urls, identity, shown_url
 from ropd_cli.llm.limits import LONGEST_HOLD_S, Limiter
+from ropd_cli.llm.money import Budget
+from ropd_cli.llm.urls import base_urls, identity, shown_url
 
 AFFINITIES = 10_000
 Place = tuple[frozenset[str], str, str]

@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
+from ropd_cli.answers.thinking import split_thinking
 from ropd_cli.errors import ReplyInvalid
 from ropd_cli.llm.chat import JsonSchema
-from ropd_cli.thinking import split_thinking
 
 HINT = "try another judge model, or raise its max_tokens"
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from ropd_cli import __version__
 from ropd_cli.config.models import LimitsConfig
-from ropd_cli.llm.endpoints import BUILTIN, builtin_name
+from ropd_cli.llm.urls import BUILTIN, builtin_name
 
 if TYPE_CHECKING:
     import aiohttp
@@ -70,12 +70,12 @@ class InProcess:
     """The embedded provider."""
 
     def __init__(self, name: str) -> None:
-        from ropd_cli.llm.builtin.app import check_name
+        from ropd_cli.builtin.server import check_name
 
         check_name(name)
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
-        from ropd_cli.llm.builtin.app import respond
+        from ropd_cli.builtin.server import respond
 
         status, content = respond(path, body)
         await asyncio.sleep(0)  # as a request over a wire would, it lets others go first

@@ -12,12 +12,12 @@ import orjson
 
 from ropd_cli.errors import ProviderBusy, ProviderError, ProviderRefused, ProviderUnreachable, ReplyInvalid
 from ropd_cli.llm.chat import ChatReply, ChatRequest, sendable
-from ropd_cli.llm.endpoints import shown_url
 from ropd_cli.llm.keys import Secrets
 from ropd_cli.llm.retry import retry_after_s
 from ropd_cli.llm.structured import Form, response_format, with_schema_text
 from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut
-from ropd_cli.schemas import Usage
+from ropd_cli.llm.urls import shown_url
+from ropd_cli.records.schemas import Usage
 
 PATHS = {"chat": "chat/completions", "responses": "responses"}
 BAD_REQUEST = (400, 422)

@@ -16,23 +16,23 @@ from pathlib import Path
 
 import orjson
 
-from ropd_cli.artifacts import write_atomic
+from ropd_cli.analysis.run_data import read_run
 from ropd_cli.config import EndpointConfig, RopdConfig, SamplingConfig, load_config
 from ropd_cli.engines.small_student import fetch_small_student, require_space
-from ropd_cli.engines.vllm import EngineOptions, LocalModel, SamplingOptions, installed_device
+from ropd_cli.engines.vllm_sampling import EngineOptions, LocalModel, SamplingOptions, installed_device
 from ropd_cli.errors import MissingPackage, RopdError
 from ropd_cli.index import IndexWriter
 from ropd_cli.llm.cache import ReplyCache, default_cache_dir
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.progress import Progress
-from ropd_cli.recipes.outcome import Outcome, compare, difference_of, three_samples
-from ropd_cli.recipes.outcome_html import page
-from ropd_cli.report.run_data import read_run
-from ropd_cli.schemas import AnswerRecord, Prompt, load_models
+from ropd_cli.recipes.quickstart_page import page
+from ropd_cli.recipes.quickstart_summary import Outcome, compare, difference_of, three_samples
+from ropd_cli.records.files import write_atomic
+from ropd_cli.records.schemas import AnswerRecord, Prompt, load_models
 from ropd_cli.stages.prepare import Output, Part, Plan, Source, prepare, write_all
 from ropd_cli.stages.rollout import RolloutFiles, rollout_local
 from ropd_cli.stages.teacher import TeacherFiles, Wanted, teacher_gen
 from ropd_cli.training import launch
+from ropd_cli.util.progress import Progress
 
 TRAIN_PROMPTS = 112
 HELD_OUT_PROMPTS = 200

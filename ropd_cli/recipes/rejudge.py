@@ -16,19 +16,19 @@ from typing import Any, Literal
 import orjson
 from pydantic import ValidationError
 
-from ropd_cli.artifacts import RecordWriter, existing_records, read_records
-from ropd_cli.block import Block, build_block
+from ropd_cli.analysis.agreement import Pair
+from ropd_cli.analysis.judged_groups import step_files
 from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.errors import InputError
 from ropd_cli.llm.client import ChatClient, ChatRequest
-from ropd_cli.progress import Progress
-from ropd_cli.report.agreement import Pair
-from ropd_cli.report.groups import step_files
-from ropd_cli.schemas import Group, RubricRecord, VerdictRecord, first_fault, load_models
-from ropd_cli.stage_run import Tally, run_records
+from ropd_cli.method.block import Block, build_block
+from ropd_cli.method.prompts import Templates
+from ropd_cli.records.files import RecordWriter, existing_records, read_records
+from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord, first_fault, load_models
 from ropd_cli.stages.rubricate import rubric_requests, rubricate_group
+from ropd_cli.stages.runner import Tally, run_records
 from ropd_cli.stages.verify import VerdictAsk, verdict_requests, verify_group
-from ropd_cli.templates import Templates
+from ropd_cli.util.progress import Progress
 
 STAGE = "rejudge"
 Key = tuple[int, str, int]

@@ -25,10 +25,10 @@ from textual.strip import Strip
 from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from ropd_cli.report.catalogue import Catalogue, Row
-from ropd_cli.report.groups import GroupView
+from ropd_cli.analysis.catalogue import Catalogue, Row
+from ropd_cli.analysis.judged_groups import GroupView
+from ropd_cli.analysis.query import SORTS, Query
 from ropd_cli.report.groups_text import GroupInFull, clean, notes, number, spread_bar
-from ropd_cli.report.query import SORTS, Query
 
 _NARROW = 76
 """Below this width the list leaves out what is also in a group."""

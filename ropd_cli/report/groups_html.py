@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from ropd_cli.analysis.judged_groups import GroupView, summary
+from ropd_cli.answers.thinking import split_thinking
 from ropd_cli.lint import RULES, Finding
-from ropd_cli.report.groups import GroupView, summary
+from ropd_cli.records.schemas import AnswerVerdict
 from ropd_cli.report.groups_text import MARKS, clean, label, mark, number, summary_line
-from ropd_cli.schemas import AnswerVerdict
-from ropd_cli.thinking import split_thinking
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8881; --bad: #b3261e; --good: #19704a; --teacher: #1f5fa8; }

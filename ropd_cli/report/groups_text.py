@@ -17,11 +17,11 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from ropd_cli.analysis.catalogue import Row
+from ropd_cli.analysis.judged_groups import GroupView
+from ropd_cli.answers.thinking import split_thinking
 from ropd_cli.lint import RULES
-from ropd_cli.report.catalogue import Row
-from ropd_cli.report.groups import GroupView
-from ropd_cli.schemas import AnswerVerdict
-from ropd_cli.thinking import split_thinking
+from ropd_cli.records.schemas import AnswerVerdict
 
 MARKS = {True: "✓", False: "✗", None: "?"}
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ropd_cli.analysis.run_data import RunData
 from ropd_cli.report.charts import Line, chart
-from ropd_cli.report.run_data import RunData
 
 
 def course_charts(runs: Sequence[RunData]) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from html import escape
 
+from ropd_cli.analysis.run_data import RunData
 from ropd_cli.lint import RULES
 from ropd_cli.report.groups_text import clean
-from ropd_cli.report.run_data import RunData
 from ropd_cli.report.run_intro import at
 
 _CUT_OFF = 0.2

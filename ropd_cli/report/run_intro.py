@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-from ropd_cli.llm.endpoints import BUILTIN
+from ropd_cli.analysis.run_data import RunData
+from ropd_cli.llm.urls import BUILTIN
 from ropd_cli.report.groups_text import clean
-from ropd_cli.report.run_data import RunData
 from ropd_cli.report.run_words import course, status, validated, watched
 
 

@@ -15,11 +15,11 @@ from typing import Any
 import orjson
 import yaml
 
+from ropd_cli.analysis.run_data import CriterionRow, GroupRow, RunData
 from ropd_cli.lint import RULES
 from ropd_cli.report.groups_html import group_section
 from ropd_cli.report.groups_text import clean
 from ropd_cli.report.run_charts import course_charts, weight
-from ropd_cli.report.run_data import CriterionRow, GroupRow, RunData
 from ropd_cli.report.run_faults import failures
 from ropd_cli.report.run_intro import at, happened, judge_of, placed
 

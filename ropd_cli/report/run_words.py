@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ropd_cli.report.run_data import RunData
+from ropd_cli.analysis.run_data import RunData
 
 Sentence = tuple[str, str]
 """(words, "good" | "bad" | "")."""

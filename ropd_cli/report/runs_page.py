@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from ropd_cli.analysis.run_data import RunData
 from ropd_cli.report.groups_text import clean
 from ropd_cli.report.run_charts import course_charts
-from ropd_cli.report.run_data import RunData
 from ropd_cli.report.run_page import document, without_secrets
 from ropd_cli.report.run_words import course, status, validated
 

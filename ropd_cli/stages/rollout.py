@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ropd_cli.config import EndpointConfig
-from ropd_cli.engines.vllm import LocalModel, SamplingOptions
+from ropd_cli.engines.vllm_sampling import LocalModel, SamplingOptions
 from ropd_cli.llm.client import ChatClient, ChatRequest, endpoint_request
-from ropd_cli.llm.samples import sample
-from ropd_cli.progress import Progress
-from ropd_cli.schemas import Answer, AnswerRecord, Message, Prompt, digest, load_prompts, with_system
-from ropd_cli.stage_run import Finished, Tally, run_records
+from ropd_cli.llm.sampling import sample
+from ropd_cli.records.schemas import Answer, AnswerRecord, Message, Prompt, digest, load_prompts, with_system
+from ropd_cli.stages.runner import Finished, Tally, run_records
+from ropd_cli.util.progress import Progress
 
 STAGE = "rollout"
 ASKED_AT_ONCE = 1024

@@ -8,21 +8,22 @@ from dataclasses import dataclass
 from functools import partial as partial_of
 from pathlib import Path
 
-from ropd_cli.block import Block, build_block
-from ropd_cli.brought import merged
 from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.errors import JudgeError, RopdError
-from ropd_cli.groups import GroupFile, request_hash, with_teacher
 from ropd_cli.index import TeacherIndex
-from ropd_cli.judging_format import RUBRIC_NAME, parse_rubric, rubric_schema
 from ropd_cli.lint import RULES, Finding, lint_group
 from ropd_cli.llm.client import ChatClient, ChatReply, ChatRequest, JsonSchema, endpoint_request
 from ropd_cli.llm.structured import parse_json
-from ropd_cli.progress import Progress
-from ropd_cli.schemas import Group, Rubric, RubricRecord, Usage, VerdictRecord, digest
-from ropd_cli.stage_run import Finished, Tally, all_of, run_records
-from ropd_cli.templates import Templates
-from ropd_cli.views import rubric_blocks
+from ropd_cli.method.block import Block, build_block
+from ropd_cli.method.dataset_rubrics import merged
+from ropd_cli.method.layouts import rubric_blocks
+from ropd_cli.method.prompts import Templates
+from ropd_cli.method.replies import RUBRIC_NAME, parse_rubric, rubric_schema
+from ropd_cli.records.schemas import Group, Rubric, RubricRecord, Usage, VerdictRecord, digest
+from ropd_cli.stages.groups import GroupFile, request_hash, with_teacher
+from ropd_cli.stages.runner import Finished, Tally, run_records
+from ropd_cli.util.concurrency import all_of
+from ropd_cli.util.progress import Progress
 
 STAGE = "rubricate"
 FORM = JsonSchema(name=RUBRIC_NAME, schema=rubric_schema())

@@ -12,21 +12,22 @@ from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
-from ropd_cli.block import Block, build_block
 from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.errors import InputError, JudgeError, RopdError
-from ropd_cli.groups import GroupFile, request_hash, with_teacher
 from ropd_cli.index import TeacherIndex
-from ropd_cli.judging_format import VERDICTS_NAME, Judgements, parse_verdicts, verdicts_schema
 from ropd_cli.llm.client import ChatClient, ChatReply, ChatRequest, JsonSchema, endpoint_request
 from ropd_cli.llm.structured import parse_json
-from ropd_cli.progress import Progress
-from ropd_cli.rewards import PARTS, RewardMixer
-from ropd_cli.schemas import AnswerVerdict, Group, RubricRecord, Usage, VerdictRecord, load_models
-from ropd_cli.stage_run import Finished, Tally, all_of, run_records
-from ropd_cli.templates import Templates
-from ropd_cli.verdicts import Row, agreement, majority, score_answers
-from ropd_cli.views import View, verdict_views
+from ropd_cli.method.block import Block, build_block
+from ropd_cli.method.layouts import View, verdict_views
+from ropd_cli.method.prompts import Templates
+from ropd_cli.method.replies import VERDICTS_NAME, Judgements, parse_verdicts, verdicts_schema
+from ropd_cli.method.rewards import PARTS, RewardMixer
+from ropd_cli.method.verdicts import Row, agreement, majority, score_answers
+from ropd_cli.records.schemas import AnswerVerdict, Group, RubricRecord, Usage, VerdictRecord, load_models
+from ropd_cli.stages.groups import GroupFile, request_hash, with_teacher
+from ropd_cli.stages.runner import Finished, Tally, run_records
+from ropd_cli.util.concurrency import all_of
+from ropd_cli.util.progress import Progress
 
 STAGE = "verify"
 

@@ -16,27 +16,27 @@ from typing import Any
 import orjson
 import yaml
 
-from ropd_cli.artifacts import write_atomic
-from ropd_cli.brought import brought_rubric
 from ropd_cli.config import RopdConfig
 from ropd_cli.config.load import dump_config
 from ropd_cli.errors import ConfigError, InputError, TrainingError
-from ropd_cli.llm.costs import Budget
-from ropd_cli.llm.endpoints import base_url, model_name
+from ropd_cli.llm.money import Budget
 from ropd_cli.llm.shared import Shared
-from ropd_cli.processes import RUN_MARK
-from ropd_cli.progress import Progress
-from ropd_cli.rewards import RewardMixer
-from ropd_cli.schemas import Prompt
-from ropd_cli.templates import Templates
-from ropd_cli.training.compose import compose, steps_of
-from ropd_cli.training.data import load_checked_prompts, write_verl_prompts
-from ropd_cli.training.forecast import forecast_run
+from ropd_cli.llm.urls import base_url, model_name
+from ropd_cli.method.dataset_rubrics import brought_rubric
+from ropd_cli.method.prompts import Templates
+from ropd_cli.method.rewards import RewardMixer
+from ropd_cli.records.files import write_atomic
+from ropd_cli.records.schemas import Prompt
+from ropd_cli.training.dataset import load_checked_prompts, write_verl_prompts
 from ropd_cli.training.monitor import second_templates
+from ropd_cli.training.process_watch import watch
 from ropd_cli.training.run_dir import RunDir
+from ropd_cli.training.run_estimate import forecast_run
 from ropd_cli.training.validation import open_validation, write_validation_prompts
+from ropd_cli.training.verl_config import compose, steps_of
 from ropd_cli.training.versions import installed_versions
-from ropd_cli.training.watch import watch
+from ropd_cli.util.processes import RUN_MARK
+from ropd_cli.util.progress import Progress
 
 MAY_CHANGE = ("train.steps", "train.epochs", "train.save_every", "train.keep_checkpoints", "train.watchdog_s")
 MAY_CHANGE_SECTIONS = (
@@ -80,7 +80,7 @@ class Result:
 def resolve(config: RopdConfig) -> tuple[Any, dict[str, Any] | None]:
     """For ``--dry-run``: verl's configuration, and a forecast of the judging where prompts and an index are
     named. Nothing is written or started."""
-    from ropd_cli.schemas import load_prompts
+    from ropd_cli.records.schemas import load_prompts
 
     run = _run_of(config)
     prompts = load_prompts(str(config.data.prompts)) if config.data.prompts else []
@@ -301,7 +301,7 @@ def _merge_adapter(config: RopdConfig, folder: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "ropd_cli.training.merge_lora",
+        "ropd_cli.training.verl.merge_lora",
         str(folder),
         str(student.lora_rank),
         str(student.lora_alpha),

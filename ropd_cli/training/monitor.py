@@ -18,16 +18,16 @@ from typing import Any
 
 import orjson
 
-from ropd_cli.artifacts import RecordWriter, read_records, write_atomic
 from ropd_cli.config import MonitorConfig, RopdConfig
 from ropd_cli.errors import RopdError
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.shared import Shared
-from ropd_cli.schemas import Group, RubricRecord, VerdictRecord
-from ropd_cli.scoring import coverage, judged_for_all, score
+from ropd_cli.method.prompts import Templates
+from ropd_cli.method.scoring import coverage, judged_for_all, score
+from ropd_cli.records.files import RecordWriter, read_records, write_atomic
+from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord
 from ropd_cli.stages.verify import verify_group
-from ropd_cli.templates import Templates
 from ropd_cli.training.run_dir import RunDir
 
 Row = tuple[bool | None, ...]

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from ropd_cli.artifacts import read_records, write_atomic
+from ropd_cli.records.files import read_records, write_atomic
 
 _STEP = re.compile(r"global_step_(\d+)$")
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import orjson
 
-from ropd_cli.artifacts import RecordWriter, disk_errors, read_records, write_atomic
 from ropd_cli.config import RopdConfig
 from ropd_cli.evaluation.benchmarks import Choice, open_benchmarks
-from ropd_cli.evaluation.figures import benchmark_figures, lengths_of
-from ropd_cli.evaluation.records import Grade, Sample
-from ropd_cli.evaluation.tools import Tools
+from ropd_cli.evaluation.graders import Tools
+from ropd_cli.evaluation.samples import Grade, Sample
+from ropd_cli.evaluation.statistics import benchmark_figures, lengths_of
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.shared import Shared
-from ropd_cli.schemas import Prompt, Usage, with_system
+from ropd_cli.records.files import RecordWriter, disk_errors, read_records, write_atomic
+from ropd_cli.records.schemas import Prompt, Usage, with_system
 from ropd_cli.training.run_dir import RunDir
 
 

@@ -13,7 +13,7 @@ import pytest
 from batch_server import BatchServer
 from processes import start_ropd
 
-from ropd_cli.artifacts import read_records
+from ropd_cli.records.files import read_records
 
 PROMPTS = 5
 

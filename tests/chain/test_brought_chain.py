@@ -8,9 +8,9 @@ import sys
 import pytest
 from servers import Reply
 
-from ropd_cli.artifacts import read_records
-from ropd_cli.block import read_block
-from ropd_cli.schemas import prompt_hash
+from ropd_cli.method.block import read_block
+from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import prompt_hash
 
 QUESTIONS = ["What is 1 + 1?", "What is 2 + 2?"]
 BROUGHT = [

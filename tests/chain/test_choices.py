@@ -17,13 +17,13 @@ import yaml
 from judges import Reader, Seen, score, verdict
 from servers import Status
 
-from ropd_cli.artifacts import RecordWriter, read_records
 from ropd_cli.config import load_config
 from ropd_cli.index import IndexWriter
-from ropd_cli.index.choice import chosen
 from ropd_cli.index.layout import text_digest
-from ropd_cli.schemas import Answer, AnswerRecord, prompt_hash
-from ropd_cli.training.judge import RunJudge
+from ropd_cli.index.selection import chosen
+from ropd_cli.records.files import RecordWriter, read_records
+from ropd_cli.records.schemas import Answer, AnswerRecord, prompt_hash
+from ropd_cli.training.judge_owner import RunJudge
 from ropd_cli.training.run_dir import RunDir
 
 QUESTION = "Which one?"

@@ -13,10 +13,10 @@ import pytest
 import yaml
 from servers import FromRequest, Reply, Status
 
-from ropd_cli.artifacts import RecordWriter
+from ropd_cli.builtin.server import respond
 from ropd_cli.index import IndexWriter
-from ropd_cli.llm.builtin.app import respond
-from ropd_cli.schemas import Answer, AnswerRecord, Prompt
+from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.schemas import Answer, AnswerRecord, Prompt
 
 pytestmark = pytest.mark.slow
 ROOT = str(Path(__file__).parents[2])

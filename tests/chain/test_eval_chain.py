@@ -13,8 +13,8 @@ import pytest
 from processes import start_ropd
 from servers import Drop, FromRequest, Raw, ScriptedServer, Status
 
-from ropd_cli.artifacts import read_records
 from ropd_cli.evaluation.store import EvalRun
+from ropd_cli.records.files import read_records
 
 pytestmark = pytest.mark.slow
 SECRET = "zebrafish"

@@ -10,7 +10,7 @@ import pytest
 from hostile import HOSTILE
 from servers import Reply, ScriptedServer
 
-from ropd_cli.artifacts import read_records
+from ropd_cli.records.files import read_records
 
 HARMLESS = "I think that it is eight."
 CRITERIA = (
@@ -91,7 +91,7 @@ class Files:
 
     @staticmethod
     def record(k, texts):
-        from ropd_cli.schemas import prompt_hash
+        from ropd_cli.records.schemas import prompt_hash
 
         return {
             "uid": f"u{k}",

@@ -19,7 +19,7 @@ from processes import start_ropd
 from ropd_cli.errors import InputError
 from ropd_cli.index import TeacherIndex
 from ropd_cli.index.integrity import integrity
-from ropd_cli.schemas import prompt_hash
+from ropd_cli.records.schemas import prompt_hash
 
 KILLS = int(os.environ.get("ROPD_KILLS", "4"))
 ROWS, ANSWERS = 1500, 4

@@ -10,15 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ropd_cli.artifacts import RecordWriter, read_records
 from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.errors import JudgeError, ReplyInvalid
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import RetryPolicy
-from ropd_cli.schemas import Answer, AnswerRecord, Group, Prompt, Usage
+from ropd_cli.method.prompts import Templates
+from ropd_cli.records.files import RecordWriter, read_records
+from ropd_cli.records.schemas import Answer, AnswerRecord, Group, Prompt, Usage
 from ropd_cli.stages.rubricate import rubricate_group
 from ropd_cli.stages.verify import verify_group
-from ropd_cli.templates import Templates
 
 pytestmark = pytest.mark.slow
 QUESTIONS = {"a": "What is 17 + 25?", "b": "What is 20 + 22? (spoilt)", "c": "What is 2 + 2?", "d": "What is 5 + 5?"}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from processes import start_ropd
 
-from ropd_cli.artifacts import read_records
-from ropd_cli.schemas import load_prompts
+from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import load_prompts
 
 DAPO = os.environ.get("ROPD_TEST_DAPO", "")
 

@@ -13,8 +13,8 @@ from judges import Reader, verdict
 from servers import Reply, Status
 from typer.testing import CliRunner
 
-from ropd_cli.artifacts import read_records
 from ropd_cli.cli.main import app
+from ropd_cli.records.files import read_records
 
 pytestmark = pytest.mark.slow
 STEPS = 40

@@ -9,14 +9,14 @@ import pytest
 from processes import start_ropd
 from servers import Reply, ScriptedServer
 
-from ropd_cli.artifacts import read_records
 from ropd_cli.cli._stages import Counted, so_far
 from ropd_cli.cli._teachers import endpoints_of, text_or_file
 from ropd_cli.config import load_config
 from ropd_cli.errors import ConfigError, InputError
 from ropd_cli.llm.chat import ClientStats
 from ropd_cli.llm.shared import Shared
-from ropd_cli.progress import NoProgress
+from ropd_cli.records.files import read_records
+from ropd_cli.util.progress import NoProgress
 
 CONFIG = """
 teacher: {{base_url: "{0}", model: first, sampling: {{temperature: 0.7}}, limits: {{concurrency: 9}}}}
@@ -130,7 +130,7 @@ def test_the_money_of_the_whole_run_is_forecast_from_what_is_done():
 
 @pytest.mark.slow
 def test_only_right_answers_are_kept_by_math_verify(tmp_path, server):
-    pytest.importorskip("ropd_cli.maths")
+    pytest.importorskip("ropd_cli.answers.math_equal")
     rows = [{"uid": "a", "prompt": "half of one?", "answer": "1/2"}, {"uid": "b", "prompt": "two?", "answer": "2"}]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     texts = ["so \\boxed{0.5}", "so \\boxed{\\frac{1}{2}}", "so \\boxed{2}", "I can't say"]

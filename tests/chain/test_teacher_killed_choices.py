@@ -18,8 +18,8 @@ from collections import Counter
 import pytest
 from servers import FromRequest, Raw, ScriptedServer
 
-from ropd_cli.artifacts import read_records
 from ropd_cli.llm.cache import ReplyCache
+from ropd_cli.records.files import read_records
 
 pytestmark = pytest.mark.slow
 

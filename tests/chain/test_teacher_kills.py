@@ -42,7 +42,7 @@ class Reader(threading.Thread):
         self.ended = threading.Event()
 
     def run(self):
-        from ropd_cli.artifacts import read_records
+        from ropd_cli.records.files import read_records
 
         while not self.ended.wait(0.005):
             if not self.path.is_file():

@@ -16,8 +16,8 @@ import pytest
 from processes import start_ropd
 from servers import Drop, Reply, Status
 
-from ropd_cli.artifacts import read_records
-from ropd_cli.schemas import prompt_hash
+from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import prompt_hash
 
 pytestmark = pytest.mark.slow
 JUDGE = ("--base-url", "builtin://checkable")

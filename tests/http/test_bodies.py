@@ -7,7 +7,7 @@ from ropd_cli.config import EndpointConfig, SamplingConfig, load_config
 from ropd_cli.errors import ConfigError
 from ropd_cli.llm.chat import JsonSchema, endpoint_request
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.schemas import Message
+from ropd_cli.records.schemas import Message
 
 QUESTION = (Message(role="system", content="You judge."), Message(role="user", content="What is 17 + 25?"))
 FORM = JsonSchema(name="numbers", schema={"type": "object", "properties": {"sum": {"type": "integer"}}})

@@ -13,7 +13,7 @@ from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.shared import Shared
-from ropd_cli.schemas import Message
+from ropd_cli.records.schemas import Message
 
 
 def ask(text):

@@ -11,7 +11,7 @@ from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ChatRequest, JsonSchema, Sampling, endpoint_request
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import NO_WAIT
-from ropd_cli.schemas import Message, Usage
+from ropd_cli.records.schemas import Message, Usage
 
 KEY = "sk-aaaabbbbccccdddd"
 FORM = JsonSchema(name="numbers", schema={"type": "object", "properties": {"a": {"type": "integer"}}})

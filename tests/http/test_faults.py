@@ -15,7 +15,7 @@ from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ChatRequest, JsonSchema
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import RetryPolicy
-from ropd_cli.schemas import Message
+from ropd_cli.records.schemas import Message
 
 KEY = "sk-aaaabbbbccccdddd"
 FORM = JsonSchema(name="numbers", schema={"type": "object"})

@@ -5,16 +5,16 @@ import json
 import pytest
 from servers import Reply
 
-from ropd_cli.artifacts import read_records
-from ropd_cli.block import build_block
 from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.errors import JudgeError
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import NO_WAIT
-from ropd_cli.schemas import Answer, Criterion, Group, Message, Rubric, RubricRecord, prompt_hash
-from ropd_cli.scoring import EPSILON
+from ropd_cli.method.block import build_block
+from ropd_cli.method.prompts import Templates
+from ropd_cli.method.scoring import EPSILON
+from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import Answer, Criterion, Group, Message, Rubric, RubricRecord, prompt_hash
 from ropd_cli.stages.verify import verify_group
-from ropd_cli.templates import Templates
 
 WEIGHTS = (5, 2, 2, 1)
 TEXTS = {"student": ("right", "half", "wrong"), "teacher": ("best",)}
@@ -122,7 +122,7 @@ async def test_an_answerless_rollout_needs_no_verdict(server):
 
 
 async def test_the_gap_is_in_the_file_as_null(server, tmp_path):
-    from ropd_cli.artifacts import RecordWriter
+    from ropd_cli.records.files import RecordWriter
 
     record = await judged(server, {"half": [1]})
     with RecordWriter(tmp_path / "v.jsonl") as out:

@@ -12,7 +12,7 @@ from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.keys import KeyRing, Secrets
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.shared import Shared
-from ropd_cli.schemas import Message
+from ropd_cli.records.schemas import Message
 
 KEYS = {"A": "sk-aaaaaaaaaaaaaaaa", "B": "sk-bbbbbbbbbbbbbbbb", "C": "sk-cccccccccccccccc"}
 

@@ -12,7 +12,7 @@ from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.limits import Bucket, Limiter, duration_s, nothing_left_s
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.shared import Shared
-from ropd_cli.schemas import Message
+from ropd_cli.records.schemas import Message
 
 
 def ask(text):

@@ -12,9 +12,9 @@ from ropd_cli.config import EndpointConfig, LimitsConfig, PriceConfig, SamplingC
 from ropd_cli.errors import ConfigError, CostLimit
 from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.llm.costs import Budget, cost_usd
+from ropd_cli.llm.money import Budget, cost_usd
 from ropd_cli.llm.shared import Shared
-from ropd_cli.schemas import Message
+from ropd_cli.records.schemas import Message
 
 PRICES = {"m": PriceConfig(input=1000.0, cached_input=100.0, output=10_000.0)}  # dollars a million: 0.001, 0.01 a token
 

@@ -7,13 +7,13 @@ import pytest
 import uvicorn
 from servers import Raw, Status
 
+from ropd_cli.builtin.server import create_app
 from ropd_cli.config import EndpointConfig, SamplingConfig
 from ropd_cli.errors import ReplyInvalid
-from ropd_cli.llm.builtin.app import create_app
 from ropd_cli.llm.chat import JsonSchema, endpoint_request
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import NO_WAIT, RetryPolicy
-from ropd_cli.schemas import Message, Usage
+from ropd_cli.records.schemas import Message, Usage
 
 SCHEMA = JsonSchema(name="numbers", schema={"type": "object", "properties": {"a": {"type": "integer"}}})
 QUESTION = (Message(role="system", content="Be brief."), Message(role="user", content="What is 17 + 25?"))

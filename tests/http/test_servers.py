@@ -16,10 +16,10 @@ from ropd_cli.llm import transport as transport_module
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ChatRequest, JsonSchema, endpoint_request
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.llm.endpoints import base_urls, model_name
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.shared import Affinities, Shared
-from ropd_cli.schemas import Message
+from ropd_cli.llm.urls import base_urls, model_name
+from ropd_cli.records.schemas import Message
 
 FORM = JsonSchema(name="numbers", schema={"type": "object"})
 BUSY = Reply(delay_s=0.3)

@@ -12,10 +12,10 @@ from ropd_cli.errors import CostLimit, ProviderRefused
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import endpoint_request
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.llm.costs import Budget
+from ropd_cli.llm.money import Budget
 from ropd_cli.llm.retry import NO_WAIT
 from ropd_cli.llm.shared import Shared
-from ropd_cli.schemas import Message
+from ropd_cli.records.schemas import Message
 
 
 def several(body):

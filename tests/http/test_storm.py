@@ -14,7 +14,6 @@ import yaml
 from servers import Reply, ScriptedServer, Status
 from storms import FAULTS, WORDS, Storm
 
-from ropd_cli.artifacts import RecordWriter, read_records
 from ropd_cli.config import EndpointConfig, JudgeConfig, LimitsConfig, load_config
 from ropd_cli.errors import JudgeError, ProviderError
 from ropd_cli.index import IndexWriter
@@ -22,11 +21,12 @@ from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import RetryPolicy
-from ropd_cli.schemas import Answer, AnswerRecord, Group, Message, prompt_hash
+from ropd_cli.method.prompts import Templates
+from ropd_cli.records.files import RecordWriter, read_records
+from ropd_cli.records.schemas import Answer, AnswerRecord, Group, Message, prompt_hash
 from ropd_cli.stages.rubricate import rubricate_group
 from ropd_cli.stages.verify import verify_group
-from ropd_cli.templates import Templates
-from ropd_cli.training.judge import RunJudge
+from ropd_cli.training.judge_owner import RunJudge
 from ropd_cli.training.run_dir import RunDir
 
 GROUPS = 60

@@ -17,9 +17,9 @@ import pytest
 
 from ropd_cli.config import load_config
 from ropd_cli.errors import ConfigError
-from ropd_cli.training.compose import compose, default_cpu_dtype
 from ropd_cli.training.launch import resolve
 from ropd_cli.training.run_dir import RunDir
+from ropd_cli.training.verl_config import compose, default_cpu_dtype
 
 pytestmark = pytest.mark.training
 pytest.importorskip("verl", reason="needs the CPU stack: make env")
@@ -340,7 +340,7 @@ def test_sections_that_verl_hands_on_take_any_key():
 
 VALIDATE = """
 import sys
-import ropd_cli.training.cpu.platform
+import ropd_cli.training.verl.cpu.platform
 from omegaconf import OmegaConf
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 for path in sys.argv[1:]:

@@ -13,9 +13,9 @@ import pytest
 from servers import Drop, ScriptedServer
 from storms import Storm
 
-from ropd_cli.artifacts import read_records
-from ropd_cli.schemas import prompt_hash
-from ropd_cli.scoring import EPSILON
+from ropd_cli.method.scoring import EPSILON
+from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import prompt_hash
 
 pytestmark = pytest.mark.training
 pytest.importorskip("verl", reason="needs the CPU stack: make env")

@@ -26,12 +26,12 @@ import pytest
 from processes import start_ropd
 
 from ropd_cli.config import JudgeConfig, load_config
-from ropd_cli.judging_format import MAX_CRITERIA, MIN_CRITERIA
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.schemas import Answer, Group, Message, prompt_hash
+from ropd_cli.method.prompts import Templates
+from ropd_cli.method.replies import MAX_CRITERIA, MIN_CRITERIA
+from ropd_cli.records.schemas import Answer, Group, Message, prompt_hash
 from ropd_cli.stages.rubricate import rubricate_group
 from ropd_cli.stages.verify import verify_group
-from ropd_cli.templates import Templates
 
 pytestmark = pytest.mark.training
 pytest.importorskip("vllm", reason="needs the CPU stack: make env")

@@ -8,8 +8,8 @@ import pytest
 from judges import read
 from servers import Reply, ScriptedServer
 
-from ropd_cli.artifacts import read_records
-from ropd_cli.schemas import prompt_hash
+from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import prompt_hash
 
 pytestmark = pytest.mark.training
 pytest.importorskip("verl", reason="needs the CPU stack: make env")

@@ -28,7 +28,7 @@ patched = {
     "no_pinned_memory": fsdp.CPUOffloadPolicy.__module__.startswith("ropd_cli"),
     "vllm_distribution": importlib.metadata.version.__module__.startswith("ropd_cli"),
 }
-from ropd_cli.training.cpu.vllm import register
+from ropd_cli.training.verl.cpu.vllm_patches import register
 register()
 import vllm.model_executor.layers.utils as utils
 patched["reloadable_linear"] = utils.dispatch_cpu_unquantized_gemm.__module__.startswith("ropd_cli")
@@ -36,8 +36,8 @@ print(json.dumps({"device": get_device_name(), "patched": patched}))
 """
 NEEDED = """
 import json
-from ropd_cli.training.cpu.patches import VERL_PATCHES
-from ropd_cli.training.cpu.vllm import VLLM_PATCHES
+from ropd_cli.training.verl.cpu.verl_patches import VERL_PATCHES
+from ropd_cli.training.verl.cpu.vllm_patches import VLLM_PATCHES
 print(json.dumps({p.name: [p.package, p.version, p.needed()] for p in (*VERL_PATCHES, *VLLM_PATCHES)}))
 """
 

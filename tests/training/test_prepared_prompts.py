@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ropd_cli.schemas import Message, Prompt
+from ropd_cli.records.schemas import Message, Prompt
 from ropd_cli.stages.prepare import Output, write_all
 
 pytestmark = pytest.mark.training

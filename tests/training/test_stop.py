@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from processes import start_ropd
 
-from ropd_cli.schemas import prompt_hash
+from ropd_cli.records.schemas import prompt_hash
 
 pytestmark = pytest.mark.training
 pytest.importorskip("verl", reason="needs the CPU stack: make env")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ropd_cli.artifacts import read_records
+from ropd_cli.records.files import read_records
 
 pytestmark = pytest.mark.training
 pytest.importorskip("verl", reason="needs the CPU stack: make env")
@@ -24,7 +24,7 @@ def run(shell, tiny_model):
     with open(folder / "validated-teacher.jsonl", "w") as out:
         for k in range(4):
             answers = [{"text": f"w3 w{j}", "finish_reason": "stop"} for j in range(2)]
-            from ropd_cli.schemas import prompt_hash
+            from ropd_cli.records.schemas import prompt_hash
 
             prompt = f"w{k} w{k + 1}"
             record = {"uid": f"p{k}", "prompt": prompt, "raw_prompt_hash": prompt_hash(prompt), "model": "t"}

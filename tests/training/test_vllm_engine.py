@@ -10,10 +10,10 @@ import shutil
 import pytest
 from conftest import WORDS
 
-from ropd_cli.artifacts import read_records
-from ropd_cli.engines.vllm import EngineOptions, LocalModel, SamplingOptions, installed_device
+from ropd_cli.engines.vllm_sampling import EngineOptions, LocalModel, SamplingOptions, installed_device
 from ropd_cli.errors import PromptRefused, RopdError
-from ropd_cli.schemas import Message
+from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import Message
 
 pytestmark = pytest.mark.training
 pytest.importorskip("vllm", reason="needs the CPU stack: make env")

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 from scipy import stats
 
-from ropd_cli.report.agreement import Pair, figures, kappa, kendall, pearson, spearman
-from ropd_cli.schemas import AnswerVerdict, Criterion, Rubric, RubricRecord, VerdictRecord
+from ropd_cli.analysis.agreement import Pair, figures, kappa, kendall, pearson, spearman
+from ropd_cli.records.schemas import AnswerVerdict, Criterion, Rubric, RubricRecord, VerdictRecord
 
 RUBRIC = Rubric(
     rubrics=(

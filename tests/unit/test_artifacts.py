@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropd_cli.artifacts import RecordWriter, existing_records, failed_path, journal_of, read_records, write_atomic
 from ropd_cli.errors import InputError
-from ropd_cli.schemas import Answer, AnswerRecord, load_models
+from ropd_cli.records.files import RecordWriter, existing_records, failed_path, journal_of, read_records, write_atomic
+from ropd_cli.records.schemas import Answer, AnswerRecord, load_models
 
 RECORDS = [{"uid": str(i), "text": "é\n" * i} for i in range(5)]
 

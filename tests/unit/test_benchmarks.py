@@ -11,9 +11,9 @@ from servers import Drop
 from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.errors import ProviderUnreachable
 from ropd_cli.llm.client import ChatClient
+from ropd_cli.method.prompts import Templates
 from ropd_cli.stages.rubricate import rubricate_group
 from ropd_cli.stages.verify import verify_group
-from ropd_cli.templates import Templates
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 

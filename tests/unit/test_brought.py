@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropd_cli.brought import AVOIDS, brought_rubric, merged
 from ropd_cli.errors import InputError
-from ropd_cli.schemas import Criterion, Prompt, Rubric, parse_prompt
+from ropd_cli.method.dataset_rubrics import AVOIDS, brought_rubric, merged
+from ropd_cli.records.schemas import Criterion, Prompt, Rubric, parse_prompt
 
 RAR = [
     {"title": "Formula", "description": "Essential Criteria: Names the formula.", "weight": 5},

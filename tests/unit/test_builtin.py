@@ -10,18 +10,18 @@ import reasoning_gym
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropd_cli.block import build_block
+from ropd_cli.builtin.criteria_checks import CHECKS, RIGHT
+from ropd_cli.builtin.judges import NotJudgeable, role_of, write_rubric, write_verdicts
+from ropd_cli.builtin.request_reading import final_result, results_agree
+from ropd_cli.builtin.server import create_app
+from ropd_cli.builtin.solvers import Unsolvable, solve
+from ropd_cli.builtin.teacher import WORDINGS, write_answer
 from ropd_cli.errors import InputError
-from ropd_cli.judging_format import parse_rubric, parse_verdicts
-from ropd_cli.llm.builtin.app import create_app
-from ropd_cli.llm.builtin.checks import CHECKS, RIGHT
-from ropd_cli.llm.builtin.judging import NotJudgeable, role_of, write_rubric, write_verdicts
-from ropd_cli.llm.builtin.reading import final_result, results_agree
-from ropd_cli.llm.builtin.solvers import Unsolvable, solve
-from ropd_cli.llm.builtin.teacher import WORDINGS, write_answer
-from ropd_cli.schemas import Answer, Criterion, Group, Message, Rubric
-from ropd_cli.templates import Templates
-from ropd_cli.views import View
+from ropd_cli.method.block import build_block
+from ropd_cli.method.layouts import View
+from ropd_cli.method.prompts import Templates
+from ropd_cli.method.replies import parse_rubric, parse_verdicts
+from ropd_cli.records.schemas import Answer, Criterion, Group, Message, Rubric
 
 QUESTION = r"What is 12 + 19? Write the result as \boxed{result}."
 ROLLOUTS = (

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropd_cli.artifacts import read_records
 from ropd_cli.errors import InputError
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.cache_entry import Corrupt, decode, encode
 from ropd_cli.llm.chat import ChatReply
-from ropd_cli.schemas import Usage
+from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import Usage
 
 REPLY = ChatReply(
     text="αβ\u2028 42",

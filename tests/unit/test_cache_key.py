@@ -8,8 +8,8 @@ from ropd_cli.config import EndpointConfig, LimitsConfig, SamplingConfig
 from ropd_cli.errors import InputError
 from ropd_cli.llm.cache import cache_key
 from ropd_cli.llm.chat import ChatRequest, JsonSchema, Sampling, endpoint_request
-from ropd_cli.llm.endpoints import BUILTIN, base_url
-from ropd_cli.schemas import Message
+from ropd_cli.llm.urls import BUILTIN, base_url
+from ropd_cli.records.schemas import Message
 
 URL = "http://127.0.0.1:8000/v1"
 texts = st.text(max_size=20)

@@ -9,14 +9,14 @@ import pytest
 from runs import write_run
 from typer.testing import CliRunner
 
-from ropd_cli.artifacts import RecordWriter, read_records
+from ropd_cli.analysis.catalogue import Catalogue
+from ropd_cli.analysis.judged_groups import load_groups, summary
+from ropd_cli.analysis.query import SORTS, Query
 from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError
+from ropd_cli.records.files import RecordWriter, read_records
 from ropd_cli.report.browser import Browser, GroupScreen
-from ropd_cli.report.catalogue import Catalogue
-from ropd_cli.report.groups import load_groups, summary
 from ropd_cli.report.groups_text import spread_bar
-from ropd_cli.report.query import SORTS, Query
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_growing_run_is_gone_on_with(run, tmp_path, monkeypatch):
         before = len(catalogue)
     files[-1].write_bytes(later)
     read = []
-    from ropd_cli.report import catalogue as module
+    from ropd_cli.analysis import catalogue as module
 
     plain = module._located
     monkeypatch.setattr(module, "_located", lambda file, number: read.append(file.name) or plain(file, number))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ropd_cli.config import RopdConfig, load_config
 from ropd_cli.config.load import dump_config
 from ropd_cli.errors import ConfigError, InputError
-from ropd_cli.resources import find_config, shipped
+from ropd_cli.util.resources import find_config, shipped
 
 
 def test_layers_in_order(tmp_path):

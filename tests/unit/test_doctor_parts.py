@@ -9,17 +9,17 @@ import struct
 
 import pytest
 
+from ropd_cli.analysis.intervals import wilson
 from ropd_cli.config import RopdConfig
-from ropd_cli.doctor.checks import Pace, Section, guarded, one_line
+from ropd_cli.doctor.check import Pace, Section, guarded, one_line
 from ropd_cli.doctor.devices import on_cpu, on_gpu, read_smi
 from ropd_cli.doctor.disk import probe, room, writable
-from ropd_cli.doctor.made_up import calls_a_group
-from ropd_cli.doctor.model import Template, parameters
+from ropd_cli.doctor.model_folder import Template, parameters
 from ropd_cli.doctor.packages import compare, trapped
+from ropd_cli.doctor.sample_groups import calls_a_group
 from ropd_cli.doctor.student import switch
 from ropd_cli.doctor.targets import targets
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.intervals import wilson
 
 GOOD = {"torch": "2.11.0+cu130", "verl": "0.9.1", "vllm": "0.24.0", "transformers": "5.9.0", "TransferQueue": "0.1.11"}
 GOOD |= {"ray": "2.55.1", "tensordict": "0.10.0", "aiohttp": "3.14.5"}

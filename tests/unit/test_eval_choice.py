@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ropd_cli.answers.math_equal import stated_result
+from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.records import Sample
-from ropd_cli.evaluation.tasks.choice import ChoiceTask, read_choice
+from ropd_cli.evaluation.samples import Sample
 from ropd_cli.evaluation.tasks.integer import read_integer
-from ropd_cli.maths import stated_result
-from ropd_cli.tasks.evalsets import EvalQuestion
+from ropd_cli.evaluation.tasks.multiple_choice import ChoiceTask, read_choice
 
 MINERALS = ("quartz", "a mixture of salts", "Calcite", "feldspar and mica")
 NUMBERS = ("5", "5.2 m", r"$\frac{1}{2}$", "None of the above")

@@ -8,14 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ropd_cli.evaluation.figures import (
-    benchmark_figures,
-    lengths_of,
-    majority_score,
-    pass_at_k,
-    problem_values,
-)
-from ropd_cli.evaluation.intervals import (
+from ropd_cli.analysis.intervals import (
     paired_difference,
     paired_p_value,
     problem_mean,
@@ -24,8 +17,15 @@ from ropd_cli.evaluation.intervals import (
     student_within,
     unbounded_mean,
 )
-from ropd_cli.evaluation.records import Grade, Metric, Sample
-from ropd_cli.schemas import Usage
+from ropd_cli.evaluation.samples import Grade, Metric, Sample
+from ropd_cli.evaluation.statistics import (
+    benchmark_figures,
+    lengths_of,
+    majority_score,
+    pass_at_k,
+    problem_values,
+)
+from ropd_cli.records.schemas import Usage
 
 ACCURACY = Metric("accuracy", "accuracy")
 

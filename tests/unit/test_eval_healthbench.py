@@ -7,15 +7,15 @@ import re
 import pytest
 from servers import Drop, Reply, Status
 
-from ropd_cli.block import read_block
 from ropd_cli.config import EndpointConfig
+from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError, ProviderRefused, ReplyInvalid
-from ropd_cli.evaluation.records import Sample
+from ropd_cli.evaluation.samples import Sample
 from ropd_cli.evaluation.tasks.healthbench import HealthBenchTask, criteria_of, example_score, met_all, met_one
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import RetryPolicy
-from ropd_cli.stage_run import GIVE_UP_AFTER
-from ropd_cli.tasks.evalsets import EvalQuestion
+from ropd_cli.method.block import read_block
+from ropd_cli.stages.runner import GIVE_UP_AFTER
 
 NONE = object()
 T, F = True, False

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 import ropd_cli
+from ropd_cli.datasets.eval_sets import EvalQuestion, load_eval_set
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.records import Sample
-from ropd_cli.evaluation.tasks.english import English
+from ropd_cli.evaluation.samples import Sample
 from ropd_cli.evaluation.tasks.ifeval import IfevalTask, followed, instructions_of, visible_answer
-from ropd_cli.evaluation.tasks.instructions import KINDS, follows
-from ropd_cli.tasks.evalsets import EvalQuestion, load_eval_set
+from ropd_cli.evaluation.tasks.ifeval_instructions import KINDS, follows
+from ropd_cli.evaluation.tasks.ifeval_text import English
 
 ENGLISH = "the house is small and the garden behind it is full of apple trees"
 GERMAN = "Das Haus ist klein und der Garten dahinter ist voller Apfelbäume."
@@ -282,7 +282,7 @@ def hook(event, arguments):
         raise SystemExit(f"{event} {arguments}")
 
 sys.addaudithook(hook)
-from ropd_cli.evaluation.tasks.english import English
+from ropd_cli.evaluation.tasks.ifeval_text import English
 
 english = English()
 assert english.sentences("Dr. No left. Why?") == 2

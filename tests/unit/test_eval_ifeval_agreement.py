@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from ifeval_answers import answers
 
-from ropd_cli.evaluation.tasks.english import English
+from ropd_cli.datasets.eval_sets import load_eval_set
 from ropd_cli.evaluation.tasks.ifeval import followed, instructions_of
-from ropd_cli.evaluation.tasks.instructions import KINDS
-from ropd_cli.tasks.evalsets import load_eval_set
+from ropd_cli.evaluation.tasks.ifeval_instructions import KINDS
+from ropd_cli.evaluation.tasks.ifeval_text import English
 
 pytestmark = pytest.mark.slow
 RANDOM_THERE = {("keywords:letter_frequency", "#"), ("keywords:letter_frequency", "!")}

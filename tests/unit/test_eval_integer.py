@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
+from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.records import Sample
+from ropd_cli.evaluation.samples import Sample
 from ropd_cli.evaluation.tasks.integer import IntegerTask, read_integer
-from ropd_cli.tasks.evalsets import EvalQuestion
 
 READ = [  # (reply, integer or None)
     (r"\boxed{73}", 73),

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from rewrites import FORMS, equivalent, wrong
 
-from ropd_cli.evaluation.records import Sample
+from ropd_cli.answers.math_equal import MathGrader
+from ropd_cli.datasets.eval_sets import load_eval_set
+from ropd_cli.evaluation.samples import Sample
 from ropd_cli.evaluation.tasks.maths import MathTask
-from ropd_cli.maths import MathGrader
-from ropd_cli.tasks.evalsets import load_eval_set
 
 pytestmark = pytest.mark.slow
 

@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
+from ropd_cli.answers.math_equal import MathGrader
+from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.records import Sample
-from ropd_cli.evaluation.tasks.exact import ExactTask
+from ropd_cli.evaluation.samples import Sample
+from ropd_cli.evaluation.tasks.exact_string import ExactTask
 from ropd_cli.evaluation.tasks.maths import MathTask
-from ropd_cli.maths import MathGrader
-from ropd_cli.tasks.evalsets import EvalQuestion
 
 RIGHT = [  # (gold answer, reply)
     ("5", r"\boxed{5}"),

@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from ropd_cli.evaluation.chosen import selection_warnings
+from ropd_cli.evaluation.contamination import selection_warnings
 from ropd_cli.report.eval_html import compared_page, page
 from ropd_cli.report.eval_text import compared_markdown, compared_terminal, markdown, rows, terminal
 

@@ -5,14 +5,14 @@ import json
 import pytest
 from servers import Reply, Status
 
-from ropd_cli.block import read_block
 from ropd_cli.config import EndpointConfig, JudgeConfig
+from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.records import Sample
-from ropd_cli.evaluation.tasks.rubric import RubricTask, rubric_of
+from ropd_cli.evaluation.samples import Sample
+from ropd_cli.evaluation.tasks.rubric_task import RubricTask, rubric_of
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import RetryPolicy
-from ropd_cli.tasks.evalsets import EvalQuestion
+from ropd_cli.method.block import read_block
 
 RAR = [
     {"title": "Result", "description": "Essential Criteria: States that it is 4.", "weight": 5},

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropd_cli.evaluation.intervals import paired_bootstrap
-from ropd_cli.exact import final_result, is_exact
+from ropd_cli.analysis.intervals import paired_bootstrap
+from ropd_cli.answers.exact_match import final_result, is_exact
 
 
 @pytest.mark.parametrize(

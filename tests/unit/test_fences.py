@@ -3,7 +3,7 @@
 import pytest
 from hostile import HOSTILE
 
-from ropd_cli.fences import SEARCHED_CHARS, fence_attempt
+from ropd_cli.method.injection import SEARCHED_CHARS, fence_attempt
 
 NO_ATTEMPT = {  # hostile to a reader of the block in other ways than by breaking its fence
     *("half a tag at the start", "deep json", "tool call", "zero width", "bidi", "combining", "controls", "line ends"),

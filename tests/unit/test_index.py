@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ropd_cli.errors import IndexMissing, InputError, TooFewAnswers
 from ropd_cli.index import IndexWriter, TeacherIndex
-from ropd_cli.index.survey import survey
-from ropd_cli.schemas import Answer, AnswerRecord, Prompt
+from ropd_cli.index.contents import survey
+from ropd_cli.records.schemas import Answer, AnswerRecord, Prompt
 
 
 def record(uid, *texts, prompt=None, finish_reason="stop"):

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropd_cli.artifacts import read_records
 from ropd_cli.errors import InputError
 from ropd_cli.index import IndexWriter, TeacherIndex
 from ropd_cli.index.exchange import V1, V2, imported_rows, prompts_by_hash, write_reference
-from ropd_cli.schemas import Answer, AnswerRecord, Usage, load_prompts, prompt_hash
+from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import Answer, AnswerRecord, Usage, load_prompts, prompt_hash
 
 PROMPTS = {
     "bare": "What is 2 + 2?",

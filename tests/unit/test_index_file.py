@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from ropd_cli.errors import IndexMissing, InputError
 from ropd_cli.index import IndexWriter, TeacherIndex, job_of
-from ropd_cli.index.choice import chosen
+from ropd_cli.index.contents import Lengths, survey
 from ropd_cli.index.integrity import integrity
-from ropd_cli.index.survey import Lengths, survey
+from ropd_cli.index.selection import chosen
 from ropd_cli.index.writer import COMMIT_BYTES
-from ropd_cli.schemas import Answer, AnswerRecord, Prompt, Usage
+from ropd_cli.records.schemas import Answer, AnswerRecord, Prompt, Usage
 
 
 def record(uid, *texts, model="big", finish_reason="stop", **more):

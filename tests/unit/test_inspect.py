@@ -8,14 +8,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from ropd_cli.artifacts import RecordWriter
+from ropd_cli.analysis.catalogue import row_of
+from ropd_cli.analysis.judged_groups import load_groups, summary
 from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError
-from ropd_cli.report.catalogue import row_of
-from ropd_cli.report.groups import load_groups, summary
-from ropd_cli.report.groups_html import page
-from ropd_cli.report.groups_text import GroupInFull, GroupList
-from ropd_cli.schemas import (
+from ropd_cli.method.scoring import score
+from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.schemas import (
     AnswerRecord,
     AnswerVerdict,
     Criterion,
@@ -25,7 +24,8 @@ from ropd_cli.schemas import (
     VerdictRecord,
     prompt_hash,
 )
-from ropd_cli.scoring import score
+from ropd_cli.report.groups_html import page
+from ropd_cli.report.groups_text import GroupInFull, GroupList
 
 NASTY = "boxed [bold red]42[/] \x1b[2J\x1b]0;title\x07 <script>alert(1)</script> \u202egnirts & {x}"
 MESSAGES = (Message(role="user", content=f"What is 6 * 7? {NASTY}"),)

@@ -7,14 +7,15 @@ import json
 import pyarrow.parquet
 import pytest
 
-from ropd_cli.artifacts import read_records
 from ropd_cli.config import load_config
 from ropd_cli.errors import ConfigError, IndexMissing, InputError, RopdError, TooFewAnswers, TrainingError
 from ropd_cli.index import IndexWriter
-from ropd_cli.progress import NoProgress
-from ropd_cli.schemas import Answer, AnswerRecord, prompt_hash
-from ropd_cli.training import launch, watch
-from ropd_cli.training.data import load_checked_prompts
+from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import Answer, AnswerRecord, prompt_hash
+from ropd_cli.training import launch
+from ropd_cli.training import process_watch as watch
+from ropd_cli.training.dataset import load_checked_prompts
+from ropd_cli.util.progress import NoProgress
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from ropd_cli.lint import RULES, Linted, lint
 from ropd_cli.lint.run import CHECKS
-from ropd_cli.schemas import Criterion, Rubric
+from ropd_cli.records.schemas import Criterion, Rubric
 
 COMPOUND = [
     (True, "Identifies the limiting reagent and computes the yield in grams."),

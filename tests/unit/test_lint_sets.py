@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ropd_cli.lint import RULES, Linted, lint
-from ropd_cli.schemas import Rubric
+from ropd_cli.records.schemas import Rubric
 
 SETS = Path(__file__).parent / "lint_cases"
 

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from ropd_cli.exact import is_exact
-from ropd_cli.maths import MathGrader, stated_result
+from ropd_cli.answers.exact_match import is_exact
+from ropd_cli.answers.math_equal import MathGrader, stated_result
 
 EQUAL = [
     (r"\frac{1}{2}", "0.5"),
@@ -140,7 +140,7 @@ async def test_a_cancelled_comparison_leaves_no_worker():
 
 def test_a_killed_parent_takes_its_workers_with_it():
     program = (
-        "import asyncio\nfrom ropd_cli.maths import MathGrader\nasync def main():\n"
+        "import asyncio\nfrom ropd_cli.answers.math_equal import MathGrader\nasync def main():\n"
         "    async with MathGrader() as grader:\n        await grader.same('x+x', '2x')\n"
         "        print(*(w.process.pid for w in grader._all), flush=True)\n        await asyncio.sleep(60)\n"
         "asyncio.run(main())"

@@ -10,9 +10,9 @@ import pytest
 from judges import Reader, score, verdict
 from servers import Hang, Reply, Status
 
-from ropd_cli.artifacts import read_records
 from ropd_cli.config import MonitorConfig, RopdConfig
-from ropd_cli.schemas import AnswerVerdict, Criterion, Rubric, RubricRecord, VerdictRecord
+from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import AnswerVerdict, Criterion, Rubric, RubricRecord, VerdictRecord
 from ropd_cli.training.monitor import Comparison, Thresholds, judges_since
 from ropd_cli.training.run_dir import RunDir
 

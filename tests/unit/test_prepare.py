@@ -5,10 +5,10 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from ropd_cli.artifacts import read_records
-from ropd_cli.brought import brought_rubric
 from ropd_cli.errors import InputError
-from ropd_cli.schemas import prompt_hash
+from ropd_cli.method.dataset_rubrics import brought_rubric
+from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import prompt_hash
 from ropd_cli.stages.prepare import Filters, Ledger, Part, Plan, Source, Wording, parse_part, prepare
 
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ropd_cli.artifacts import read_records
+from ropd_cli.datasets.sums import make_sums
 from ropd_cli.errors import InputError
-from ropd_cli.schemas import Message, Prompt, load_prompts
+from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import Message, Prompt, load_prompts
 from ropd_cli.stages.prepare import Output, write_all
-from ropd_cli.tasks.sums import make_sums
 
 FORMATS = ("p.jsonl", "p.jsonl.zst", "p.parquet")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from ropd_cli.datasets.eval_sets import KNOWN_SETS, EvalQuestion, EvalSet, load_eval_set
+from ropd_cli.datasets.overlap import FORM_COUNT, Overlap
+from ropd_cli.datasets.text_words import normalized, words
 from ropd_cli.errors import InputError
 from ropd_cli.stages.prepare import Filters, Ledger, Plan, Source, prepare
-from ropd_cli.tasks.evalsets import KNOWN_SETS, EvalQuestion, EvalSet, load_eval_set
-from ropd_cli.tasks.overlap import FORM_COUNT, Overlap
-from ropd_cli.tasks.words import normalized, words
 
 
 def lines(path, *records):

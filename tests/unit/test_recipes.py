@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import write_run
 
-from ropd_cli.evaluation.intervals import Interval
-from ropd_cli.recipes.curve import text_curve
-from ropd_cli.recipes.outcome import Outcome, Sample, as_text, compare, three_samples
-from ropd_cli.recipes.outcome_html import page
-from ropd_cli.report.run_data import read_run
-from ropd_cli.schemas import Answer, AnswerRecord, Prompt
+from ropd_cli.analysis.intervals import Interval
+from ropd_cli.analysis.run_data import read_run
+from ropd_cli.recipes.quickstart_page import page
+from ropd_cli.recipes.quickstart_summary import Outcome, Sample, as_text, compare, three_samples
+from ropd_cli.records.schemas import Answer, AnswerRecord, Prompt
+from ropd_cli.report.text_curve import text_curve
 
 
 def _record(uid, *texts):

@@ -8,9 +8,9 @@ import pytest
 from judges import WORDS, Reader, read, score
 from servers import Reply, Status
 
-from ropd_cli.artifacts import read_records
 from ropd_cli.errors import InputError
-from ropd_cli.templates import Templates
+from ropd_cli.method.prompts import Templates
+from ropd_cli.records.files import read_records
 
 DULL = ["Is an answer to the question.", "Has been written down.", "Consists of letters or digits.", "Is good."]
 ROLLOUTS = ["right", "wrong " * 20, "rude " * 20, "rude " * 30]

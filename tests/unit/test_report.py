@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from runs import group_record, rubric_of, write_run
 from typer.testing import CliRunner
 
+from ropd_cli.analysis.run_data import read_run
 from ropd_cli.cli.main import app
 from ropd_cli.cli.train import _write_report
 from ropd_cli.index import IndexWriter
+from ropd_cli.records.schemas import Answer, AnswerRecord
 from ropd_cli.report.charts import Line, chart, said
-from ropd_cli.report.run_data import read_run
 from ropd_cli.report.run_faults import failures
 from ropd_cli.report.run_page import page
 from ropd_cli.report.run_words import course, status
-from ropd_cli.schemas import Answer, AnswerRecord
 
 NASTY = "</script><script>alert(1)</script> <img src=x onerror=alert(2)> \x1b[2J \u202e & {x}"
 

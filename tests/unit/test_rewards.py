@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from ropd_cli.config import RewardConfig
 from ropd_cli.errors import InputError, JudgeError
-from ropd_cli.rewards import RewardMixer
-from ropd_cli.schemas import Answer, Group, Message, Prompt, Usage
+from ropd_cli.method.rewards import RewardMixer
+from ropd_cli.records.schemas import Answer, Group, Message, Prompt, Usage
 
 
 def make_group(*texts, answer="42", tokens=None):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropd_cli.errors import ReplyInvalid
-from ropd_cli.judging_format import MAX_CRITERION_CHARS, parse_rubric, rubric_schema, verdicts_schema
-from ropd_cli.schemas import digest
+from ropd_cli.method.replies import MAX_CRITERION_CHARS, parse_rubric, rubric_schema, verdicts_schema
+from ropd_cli.records.schemas import digest
 
 
 def document(k=4, **fields):

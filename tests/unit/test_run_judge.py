@@ -8,8 +8,8 @@ import pytest
 from judged_runs import QUESTIONS
 from judges import Reader
 
-from ropd_cli.artifacts import read_records
-from ropd_cli.llm.builtin.teacher import write_answer
+from ropd_cli.builtin.teacher import write_answer
+from ropd_cli.records.files import read_records
 
 
 def said(*texts):

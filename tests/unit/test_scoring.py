@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropd_cli.scoring import advantages, coverage, group_stats, judged_for_all, score
+from ropd_cli.method.scoring import advantages, coverage, group_stats, judged_for_all, score
 
 weights = st.lists(st.integers(1, 5), min_size=1, max_size=12)
 judged = weights.flatmap(

@@ -20,9 +20,9 @@ from ropd_cli.engines.judge_server import (
     settings,
     settings_text,
 )
-from ropd_cli.engines.vllm import installed_device
+from ropd_cli.engines.vllm_sampling import installed_device
 from ropd_cli.errors import InputError
-from ropd_cli.processes import RUN_MARK, last_error
+from ropd_cli.util.processes import RUN_MARK, last_error
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-from ropd_cli.artifacts import read_records
 from ropd_cli.errors import (
     CostLimit,
     InputError,
@@ -15,9 +14,10 @@ from ropd_cli.errors import (
     ProviderUnreachable,
     ReplyInvalid,
 )
-from ropd_cli.progress import NoProgress
-from ropd_cli.schemas import RecordModel
-from ropd_cli.stage_run import GIVE_UP_AFTER, Finished, run_records
+from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import RecordModel
+from ropd_cli.stages.runner import GIVE_UP_AFTER, Finished, run_records
+from ropd_cli.util.progress import NoProgress
 
 
 class Item(RecordModel):

@@ -10,17 +10,17 @@ from contextlib import AsyncExitStack
 import pytest
 from servers import Reply, ScriptedServer, Status
 
-from ropd_cli.artifacts import read_records
 from ropd_cli.config.models import EndpointConfig, LimitsConfig, SamplingConfig
 from ropd_cli.errors import InputError, TooFewAnswers
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatReply
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.llm.endpoints import base_url
-from ropd_cli.progress import NoProgress
-from ropd_cli.schemas import Prompt, digest, prompt_hash
+from ropd_cli.llm.urls import base_url
+from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import Prompt, digest, prompt_hash
 from ropd_cli.stages.teacher import Teacher, TeacherCount, TeacherFiles, Wanted, missing, pending, teacher_gen
-from ropd_cli.stages.teacher.plan import shares
+from ropd_cli.stages.teacher.request import shares
+from ropd_cli.util.progress import NoProgress
 
 
 class Results:

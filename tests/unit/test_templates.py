@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from ropd_cli.block import build_block
 from ropd_cli.config import JudgeConfig
 from ropd_cli.errors import InputError
 from ropd_cli.llm.chat import ChatRequest
-from ropd_cli.schemas import Answer, Group, Message
-from ropd_cli.templates import Templates, fill
+from ropd_cli.method.block import build_block
+from ropd_cli.method.prompts import Templates, fill
+from ropd_cli.records.schemas import Answer, Group, Message
 
 
 def test_the_shipped_ones_load_and_say_what_a_reply_looks_like():

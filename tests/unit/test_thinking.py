@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropd_cli.thinking import has_answer, split_thinking
+from ropd_cli.answers.thinking import has_answer, split_thinking
 
 
 @pytest.mark.parametrize(

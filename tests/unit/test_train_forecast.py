@@ -4,8 +4,8 @@ import pytest
 
 from ropd_cli.config import load_config
 from ropd_cli.index import IndexWriter
-from ropd_cli.schemas import Answer, AnswerRecord, load_prompts, prompt_hash
-from ropd_cli.training.forecast import forecast_run, sentence
+from ropd_cli.records.schemas import Answer, AnswerRecord, load_prompts, prompt_hash
+from ropd_cli.training.run_estimate import forecast_run, sentence
 
 PRICES = {"big": {"input": 2.0, "output": 10.0}}
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ropd_cli.errors import ReplyInvalid
-from ropd_cli.judging_format import parse_verdicts, verdicts_schema
+from ropd_cli.method.replies import parse_verdicts, verdicts_schema
 
 
 def document(answers=3, criteria=4, **fields):

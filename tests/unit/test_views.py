@@ -5,10 +5,10 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropd_cli.block import build_block, read_block
 from ropd_cli.config import JudgeConfig
-from ropd_cli.schemas import Answer, Group, Message, prompt_hash
-from ropd_cli.views import rubric_blocks, verdict_views
+from ropd_cli.method.block import build_block, read_block
+from ropd_cli.method.layouts import rubric_blocks, verdict_views
+from ropd_cli.records.schemas import Answer, Group, Message, prompt_hash
 
 FORMS = st.sampled_from(["shared-prefix", "group", "paper"])
 TEXTS = st.lists(st.text(min_size=1).filter(lambda t: t.strip() and "think>" not in t), max_size=5)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropd_cli.errors import CostLimit, ProviderBusy, ProviderDown, ReplyInvalid
-from ropd_cli.stage_run import all_of
-from ropd_cli.verdicts import agreement, majority
+from ropd_cli.method.verdicts import agreement, majority
+from ropd_cli.util.concurrency import all_of
 
 VALUE = st.sampled_from([True, False, None])
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ropd_cli.evaluation.records import Task
-from ropd_cli.evaluation.tools import Tools
+from ropd_cli.evaluation.graders import Tools
+from ropd_cli.evaluation.samples import Task
 
 Kind = Literal["math", "integer", "choice", "exact", "ifeval", "healthbench", "rubric", "teacher"]
 
@@ -21,11 +21,11 @@ def open_task(kind: Kind, benchmark: str, tools: Tools) -> Task:
 
         return IntegerTask()
     if kind == "choice":
-        from ropd_cli.evaluation.tasks.choice import ChoiceTask
+        from ropd_cli.evaluation.tasks.multiple_choice import ChoiceTask
 
         return ChoiceTask(tools.seed)
     if kind == "exact":
-        from ropd_cli.evaluation.tasks.exact import ExactTask
+        from ropd_cli.evaluation.tasks.exact_string import ExactTask
 
         return ExactTask()
     if kind == "ifeval":
@@ -37,10 +37,10 @@ def open_task(kind: Kind, benchmark: str, tools: Tools) -> Task:
 
         return HealthBenchTask(tools.judge(benchmark))
     if kind == "teacher":
-        from ropd_cli.evaluation.tasks.teacher import TeacherTask
+        from ropd_cli.evaluation.tasks.teacher_rubric_task import TeacherTask
 
         rubricator, verifier = tools.rubricator(benchmark), tools.judge(benchmark)
         return TeacherTask(rubricator, verifier, tools.index, tools.config.judge, tools.seed)
-    from ropd_cli.evaluation.tasks.rubric import RubricTask
+    from ropd_cli.evaluation.tasks.rubric_task import RubricTask
 
     return RubricTask(tools.judge(benchmark), settings=tools.config.judge)

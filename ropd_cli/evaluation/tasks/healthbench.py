@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-from ropd_cli.block import Block, build_block
+from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError, ReplyInvalid, RopdError
-from ropd_cli.evaluation.records import Asked, Grade, Metric, Sample
-from ropd_cli.evaluation.tasks.asking import as_it_stands
-from ropd_cli.evaluation.tasks.judging import Judging, group_of, kinds_of
+from ropd_cli.evaluation.samples import Asked, Grade, Metric, Sample
+from ropd_cli.evaluation.tasks.judge_calls import Judging, group_of, kinds_of
+from ropd_cli.evaluation.tasks.plain_question import as_it_stands
 from ropd_cli.llm.client import ChatClient, ChatReply, ChatRequest, JsonSchema, endpoint_request
 from ropd_cli.llm.structured import HINT, parse_json
-from ropd_cli.schemas import Message
-from ropd_cli.tasks.evalsets import EvalQuestion
+from ropd_cli.method.block import Block, build_block
+from ropd_cli.records.schemas import Message
 
 NAME = "healthbench"
 ONE_NAME, ALL_NAME = "ropd_criterion", "ropd_criteria"

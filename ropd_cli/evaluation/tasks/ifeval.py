@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError, MissingPackage
-from ropd_cli.evaluation.records import Asked, Grade, Metric, Sample
-from ropd_cli.evaluation.tasks.asking import as_it_stands
-from ropd_cli.evaluation.tasks.english import English
-from ropd_cli.evaluation.tasks.instructions import KINDS, Arguments, follows
-from ropd_cli.tasks.evalsets import EvalQuestion
-from ropd_cli.thinking import split_thinking
+from ropd_cli.evaluation.samples import Asked, Grade, Metric, Sample
+from ropd_cli.evaluation.tasks.ifeval_instructions import KINDS, Arguments, follows
+from ropd_cli.evaluation.tasks.ifeval_text import English
+from ropd_cli.evaluation.tasks.plain_question import as_it_stands
 
 _HINT = "a row has a prompt, instruction_id_list and kwargs, as in google/IFEval"
 Instructions = tuple[tuple[str, Arguments], ...]

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import re
 
+from ropd_cli.answers.math_equal import stated_result
+from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.records import Asked, Grade, Sample
-from ropd_cli.evaluation.tasks.results import (
+from ropd_cli.evaluation.samples import Asked, Grade, Sample
+from ropd_cli.evaluation.tasks.single_result import (
     BOX_INSTRUCTION,
     ResultTask,
     accuracy,
@@ -21,8 +23,6 @@ from ropd_cli.evaluation.tasks.results import (
     grade_of,
     messages_with,
 )
-from ropd_cli.maths import stated_result
-from ropd_cli.tasks.evalsets import EvalQuestion
 
 _UNIT = re.compile(
     r"(?:\^?\{?\\(?:circ|degree)\}?|\\%|%|\\(?:text|mbox|mathrm)\{\s*[A-Za-z. ]+\}(?:\^\{?\d\}?)?|°)\s*$"

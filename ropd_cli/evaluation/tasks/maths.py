@@ -10,8 +10,11 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 
-from ropd_cli.evaluation.records import Asked, Grade, Sample
-from ropd_cli.evaluation.tasks.results import (
+from ropd_cli.answers.exact_match import normalise
+from ropd_cli.answers.math_equal import MathGrader, stated_result
+from ropd_cli.datasets.eval_sets import EvalQuestion
+from ropd_cli.evaluation.samples import Asked, Grade, Sample
+from ropd_cli.evaluation.tasks.single_result import (
     BOX_INSTRUCTION,
     ResultTask,
     accuracy,
@@ -19,9 +22,6 @@ from ropd_cli.evaluation.tasks.results import (
     grade_of,
     messages_with,
 )
-from ropd_cli.exact import normalise
-from ropd_cli.maths import MathGrader, stated_result
-from ropd_cli.tasks.evalsets import EvalQuestion
 
 _SHORT_FRACTION = re.compile(r"\\frac\s*(?:(\d)|\{([^{}]*)\})\s*(?:(\d)|\{([^{}]*)\})")
 _SIZE = re.compile(r"\\(?:left|right|displaystyle|[,;:! ])(?![A-Za-z])|\\q?quad(?![A-Za-z])|\s+")

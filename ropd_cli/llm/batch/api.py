@@ -15,10 +15,10 @@ import orjson
 from ropd_cli import __version__
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import ProviderUnreachable
-from ropd_cli.llm.endpoints import base_url
 from ropd_cli.llm.keys import KeyRing, Secrets, headers_of
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut, proxy_of
+from ropd_cli.llm.urls import base_url
 from ropd_cli.llm.wire import Fault, Peer, status_fault, transport_fault
 
 LINE_BYTES = 64_000_000

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ropd_cli.artifacts import write_atomic
 from ropd_cli.errors import InputError
+from ropd_cli.records.files import write_atomic
 
 Phase = Literal["prepared", "uploaded", "submitting", "submitted", "collected"]
 

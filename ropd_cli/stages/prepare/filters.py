@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ropd_cli.schemas import Prompt
-from ropd_cli.stages.prepare.ledger import Ledger
-from ropd_cli.tasks.evalsets import load_eval_set
-from ropd_cli.tasks.overlap import Overlap
-from ropd_cli.tasks.words import text_of
+from ropd_cli.datasets.eval_sets import load_eval_set
+from ropd_cli.datasets.overlap import Overlap
+from ropd_cli.datasets.text_words import text_of
+from ropd_cli.records.schemas import Prompt
+from ropd_cli.stages.prepare.dropped import Ledger
 
 
 @dataclass(frozen=True)

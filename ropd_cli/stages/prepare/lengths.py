@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ropd_cli.datasets.text_words import text_of
 from ropd_cli.errors import InputError, MissingPackage
-from ropd_cli.schemas import Prompt
-from ropd_cli.tasks.words import text_of
+from ropd_cli.records.schemas import Prompt
 
 PROMPTS_A_BATCH = 1000
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ropd_cli.datasets.columns import Wording
 from ropd_cli.errors import InputError
-from ropd_cli.schemas import Prompt
+from ropd_cli.records.schemas import Prompt
 from ropd_cli.stages.prepare.filters import Filters
-from ropd_cli.tasks.columns import Wording
 
 GYM = "reasoning-gym:"
 SUMS = "sums"

@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 
-from ropd_cli.artifacts import disk_errors, read_records
 from ropd_cli.errors import InputError
-from ropd_cli.schemas import Prompt, parse_prompt
+from ropd_cli.records.files import disk_errors, read_records
+from ropd_cli.records.schemas import Prompt, parse_prompt
 
 SUFFIXES = (".jsonl", ".jsonl.zst", ".parquet")
 _PARQUET_HINT = "write it as .jsonl or .jsonl.zst"

@@ -4,10 +4,10 @@
 which of them count, ``run`` works through a file of prompts.
 """
 
-from ropd_cli.stages.teacher.keep import Grader
-from ropd_cli.stages.teacher.plan import TRIES_PER_ANSWER, Teacher, TeacherCount, TeacherFiles, Wanted
-from ropd_cli.stages.teacher.rounds import Collected, fill_by_batches
-from ropd_cli.stages.teacher.run import missing, pending, teacher_gen
+from ropd_cli.stages.teacher.batch_rounds import Collected, fill_by_batches
+from ropd_cli.stages.teacher.generate import missing, pending, teacher_gen
+from ropd_cli.stages.teacher.request import TRIES_PER_ANSWER, Teacher, TeacherCount, TeacherFiles, Wanted
+from ropd_cli.stages.teacher.selection import Grader
 
 __all__ = [
     "TRIES_PER_ANSWER",

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
+from ropd_cli.answers.thinking import split_thinking
 from ropd_cli.errors import TooFewAnswers
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatReply, ChatRequest, endpoint_request
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.llm.endpoints import base_url
-from ropd_cli.schemas import Answer, Prompt
-from ropd_cli.stage_run import all_of
-from ropd_cli.stages.teacher.keep import Keeper, Standing
-from ropd_cli.stages.teacher.plan import Share, Teacher, TeacherCount, Wanted
-from ropd_cli.thinking import split_thinking
+from ropd_cli.llm.urls import base_url
+from ropd_cli.records.schemas import Answer, Prompt
+from ropd_cli.stages.teacher.request import Share, Teacher, TeacherCount, Wanted
+from ropd_cli.stages.teacher.selection import Keeper, Standing
+from ropd_cli.util.concurrency import all_of
 
 Asked = tuple[int, list[ChatRequest]]
 """(a teacher's place, requests to it that differ in the number of the sample)."""

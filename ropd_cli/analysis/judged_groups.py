@@ -1,0 +1,346 @@
+"""Judged groups read back from a rubrics file, a verdicts file or a run directory, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ropd_cli.errors import InputError
+from ropd_cli.lint import Finding, lint, linted
+from ropd_cli.method.block import render_question
+from ropd_cli.method.scoring import GroupStats, group_stats
+from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import (
+    Answer,
+    AnswerRecord,
+    AnswerVerdict,
+    Group,
+    Message,
+    Rubric,
+    RubricRecord,
+    VerdictRecord,
+    first_fault,
+    load_models,
+    load_prompts,
+)
+
+Key = tuple[str, str]
+"""(uid, raw_prompt_hash)."""
+
+
+@dataclass(frozen=True)
+class GroupView:
+    """One group as far as the files tell of it; None or empty is what they leave out."""
+
+    uid: str
+    raw_prompt_hash: str
+    step: int | None = None
+    question: str | None = None
+    teacher_answers: tuple[str, ...] = ()
+    rollouts: tuple[Answer, ...] = ()
+    rubric: RubricRecord | None = None
+    verdicts: VerdictRecord | None = None
+    rewards: tuple[float | None, ...] = ()
+    error: str | None = None
+    answer: str | None = None
+    """The prompt's checkable final answer."""
+    of_rollout: int | None = None
+    """Set where this is only what was judged by the rubric of one rollout."""
+
+    @property
+    def key(self) -> Key:
+        return self.uid, self.raw_prompt_hash
+
+    @property
+    def criteria(self) -> Rubric | None:
+        """The rubric itself."""
+        return self.rubric.rubric if self.rubric else None
+
+    @property
+    def criterion_ids(self) -> tuple[str, ...]:
+        """Ids of the criteria, shape (K,); c1, c2, … where only the verdicts are known."""
+        if self.criteria:
+            return tuple(c.criterion_id for c in self.criteria.rubrics)
+        longest = max((len(a.judgement) for a in self.judged), default=0)
+        return tuple(f"c{k}" for k in range(1, longest + 1))
+
+    @property
+    def judged(self) -> tuple[AnswerVerdict, ...]:
+        """All verdicts of the group, the teacher's first."""
+        answers = self.verdicts.answers if self.verdicts else ()
+        return tuple(sorted(answers, key=lambda a: (a.source != "teacher", a.index)))
+
+    @property
+    def by_rubric(self) -> list[GroupView]:
+        """The group once for each of its rubrics: with one for all rollouts the group itself, else a view a rollout."""
+        own = {} if self.rubric is None or self.criteria else self.rubric.by_rollout
+        if self.rubric is None or not own:
+            return [self]
+        views = []
+        for rollout, rubric in own.items():
+            verdicts = self.verdicts
+            if verdicts is not None:
+                mine = tuple(a for a in verdicts.answers if a.whose_rubric == rollout)
+                verdicts = verdicts.model_copy(update={"answers": mine})
+            record = self.rubric.model_copy(update={"rubric": rubric, "rubrics": ()})
+            views.append(replace(self, rubric=record, verdicts=verdicts, of_rollout=rollout))
+        return views
+
+    def score_of(self, source: str, index: int) -> float | None:
+        """The score of an answer; where several rubrics were applied to it, their mean."""
+        return _mean([a.score for a in self.judged if (a.source, a.index) == (source, index)])
+
+    @property
+    def stats(self) -> GroupStats:
+        if self.verdicts is None:
+            return group_stats(self.rewards)
+        return group_stats(self.rewards, self.verdicts.teacher_scores, self.verdicts.student_scores)
+
+    def met(self, source: str, k: int) -> tuple[int, int]:
+        """(how many of a source's judged answers meet criterion k, how many were judged by it)."""
+        marks = [a.judgement[k] for a in self.judged if a.source == source and k < len(a.judgement)]
+        return sum(mark is True for mark in marks), sum(mark is not None for mark in marks)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the linter says of the group's rubric, or of its rubrics."""
+        return [
+            finding
+            for part in self.by_rubric
+            if part.criteria is not None
+            for finding in lint(
+                linted(
+                    part.criteria,
+                    self.verdicts,
+                    question=self.question,
+                    answer=self.answer,
+                    teacher_answers=self.teacher_answers,
+                    of_rollout=part.of_rollout,
+                )
+            )
+        ]
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong with the group, or keeps it from teaching anything."""
+        if self.error:
+            return [f"failed: {self.error}"]
+        stats, found = self.stats, []
+        if self.rubric is not None and not self.rubric.by_rollout:
+            found.append("no rollout has an answer, so no rubric")
+        if stats.missing and self.verdicts:
+            found.append(f"{stats.missing} of {stats.n} rewards missing")
+        empty = [a for a in self.judged if a.source == "student" and not a.judgement]
+        if empty and len(empty) < len(self.rewards):
+            found.append(f"{len(empty)} without an answer")
+        if stats.zero_variance:
+            found.append("all rewards equal")
+        if stats.teacher_below_student:
+            found.append("teacher below students")
+        for word, same in (("all", lambda met, of: met == of), ("none", lambda met, of: met == 0)):
+            marks = [(name, *self.met("student", k)) for k, name in enumerate(self.criterion_ids)]
+            ids = [name for name, met, of in marks if of > 1 and same(met, of)]
+            if ids and not stats.zero_variance and self.rubric is None:  # where there is one, the linter says it
+                found.append(f"met by {word}: {', '.join(ids)}")
+        return found
+
+    def record(self) -> dict[str, Any]:
+        """All that is known of the group, in the form of a run's group files; ``view_of`` reads it."""
+        return {
+            "step": self.step,
+            "uid": self.uid,
+            "prompt": self.question if self.question is not None else [],
+            "raw_prompt_hash": self.raw_prompt_hash,
+            "answer": self.answer,
+            "teacher_answers": list(self.teacher_answers),
+            "rollouts": [answer.to_json() for answer in self.rollouts],
+            "rubric": self.rubric.to_json() if self.rubric else None,
+            "verdicts": self.verdicts.to_json() if self.verdicts else None,
+            "rewards": list(self.rewards),
+            "error": self.error,
+        }
+
+    def to_json(self, *, full: bool) -> dict[str, Any]:
+        """For ``--json``: statistics and faults, and with ``full`` the texts, the rubric and the verdicts."""
+        stats = self.stats
+        findings = self.findings
+        document: dict[str, Any] = {
+            "uid": self.uid,
+            "step": self.step,
+            "rollouts": stats.n,
+            "criteria": len(self.criterion_ids),
+            "mean": stats.mean,
+            "spread": stats.spread,
+            "teacher_mean": stats.teacher_mean,
+            "missing": stats.missing,
+            "faults": self.faults,
+            "lint": list(dict.fromkeys(finding.rule for finding in findings)),
+            "error": self.error,
+        }
+        if full:
+            document |= {
+                "raw_prompt_hash": self.raw_prompt_hash,
+                "question": self.question,
+                "teacher_answers": list(self.teacher_answers),
+                "answers": [a.to_json() for a in self.rollouts],
+                "rubric": self.rubric.to_json() if self.rubric else None,
+                "verdicts": self.verdicts.to_json() if self.verdicts else None,
+                "rewards": list(self.rewards),
+                "findings": [finding.to_json() for finding in findings],
+            }
+        return document
+
+
+def load_groups(
+    path: Path, *, rubrics: Path | None = None, rollouts: Path | None = None, prompts: Path | None = None
+) -> list[GroupView]:
+    """The groups of a file or run directory, in order; the other files add what ``path`` leaves out.
+
+    Raises InputError for a path that holds none.
+    """
+    views = list(_from_run(path) if path.is_dir() else _from_file(path))
+    if not views:
+        raise InputError(f"{path}: no groups in it", "give a rubrics file, a verdicts file or a run directory")
+    if rubrics:
+        records = _by_key(rubrics, RubricRecord)
+        views = [_with_rubric(view, records) for view in views]
+    if rollouts:
+        answers = {key: record.answers for key, record in _by_key(rollouts, AnswerRecord).items()}
+        views = [view if view.rollouts else replace(view, rollouts=answers.get(view.key, ())) for view in views]
+    if prompts:
+        asked = {(p.uid, p.raw_prompt_hash): p for p in load_prompts(prompts)}
+        views = [
+            replace(view, question=_question(asked[view.key].messages))
+            if view.question is None and view.key in asked
+            else view
+            for view in views
+        ]
+    return views
+
+
+def step_files(folder: Path) -> list[Path]:
+    """The group files of a run, in the order of the steps. Raises InputError where there is none."""
+
+    def number(file: Path) -> int:
+        digits = file.name.removeprefix("step-").split(".")[0]
+        return int(digits) if digits.isdigit() else 0
+
+    files = sorted((folder / "groups").glob("step-*.jsonl*"), key=number)
+    if not files:
+        raise InputError(
+            f"{folder}: no groups/step-N.jsonl.zst in it", "give the directory of a training run, or a file"
+        )
+    return files
+
+
+def views_of(file: Path) -> Iterator[GroupView]:
+    """The groups of one step's file, in order. Raises InputError (file and line) for what is none."""
+    for line, record in read_records(file):
+        yield view_of(record, f"{file}:{line}")
+
+
+def summary(views: Iterable[GroupView]) -> dict[str, Any]:
+    """Counts and means over groups; the means are over the groups that have them."""
+    views = list(views)
+    stats = [view.stats for view in views]
+    return {
+        "groups": len(views),
+        "failed": sum(view.error is not None for view in views),
+        "mean": _mean([s.mean for s in stats]),
+        "spread": _mean([s.spread for s in stats]),
+        "teacher_mean": _mean([s.teacher_mean for s in stats]),
+        "zero_variance": sum(s.zero_variance for s in stats),
+        "teacher_below_student": sum(s.teacher_below_student for s in stats),
+        "missing_rewards": sum(s.missing for s in stats),
+    }
+
+
+def _from_run(folder: Path) -> Iterator[GroupView]:
+    for file in step_files(folder):
+        yield from views_of(file)
+
+
+def _from_file(path: Path) -> Iterator[GroupView]:
+    """Of several records of one group the last counts."""
+    views: dict[Key, GroupView] = {}
+    for line, record in read_records(path):
+        if {"rubric", "verdicts", "rollouts"} <= record.keys():  # one step of a run
+            yield view_of(record, f"{path}:{line}")
+        elif "rewards" in record:
+            verdicts = _parse(VerdictRecord, record, f"{path}:{line}")
+            view = GroupView(verdicts.uid, verdicts.raw_prompt_hash, verdicts=verdicts, rewards=verdicts.rewards)
+            views[view.key] = view
+        elif "rubric" in record:
+            rubric = _parse(RubricRecord, record, f"{path}:{line}")
+            view = GroupView(rubric.uid, rubric.raw_prompt_hash, rubric=rubric)
+            views[view.key] = view
+        else:
+            raise InputError(
+                f"{path}:{line}: neither a rubric nor verdicts",
+                "give a rubrics file, a verdicts file or a run directory",
+            )
+    yield from views.values()
+
+
+def view_of(record: dict[str, Any], where: str) -> GroupView:
+    """A group as a run's files (or ``GroupView.record``) hold it. Raises InputError that says where."""
+    group = _parse(
+        Group,
+        {
+            "uid": record.get("uid"),
+            "prompt": [{"role": "user", "content": p}] if isinstance(p := record.get("prompt"), str) else p,
+            "raw_prompt_hash": record.get("raw_prompt_hash"),
+            "teacher_answers": record.get("teacher_answers") or (),
+            "rollouts": record.get("rollouts") or (),
+        },
+        where,
+    )
+    error = record.get("error")
+    if isinstance(error, dict):
+        error = f"{error.get('type', 'error')}: {error.get('message', '')}"
+    return GroupView(
+        uid=group.uid,
+        raw_prompt_hash=group.raw_prompt_hash,
+        step=record.get("step"),
+        question=_question(group.prompt) if group.prompt else None,
+        teacher_answers=group.teacher_answers,
+        rollouts=group.rollouts,
+        rubric=_parse(RubricRecord, record["rubric"], where) if record.get("rubric") else None,
+        verdicts=_parse(VerdictRecord, record["verdicts"], where) if record.get("verdicts") else None,
+        rewards=tuple(record.get("rewards") or ()),
+        error=error,
+        answer=record.get("answer"),
+    )
+
+
+def _with_rubric(view: GroupView, records: dict[Key, RubricRecord]) -> GroupView:
+    """The view with its rubric, unless the verdicts were given by another one."""
+    record = records.get(view.key)
+    other = view.verdicts is not None and record is not None and view.verdicts.rubric_hash != record.rubric_hash
+    return view if view.rubric or record is None or other else replace(view, rubric=record)
+
+
+def _by_key(path: Path, kind: type[Any]) -> dict[Key, Any]:
+    return {(record.uid, record.raw_prompt_hash): record for record in load_models(path, kind)}
+
+
+def _parse(kind: type[Any], record: Any, where: str) -> Any:
+    try:
+        return kind.model_validate(record)
+    except ValidationError as fault:
+        raise InputError(
+            f"{where}: not a {kind.__name__} ({first_fault(fault)})", "is it a file that ropd wrote?"
+        ) from fault
+
+
+def _question(messages: tuple[Message, ...]) -> str:
+    return render_question([message.model_dump(mode="json") for message in messages])
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

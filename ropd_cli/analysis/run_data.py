@@ -1,0 +1,358 @@
+"""What the files of a run come to: its course, its groups, its criteria, and what went wrong."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from ropd_cli.analysis.intervals import Interval, difference_of_means
+from ropd_cli.analysis.judged_groups import GroupView, step_files, views_of
+from ropd_cli.errors import InputError, RopdError
+from ropd_cli.index import TeacherIndex
+from ropd_cli.records.files import read_records
+from ropd_cli.util.progress import NoProgress, Progress
+
+IN_FULL = 8
+"""Of each kind of group (best, worst, …), so many are shown in full."""
+_QUESTION_CHARS = 140
+_HARDEST = 12
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """One group as a line. ``rules`` are names of the linter's; ``error`` why it could not be judged."""
+
+    step: int
+    uid: str
+    rollouts: int
+    criteria: int
+    mean: float | None
+    spread: float | None
+    teacher: float | None
+    missing: int
+    dead: bool
+    teacher_below: bool
+    rules: tuple[str, ...]
+    error: str | None
+    question: str
+
+
+@dataclass
+class Met:
+    """How often criteria were met. ``weight`` is the sum of their points, ``count`` their number."""
+
+    count: int = 0
+    weight: int = 0
+    student: int = 0
+    student_of: int = 0
+    teacher: int = 0
+    teacher_of: int = 0
+
+    def add(self, points: int, student: tuple[int, int], teacher: tuple[int, int]) -> None:
+        """Book a criterion of a group: (met, judged) of either source."""
+        self.count += 1
+        self.weight += points
+        self.student, self.student_of = self.student + student[0], self.student_of + student[1]
+        self.teacher, self.teacher_of = self.teacher + teacher[0], self.teacher_of + teacher[1]
+
+    @property
+    def student_rate(self) -> float | None:
+        return self.student / self.student_of if self.student_of else None
+
+    @property
+    def teacher_rate(self) -> float | None:
+        return self.teacher / self.teacher_of if self.teacher_of else None
+
+
+@dataclass(frozen=True)
+class CriterionRow:
+    """A criterion, or criteria that differ in their numbers alone (``alike``: so many different ones); ``row`` is a
+    group that has it."""
+
+    text: str
+    alike: int
+    category: str
+    points: float
+    met: Met
+    row: int
+
+
+@dataclass
+class RunData:
+    """One run, read."""
+
+    path: Path
+    config: dict[str, Any]
+    versions: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    validations: list[dict[str, Any]]
+    best: dict[str, Any] | None
+    result: dict[str, Any] | None
+    stopped: dict[str, Any] | None
+    skipped: int
+    monitor: list[dict[str, Any]]
+    teachers: tuple[str, ...] = ()
+    """Models that the teacher's answers are of, where the index is still there."""
+    spent_usd: float | None = None
+    """What it has cost in all, with validations and with steps that were lost and made again; None where unknown."""
+    written: float | None = None
+    """When its last file of figures was written, in seconds since 1970."""
+    rows: list[GroupRow] = field(default_factory=list)
+    full: dict[int, GroupView] = field(default_factory=dict)
+    """Groups in full, by their number in ``rows``."""
+    chosen: dict[str, list[int]] = field(default_factory=dict)
+    """Why they are in full: numbers of rows, by kind."""
+    categories: dict[str, dict[int, Met]] = field(default_factory=dict)
+    """By category and step."""
+    hardest: list[CriterionRow] = field(default_factory=list)
+    lint: dict[str, Counter[int]] = field(default_factory=dict)
+    """Findings, by rule and step."""
+
+    @property
+    def name(self) -> str:
+        """What it is called beside others: the directory, with its parent where it is just called "run"."""
+        path = self.path.absolute()
+        return f"{path.parent.name}/{path.name}" if path.name in ("run", "out") else path.name
+
+    @property
+    def steps(self) -> list[int]:
+        return sorted({row.step for row in self.rows} | {int(row["step"]) for row in self.metrics})
+
+    @property
+    def planned_steps(self) -> int | None:
+        steps = (self.result or {}).get("steps") or (self.config.get("train") or {}).get("steps")
+        return int(steps) if isinstance(steps, int) else None
+
+    def series(self, metric: str) -> list[tuple[int, float]]:
+        """A metric by step, where it is there."""
+        return [(int(row["step"]), float(row[metric])) for row in self.metrics if row.get(metric) is not None]
+
+    def by_step(self, rows: Iterable[GroupRow]) -> Counter[int]:
+        """Groups by step."""
+        return Counter(row.step for row in rows)
+
+    @property
+    def judged(self) -> list[GroupRow]:
+        return [row for row in self.rows if row.mean is not None and row.error is None]
+
+    @property
+    def failed(self) -> list[GroupRow]:
+        return [row for row in self.rows if row.error is not None]
+
+    @property
+    def ends(self) -> tuple[list[GroupRow], list[GroupRow]]:
+        """The judged groups of the first and of the last third of the steps."""
+        steps = sorted({row.step for row in self.judged})
+        third = len(steps) // 3
+        if not third:
+            return [], []
+        first, last = set(steps[:third]), set(steps[-third:])
+        return [row for row in self.judged if row.step in first], [row for row in self.judged if row.step in last]
+
+    @property
+    def trend(self) -> tuple[float, float, Interval] | None:
+        """Mean reward of the groups in the first and the last third of the steps, and the change with its interval,
+        groups as the unit; None where there are too few."""
+        first, last = ([row.mean for row in part if row.mean is not None] for part in self.ends)
+        change = difference_of_means(first, last)
+        return (sum(first) / len(first), sum(last) / len(last), change) if change else None
+
+    def total(self, metric: str) -> float | None:
+        """The sum of a metric over the steps; None where no step has it."""
+        values = [value for _, value in self.series(metric)]
+        return sum(values) if values else None
+
+
+def read_run(path: Path, progress: Progress | None = None) -> RunData:
+    """Read a run directory. Raises InputError where it holds no finished group, or a file of it can't be read."""
+    progress = progress or NoProgress()
+    if not path.is_dir():
+        raise InputError(f"{path}: no such run directory", "give the --out of ropd train, or DIR/run of a quickstart")
+    data = RunData(
+        path=path,
+        config=_yaml(path / "config.yaml"),
+        versions=_json(path / "versions.json") or {},
+        metrics=_lines(path / "metrics.jsonl"),
+        validations=_lines(path / "validation.jsonl"),
+        best=_json(path / "best.json"),
+        result=_json(path / "result.json"),
+        stopped=_json(path / "stopped.json"),
+        skipped=len(_lines(path / "skipped.jsonl")),
+        monitor=_lines(path / "monitor.jsonl"),
+    )
+    data.teachers = _teachers(data.config)
+    data.spent_usd = (_json(path / "spent.json") or {}).get("usd")
+    ends = [file for name in ("metrics.jsonl", "result.json", "stopped.json") if (file := path / name).is_file()]
+    data.written = max((file.stat().st_mtime for file in ends), default=None)
+    files = step_files(path)
+    criteria: dict[str, _Cluster] = {}
+    progress.start(len(files), "step")
+    begins: list[int] = []
+    for file in files:
+        begins.append(len(data.rows))
+        for view in views_of(file):
+            _book(data, criteria, view)
+        progress.advance()
+    progress.finish()
+    if not data.rows:
+        raise InputError(f"{path}: its group files hold no group", "wait for the first step to finish")
+    data.hardest = _hardest(criteria)
+    data.chosen = _choose(data)
+    wanted = {number for numbers in data.chosen.values() for number in numbers} | {c.row for c in data.hardest}
+    data.full = _in_full(files, begins, wanted)
+    return data
+
+
+@dataclass
+class _Cluster:
+    text: str
+    category: str
+    row: int
+    texts: set[str] = field(default_factory=set)
+    met: Met = field(default_factory=Met)
+
+
+def _book(data: RunData, criteria: dict[str, _Cluster], view: GroupView) -> None:
+    stats, number = view.stats, len(data.rows)
+    findings = view.findings
+    step = view.step or 0
+    data.rows.append(
+        GroupRow(
+            step=step,
+            uid=view.uid,
+            rollouts=stats.n or len(view.rollouts),
+            criteria=len(view.criterion_ids),
+            mean=stats.mean,
+            spread=stats.spread,
+            teacher=stats.teacher_mean,
+            missing=stats.missing,
+            dead=stats.zero_variance,
+            teacher_below=stats.teacher_below_student,
+            rules=tuple(dict.fromkeys(finding.rule for finding in findings)),
+            error=view.error,
+            question=_first_words(view.question),
+        )
+    )
+    for finding in findings:
+        data.lint.setdefault(finding.rule, Counter())[step] += 1
+    for part in view.by_rubric:
+        if part.criteria is None:
+            continue
+        for k, criterion in enumerate(part.criteria.rubrics):
+            student, teacher = part.met("student", k), part.met("teacher", k)
+            by_step = data.categories.setdefault(criterion.category, defaultdict(Met))
+            by_step[step].add(criterion.points, student, teacher)
+            key = _NUMBERS.sub("#", criterion.criterion)
+            cluster = criteria.setdefault(key, _Cluster(criterion.criterion, criterion.category, number))
+            cluster.texts.add(criterion.criterion)
+            cluster.met.add(criterion.points, student, teacher)
+
+
+_NUMBERS = re.compile(r"-?\d+(?:[.,]\d+)*")
+
+
+def _first_words(question: str | None) -> str:
+    """What a list shows of a question: the end of its last message, which is where a task stands."""
+    lines = [line.strip() for line in (question or "").splitlines() if line.strip()]
+    words = lines[-1] if lines else ""
+    return words if len(words) <= _QUESTION_CHARS else words[: _QUESTION_CHARS - 1] + "…"
+
+
+def _hardest(criteria: Mapping[str, _Cluster]) -> list[CriterionRow]:
+    """Those that the rollouts meet least and the teacher's answers do, by what they cost the rollouts: points lost a
+    rollout, over all groups that have the criterion."""
+
+    def lost(cluster: _Cluster) -> float:
+        met = cluster.met
+        return (1 - (met.student_rate or 0.0)) * met.weight if met.student_of else 0.0
+
+    # a criterion that the teacher's answers fail too says more of the rubric than of the student
+    fair = [c for c in criteria.values() if (rate := c.met.teacher_rate) is None or rate >= 0.5]
+    worst = sorted(fair, key=lost, reverse=True)[:_HARDEST]
+    return [
+        CriterionRow(c.text, len(c.texts), c.category, c.met.weight / c.met.count, c.met, c.row)
+        for c in worst
+        if lost(c) > 0
+    ]
+
+
+def _choose(data: RunData) -> dict[str, list[int]]:
+    """Numbers of the groups that are shown in full, by why."""
+    judged = [number for number, row in enumerate(data.rows) if row.mean is not None and row.error is None]
+    steps = sorted({data.rows[number].step for number in judged})
+    late = set(steps[len(steps) * 2 // 3 :])
+
+    def top(numbers: Iterable[int], key: Any) -> list[int]:
+        return sorted(numbers, key=key)[:IN_FULL]
+
+    rows = data.rows
+    errors = [n for n in judged if rows[n].teacher_below or "mentions-reference" in rows[n].rules]
+    return {
+        "telling": top((n for n in judged if rows[n].step in late), lambda n: -(rows[n].spread or 0.0)),
+        "best": top(judged, lambda n: (-(rows[n].mean or 0.0), -rows[n].step)),
+        "worst": top(judged, lambda n: (rows[n].mean or 0.0, -rows[n].step)),
+        "suspect": top(errors, lambda n: -rows[n].step),
+        "dead": top((n for n in judged if rows[n].dead), lambda n: -rows[n].step),
+        "failed": top((n for n, row in enumerate(rows) if row.error is not None), lambda n: -rows[n].step),
+    }
+
+
+def _in_full(files: list[Path], begins: list[int], wanted: set[int]) -> dict[int, GroupView]:
+    """The wanted groups, read again (a long run does not fit into memory); ``begins``: number of each file's first."""
+    full: dict[int, GroupView] = {}
+    for file, begin, end in zip(files, begins, [*begins[1:], max(wanted, default=0) + 1], strict=True):
+        if any(begin <= number < end for number in wanted):
+            full |= {number: view for number, view in enumerate(views_of(file), begin) if number in wanted}
+    return full
+
+
+def _teachers(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The models that a run's teacher index names; none where it is gone."""
+    data = config.get("data")
+    place = data.get("index") if isinstance(data, Mapping) else None
+    if not place or not Path(place).is_file():
+        return ()
+    try:
+        index = TeacherIndex.open(place)
+    except RopdError:
+        return ()
+    try:
+        return index.models()
+    finally:
+        index.close()
+
+
+def _yaml(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as fault:
+        raise InputError(f"{file}: not YAML ({fault})", "restore the file, or move it away") from fault
+    return document if isinstance(document, dict) else {}
+
+
+def _json(file: Path) -> dict[str, Any] | None:
+    if not file.is_file():
+        return None
+    try:
+        document = orjson.loads(file.read_bytes())
+    except orjson.JSONDecodeError as fault:
+        raise InputError(f"{file}: not JSON ({fault})", "restore the file, or move it away") from fault
+    return document if isinstance(document, dict) else None
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    return [record for _, record in _records(file)]
+
+
+def _records(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    if file.is_file():
+        yield from read_records(file)

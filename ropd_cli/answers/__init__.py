@@ -1,0 +1,1 @@
+"""What of a text is the answer, and whether two answers are the same."""

@@ -1,0 +1,54 @@
+"""Exact match: the final result an answer states, compared with the prompt's ``answer``.
+
+The rule, in full: the answer is what follows the thinking text; its final result is the content of the
+*last* ``\\boxed{…}``. Without a box there is no final result and the answer counts as wrong. Before they are
+compared both sides lose surrounding space, ``$`` signs, ``\\text{…}`` wrappers, thousands separators and a
+final full stop; two that then read as numbers are compared as numbers (``07`` = ``7`` = ``7.0``).
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+
+from ropd_cli.answers.thinking import split_thinking
+
+_BRACE = re.compile(r"\\boxed\{|[{}]")
+_TEXT = re.compile(r"\\(?:text|mathrm|mathbf)\{([^{}]*)\}")
+_SEPARATOR = re.compile(r"(?<=\d)(?:,\s*\\!\s*|,|\\,|\{,\})(?=\d{3}(?:\D|$))")
+
+
+def final_result(text: str) -> str | None:
+    """The content of the last complete ``\\boxed{…}`` of a text, braces balanced; None without one."""
+    opened: list[int] = []  # where the content of every open brace begins; -1 for one that is no box
+    found: tuple[int, int] | None = None
+    for brace in _BRACE.finditer(text):
+        if brace[0] == "{":
+            opened.append(-1)
+        elif brace[0] != "}":
+            opened.append(brace.end())
+        elif opened and (first := opened.pop()) >= 0 and (found is None or first > found[0]):
+            found = first, brace.start()
+    return text[slice(*found)] if found is not None else None
+
+
+def is_exact(text: str, answer: str) -> bool:
+    """Whether the final result of ``text`` equals ``answer`` by the rule of this module."""
+    _, visible = split_thinking(text)
+    found = final_result(visible) if visible is not None else None
+    if found is None:
+        return False
+    left, right = normalise(found), normalise(answer)
+    if left == right:
+        return True
+    try:
+        return Decimal(left) == Decimal(right)
+    except InvalidOperation:
+        return False
+
+
+def normalise(result: str) -> str:
+    """A result without what does not change its value."""
+    result = _TEXT.sub(r"\1", result).replace("$", "")
+    result = _SEPARATOR.sub("", result).strip()
+    return result.rstrip(".").strip()

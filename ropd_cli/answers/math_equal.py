@@ -1,0 +1,279 @@
+r"""Whether two final results are mathematically equal, by math-verify, under a time limit that holds.
+
+The result that a text states is read by ``stated``.
+
+Two results are equal where exact.py calls them so, or where math-verify does: ``1/2`` = ``0.5``, ``{1, 2}`` =
+``{2, 1}``, ``x < 3`` = ``(-\infty, 3)``, ``x = 5`` = ``5``. Units are not compared (``5 cm`` = ``5``), and
+``50%`` is both 50 and 0.5; a number with its base, ``11_2``, is both its digits and its value. Two plain numbers are
+compared as such: whole ones exactly, decimals up to 1e-6, of the larger one and absolutely; against anything else
+math-verify compares decimals to six places.
+
+math-verify's own limits interrupt with SIGALRM, which needs the main thread and stops no loop in C, such as
+that of ``9^{9^9}``. So it runs in worker processes (``maths_worker``), which the kernel ends at the limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+import sys
+from decimal import Decimal, InvalidOperation
+from types import TracebackType
+
+import orjson
+
+from ropd_cli.answers.exact_match import normalise
+from ropd_cli.answers.final_answer import stated_result
+from ropd_cli.errors import MissingPackage, RopdError
+
+__all__ = ["MathGrader", "quick", "stated_result"]
+
+TIME_LIMIT_S = 5.0
+MEMORY_MB = 2048
+"""Address space of one worker; SymPy itself takes about 200 MB of it."""
+MAX_CHARS = 10_000
+"""A longer result is not parsed: it counts as undecided."""
+MAX_WORKERS = 8
+DECIMAL_TOLERANCE = Decimal("1e-6")
+
+_START_S = 120.0
+_WALL_FACTOR, _WALL_EXTRA_S = 4.0, 20.0
+"""A worker that has not answered after so much longer than its limit is stopped or swapped out."""
+
+_TIDY = (
+    (re.compile(r"\\\$|\\[()\[\]]|\\displaystyle(?![A-Za-z])"), ""),  # a currency's sign, and what encloses a formula
+    (re.compile(r"^(?:\s|\\[,;:! ])+|(?:\s|\\[,;:! ]|(?<=\})\.)+$"), ""),
+    (re.compile(r",\s*\\!\s*"), ","),  # a separator of thousands set closely
+    (re.compile(r"°"), r"^\\circ"),
+)
+_PERCENT = re.compile(r"(.*?)\s*(?:\\?%|\\text\{\s*percent\s*\}|\bpercent)", re.DOTALL)
+_BASED = re.compile(r"(\d+)_(?:\{(\d{1,2})\}|(\d))")
+
+
+def quick(first: str, second: str) -> bool | None:
+    """Whether two results are equal, where that takes no algebra; None where it does."""
+    left, right = normalise(first), normalise(second)
+    if left == right:
+        return True
+    try:
+        one, other = Decimal(left), Decimal(right)
+        if one == other:
+            return True
+    except InvalidOperation:
+        return None if left and right else False
+    if not (one.is_finite() and other.is_finite()):
+        return None
+    if one.as_integer_ratio()[1] == 1 or other.as_integer_ratio()[1] == 1:
+        return False
+    difference = abs(one - other)
+    return difference <= DECIMAL_TOLERANCE and difference <= DECIMAL_TOLERANCE * max(abs(one), abs(other))
+
+
+class MathGrader:
+    """Worker processes that compare results; an async context manager, which leaves none of them behind.
+
+    They start when first needed, each in about a second. ``time_limit_s`` is processor time of one comparison, so
+    that a busy machine decides no differently; ``workers`` is how many compare at once (by default one a core, at most
+    ``MAX_WORKERS``). One grader serves any number of tasks of one event loop.
+    """
+
+    def __init__(
+        self, time_limit_s: float = TIME_LIMIT_S, workers: int | None = None, memory_mb: int = MEMORY_MB
+    ) -> None:
+        self._time_limit_s = time_limit_s
+        self._memory_mb = memory_mb
+        self._turns = asyncio.Semaphore(workers or min(MAX_WORKERS, len(os.sched_getaffinity(0))))
+        self._idle: list[_Worker] = []
+        self._all: set[_Worker] = set()
+
+    async def __aenter__(self) -> MathGrader:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._idle.clear()
+        for worker in list(self._all):
+            worker.kill()
+        for worker in list(self._all):
+            await self._end(worker)
+
+    async def is_correct(self, text: str, answer: str) -> bool | None:
+        """Whether the final result of ``text`` equals ``answer``; False without one, None where that is undecided.
+
+        Undecided: the time or memory limit was reached, or a side can't be parsed. Raises MissingPackage without
+        math-verify.
+        """
+        found = stated_result(text)
+        return False if not found else await self._equal(answer, found, either_way=False)
+
+    async def is_answer(self, found: str, answer: str) -> bool | None:
+        """Whether a result that was already read equals ``answer``; None where that is undecided."""
+        return await self._equal(answer, found, either_way=False)
+
+    async def same(self, first: str, second: str) -> bool | None:
+        """Whether two final results are equal, in either order; None where that is undecided."""
+        return await self._equal(first, second, either_way=True)
+
+    async def final(self, text: str) -> str | None:
+        """``stated_result`` of a text."""
+        return stated_result(text)
+
+    async def _equal(self, expected: str, found: str, *, either_way: bool) -> bool | None:
+        expected, found = _tidy(expected), _tidy(found)
+        if (decided := quick(expected, found)) is not None and not _has_readings(expected, found):
+            return decided
+        if max(len(expected), len(found)) > MAX_CHARS:
+            return None
+        left = []
+        for pair in _pairs(expected, found):
+            decided = quick(*pair)
+            if decided:
+                return True
+            if decided is None:
+                left.append(pair)
+        undecided = False
+        for pair in left:
+            decided = await self._ask(*pair, either_way)
+            if decided:
+                return True
+            undecided |= decided is None
+        return None if undecided else False
+
+    async def _ask(self, expected: str, found: str, either_way: bool) -> bool | None:
+        line = orjson.dumps([expected, found, either_way], option=orjson.OPT_APPEND_NEWLINE)
+        async with self._turns:
+            worker = await self._take()
+            answered = False
+            try:
+                decided = await worker.ask(line, self._time_limit_s * _WALL_FACTOR + _WALL_EXTRA_S)
+                answered = True
+            except _Ended:
+                return None
+            finally:
+                if answered:
+                    self._idle.append(worker)
+                else:
+                    worker.kill()
+                    await asyncio.shield(self._end(worker))
+            return decided
+
+    async def _take(self) -> _Worker:
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.alive:
+                return worker
+            await self._end(worker)
+        options = (str(self._time_limit_s), str(self._memory_mb))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "ropd_cli.answers.math_worker", *options,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C goes to the command, which ends its workers
+        )  # fmt: skip
+        worker = _Worker(process)
+        self._all.add(worker)
+        try:
+            await worker.ready()
+        except BaseException:
+            worker.kill()
+            await asyncio.shield(self._end(worker))
+            raise
+        return worker
+
+    async def _end(self, worker: _Worker) -> None:
+        await worker.process.wait()
+        self._all.discard(worker)
+
+
+class _Ended(Exception):
+    """A worker has ended, or does not answer."""
+
+
+class _Worker:
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    @property
+    def alive(self) -> bool:
+        return self.process.returncode is None
+
+    def kill(self) -> None:
+        try:
+            self.process.kill()
+        except ProcessLookupError:
+            pass
+
+    async def ready(self) -> None:
+        """Wait until the worker has imported what it needs."""
+        try:
+            said = orjson.loads(await self._line(_START_S))
+        except (_Ended, orjson.JSONDecodeError) as fault:
+            raise RopdError(
+                "a worker for comparing results did not start",
+                "run python -m ropd_cli.answers.math_worker 5 2048 to see why",
+            ) from fault
+        if said != "ready":
+            raise MissingPackage(f"comparing results needs math-verify ({said})", "pip install math-verify")
+
+    async def ask(self, line: bytes, wall_s: float) -> bool | None:
+        try:
+            self.process.stdin.write(line)
+            await self.process.stdin.drain()
+            return orjson.loads(await self._line(wall_s))
+        except (ConnectionError, orjson.JSONDecodeError) as fault:
+            raise _Ended from fault
+
+    async def _line(self, limit_s: float) -> bytes:
+        try:
+            async with asyncio.timeout(limit_s):
+                line = await self.process.stdout.readline()
+        except TimeoutError as fault:
+            raise _Ended from fault
+        if not line.endswith(b"\n"):
+            raise _Ended
+        return line
+
+
+def _tidy(result: str) -> str:
+    for pattern, instead in _TIDY:
+        result = pattern.sub(instead, result)
+    return result.strip()
+
+
+def _has_readings(first: str, second: str) -> bool:
+    return any(mark in result for result in (first, second) for mark in ("%", "percent", "_"))
+
+
+def _pairs(expected: str, found: str) -> list[tuple[str, str]]:
+    """The readings of two results that are compared: several where a percentage or a base can be read two ways."""
+    sides = [" ".join(result.replace("$", "").split()).rstrip(".") for result in (expected, found)]
+    for split in (_percentage, _based):
+        both = [split(side) for side in sides]
+        if both[0] and both[1]:  # the same kind of thing: its value
+            return [(both[0][1], both[1][1])]
+        if both[0] or both[1]:
+            return list(itertools.product(both[0] or sides[:1], both[1] or sides[1:]))
+    return [(sides[0], sides[1])]
+
+
+def _percentage(result: str) -> tuple[str, str] | None:
+    """(the number before a percent sign, its value); None for another result."""
+    if (found := _PERCENT.fullmatch(result)) is None:
+        return None
+    number = found[1]
+    try:
+        return number, str(Decimal(normalise(number)) / 100)
+    except InvalidOperation:
+        return number, f"\\frac{{{number}}}{{100}}"
+
+
+def _based(result: str) -> tuple[str, str] | None:
+    """(the digits, the value) of a number written with its base; None for another result."""
+    if (found := _BASED.fullmatch(result)) is None:
+        return None
+    try:
+        return found[1], str(int(found[1], int(found[2] or found[3])))
+    except ValueError:  # no such base, or a digit too large for it
+        return None

@@ -1,0 +1,155 @@
+"""The built-in rubricator and verifier: rules that read the block as any other judge would have to."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+from ropd_cli.builtin.criteria_checks import ALONE, BOXED, CHECKS, RIGHT, Check, form_asked
+from ropd_cli.builtin.solvers import Solution, Unsolvable, solve
+from ropd_cli.method.block import read_block
+from ropd_cli.method.replies import MAX_CRITERIA, MIN_CRITERIA, RUBRIC_VERSION, VERDICTS_VERSION
+
+_TAG = re.compile(r"<question-([0-9a-f]{16})>")
+SEPARATES_WELL = 0.5
+
+
+class NotJudgeable(ValueError):
+    """A request that these rules can't serve; the message says why."""
+
+
+def role_of(text: str) -> str | None:
+    """What a message asks for: "rubricator", "verifier", or None for neither (then it is for the teacher)."""
+    opening = _TAG.search(text)
+    if opening is None:
+        return None
+    if _between(text, "rubric", opening[1]) is not None:  # the references may be told to a verifier too
+        return "verifier"
+    return "rubricator" if _between(text, "references", opening[1]) is not None else None
+
+
+def write_rubric(text: str) -> dict[str, Any]:
+    """The rubric for the group in a rubricator's message, in the wire format.
+
+    Candidates are the checks that every reference meets. Each is weighted by how well it separates: the part
+    of the other answers that fail it. Raises NotJudgeable.
+    """
+    question_text, answers, tag = _read(text)
+    numbers = {int(n) for n in re.findall(r"\d+", _between(text, "references", tag) or "")}
+    references = [answer for n, answer in enumerate(answers, start=1) if n in numbers]
+    others = [answer for n, answer in enumerate(answers, start=1) if n not in numbers]
+    question = _solve(question_text)
+    form = form_asked(question_text)
+    weighted = []
+    for check in CHECKS:
+        if not fits(check, question, form):
+            continue
+        kept = all(check.holds(answer, question.result, question) for answer in references)
+        if not kept and check is not RIGHT:  # what a reference does without is no mark of a good answer
+            continue
+        failing = sum(not check.holds(answer, question.result, question) for answer in others) / max(1, len(others))
+        weighted.append((check, failing))
+    weighted = _enough(weighted, question, others)
+    criteria = [
+        {
+            "criterion_id": f"c{number}",
+            "category": check.category,
+            "criterion": check.criterion(question),
+            "points": weight(check, failing),
+        }
+        for number, (check, failing) in enumerate(weighted, start=1)
+    ]
+    total = sum(criterion["points"] for criterion in criteria)
+    return {"schema_version": RUBRIC_VERSION, "rubrics": criteria, "maximum_score": total}
+
+
+def fits(check: Check, question: Solution, form: Check | None) -> bool:
+    """Whether a check has a meaning for a question that asks for its result in ``form``."""
+    if check in (BOXED, ALONE):
+        return check is form
+    return question.kind == "number" or not check.numbers_only
+
+
+def weight(check: Check, failing: float) -> int:
+    """Points of a check that the part ``failing`` of the student's answers fails.
+
+    The right result keeps its weight. Of the others one that separates little counts a point less, one that
+    nobody fails a single point.
+    """
+    if check is RIGHT:
+        return check.points
+    if failing == 0:
+        return 1
+    return check.points if failing >= SEPARATES_WELL else max(1, check.points - 1)
+
+
+def write_verdicts(text: str) -> dict[str, Any]:
+    """The verdicts on the answers in a verifier's message, in the wire format: on all, or on those that it is
+    asked for. Whether the message tells a reference from a rollout makes no difference here. Raises NotJudgeable.
+    """
+    question_text, answers, tag = _read(text)
+    question = _solve(question_text)
+    try:
+        criteria = orjson.loads(_between(text, "rubric", tag) or "")["rubrics"]
+        rules = [(_check_of(c["criterion"], question), c["points"]) for c in criteria]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as fault:
+        raise NotJudgeable(f"the rubric in the message can't be read ({fault})") from fault
+    rows = []
+    only = re.findall(r"\d+", _between(text, "judged", tag) or "")
+    for number in map(int, only) if only else range(1, len(answers) + 1):
+        answer = answers[number - 1]
+        judgement = [check.holds(answer, result, question) for (check, result), _ in rules]
+        score = sum(points for (_, points), met in zip(rules, judgement, strict=True) if met)
+        rows.append({"answer_index": number, "judgement": judgement, "final_score": score})
+    return {"schema_version": VERDICTS_VERSION, "answers": rows}
+
+
+def _enough(weighted: list[tuple[Check, float]], question: Solution, others: list[str]) -> list[tuple[Check, float]]:
+    """At least MIN_CRITERIA, filled up with checks that the references do without, and at most MAX_CRITERIA."""
+    present = {check for check, _ in weighted}
+    for check in CHECKS:
+        if len(weighted) >= MIN_CRITERIA:
+            break
+        if check not in present and fits(check, question, None):
+            failing = sum(not check.holds(answer, question.result, question) for answer in others)
+            weighted.append((check, failing / max(1, len(others))))
+    order = list(CHECKS)
+    return sorted(weighted, key=lambda one: order.index(one[0]))[:MAX_CRITERIA]
+
+
+def _check_of(criterion: str, question: Solution) -> tuple[Check, str]:
+    for check in CHECKS:
+        result = check.read(criterion, question)
+        if result is not None:
+            return check, result
+    raise NotJudgeable(
+        f"a criterion that the built-in verifier has no rule for: {criterion[:120]!r}; it can apply the rubrics of the "
+        "built-in rubricator only"
+    )
+
+
+def _read(text: str) -> tuple[str, list[str], str]:
+    try:
+        question, answers = read_block(text)
+    except ValueError as fault:
+        raise NotJudgeable(f"there is no group in the message ({fault})") from fault
+    opening = _TAG.search(text)
+    assert opening is not None  # read_block has found it
+    return question, answers, opening[1]
+
+
+def _solve(question_text: str) -> Solution:
+    try:
+        return solve(question_text)
+    except Unsolvable as fault:
+        raise NotJudgeable(f"the built-in judge can't work this task out: {fault}") from fault
+
+
+def _between(text: str, name: str, tag: str) -> str | None:
+    """What stands in the last ``<name-TAG>…</name-TAG>`` of a message; no answer can write one."""
+    opening, closing = f"<{name}-{tag}>", f"</{name}-{tag}>"
+    start = text.rfind(opening)
+    end = text.find(closing, start)
+    return text[start + len(opening) : end] if start >= 0 and end >= 0 else None

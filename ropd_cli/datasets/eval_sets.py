@@ -1,0 +1,148 @@
+"""Questions of evaluation sets: those that come with the package, files of the user's, sets of the hub.
+
+Evaluation reads its tasks here, and data preparation takes what overlaps with them out of the training prompts.
+GPQA and HealthBench come only from the user's file or from the hub at run time; their text is never stored or shown.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict
+
+from ropd_cli.datasets.hub import HubSet, hub_rows
+from ropd_cli.datasets.local_files import Row, local_rows
+from ropd_cli.datasets.text_words import text_of
+from ropd_cli.errors import InputError
+from ropd_cli.records.schemas import Message, RecordModel
+
+SETS = Path(__file__).parent / "sets"
+_ID = ("id", "uid", "unique_id", "key", "prompt_id", "Record ID", "problem_idx", "ID")
+_PROMPT = ("prompt", "problem", "question", "Question", "Problem", "messages", "instruction")
+_ANSWER = ("answer", "Correct Answer", "Answer", "reward_model.ground_truth")
+
+
+@dataclass(frozen=True)
+class KnownSet:
+    """Where an evaluation set lies. ``shipped``: a file of this package; ``hub``: read at run time."""
+
+    hub: HubSet
+    shipped: str | None = None
+    licence: str = ""
+
+
+def _healthbench(file: str) -> KnownSet:
+    return KnownSet(HubSet("openai/healthbench", split="test", file=file), licence="MIT")
+
+
+_MATHARENA = "CC BY-NC-SA 4.0"
+KNOWN_SETS: Mapping[str, KnownSet] = {
+    "math500": KnownSet(HubSet("HuggingFaceH4/MATH-500", split="test"), "math500.jsonl.zst", "MIT"),
+    "ifeval": KnownSet(HubSet("google/IFEval"), "ifeval.jsonl.zst", "CC BY 4.0"),
+    "gsm8k-sample": KnownSet(HubSet("openai/gsm8k", "main", "test"), "gsm8k-sample.jsonl.zst", "MIT"),
+    "gsm8k": KnownSet(HubSet("openai/gsm8k", "main", "test"), licence="MIT"),
+    "aime24": KnownSet(HubSet("HuggingFaceH4/aime_2024"), licence="(c) MAA"),
+    "aime25": KnownSet(HubSet("MathArena/aime_2025"), licence=_MATHARENA),
+    "hmmt25": KnownSet(HubSet("MathArena/hmmt_feb_2025"), licence=_MATHARENA),
+    "hmmt25nov": KnownSet(HubSet("MathArena/hmmt_nov_2025"), licence=_MATHARENA),
+    "gpqa": KnownSet(HubSet("Idavidrein/gpqa", "gpqa_diamond"), licence="CC BY 4.0, gated"),
+    "healthbench": _healthbench("2025-05-07-06-14-12_oss_eval.jsonl"),
+    "healthbench-hard": _healthbench("hard_2025-05-08-21-00-10.jsonl"),
+    "healthbench-consensus": _healthbench("consensus_2025-05-09-20-00-46.jsonl"),
+}
+
+
+class EvalQuestion(RecordModel):
+    """One question. ``prompt`` is text or messages; the set's other fields (IFEval's instructions, GPQA's wrong
+    answers, HealthBench's rubrics) pass through."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    id: str
+    prompt: str | tuple[Message, ...]
+    answer: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What is asked, without system prompts."""
+        if isinstance(self.prompt, str):
+            return self.prompt
+        return text_of([m.model_dump() for m in self.prompt], without=frozenset({"system"}))
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """An evaluation set. ``shows_text``: its words may stand in listings and logs."""
+
+    name: str
+    questions: tuple[EvalQuestion, ...]
+    shows_text: bool
+
+
+def load_eval_set(spec: str) -> EvalSet:
+    """The set that ``NAME``, ``FILE`` or ``NAME=FILE`` means.
+
+    A name of KNOWN_SETS is read from this package where it comes with it, else from the hub. Raises InputError for
+    an unknown name, and for a file or a row without a question.
+    """
+    name, separator, file = spec.partition("=")
+    if separator:
+        return _of_rows(name, local_rows(Path(file)), shows_text=False)
+    known = KNOWN_SETS.get(spec)
+    if known is None:
+        if not Path(spec).is_file():
+            raise _unknown(spec)
+        return _of_rows(Path(spec).name.partition(".")[0], local_rows(Path(spec)), shows_text=False)
+    if known.shipped is not None:
+        return _of_rows(spec, local_rows(SETS / known.shipped), shows_text=True)
+    try:
+        return _of_rows(spec, hub_rows(known.hub), shows_text=False)
+    except InputError as fault:
+        sample = f", or take {spec}-sample, which comes with the package" if f"{spec}-sample" in KNOWN_SETS else ""
+        raise type(fault)(fault.message, f"give a copy of it as {spec}=FILE{sample}") from fault
+
+
+def _of_rows(name: str, rows: Iterator[Row], *, shows_text: bool) -> EvalSet:
+    questions = tuple(_question(row) for row in rows)
+    if not questions:
+        raise InputError(f"evaluation set {name}: no questions in it", "one record a line, each with a question")
+    return EvalSet(name, questions, shows_text)
+
+
+def _question(row: Row) -> EvalQuestion:
+    record = row.record
+    prompt = _first(record, _PROMPT)
+    is_chat = isinstance(prompt, list) and all(isinstance(m, dict) and "role" in m for m in prompt)
+    if not is_chat and (not isinstance(prompt, str) or not prompt.strip()):
+        raise InputError(f"{row.where}: no question", f"it stands in one of the fields {', '.join(_PROMPT)}")
+    answer, item = _first(record, _ANSWER), _first(record, _ID)
+    if isinstance(answer, str):
+        answer = answer.rpartition("####")[2].strip()
+    more = {key: value for key, value in record.items() if key not in ("id", "prompt", "answer") and value is not None}
+    messages = tuple(Message(role=str(m["role"]), content=m.get("content")) for m in prompt) if is_chat else prompt
+    return EvalQuestion(
+        id=str(row.number if item is None else item),
+        prompt=messages,
+        answer=None if answer is None else str(answer),
+        **more,
+    )
+
+
+def _first(record: dict[str, Any], names: tuple[str, ...]) -> Any:
+    for name in names:
+        outer, _, inner = name.partition(".")
+        value = record.get(outer)
+        if inner:
+            value = value.get(inner) if isinstance(value, dict) else None
+        if value not in (None, "", []):
+            return value
+    return None
+
+
+def _unknown(spec: str) -> InputError:
+    near = difflib.get_close_matches(spec, KNOWN_SETS, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]}?" if near else f"a file, NAME=FILE, or one of {', '.join(KNOWN_SETS)}"
+    return InputError(f"no evaluation set and no file {spec!r}", hint)

@@ -1,0 +1,124 @@
+"""Tiny groups to try judges on, and what a group of a configuration takes of them.
+
+The questions are sums and the criteria are sentences that the built-in provider's rules read too.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from ropd_cli.config import EndpointConfig, RopdConfig
+from ropd_cli.llm.chat import ChatRequest, JsonSchema, endpoint_request
+from ropd_cli.method.block import build_block
+from ropd_cli.method.prompts import Templates
+from ropd_cli.method.replies import CATEGORIES
+from ropd_cli.records.schemas import Answer, Criterion, Group, Message, Rubric, RubricRecord, prompt_hash
+from ropd_cli.stages.rubricate import RubricAsk, rubric_requests
+from ropd_cli.stages.verify import VerdictAsk, verdict_requests
+
+SUMS = ((17, 25), (38, 14), (9, 46), (23, 58), (61, 12))
+VOTES = 3
+"""Times that each verdict is asked for."""
+_CRITERIA = (
+    (5, "The final result that the answer states is {result}."),
+    (2, "The value {result} appears in the answer."),
+    (2, "The final result is a number near {result}: off by at most 2 or one part in 10."),
+    (1, "The answer states one result and no other that contradicts it."),
+    (1, "The answer ends once its result is stated: nothing comes after it."),
+    (1, "The answer has at most 60 words."),
+)
+HELLO = "What is 2 + 2? Answer with the number only."
+HELLO_TOKENS = 16
+
+
+def groups() -> list[Group]:
+    """Five groups of two teacher answers and three rollouts, one of them wrong."""
+    return [_group(number, *numbers) for number, numbers in enumerate(SUMS)]
+
+
+def rubric_asks(config: RopdConfig, endpoint: EndpointConfig) -> list[RubricAsk]:
+    """A request for a rubric of each made-up group, as the configuration lays it out."""
+    induced = config.judge.model_copy(update={"rubrics": "induced"})
+    templates = Templates.load(config.judge)
+    return [rubric_requests(g, endpoint, induced, templates, build_block(g))[0] for g in groups()]
+
+
+def verdict_asks(config: RopdConfig, endpoint: EndpointConfig) -> list[VerdictAsk]:
+    """A question to the verifier about each made-up group, with VOTES requests."""
+    settings = config.judge.model_copy(update={"repeats": VOTES})
+    templates = Templates.load(config.judge)
+    return [verdict_requests(g, _record(g, config), endpoint, settings, templates, build_block(g))[0] for g in groups()]
+
+
+def calls_a_group(config: RopdConfig) -> tuple[int, int]:
+    """Requests to (rubricator, verifier) that a group of this configuration takes."""
+    if config.reward.rubric == 0:
+        return 0, 0
+    one = groups()[0]
+    rollouts = tuple(Answer(text=f"It is {number}.") for number in range(config.rollout.n))
+    teacher = tuple(f"The result is {number}." for number in range(config.judge.m))
+    group = one.model_copy(update={"rollouts": rollouts, "teacher_answers": teacher})
+    block, templates, anyone = build_block(group), Templates.load(config.judge), EndpointConfig(model="m")
+    induced = config.judge.model_copy(update={"rubrics": "induced"})
+    rubrics = 0 if config.judge.rubrics == "dataset" else len(rubric_requests(group, anyone, induced, templates, block))
+    asks = verdict_requests(group, _record(group, config), anyone, config.judge, templates, block)
+    return rubrics, sum(len(ask.requests) for ask in asks)
+
+
+def hello(endpoint: EndpointConfig, sample: int = 0) -> ChatRequest:
+    """A question with the shortest answer; limited to HELLO_TOKENS where the configuration has no limit."""
+    if endpoint.sampling.max_tokens is None:
+        limited = endpoint.sampling.model_copy(update={"max_tokens": HELLO_TOKENS})
+        endpoint = endpoint.model_copy(update={"sampling": limited})
+    return endpoint_request(endpoint, (Message(role="user", content=HELLO),), sample=sample)
+
+
+def forced(endpoint: EndpointConfig) -> tuple[ChatRequest, str]:
+    """A request whose schema allows one word that nobody could guess, and the word: who enforces schemas says it."""
+    word = f"w{secrets.token_hex(6)}"
+    body = {
+        "type": "object",
+        "properties": {"word": {"type": "string", "enum": [word]}},
+        "required": ["word"],
+        "additionalProperties": False,
+    }
+    messages = (Message(role="user", content='Name a fruit, as JSON: {"word": "…"}'),)
+    return endpoint_request(endpoint, messages, JsonSchema(name="ropd_word", schema=body)), word
+
+
+def _group(number: int, a: int, b: int) -> Group:
+    prompt = (Message(role="user", content=f"What is {a} + {b}?"),)
+    right = a + b
+    return Group(
+        uid=f"doctor-{number}",
+        prompt=prompt,
+        raw_prompt_hash=prompt_hash(prompt),
+        teacher_answers=(f"{a} + {b} = {right}. The result is {right}.", f"Adding {a} and {b} gives {right}."),
+        rollouts=(
+            Answer(text=f"{right}"),
+            Answer(text=f"The result is {right + 10}. I am not quite sure of that, though."),
+            Answer(text=f"{a} + {b} = {right - 1}"),
+        ),
+        answer=str(right),
+    )
+
+
+def _record(group: Group, config: RopdConfig) -> RubricRecord:
+    result = group.answer or ""
+    criteria = tuple(
+        Criterion(
+            criterion_id=f"c{k}", category=CATEGORIES[0], criterion=text.replace("{result}", result), points=points
+        )
+        for k, (points, text) in enumerate(_CRITERIA, start=1)
+    )
+    rubric = Rubric(rubrics=criteria, maximum_score=sum(points for points, _ in _CRITERIA))
+    own = config.judge.rubric_per == "rollout"
+    return RubricRecord(
+        uid=group.uid,
+        raw_prompt_hash=group.raw_prompt_hash,
+        rubric=None if own else rubric,
+        rubrics=(rubric,) * len(group.rollouts) if own else (),
+        rubric_hash=rubric.hash,
+        model="",
+        template_hash="",
+    )

@@ -1,0 +1,105 @@
+"""Scored as in training: a rubric written from the teacher's answers and the sample, judged blind.
+
+Each sample is a group of its own: the rubricator contrasts it with the m teacher answers of the index, and the verifier
+judges all of them by that rubric. So a score says how far the sample is from the teacher, on a rubric of its own; it is
+not comparable with scores on a fixed rubric. The teacher's own score, on the same rubrics, stands beside it.
+"""
+
+from __future__ import annotations
+
+import statistics
+from types import TracebackType
+
+from ropd_cli.config import JudgeConfig
+from ropd_cli.datasets.eval_sets import EvalQuestion
+from ropd_cli.errors import InputError, RopdError
+from ropd_cli.evaluation.samples import Asked, Grade, Metric, Sample
+from ropd_cli.evaluation.tasks.judge_calls import Judging, kinds_of
+from ropd_cli.evaluation.tasks.plain_question import as_it_stands
+from ropd_cli.index import TeacherIndex
+from ropd_cli.llm.client import ChatClient
+from ropd_cli.method.prompts import Templates
+from ropd_cli.records.schemas import Answer, Prompt, VerdictRecord
+from ropd_cli.stages.groups import group_of, with_teacher
+from ropd_cli.stages.rubricate import rubricate_group
+from ropd_cli.stages.verify import verify_group
+
+SCORE, TEACHER = "rubric_score", "teacher_score"
+
+
+class TeacherTask:
+    """The clients and the index stay the caller's to close. A sample without text scores 0 and is shown to nobody."""
+
+    extracts = False
+
+    def __init__(
+        self, rubricator: ChatClient, verifier: ChatClient, index: TeacherIndex, settings: JudgeConfig, seed: int
+    ) -> None:
+        self._rubricator, self._verifier, self._index, self._seed = rubricator, verifier, index, seed
+        self._settings = settings.model_copy(
+            update={"rubrics": "induced", "rubric_per": "group", "on_no_answer": "zero", "teacher_in_pool": True}
+        )
+        self._templates = Templates.load(self._settings)
+        self._judging = Judging()
+        judge = verifier.endpoint.model or "?"
+        self.metrics = (
+            Metric(SCORE, f"rubric score against {settings.m} teacher answers, judged by {judge}", binary=False),
+            Metric(TEACHER, "score of the teacher's answers on the same rubrics", binary=False),
+        )
+
+    async def __aenter__(self) -> TeacherTask:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+    def check(self, question: EvalQuestion) -> None:
+        """Raises InputError for a question with fewer than m teacher answers in the index."""
+        prompt, wanted = _prompt(question), self._settings.m
+        count = self._index.count(prompt.uid, prompt.raw_prompt_hash)
+        if count < wanted:
+            raise InputError(
+                f"question {question.id}: {count} distinct teacher answers in the index, not {wanted}",
+                "run ropd teacher-gen and ropd index build for these questions, or lower judge.m",
+            )
+
+    def ask(self, question: EvalQuestion, sample: int) -> Asked:
+        """The prompt as it stands."""
+        return as_it_stands(question)
+
+    async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
+        """``detail``: the rubric's hash, and what was met by the sample."""
+        rollout = Answer(text=sample.text, finish_reason=sample.finish_reason)
+        bare = group_of(_prompt(question), (rollout,))
+        group = with_teacher(bare, self._index, self._settings.m, seed=self._seed)
+
+        async def judge() -> VerdictRecord:
+            rubric = await rubricate_group(group, self._rubricator, self._settings, templates=self._templates)
+            return await verify_group(group, rubric, self._verifier, self._settings, templates=self._templates)
+
+        [found] = await self._judging.outcomes([judge])
+        scores: dict[str, float | None] = {SCORE: None, TEACHER: None}
+        if isinstance(found, RopdError):
+            return _grade(sample, scores, f"not judged ({kinds_of([found])})", {})
+        own = next(answer for answer in found.answers if answer.source == "student")
+        teachers = found.teacher_scores
+        scores = {SCORE: own.score, TEACHER: statistics.fmean(teachers) if teachers else None}
+        why = "too little of the rubric was judged" if own.score is None else None
+        return _grade(sample, scores, why, {"rubric_hash": found.rubric_hash, "met": list(own.judgement)})
+
+
+def _prompt(question: EvalQuestion) -> Prompt:
+    return Prompt(uid=question.id, prompt=question.prompt, answer=question.answer)
+
+
+def _grade(sample: Sample, scores: dict[str, float | None], why: str | None, detail: dict[str, object]) -> Grade:
+    return Grade(
+        benchmark=sample.benchmark,
+        id=sample.id,
+        sample=sample.sample,
+        scores=scores,
+        why_missing=why,
+        detail=detail,
+    )

@@ -1,0 +1,165 @@
+"""Looking after the reply cache: what is in it, cleaning it up, emptying it, writing it out."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import diskcache
+
+from ropd_cli.errors import InputError
+from ropd_cli.llm.cache import ReplyCache, open_store, replies_folder
+from ropd_cli.records.files import RecordWriter
+
+DATABASE = "cache.db"
+
+
+@dataclass
+class Contents:
+    """What a cache holds; times are Unix times, ``bytes`` are those on disk."""
+
+    folder: str
+    entries: int = 0
+    bytes: int = 0
+    limit_gb: float | None = None
+    oldest: float | None = None
+    newest: float | None = None
+    models: dict[str, int] = field(default_factory=dict)
+    corrupt: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return asdict(self)
+
+
+@dataclass
+class Removed:
+    """What ``gc`` took away, or would."""
+
+    old: int = 0
+    over_limit: int = 0
+    corrupt: int = 0
+    entries_left: int = 0
+    bytes_left: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return asdict(self)
+
+
+def require_cache(cache_dir: str | Path | None) -> Path:
+    """The folder of an existing cache. Raises InputError where there is none."""
+    folder = replies_folder(cache_dir)
+    if not (folder / DATABASE).is_file():
+        raise InputError(f"{folder}: no cache there", "give the folder by --cache-dir or ROPD_CACHE_DIR")
+    return folder
+
+
+def contents(cache_dir: str | Path | None, limit_gb: float | None) -> Contents:
+    """What is in a cache. Raises InputError where there is none."""
+    folder = require_cache(cache_dir)
+    found = Contents(str(folder), limit_gb=limit_gb)
+    models: Counter[str] = Counter()
+    with ReplyCache.open(cache_dir) as cache:
+        for entry in cache.entries(drop=False):
+            found.entries += 1
+            models[entry.reply.model] += 1
+            found.oldest = min(entry.stored_at, found.oldest or entry.stored_at)
+            found.newest = max(entry.stored_at, found.newest or entry.stored_at)
+        found.corrupt = cache.corrupt
+    found.models = dict(models.most_common())
+    found.bytes = bytes_of(folder)
+    return found
+
+
+def bytes_of(folder: Path) -> int:
+    """Size of all files of a cache."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def collect(
+    cache_dir: str | Path | None, *, older_than_s: float | None, max_gb: float | None, dry_run: bool
+) -> Removed:
+    """Remove entries stored longer ago than ``older_than_s``, then the oldest above ``max_gb``, and always what
+    can't be read."""
+    folder = require_cache(cache_dir)
+    removed = Removed()
+    now = time.time()
+    with ReplyCache.open(cache_dir) as cache:
+        kept = []
+        old = []
+        for entry in cache.entries(drop=not dry_run):
+            too_old = older_than_s is not None and now - entry.stored_at > older_than_s
+            (old if too_old else kept).append((entry.stored_at, entry.key))
+        removed.corrupt = cache.corrupt
+    removed.old = len(old)
+    store = open_store(folder, None)
+    try:
+        if not dry_run:
+            _delete(store, [key for _, key in old])
+        kept.sort()
+        if max_gb is not None:
+            removed.over_limit = _shrink(store, kept, int(max_gb * 1e9), dry_run)
+        removed.entries_left = len(kept) - removed.over_limit
+    finally:
+        store.close()
+    removed.bytes_left = bytes_of(folder)
+    return removed
+
+
+def clear(cache_dir: str | Path | None) -> int:
+    """Empty a cache, also one whose database is damaged. Returns the bytes that were freed."""
+    folder = require_cache(cache_dir)
+    freed = bytes_of(folder)
+    try:
+        store = open_store(folder, None)
+        try:
+            store.clear(retry=True)  # another process may have it open: the files stay its own
+        finally:
+            store.close()
+        return freed - bytes_of(folder)
+    except (sqlite3.Error, diskcache.Timeout):
+        shutil.rmtree(folder)
+        return freed
+
+
+def export(cache_dir: str | Path | None, out: Path) -> tuple[int, int]:
+    """Write every entry to ``out``, one JSON object a line. Returns (entries, those that could not be read)."""
+    require_cache(cache_dir)
+    if out.exists():
+        raise InputError(f"{out}: exists", "give another file, or delete it")
+    count = 0
+    with ReplyCache.open(cache_dir) as cache, RecordWriter(out) as writer:
+        for entry in cache.entries(drop=False):
+            writer.append(entry.as_json())
+            count += 1
+        return count, cache.corrupt
+
+
+def _delete(store: diskcache.Cache, keys: list[str]) -> None:
+    for start in range(0, len(keys), 256):
+        with store.transact(retry=True):
+            for key in keys[start : start + 256]:
+                store.delete(key)
+
+
+def _shrink(store: diskcache.Cache, kept: list[tuple[float, str]], limit: int, dry_run: bool) -> int:
+    """Remove the oldest until the store is no larger than ``limit``; how many that were (or, by their share of
+    the size, would be)."""
+    volume = store.volume()
+    if volume <= limit:
+        return 0
+    if dry_run:
+        each = volume / max(1, len(kept))
+        return min(len(kept), int((volume - limit) / each) + 1)
+    gone = 0
+    while store.volume() > limit and gone < len(kept):
+        step = max(1, min(256, (len(kept) - gone) // 20))
+        _delete(store, [key for _, key in kept[gone : gone + step]])
+        gone += step
+    return min(gone, len(kept))

@@ -1,0 +1,112 @@
+"""What requests cost: tokens before they are sent, money after, and the limit on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ropd_cli.config.models import PriceConfig
+from ropd_cli.errors import ConfigError, CostLimit
+from ropd_cli.records.schemas import Usage
+
+FREE = PriceConfig(input=0.0, output=0.0)
+TOKENS_A_BYTE = 1 / 3
+"""Of a prompt, until the endpoint's own counts are known: on the high side for English (about 1/4)."""
+FIRST_REPLY_TOKENS = 2048
+"""What a reply without a limit is taken to need, until some have come."""
+PER_MILLION = 1e-6
+
+
+class Expectation:
+    """How many tokens a request of an endpoint will use, learnt from those that came back."""
+
+    def __init__(self) -> None:
+        self._bytes = self._prompt_tokens = 0
+        self._longest = 0
+        self.replies = self._reply_tokens = 0
+
+    def prompt_tokens(self, size: int) -> int:
+        """Of a body of ``size`` bytes."""
+        share = self._prompt_tokens / self._bytes if self._bytes else TOKENS_A_BYTE
+        return int(size * share) + 1
+
+    def reply_tokens(self, max_tokens: int | None) -> int:
+        """On average: half of the limit at first, then what the replies had."""
+        if self.replies:
+            mean = self._reply_tokens // self.replies + 1
+            return min(mean, max_tokens or mean)
+        return max_tokens // 2 + 1 if max_tokens else FIRST_REPLY_TOKENS
+
+    def most_reply_tokens(self, max_tokens: int | None) -> int:
+        """At most: the limit, or without one half as much again as the longest reply so far."""
+        return max_tokens or max(FIRST_REPLY_TOKENS, self._longest + self._longest // 2)
+
+    def learn(self, size: int, usage: Usage | None) -> None:
+        """A body of ``size`` bytes had a reply of this usage."""
+        if usage is None:
+            return
+        if usage.prompt_tokens:
+            self._bytes += size
+            self._prompt_tokens += usage.prompt_tokens
+        self.replies += 1
+        self._reply_tokens += usage.completion_tokens
+        self._longest = max(self._longest, usage.completion_tokens)
+
+
+@dataclass
+class Budget:
+    """The money of a run, in dollars: what it may cost, what it has cost, what is under way."""
+
+    prices: Mapping[str, PriceConfig]
+    max_usd: float | None = None
+    spent_usd: float = 0.0
+    reserved_usd: float = 0.0
+    _under_way: int = 0
+    _settled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def price(self, model: str, base_url: str) -> PriceConfig | None:
+        """The price of a model; the embedded provider is free. None where the table does not have it.
+
+        Raises ConfigError for that where there is a limit, which could not be kept.
+        """
+        if base_url.startswith("builtin://"):
+            return FREE
+        found = self.prices.get(model)
+        if found is None and self.max_usd is not None:
+            known = ", ".join(sorted(self.prices)) or "none"
+            raise ConfigError(
+                [f"prices.{model}: missing, and a limit on the cost is set"],
+                "configuration",
+                f"give the model's price in dollars a million tokens: prices: {{{model}: {{input: …, output: …}}}} "
+                f"(there is a price of: {known})",
+            )
+        return found
+
+    async def reserve(self, usd: float) -> None:
+        """Set money aside for a request; where too little is left, wait for what is under way, which mostly
+        costs less than was set aside for it. Raises CostLimit when nothing is under way any more."""
+        while self.max_usd is not None and self.spent_usd + self.reserved_usd + usd > self.max_usd:
+            if not self._under_way:
+                raise CostLimit(
+                    f"the next request could cost ${usd:.4f}; ${self.spent_usd:.4f} of ${self.max_usd:g} are spent",
+                    "raise --max-cost (or max_cost) and run the same command again: it goes on from here",
+                )
+            await self._settled.wait()
+        self._under_way += 1
+        self.reserved_usd += usd
+
+    def settle(self, reserved: float, spent: float) -> None:
+        """A request is over: what was set aside is free again, what it cost is spent."""
+        self._under_way -= 1
+        self.reserved_usd = self.reserved_usd - reserved if self._under_way else 0.0
+        self.spent_usd += spent
+        self._settled.set()
+        self._settled = asyncio.Event()
+
+
+def cost_usd(price: PriceConfig, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
+    """Dollars of one request: ``cached_tokens`` of the prompt's tokens at their own price."""
+    cached_price = price.input if price.cached_input is None else price.cached_input
+    fresh = max(0, prompt_tokens - cached_tokens)
+    return PER_MILLION * (fresh * price.input + cached_tokens * cached_price + completion_tokens * price.output)

@@ -1,0 +1,133 @@
+"""From judgements to the verdicts and scores of a group. Pure; a missing judgement stays None all the way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from ropd_cli.config import JudgeConfig
+from ropd_cli.errors import JudgeError
+from ropd_cli.method.block import Block
+from ropd_cli.method.replies import Judgements
+from ropd_cli.method.scoring import coverage, judged_for_all, score
+from ropd_cli.records.schemas import AnswerVerdict, Group, Rubric
+
+Rubrics = Mapping[int | None, Rubric]
+"""By the rollout that a rubric is for; None: for all of them."""
+Row = tuple[bool | None, ...]
+Rows = Mapping[tuple[int | None, str, int], Row | None]
+"""By (whose rubric, source, index) the judgements of an answer that was shown, shape (K,); None where the call about
+it failed."""
+
+
+def majority(votes: Sequence[Judgements], repeats: int) -> Judgements:
+    """What more than half of ``repeats`` votes say, value by value; None where neither does.
+
+    A vote that is not there counts for neither side. Each vote has the shape (answers, K), and so has the result.
+    """
+    if repeats == 1:
+        return votes[0]
+    return tuple([tuple([_decided(values, repeats) for values in _columns(rows)]) for rows in _columns(votes)])
+
+
+def agreement(asked: Sequence[Sequence[Judgements]]) -> float | None:
+    """Share of (answer, criterion) on which all votes agree, in [0, 1], over all questions that were asked more than
+    once; None where none was."""
+    cells = [values for votes in asked if len(votes) > 1 for rows in _columns(votes) for values in _columns(rows)]
+    return sum(len(set(values)) == 1 for values in cells) / len(cells) if cells else None
+
+
+def score_answers(
+    group: Group, block: Block, rubrics: Rubrics, rows: Rows, settings: JudgeConfig
+) -> tuple[tuple[AnswerVerdict, ...], float | None]:
+    """The verdict on each rollout, then on each teacher answer, in their own order; and the coverage. ``block`` is
+    the group's whole one.
+
+    Scores are computed here, from the judgements alone, over the criteria that were judged for every rollout
+    shown: the rollouts of a group are compared with each other, so all are measured by the same criteria. With a
+    rubric for each rollout each is measured by its own, and a teacher answer has a verdict by each
+    (``rubric_of``). Raises JudgeError where what was judged holds less than ``settings.min_coverage`` of the
+    rubric's weight (of every rollout's rubric).
+    """
+    if not rows:
+        nothing = [_not_shown("student", k, settings) for k in range(len(group.rollouts))]
+        nothing += [_not_shown("teacher", k, settings) for k in range(len(group.teacher_answers))]
+        return tuple(nothing), None
+    if None in rubrics:
+        return _by_one(group, rubrics[None], rows, settings)
+    answered = {block.answers[k - 1].index for k in block.rollouts}
+    return _by_own(group, rubrics, rows, settings, answered)
+
+
+def _by_one(
+    group: Group, rubric: Rubric, rows: Rows, settings: JudgeConfig
+) -> tuple[tuple[AnswerVerdict, ...], float | None]:
+    """By the rubric that all rollouts share."""
+    weights_K = rubric.weights_K
+    counted_K = judged_for_all([row for (_, source, _), row in rows.items() if source == "student" and row is not None])
+    covered = coverage(counted_K, weights_K)
+    if covered < settings.min_coverage:
+        raise _too_little(group, f"only {covered:.0%} of the rubric's weight was judged for all rollouts", settings)
+    counted = None if all(counted_K) else counted_K
+
+    def verdict(source: Literal["student", "teacher"], index: int) -> AnswerVerdict:
+        if (None, source, index) not in rows:
+            return _not_shown(source, index, settings)
+        row = rows[None, source, index]
+        if row is None:
+            return AnswerVerdict(source=source, index=index, judgement=(None,) * len(weights_K), score=None)
+        return AnswerVerdict(source=source, index=index, judgement=row, score=score(row, weights_K, counted))
+
+    students = tuple([verdict("student", index) for index in range(len(group.rollouts))])
+    return students + tuple([verdict("teacher", index) for index in range(len(group.teacher_answers))]), covered
+
+
+def _by_own(
+    group: Group, rubrics: Rubrics, rows: Rows, settings: JudgeConfig, answered: Collection[int]
+) -> tuple[tuple[AnswerVerdict, ...], float | None]:
+    """Each rollout by its own rubric; one that has an answer and no rubric is missing. The coverage is the least of
+    those that are enough."""
+    found: list[AnswerVerdict] = []
+    coverages: list[float] = []
+    for (of, source, index), row in sorted(rows.items(), key=lambda item: (item[0][1], item[0][2], item[0][0] or 0)):
+        rubric = rubrics[of]
+        known = row or (None,) * len(rubric.rubrics)
+        counted_K = [value is not None for value in known]
+        covered = coverage(counted_K, rubric.weights_K)
+        enough = covered >= settings.min_coverage
+        if enough and source == "student":
+            coverages.append(covered)
+        value = score(known, rubric.weights_K, counted_K) if enough else None
+        found.append(AnswerVerdict(source=source, index=index, judgement=known, score=value, rubric_of=of))
+    if not coverages:
+        raise _too_little(group, "too little of every rollout's rubric was judged", settings)
+    judged = {each.index: each for each in found if each.source == "student"}
+    everyone = range(len(group.rollouts))
+    students = [judged.get(k) or _not_shown("student", k, settings, failed=k in answered) for k in everyone]
+    return tuple(students + [each for each in found if each.source == "teacher"]), min(coverages)
+
+
+def _not_shown(
+    source: Literal["student", "teacher"], index: int, settings: JudgeConfig, *, failed: bool = False
+) -> AnswerVerdict:
+    """Of an answer that no judge was shown: a rollout without an answer is the policy's failure."""
+    is_zero = source == "student" and settings.on_no_answer == "zero" and not failed
+    return AnswerVerdict(source=source, index=index, judgement=(), score=0.0 if is_zero else None)
+
+
+def _too_little(group: Group, what: str, settings: JudgeConfig) -> JudgeError:
+    return JudgeError(
+        f"uid {group.uid}: {what}, less than judge.min_coverage {settings.min_coverage:.0%}",
+        "asked again it is the same reply, from the cache: ask another verifier, or lower judge.min_coverage",
+    )
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> Iterable[tuple[Any, ...]]:
+    return zip(*rows, strict=True)
+
+
+def _decided(values: Sequence[bool | None], repeats: int) -> bool | None:
+    for side in (True, False):
+        if sum(value is side for value in values) * 2 > repeats:
+            return side
+    return None

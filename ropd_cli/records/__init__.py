@@ -1,0 +1,1 @@
+"""Records and the files they lie in: their schemas, JSON Lines, Zstandard, Parquet."""

@@ -1,0 +1,134 @@
+"""The pool: every different prompt of a source, read row by row."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ropd_cli.datasets.catalogue import RECIPES, Recipe
+from ropd_cli.datasets.columns import Candidate, ColumnReader
+from ropd_cli.datasets.hub import HubSet, hub_rows
+from ropd_cli.datasets.local_files import Row, local_rows
+from ropd_cli.datasets.reasoning_gym import gym_prompts
+from ropd_cli.datasets.sums import make_sums
+from ropd_cli.datasets.text_words import normalized, text_of
+from ropd_cli.errors import InputError
+from ropd_cli.stages.prepare.dropped import Ledger
+from ropd_cli.stages.prepare.filters import Pooled
+from ropd_cli.stages.prepare.plan import GYM, HUB, SUMS, Plan, Source
+
+MADE_ABILITY = {SUMS: "math"}
+
+
+def fill_pool(plan: Plan, ledger: Ledger) -> list[Pooled]:
+    """The different prompts in the order of their rows. Memory grows with the prompts, not with the rows.
+
+    Raises InputError for an unknown name, and with file and line for a row that is no prompt (with ``bad_rows``
+    "drop" such a row is left out).
+    """
+    source = plan.source
+    reader = ColumnReader(plan.wording, source.columns, _recipe(source), _data_source(source), source.dropped_columns)
+    reader.worked_answers = not source.is_made
+    sieve = _Sieve(plan, ledger)
+    for row in _made_rows(plan) if source.is_made else _rows(source):
+        ledger.read += 1
+        try:
+            sieve.take(row, reader.read(row))
+        except InputError as fault:
+            if plan.filters.bad_rows == "error" or source.is_made:
+                raise
+            ledger.leave_out(row.number, None, "bad row", error=fault.message)
+    if not ledger.read:
+        raise InputError(f"{source}: no prompts in it", "one record a line, each with a prompt")
+    return sieve.pool
+
+
+class _Sieve:
+    """Lets each prompt through once."""
+
+    def __init__(self, plan: Plan, ledger: Ledger) -> None:
+        self.pool: list[Pooled] = []
+        self._filters, self._ledger = plan.filters, ledger
+        self._seen: dict[str, tuple[int, str | None]] = {}
+        self._near: dict[str, int] = {}
+        self._uids: dict[str, int] = {}
+
+    def take(self, row: Row, candidate: Candidate) -> None:
+        """Keep the prompt, or tell the ledger why not. Raises InputError for one that is malformed."""
+        uid = str(candidate.fields["uid"])
+        if self._filters.require_answer and candidate.answer is None:
+            self._ledger.leave_out(row.number, uid, "no answer")
+            return
+        first = self._seen.get(candidate.hash)
+        if first is not None:
+            differs = candidate.answer is not None and candidate.answer != first[1]
+            details = {"of": first[0]} | ({"answer": candidate.answer, "answer_of": first[1]} if differs else {})
+            self._ledger.leave_out(row.number, uid, "duplicate", **details)
+            self._ledger.note("duplicates with another answer", int(differs))
+            return
+        near = normalized(text_of(candidate.messages)) if self._filters.dedup == "normalized" else None
+        if near is not None and near in self._near:
+            self._ledger.leave_out(row.number, uid, "near duplicate", of=self._near[near])
+            return
+        self._keep(row, candidate)
+        if near is not None:
+            self._near[near] = row.number
+
+    def _keep(self, row: Row, candidate: Candidate) -> None:
+        prompt = candidate.prompt(row.where)
+        if prompt.uid in self._uids:
+            raise InputError(
+                f"{row.where}: uid {prompt.uid!r} stands at another prompt too (row {self._uids[prompt.uid]})",
+                "give each prompt its own uid, or take the prompt's hash: --uid-field @hash",
+            )
+        self._uids[prompt.uid] = row.number
+        self._seen[candidate.hash] = (row.number, candidate.answer)
+        self.pool.append(Pooled(row.number, prompt))
+        self._ledger.note("prompts whose last messages, replies, were cut off", int(candidate.cut_replies > 0))
+
+
+def _rows(source: Source) -> Iterator[Row]:
+    if source.local is not None:
+        return local_rows(source.local)
+    recipe = RECIPES.get(source.name)
+    if recipe is not None:
+        split = source.split or recipe.split
+        return hub_rows(HubSet(recipe.hub, source.config or recipe.config, split, source.revision))
+    if source.name.startswith(HUB):
+        path, _, config = source.name.removeprefix(HUB).partition(":")
+        if not path:
+            raise InputError(f"{source.name!r}: no data set named", "for example hf:openai/gsm8k:main")
+        return hub_rows(HubSet(path, source.config or config or None, source.split or "train", source.revision))
+    known = [SUMS, *RECIPES]
+    near = difflib.get_close_matches(source.name, known, n=1, cutoff=0.6)
+    start = f"did you mean {near[0]}? There are " if near else ""
+    raise InputError(
+        f"no task or data set {source.name!r}",
+        f"{start}{', '.join(known)}, {GYM}TASK, {HUB}OWNER/NAME, or any name with --local FILE",
+    )
+
+
+def _recipe(source: Source) -> Recipe | None:
+    recipe = RECIPES.get(source.name)
+    if recipe is None or not source.columns:
+        return recipe
+    return replace(recipe, columns={k: v for k, v in recipe.columns.items() if k not in source.columns})
+
+
+def _data_source(source: Source) -> str:
+    return source.name.removeprefix(HUB).partition(":")[0] if source.name.startswith(HUB) else source.name
+
+
+def _made_rows(plan: Plan) -> Iterator[Row]:
+    """Prompts of a made task as rows; those of ``sums`` for the parts come first."""
+    source, count = plan.source, plan.made_count
+    if source.name == SUMS:
+        apart = sum(part.count(count) for part in plan.parts)
+        split = make_sums(count - apart, apart, plan.seed)
+        prompts = [*split.held_out, *split.train]
+    else:
+        prompts = gym_prompts(source.name.removeprefix(GYM), count, plan.seed, source.parameters)
+    ability = MADE_ABILITY.get(source.name, "reasoning")
+    for number, prompt in enumerate(prompts, start=1):
+        yield Row(number, f"{source.name}:{number}", prompt.to_json() | {"ability": ability})

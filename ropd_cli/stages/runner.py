@@ -1,0 +1,258 @@
+"""How a stage works through its records: so many at once, each written when it is done, the failed ones listed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import orjson
+
+from ropd_cli.errors import (
+    IndexMissing,
+    InputError,
+    JudgeError,
+    PromptRefused,
+    ProviderBusy,
+    ProviderError,
+    ProviderRefused,
+    ProviderUnreachable,
+    ReplyInvalid,
+    RopdError,
+    TooFewAnswers,
+)
+from ropd_cli.records.files import Record, RecordWriter, existing_records, failed_path, journal_of, write_atomic
+from ropd_cli.records.schemas import FailedRecord, Failure, RecordModel
+from ropd_cli.util.concurrency import STOPS
+from ropd_cli.util.progress import Progress
+
+RECORD_ERRORS = (JudgeError, ProviderError, IndexMissing, TooFewAnswers, PromptRefused)
+"""What one record may fail of while the others go on; anything else ends the stage."""
+ENDPOINT_ERRORS = (ProviderUnreachable, ProviderRefused, ProviderBusy)
+GIVE_UP_AFTER = 8
+"""So many records lost to the endpoint before one succeeded: it is down, and the rest need not be tried."""
+
+
+class HasUid(Protocol):
+    """A record of a stage's input."""
+
+    @property
+    def uid(self) -> str: ...
+
+
+T = TypeVar("T", bound=HasUid)
+R = TypeVar("R", bound=RecordModel)
+
+
+@dataclass
+class Tally:
+    """How a stage went, in records."""
+
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    """Already in the output."""
+
+
+class Finished:
+    """What an output file already holds: uid and the digest of what was asked (``request_hash``)."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._asked: dict[str, str | None] = {
+            r["uid"]: r.get("request_hash") for _, r in existing_records(out) if "uid" in r
+        }
+
+    def left_of(self, uids: Iterable[str]) -> int:
+        """How many of the uids are still to do."""
+        return sum(uid not in self._asked for uid in uids)
+
+    def holds(self, uid: str, asked: str) -> bool:
+        """Whether the record of ``uid`` is there. Raises InputError where it answers another question than
+        ``asked``; a record of unknown origin is taken as it is."""
+        if uid not in self._asked:
+            return False
+        if self._asked[uid] not in (None, asked):
+            raise InputError(
+                f"{self._out}: the record of uid {uid!r} was made from other answers, templates or settings",
+                "give another --out, or delete the file to make all of it again",
+            )
+        return True
+
+
+async def run_records(
+    items: Iterable[T],
+    work: Callable[[T], Awaitable[R | None]],
+    *,
+    total: int,
+    out: Path,
+    stage: str,
+    concurrency: int,
+    max_failed_fraction: float | None,
+    progress: Progress,
+    asked: Callable[[R], bool] = lambda _: True,
+) -> Tally:
+    """Do ``work`` on every item, ``concurrency`` at once, and append what it returns to ``out``.
+
+    ``work`` returns None for an item that ``out`` already holds (``total`` does not count those). An item
+    that raises one of RECORD_ERRORS goes to ``<out>.failed.jsonl``, which is rewritten at the end, also
+    after an interruption. ``asked`` says of a record whether the endpoint was needed for it. Raises one of STOPS
+    when what was under way is finished, JudgeError
+    when more than ``max_failed_fraction`` of ``total`` failed, the endpoint's own error when it answered
+    nothing at all, and the first error when no record succeeded, now or before.
+    """
+    _reopen(out)
+    with RecordWriter(out) as writer:
+
+        async def write(item: T) -> bool | None:
+            record = await work(item)
+            if record is None:
+                return None
+            writer.append(record.to_json())
+            return asked(record)
+
+        return await run_jobs(
+            items,
+            write,
+            total=total,
+            out=out,
+            stage=stage,
+            concurrency=concurrency,
+            max_failed_fraction=max_failed_fraction,
+            progress=progress,
+        )
+
+
+async def run_jobs(
+    items: Iterable[T],
+    work: Callable[[T], Awaitable[bool | None]],
+    *,
+    total: int,
+    out: Path,
+    stage: str,
+    concurrency: int,
+    max_failed_fraction: float | None,
+    progress: Progress,
+) -> Tally:
+    """``run_records`` for work that writes what it makes itself: it returns whether the endpoint was needed, None for
+    an item that was done before. ``out`` names the list of failed ones. Raises as ``run_records``."""
+    run = _Run(out, stage, total, max_failed_fraction, progress)
+    progress.start(total, stage)
+    try:
+        await _work_through(iter(items), work, run, concurrency)
+    finally:
+        progress.finish()
+        run.write_failed()
+    if run.stopped_by is not None:
+        raise run.stopped_by
+    if run.dead_endpoint is not None:
+        raise run.dead_endpoint
+    if run.first_error is not None and run.nothing_succeeded:
+        raise run.first_error
+    return run.tally
+
+
+def _reopen(out: Path) -> None:
+    """Make a finished ``.parquet`` a journal again: a RecordWriter begins a new file, which would replace it."""
+    journal = journal_of(out)
+    if journal != out and out.is_file() and not journal.exists():
+        write_atomic(journal, _lines(record for _, record in existing_records(out)))
+
+
+def _lines(records: Iterable[Record]) -> bytes:
+    return b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
+
+
+async def _work_through(
+    items: Iterator[T], work: Callable[[T], Awaitable[bool | None]], run: _Run, concurrency: int
+) -> None:
+    async def worker() -> None:
+        for item in items:  # shared: each item goes to the worker that is free
+            if run.stopped_by is not None:
+                return
+            try:
+                asked = await work(item)
+            except STOPS as fault:
+                run.stopped_by = run.stopped_by or fault
+                return
+            except RECORD_ERRORS as fault:
+                run.fail(item.uid, fault)
+                continue
+            if asked is None:
+                run.skip(item.uid)
+            else:
+                run.succeed(item.uid, asked=asked)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(max(1, min(concurrency, run.total or 1))):
+                group.create_task(worker())
+    except BaseExceptionGroup as faults:
+        if all(isinstance(fault, RopdError) for fault in faults.exceptions):
+            raise faults.exceptions[0] from None
+        raise
+
+
+class _Run:
+    """The books of one run: what is done, what failed, and when to stop."""
+
+    def __init__(self, out: Path, stage: str, total: int, limit: float | None, progress: Progress) -> None:
+        self.out, self.stage, self.total, self._limit, self._progress = out, stage, total, limit, progress
+        self.tally = Tally()
+        self.first_error: RopdError | None = None
+        self.stopped_by: RopdError | None = None
+        self._failed: dict[str, FailedRecord] = {}
+        self._settled: set[str] = set()
+        self._answered = False
+        self._lost: list[RopdError] = []
+
+    @property
+    def dead_endpoint(self) -> RopdError | None:
+        """The endpoint's first error, where it has answered nothing at all."""
+        return self._lost[0] if self._lost and not self._answered else None
+
+    @property
+    def nothing_succeeded(self) -> bool:
+        return not self.tally.done and not self.tally.skipped
+
+    def skip(self, uid: str) -> None:
+        self._settled.add(uid)
+        self.tally.skipped += 1
+
+    def succeed(self, uid: str, *, asked: bool) -> None:
+        self._settled.add(uid)
+        self._answered = self._answered or asked
+        self.tally.done += 1
+        self._progress.advance()
+
+    def fail(self, uid: str, fault: RopdError) -> None:
+        """Book a failure. Raises where going on makes no sense."""
+        self.tally.failed += 1
+        self.first_error = self.first_error or fault
+        self._failed[uid] = FailedRecord(
+            uid=uid, error=Failure(stage=self.stage, type=type(fault).__name__, message=fault.message)
+        )
+        self._progress.advance(failed=1)
+        if isinstance(fault, ENDPOINT_ERRORS):
+            self._lost.append(fault)
+            if self.dead_endpoint and len(self._lost) >= GIVE_UP_AFTER:
+                raise fault
+        self._answered = self._answered or isinstance(fault, ReplyInvalid)
+        if self._limit is not None and self.tally.failed > self._limit * self.total:
+            raise JudgeError(
+                f"{self.tally.failed} of {self.total} failed, more than --max-failed-fraction {self._limit:g}; "
+                f"the last: {fault.message}",
+                f"see {failed_path(self.out)}; the same command tries them again",
+            )
+
+    def write_failed(self) -> None:
+        """Rewrite the list of failed records; earlier ones that were not tried again stay on it."""
+        path = failed_path(self.out)
+        kept = {r["uid"]: r for _, r in existing_records(path) if r.get("uid") not in self._settled}
+        kept |= {uid: record.to_json() for uid, record in self._failed.items()}
+        if kept:
+            write_atomic(path, _lines(kept.values()))
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,283 @@
+"""The one owner of judging in a run: endpoints, limits, cache, teacher index, group files and counters.
+
+Plain asyncio code; ``agent_loop`` puts it into a Ray actor that all rollout workers call.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from ropd_cli.config import RopdConfig
+from ropd_cli.errors import (
+    CostLimit,
+    IndexMissing,
+    JudgeError,
+    ProviderDown,
+    ProviderError,
+    RopdError,
+    TooFewAnswers,
+    TrainingError,
+)
+from ropd_cli.index import TeacherIndex
+from ropd_cli.llm.cache import ReplyCache
+from ropd_cli.llm.chat import ClientStats
+from ropd_cli.llm.client import ChatClient
+from ropd_cli.llm.shared import Shared
+from ropd_cli.method.block import build_block
+from ropd_cli.method.prompts import Templates
+from ropd_cli.method.rewards import RewardMixer
+from ropd_cli.method.scoring import group_stats
+from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.schemas import Answer, Group, Prompt, RubricRecord, VerdictRecord, load_prompts
+from ropd_cli.stages.groups import group_of, with_teacher
+from ropd_cli.stages.rubricate import repair_group, rubricate_group, spoilt_by
+from ropd_cli.stages.verify import unjudged_group, verify_group
+from ropd_cli.training.monitor import Alarm, SecondJudge, Thresholds, judges_since
+from ropd_cli.training.run_dir import RunDir
+from ropd_cli.training.step_metrics import StepTally
+from ropd_cli.training.validation import Validator
+
+STOPS = (ProviderDown, CostLimit)
+"""No further group can be judged: the run stops, and goes on from its last step when it is resumed."""
+GROUP_FAULTS = (*STOPS, JudgeError, ProviderError, IndexMissing, TooFewAnswers)
+REPAIRS = ("tried", "helped", "rejected", "failed")
+"""What becomes of attempts to repair a rubric."""
+COUNTERS = ("requests_sent", "cache_hits", "retries", "prompt_tokens", "cached_tokens", "completion_tokens")
+"""Of ClientStats, those that are metrics of a step."""
+
+
+class RunJudge:
+    """Judges the groups of one run, one call of ``judge`` a group, as many at once as come."""
+
+    def __init__(self, run_dir: str) -> None:
+        self._run = RunDir(Path(run_dir))
+        self._config = RopdConfig.model_validate(yaml.safe_load(self._run.config.read_text()))
+        self._prompts: dict[str, Prompt] = {p.uid: p for p in load_prompts(str(self._config.data.prompts))}
+        self._index = TeacherIndex.open(Path(str(self._config.data.index)))
+        count = self._run.prompt_count() or len(self._prompts)
+        self._steps_per_epoch = max(1, count // self._config.train.prompts_per_step)
+        self._templates = Templates.load(self._config.judge)
+        self._mixer = RewardMixer.load(self._config.reward)
+        self._cache = ReplyCache.open(self._config.cache_dir, self._config.cache_max_gb)
+        rows = self._run.metric_rows()
+        self._spent_usd = self._run.spent_usd()
+        self._shared = Shared.of(self._config, self._say, spent_usd=self._spent_usd)
+        self._rubricator = ChatClient.open(self._config.rubricator, cache=self._cache, shared=self._shared)
+        self._verifier = ChatClient.open(self._config.verifier, cache=self._cache, shared=self._shared)
+        self._validator = (
+            Validator(self._config, self._run, self._cache, self._shared) if self._config.validate.benchmarks else None
+        )
+        monitored = self._config.monitor.share > 0 and self._mixer.needs_judges
+        self._second = SecondJudge(self._config, self._run, self._cache, self._shared) if monitored else None
+        since = judges_since(self._config, self._run) if monitored else 1
+        self._thresholds = Thresholds(self._config.monitor, rows, judges_since=since)
+        self._stopped_by: RopdError | None = None
+        self._steps: dict[int, StepTally] = {}
+        self._writers: dict[int, RecordWriter] = {}
+
+    async def judge(self, step: int, uid: str, rollouts: list[dict[str, Any]]) -> dict[str, Any]:
+        """Rewards of one prompt's rollouts: ``{"rewards": [float | None] or None, "error": str | None}``.
+
+        ``rollouts`` holds {"text", "finish_reason"}, shape (n,). The group is written to the run directory
+        either way. None for all of them: the group could not be judged and is missing.
+        """
+        tally, began = self._tally(step), time.monotonic()
+        tally.arrived = began
+        answers = tuple(Answer(**rollout) for rollout in rollouts)
+        group = group_of(self._prompts[uid], answers, with_rubric=self._config.judge.rubrics != "induced")
+        rubric: RubricRecord | None = None
+        verdicts: VerdictRecord | None = None
+        fault: RopdError | None = self._stopped_by
+        try:
+            if fault is None:
+                epoch = (step - 1) // self._steps_per_epoch
+                group = with_teacher(group, self._index, self._config.judge.m, seed=self._config.seed, epoch=epoch)
+                rubric, verdicts = await self._ask(group, tally)
+        except GROUP_FAULTS as caught:
+            fault = caught
+            if isinstance(caught, STOPS):
+                self._stopped_by = self._stopped_by or caught
+        seconds = time.monotonic() - began
+        tally.seconds.append(seconds)
+        tally.ended = time.monotonic()
+        rewards = tally.book(group, rubric, verdicts, fault)
+        if rewards is not None and rubric is not None and self._second is not None and self._second.wants(step, uid):
+            self._second.start(step, group, rubric, verdicts)
+        self._write(step, group, rubric, verdicts, rewards, fault, seconds)
+        self._keep_spent()
+        return {"rewards": rewards, "error": str(fault) if fault else None}
+
+    async def step_metrics(self, step: int, expected_groups: int) -> dict[str, float]:
+        """Metrics of a step whose groups are all over; closes its group file. Where a figure passes one of the
+        ``monitor.stop`` thresholds, the run is to stop: ``stopped`` says so from now on."""
+        tally = self._tally(step)
+        writer = self._writers.pop(step, None)
+        if writer is not None:
+            writer.close()
+        metrics = tally.metrics(expected_groups)
+        if self._config.judge.repair:
+            metrics |= {f"rubrics/repair_{how}": tally.repairs[how] for how in REPAIRS}
+        if self._second is not None:
+            metrics |= await self._second.finish(step)
+        metrics |= {name: count - tally.before.get(name, 0) for name, count in self._counters().items()}
+        windows, alarms = self._thresholds.check(step, metrics)
+        for alarm in alarms:
+            self._alarm(alarm)
+        self._keep_spent()
+        return metrics | windows
+
+    async def grade(self, step: int, info: dict[str, Any], session: int, rollout: dict[str, Any]) -> float | None:
+        """The score of an answer of a validation; None where it could not be graded."""
+        assert self._validator is not None
+        await self._validator.open()
+        return await self._validator.grade(step, info, session, rollout)
+
+    async def validated(self, step: int) -> dict[str, float]:
+        """Metrics of a validation whose answers are all there."""
+        assert self._validator is not None
+        self._keep_spent()
+        return self._validator.finish(step)
+
+    async def stopped(self) -> tuple[str, str, str | None] | None:
+        """(kind of error, message, hint) of what makes judging on pointless; None while nothing does."""
+        fault = self._stopped_by
+        return (type(fault).__name__, fault.message, fault.hint) if fault else None
+
+    async def last_fault(self, step: int) -> str:
+        """Why the last group of a step that failed did so."""
+        return self._tally(step).last_fault
+
+    async def close(self) -> None:
+        """Close endpoints and files."""
+        self._keep_spent()
+        for writer in self._writers.values():
+            writer.close()
+        if self._validator is not None:
+            await self._validator.close()
+        if self._second is not None:
+            await self._second.close()
+        await self._rubricator.close()
+        await self._verifier.close()
+        self._cache.close()
+        self._index.close()
+
+    async def _ask(self, group: Group, tally: StepTally) -> tuple[RubricRecord | None, VerdictRecord]:
+        if not self._mixer.needs_judges:
+            return None, await unjudged_group(group, self._mixer)
+        settings, templates = self._config.judge, self._templates
+        block = build_block(group, settings.max_answer_tokens)
+        rubric = await rubricate_group(
+            group, self._rubricator, settings, templates=templates, block=block, partial=True
+        )
+
+        async def verdicts_by(rubric: RubricRecord) -> VerdictRecord:
+            return await verify_group(
+                group,
+                rubric,
+                self._verifier,
+                settings,
+                templates=templates,
+                mixer=self._mixer,
+                block=block,
+                partial=True,
+            )
+
+        verdicts = await verdicts_by(rubric)
+        if not settings.repair or not group_stats(verdicts.rewards).zero_variance:
+            return rubric, verdicts
+        try:
+            again = await repair_group(
+                group, rubric, verdicts, self._rubricator, settings, templates=templates, block=block
+            )
+            found = await verdicts_by(again) if again is not None else None
+        except GROUP_FAULTS:  # the group is judged already, if to no use
+            tally.repairs.update(("tried", "failed"))
+            return rubric, verdicts
+        if again is None or found is None:
+            return rubric, verdicts
+        tally.repairs["tried"] += 1
+        if not group_stats(found.rewards).spread:
+            return rubric, verdicts
+        if spoilt_by(group, again, found) - spoilt_by(group, rubric, verdicts):
+            tally.repairs["rejected"] += 1
+            return rubric, verdicts
+        tally.repairs["helped"] += 1
+        return again, found
+
+    def _say(self, line: str) -> None:
+        """To the training's log, and to the parent process, which shows it."""
+        print(line, flush=True)
+        with open(self._run.notes, "a", encoding="utf-8") as notes:
+            notes.write(line + "\n")
+
+    def _keep_spent(self) -> None:
+        """Write down what the run has cost, so that a killed one still knows."""
+        spent = self._shared.budget.spent_usd
+        if spent != self._spent_usd:
+            self._spent_usd = spent
+            self._run.keep_spent(spent)
+
+    def _counters(self) -> dict[str, float]:
+        """What the endpoints did in this process so far, as metrics."""
+        both: list[ClientStats] = [self._rubricator.stats, self._verifier.stats]
+        counters: dict[str, float] = {f"judge/{name}": sum(getattr(stats, name) for stats in both) for name in COUNTERS}
+        counters["judge/pauses"] = self._shared.pauses
+        if any(stats.cost_usd is not None for stats in both):
+            counters["judge/cost_usd"] = sum(stats.cost_usd or 0.0 for stats in both)
+        if self._second is not None:
+            counters |= self._second.counters()
+        return counters
+
+    def _tally(self, step: int) -> StepTally:
+        if step not in self._steps:
+            self._steps[step] = StepTally(before=self._counters())
+        return self._steps[step]
+
+    def _alarm(self, alarm: Alarm) -> None:
+        """Write an alarm down, and say it; the first that stops the run does."""
+        with open(self._run.alarms, "ab") as file:
+            file.write(orjson.dumps(alarm.to_json(), option=orjson.OPT_APPEND_NEWLINE))
+        self._say(f"monitor: {alarm.text}")
+        if alarm.action == "stop" and self._stopped_by is None:
+            self._stopped_by = TrainingError(
+                alarm.text,
+                f"look at it by: ropd inspect-rubrics {self._run.path} --step {alarm.step}; to go on all the same, "
+                f"raise monitor.stop.{alarm.rule} or leave it out",
+            )
+
+    def _write(
+        self,
+        step: int,
+        group: Group,
+        rubric: RubricRecord | None,
+        verdicts: VerdictRecord | None,
+        rewards: list[float | None] | None,
+        fault: RopdError | None,
+        seconds: float,
+    ) -> None:
+        if step not in self._writers:
+            file = self._run.group_file(step)
+            file.unlink(missing_ok=True)  # of an earlier try at this step
+            self._writers[step] = RecordWriter(file)
+        error = {"stage": "judge", "type": type(fault).__name__, "message": str(fault)} if fault else None
+        self._writers[step].append(
+            {
+                "step": step,
+                "uid": group.uid,
+                "prompt": [m.model_dump(mode="json") for m in group.prompt],
+                "raw_prompt_hash": group.raw_prompt_hash,
+                "answer": group.answer,
+                "teacher_answers": list(group.teacher_answers),
+                "rollouts": [r.to_json() for r in group.rollouts],
+                "rubric": rubric.to_json() if rubric else None,
+                "verdicts": verdicts.to_json() if verdicts else None,
+                "rewards": rewards,
+                "seconds": round(seconds, 4),
+                "error": error,
+            }
+        )

@@ -1,0 +1,119 @@
+"""The training process, seen from its parent: started, watched, its metrics copied, and nothing of it left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import orjson
+
+from ropd_cli.config import RopdConfig
+from ropd_cli.errors import CostLimit, InputError, ProviderDown, RopdError, TrainingError
+from ropd_cli.records.files import RecordWriter
+from ropd_cli.training.run_dir import RunDir
+from ropd_cli.util.processes import RUN_MARK, end_all, last_error
+from ropd_cli.util.progress import Progress
+
+POLL_S = 0.5
+
+KINDS = {kind.__name__: kind for kind in (InputError, TrainingError, ProviderDown, CostLimit)}
+
+
+def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress: Progress) -> None:
+    """Start the training process and wait for it. Raises TrainingError unless it ended well."""
+    run.verl_metrics.unlink(missing_ok=True)
+    run.notes.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "ropd_cli.training.verl.program", str(run.path)]
+    rows = _Rows(run, progress)
+    with open(run.log, "ab") as log:
+        began = log.tell()
+        child = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+        heard, size = time.monotonic(), began
+        try:
+            while child.poll() is None:
+                time.sleep(POLL_S)
+                grown = run.log.stat().st_size
+                if rows.copy() or grown != size:
+                    heard, size = time.monotonic(), grown
+                if time.monotonic() - heard > config.train.watchdog_s:
+                    raise TrainingError(
+                        f"the training process was silent for {config.train.watchdog_s:g} s and was stopped",
+                        f"see {run.log}; go on by --resume; a slow step wants a larger train.watchdog_s",
+                    )
+            rows.copy()
+        finally:
+            rows.close()
+            end_all(child, environment[RUN_MARK])
+    if child.returncode:
+        raise failure(run, child.returncode, began)
+
+
+def failure(run: RunDir, code: int, began: int) -> RopdError:
+    """Why the process ended: its own word where it left one, else the last error line of its log."""
+    if run.stopped.is_file():
+        said = orjson.loads(run.stopped.read_bytes())
+        return KINDS[said["kind"]](said["message"], said["hint"])
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    return TrainingError(
+        f"the training process ended {how}: {last_error(run.log, began)}", f"see {run.log}; go on by --resume"
+    )
+
+
+class _Tail:
+    """The whole lines that a file has grown by."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._offset = path, 0
+
+    def new_lines(self) -> list[bytes]:
+        """Lines since the last call; none while there is no file."""
+        if not self._path.is_file():
+            return []
+        with open(self._path, "rb") as file:
+            file.seek(self._offset)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return whole.splitlines()
+
+
+class _Rows:
+    """Copies finished steps from verl's metrics file to ``metrics.jsonl``, and counts them."""
+
+    def __init__(self, run: RunDir, progress: Progress) -> None:
+        self._metrics, self._notes = _Tail(run.verl_metrics), _Tail(run.notes)
+        self._progress = progress
+        self._writer = RecordWriter(run.metrics)
+
+    def copy(self) -> bool:
+        """Copy what is new, and show the notes; whether anything was."""
+        notes = self._notes.new_lines()
+        for note in notes:
+            self._progress.note(note.decode(errors="replace"))
+        rows = [orjson.loads(line) for line in self._metrics.new_lines()]
+        for row in rows:
+            if "timing_s/step" not in row["data"]:  # a validation before the first step
+                self._progress.note(f"step {row['step']}: {_validated(row['data'])}")
+                continue
+            self._writer.append({"step": row["step"], **row["data"]})
+            said = row["data"].get("reward/mean")
+            reward = f"reward {said:.3f}, " if said is not None else ""
+            missing = row["data"].get("groups/missing", 0)
+            seconds = row["data"].get("timing_s/step", 0.0)
+            self._progress.advance()
+            measured = f"; {said}" if (said := _validated(row["data"])) else ""
+            self._progress.note(f"step {row['step']}: {reward}{missing:g} groups missing, {seconds:.1f} s{measured}")
+        return bool(rows or notes)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _validated(data: dict[str, float]) -> str:
+    """The scores of a validation in words."""
+    scores = {name: value for name, value in data.items() if name.startswith("val/") and not name.endswith("/missing")}
+    return ", ".join(f"{name.removeprefix('val/')} {value:.3f}" for name, value in scores.items())

@@ -1,0 +1,128 @@
+"""verl's rollout workers, made to reward a prompt's rollouts together.
+
+verl 0.9.1 runs all n sessions of a prompt inside one call of ``AgentLoopWorkerTQ._run_prompt``. Each session
+waits here until its siblings have their answers too; the last one has the whole group judged, while other
+prompts still generate. A group that could not be judged raises in all of its sessions: verl then marks the
+prompt as failed and no row of it enters the batch (neither the mean nor the loss's denominator sees it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
+
+from ropd_cli.training.judge_owner import RunJudge
+
+OWNER = "ropd_run_judge"
+VALIDATION_FIELDS = ("ropd_benchmark", "ropd_id", "ropd_key", "ropd_samples")
+
+_Worker = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # verl has made it an actor class already
+
+
+class GroupNotJudged(Exception):
+    """The group has no rewards; raised in every session of its prompt."""
+
+
+@dataclass
+class Barrier:
+    """The sessions of one prompt: what they said, and the rewards they wait for."""
+
+    n: int
+    rewards: asyncio.Future
+    rollouts: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+class JudgedAgentLoopWorker(_Worker):
+    """An agent loop worker whose sessions wait for their group's rewards."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._judge = ray.get_actor(OWNER)
+        self._barriers: dict[str, Barrier] = {}
+
+    async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
+        if trajectory["validate"]:
+            return await super()._run_prompt(prompt, sampling_params, trajectory, trace)
+        n = prompt.get("__rollout_n__", self.config.actor_rollout_ref.rollout.n)
+        future = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda f: f.cancelled() or f.exception())  # never "was not retrieved"
+        self._barriers[prompt["uid"]] = Barrier(n, future)
+        try:
+            await super()._run_prompt(prompt, sampling_params, trajectory, trace)
+        finally:
+            self._barriers.pop(prompt["uid"], None)
+
+    async def _run_agent_loop(self, sampling_params: dict, trajectory: dict, *, agent_name: str, **kwargs: Any) -> Any:
+        try:
+            return await super()._run_agent_loop(sampling_params, trajectory, agent_name=agent_name, **kwargs)
+        except BaseException as fault:
+            barrier = self._barriers.get(kwargs["uid"])
+            if barrier is not None and not barrier.rewards.done():  # siblings must not wait for this one
+                barrier.rewards.set_exception(GroupNotJudged(f"a rollout failed: {fault!r}"))
+            raise
+
+    async def _agent_loop_postprocess(self, output: Any, validate: bool, **kwargs: Any) -> None:
+        outputs = output if isinstance(output, list) else [output]
+        if validate and outputs:
+            await self._grade(outputs[-1], kwargs)
+        barrier = self._barriers.get(kwargs["uid"])
+        if barrier is None or not outputs:
+            return await super()._agent_loop_postprocess(output, validate, **kwargs)
+        session = int(kwargs["session_id"])
+        barrier.rollouts[session] = self._rollout(outputs[-1])
+        if len(barrier.rollouts) == barrier.n:
+            await self._reward_group(barrier, kwargs)
+        reward = (await asyncio.shield(barrier.rewards))[session]
+        if reward is None:
+            return  # dropped (on_no_answer: drop): this rollout alone puts no row
+        outputs[-1].reward_score = reward  # set, so verl's own scoring passes it over
+        outputs[-1].extra_fields["reward_extra_info"] = {"score": reward}
+        await super()._agent_loop_postprocess(output, validate, **kwargs)
+
+    async def _grade(self, output: Any, kwargs: dict[str, Any]) -> None:
+        """Have an answer of the validation graded. verl wants a number of each; the figures are the owner's, who knows
+        what is missing."""
+        step, session = int(kwargs["global_steps"]), int(kwargs["session_id"])
+        info = {name: kwargs["extra_info"][name] for name in VALIDATION_FIELDS}
+        info["ropd_samples"] = [int(sample) for sample in info["ropd_samples"]]
+        score = await self._judge.grade.remote(step, info, session, self._rollout(output))
+        output.reward_score = 0.0 if score is None else score
+        output.extra_fields["reward_extra_info"] = {"score": output.reward_score}
+
+    def _rollout(self, output: Any) -> dict[str, Any]:
+        """Text of an output; cut off by its length limit where it does not end in an end-of-turn token."""
+        ids = output.response_ids
+        limit = self.config.actor_rollout_ref.rollout.response_length
+        ended = bool(ids) and ids[-1] == self.tokenizer.eos_token_id
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        reason = "stop" if ended or len(ids) < limit else "length"
+        return {"text": text, "finish_reason": reason, "usage": {"completion_tokens": len(ids)}}
+
+    async def _reward_group(self, barrier: Barrier, kwargs: dict[str, Any]) -> None:
+        rollouts = [barrier.rollouts[i] for i in sorted(barrier.rollouts)]
+        uid = kwargs["extra_info"]["ropd_uid"]
+        try:
+            said = await self._judge.judge.remote(int(kwargs["global_steps"]), uid, rollouts)
+        except Exception as fault:
+            said = {"rewards": None, "error": repr(fault)}
+        if barrier.rewards.done():
+            return
+        if said["rewards"] is None:
+            barrier.rewards.set_exception(GroupNotJudged(f"uid {uid}: {said['error']}"))
+        else:
+            barrier.rewards.set_result(dict(zip(sorted(barrier.rollouts), said["rewards"], strict=True)))
+
+
+class JudgedAgentLoopManager(AgentLoopManagerTQ):
+    """Starts the owner of judging, then the workers that call it."""
+
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        owner = ray.remote(RunJudge).options(name=OWNER, num_cpus=0, max_concurrency=10_000)
+        self._owner = owner.remote(config.ropd.run_dir)
+        ray.get(self._owner.__ray_ready__.remote())
+        super().__init__(config, *args, **kwargs)
+        self.agent_loop_workers_class = ray.remote(JudgedAgentLoopWorker)

@@ -1,0 +1,61 @@
+"""``python -m ropd_cli.training.verl.program RUN_DIR``: the training process itself.
+
+Started by ``launch`` with an explicit environment. Loads the composed configuration of the run and hands
+it to stock verl.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import orjson
+import yaml
+
+from ropd_cli.config import RopdConfig
+from ropd_cli.errors import InputError, RopdError
+from ropd_cli.records.files import write_atomic
+from ropd_cli.records.schemas import load_prompts
+from ropd_cli.training.dataset import check_lengths
+from ropd_cli.training.run_dir import RunDir
+
+
+def train(run: RunDir) -> None:
+    """Run verl's GRPO trainer on the run's configuration, to its last step."""
+    from omegaconf import OmegaConf
+    from verl.trainer.main_ppo import run_ppo
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+    from verl.utils.device import auto_set_device
+
+    ours = RopdConfig.model_validate(yaml.safe_load(run.config.read_text()))
+    check_lengths(load_prompts(str(ours.data.prompts)), ours)
+    if ours.validate.benchmarks:
+        check_lengths(load_prompts(run.val_prompts), ours, "validate.benchmarks")
+    config = OmegaConf.load(run.verl_config)
+    if config.trainer.device == "cpu":
+        from ropd_cli.training.verl.cpu.platform import require_cpu_platform
+
+        require_cpu_platform()
+    auto_set_device(config)
+    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    from ropd_cli.training.verl.task_runner import JudgedTaskRunner
+
+    run_ppo(config, task_runner_class=JudgedTaskRunner)
+
+
+def main(run_dir: str) -> int:
+    """Exit code of the process: 0 after the last step, 1 otherwise (with ``stopped.json`` for our own errors)."""
+    run = RunDir(Path(run_dir))
+    try:
+        train(run)
+    except RopdError as fault:
+        kind = "InputError" if isinstance(fault, InputError) else "TrainingError"
+        said = {"kind": kind, "message": fault.message, "hint": fault.hint}
+        write_atomic(run.stopped, orjson.dumps(said))
+        raise
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""Small helpers of every room: progress, processes, shipped files, token estimates."""

@@ -1,0 +1,40 @@
+"""Where the shipped templates and configurations lie: in a checkout beside the package, in a wheel inside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ropd_cli.errors import InputError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def shipped(kind: str) -> Path:
+    """The folder of shipped files of a ``kind`` ("prompts" or "configs").
+
+    A wheel carries them as ``ropd_cli/_shipped/<kind>``; a checkout (or an editable installation) has
+    them beside the package.
+    """
+    for folder in (_PACKAGE / "_shipped" / kind, _PACKAGE.parent / kind):
+        if folder.is_dir():
+            return folder
+    raise InputError(
+        f"the installation lacks its {kind} folder ({_PACKAGE / '_shipped' / kind})",
+        "install ropd-cli again: pip install --force-reinstall ropd-cli",
+    )
+
+
+def find_config(name: str | Path) -> Path:
+    """The configuration a user means: a file of that path, else a shipped one of that name.
+
+    Raises InputError where neither is there.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    folder = shipped("configs")
+    for candidate in (folder / path.name, folder / f"{path.name}.yaml"):
+        if candidate.is_file() and path.parent.name in ("", "configs"):
+            return candidate
+    known = ", ".join(sorted(p.name for p in folder.glob("*.yaml"))) or "none"
+    raise InputError(f"no configuration {name}", f"give the path of a YAML file, or one of the shipped: {known}")
