@@ -85,8 +85,8 @@ class Row:
 class Catalogue:
     """The groups of a path. ``numbers`` says which and in what order, ``row`` gives a line, ``group`` all of it."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._db, self.path = connection, path
 
     @classmethod
     def open(
@@ -127,7 +127,7 @@ class Catalogue:
         except BaseException:
             connection.close()
             raise
-        return cls(connection)
+        return cls(connection, place)
 
     def close(self) -> None:
         self._db.close()

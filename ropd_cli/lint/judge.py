@@ -89,12 +89,13 @@ def parse_findings(document: dict[str, Any], rubric: Rubric) -> list[Finding]:
         raise ReplyInvalid("the lint judge's reply does not fit: no list 'findings' in it", HINT)
     found: list[Finding] = []
     for row in rows:
-        kind, ids = (row.get("kind"), row.get("criteria")) if isinstance(row, dict) else (None, None)
+        fields: dict[str, Any] = row if isinstance(row, dict) else {}
+        kind, ids = fields.get("kind"), fields.get("criteria", [])
         known = isinstance(ids, list) and bool(ids) and all(isinstance(name, str) and name in points for name in ids)
         if kind not in JUDGE_KINDS or not known:
             raise ReplyInvalid("the lint judge's reply does not fit: a finding of no known kind or criterion", HINT)
         ids = [name for name in points if name in ids]
-        reason = " ".join(str(row.get("reason", "")).split())[:MAX_REASON_CHARS]
+        reason = " ".join(str(fields.get("reason", "")).split())[:MAX_REASON_CHARS]
         if kind != "near-duplicate":
             worth = [name for name in ids if kind != "format-heavy" or points[name] > FORMAT_WORTH]
             found += [Finding(kind, reason, (name,)) for name in worth]

@@ -73,7 +73,7 @@ def gives_answer_away(linted: Linted) -> Iterator[Finding]:
     if len(answer) < 2 or answer in ("yes", "no", "true", "false"):
         return
     # part of a word, of a longer number or of a calculation is another thing
-    place = re.compile(rf"(?<![\w.,^/*+=-]){re.escape(answer)}(?![\w^/*+=%-]|[.,]\d)")
+    place = re.compile(rf"(?<![\w.,^/*+=-]){re.escape(answer)}(?![\w^/*+=%'’-]|[.,]\d)")
     if not answer.isascii():
         place = re.compile(re.escape(answer))  # scripts without spaces between words
     if place.search(_folded(linted.question or "")):
