@@ -31,6 +31,7 @@ _NAMES = re.compile(
     re.IGNORECASE,
 )
 """A prompt with one of these may want another language than its own."""
+_SHORT_WORD = re.compile(r"\b[^\W\d_A-Z]{2,4}\b")
 _LETTERS = {"latin": 30, "cyrillic": 30}
 """So many letters a text needs for its language to be told; of other scripts, whose letters say it, a few will do."""
 _FEW_LETTERS = 5
@@ -44,22 +45,35 @@ def language(linted: Linted) -> Iterator[Finding]:
 
     Where the prompt names a language, the language of most of the rubric is right as well.
     """
-    question = linted.question or ""
-    own = language_of(question)
-    if own is None:
-        return
-    written = [language_of(criterion.criterion, own) for criterion in linted.rubric.rubrics]
+    question, texts = linted.question or "", [criterion.criterion for criterion in linted.rubric.rubrics]
+    odd = _odd([question, *texts])
+    if 0 not in odd:  # the rubric as a whole speaks as the question does
+        texts = [text if k in odd else "" for k, text in enumerate(texts, start=1)]
+    own = language_of(question) if any(texts) else None
+    written = [language_of(text, own) for text in texts] if own else []
     if {own, None}.issuperset(written):
         return
     right = {own} | {found for part in re.split(r"[.:?!\n。：？！]+", question[:_READ]) if (found := language_of(part))}
     if _NAMES.search(question):
-        usual, count = Counter(written).most_common(1)[0]
+        usual, count = Counter(
+            language_of(criterion.criterion, own) for criterion in linted.rubric.rubrics
+        ).most_common(1)[0]
         if usual is None or 2 * count <= len(written):
             return
         right.add(usual)
     for criterion, found in zip(linted.rubric.rubrics, written, strict=True):
         if found is not None and found not in right:
             yield Finding("language", f"in {found}, the prompt in {own}", (criterion.criterion_id,))
+
+
+def _odd(texts: list[str]) -> set[int]:
+    """Return which of the texts have fewer than two short words in common with the others.
+
+    Where two are, they are of the language ("of", "the", "sur"). To look is a hundred times cheaper than to detect.
+    """
+    words = [set(_SHORT_WORD.findall(text)) for text in texts]
+    counts = Counter(word for some in words for word in some)
+    return {k for k, some in enumerate(words) if sum(counts[word] > 1 for word in some) < 2}
 
 
 @lru_cache(maxsize=4096)
