@@ -140,8 +140,8 @@ def text_of(counts: dict[str, Any]) -> str:
     rows = [[name, of["planted"], of["found"], of["blamed"]] for name, of in counts["kinds"].items()]
     lines = [
         table(["kind", "planted", "found", "good rubrics blamed"], rows),
-        f"\n{counts['found']} of {counts['planted']} defects found, {counts['blamed']} of {counts['good']} good rubrics "
-        f"blamed, {counts['missing']} cases missing",
+        f"\n{counts['found']} of {counts['planted']} defects found, {counts['blamed']} of {counts['good']} good "
+        f"rubrics blamed, {counts['missing']} cases missing",
     ]
     return "\n".join(lines)
 

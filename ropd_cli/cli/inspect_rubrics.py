@@ -194,7 +194,7 @@ def _ask_judge(
     from contextlib import ExitStack
     from dataclasses import dataclass
 
-    from ropd_cli.cli._stages import in_words, open_cache, run_clients
+    from ropd_cli.cli._stages import dollars, in_words, open_cache, run_clients
     from ropd_cli.errors import InputError
     from ropd_cli.lint.judge import judge_lint, lint_request
     from ropd_cli.llm.chat import ClientStats
@@ -251,8 +251,12 @@ def _ask_judge(
         stats = ClientStats()
         tally = run_clients(screen, settings, [endpoint], [stats], cache, lambda clients, bar: stage(clients[0], bar))
     known = len(numbers) - len(left)
-    if tally.failed:
-        screen.note(f"lint judge: {tally.failed} of {len(numbers)} groups are missing; the same command asks again")
+    cost = f", {dollars(stats.cost_usd)}" if stats.cost_usd else ""
+    again = "; the same command asks about these again" if tally.failed else ""
+    screen.note(
+        f"lint judge: {tally.done} groups asked about, {known} known before, {tally.failed} missing "
+        f"({stats.requests_sent} requests sent{cost}){again}"
+    )
     return {"groups": len(numbers), "known": known, "asked": tally.done, "missing": tally.failed} | stats.as_dict()
 
 

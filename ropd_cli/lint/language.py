@@ -31,7 +31,7 @@ _NAMES = re.compile(
     re.IGNORECASE,
 )
 """A prompt with one of these may want another language than its own."""
-_SHORT_WORD = re.compile(r"\b[^\W\d_A-Z]{2,4}\b")
+_WORD = re.compile(r"\b[^\W\d_A-Z]{2,}\b")
 _LETTERS = {"latin": 30, "cyrillic": 30}
 """So many letters a text needs for its language to be told; of other scripts, whose letters say it, a few will do."""
 _FEW_LETTERS = 5
@@ -67,11 +67,11 @@ def language(linted: Linted) -> Iterator[Finding]:
 
 
 def _odd(texts: list[str]) -> set[int]:
-    """Return which of the texts have fewer than two short words in common with the others.
+    """Return which of the texts have fewer than two uncapitalised words in common with the others.
 
-    Where two are, they are of the language ("of", "the", "sur"). To look is a hundred times cheaper than to detect.
+    Two of those are seldom loanwords, and to look for them is a hundred times cheaper than to detect a language.
     """
-    words = [set(_SHORT_WORD.findall(text)) for text in texts]
+    words = [set(_WORD.findall(text)) for text in texts]
     counts = Counter(word for some in words for word in some)
     return {k for k, some in enumerate(words) if sum(counts[word] > 1 for word in some) < 2}
 

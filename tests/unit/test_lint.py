@@ -81,7 +81,11 @@ LANGUAGE = [
         "Summarise the following text in two sentences.\nLa ville veut réduire le nombre de voitures dans le centre, "
         "et elle propose de nouvelles lignes de bus pour les habitants des quartiers éloignés.",
     ),
-    (False, "Erklärt, warum das Wasser in den Bergen früher kocht.", "Answer in German: why does water boil earlier?"),
+    (
+        False,
+        "Erklärt, warum das Wasser in den Bergen früher kocht.",
+        "Please answer in German: why does the water boil earlier in the mountains than at the sea?",
+    ),
 ]
 
 

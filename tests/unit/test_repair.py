@@ -72,7 +72,8 @@ async def test_a_rubric_that_tells_the_rollouts_apart_takes_its_place(run_judge,
     assert roles[-3:] == ["user", "assistant", "user"]
     assert all(text in body["messages"][-2]["content"] for text in DULL)
     asked = body["messages"][-1]["content"]
-    assert "c1: met by 4 of 4" in asked and "c1: one criterion outweighs all others (5 of 10 points)" in asked and "1.00 of 1" in asked
+    assert "c1: met by 4 of 4" in asked and "1.00 of 1" in asked
+    assert "c1: one criterion outweighs all others (5 of 10 points)" in asked
     assert "{{" not in asked
 
 
