@@ -77,9 +77,10 @@ LANGUAGE = [
     (False, "Odpowiedź podaje, jak zmienia się ciśnienie.", "Dlaczego woda w górach wrze w niższej temperaturze?"),
     (
         False,
-        "States in two sentences that the city wants fewer cars.",
+        "Names what sellers fear about losing their buyers.",
         "Summarise the following text in two sentences.\nLa ville veut réduire le nombre de voitures dans le centre, "
-        "et elle propose de nouvelles lignes de bus pour les habitants des quartiers éloignés.",
+        "et elle propose de nouvelles lignes de bus pour les habitants des quartiers éloignés. Les commerçants "
+        "craignent de perdre leurs clients, mais la mairie pense que les rues seront plus agréables pour tous.",
     ),
     (
         False,
