@@ -12,7 +12,7 @@ import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,23 +21,27 @@ import orjson
 import ropd_cli.lint
 from ropd_cli.analysis.judged_groups import GroupView, load_groups, step_files, view_of
 from ropd_cli.analysis.query import Query
+from ropd_cli.lint import Finding
 from ropd_cli.records.files import frames, loads, read_records
 from ropd_cli.util.progress import NoProgress, Progress
 
-LAYOUT = 1
+LAYOUT = 2
 _BATCH = 200
 _SCHEMA = """
 CREATE TABLE files (id INTEGER PRIMARY KEY, path TEXT UNIQUE, size INTEGER, mtime INTEGER);
 CREATE TABLE groups (
   n INTEGER PRIMARY KEY, file INTEGER, place INTEGER, length INTEGER, line INTEGER, whole BLOB,
   step INTEGER, uid TEXT, rollouts INTEGER, criteria INTEGER, mean REAL, spread REAL, teacher REAL, missing INTEGER,
-  dead INTEGER, below INTEGER, error TEXT, rules TEXT, faults TEXT, question TEXT, search TEXT
+  dead INTEGER, below INTEGER, error TEXT, rules TEXT, faults TEXT, question TEXT, search TEXT,
+  judge_findings BLOB, judge_fault TEXT
 );
 CREATE INDEX by_file ON groups (file);
 """
-_COLUMNS = (
-    "n, step, uid, rollouts, criteria, mean, spread, teacher, missing, dead, below, error, rules, faults, question"
+_TOLD = (
+    *("step", "uid", "rollouts", "criteria", "mean", "spread", "teacher", "missing", "dead", "below"),
+    *("error", "rules", "faults", "question", "search"),
 )
+"""Columns of what is told of a group, in the order of ``_told``."""
 _QUESTION_CHARS = 160
 
 
@@ -81,8 +85,8 @@ class Row:
 class Catalogue:
     """The groups of a path. ``numbers`` says which and in what order, ``row`` gives a line, ``group`` all of it."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._db, self.path = connection, path
 
     @classmethod
     def open(
@@ -93,17 +97,20 @@ class Catalogue:
         rubrics: Path | None = None,
         rollouts: Path | None = None,
         prompts: Path | None = None,
+        judge: str = "",
         progress: Progress | None = None,
     ) -> Catalogue:
         """The catalogue of a rubrics file, a verdicts file or a run directory; made or brought up to date first.
 
+        ``judge`` stands for the lint judge that is asked and for its template: what each says has a catalogue of its
+        own, so a look without a judge never shows its findings, and another judge's are never taken for its.
         Raises InputError for a path that holds no groups, and for a record that is none (file and line).
         """
         sources = [path.absolute(), *(p.absolute() if p is not None else None for p in (rubrics, rollouts, prompts))]
         files = step_files(path) if path.is_dir() else [path]
         companions = [p for p in (rubrics, rollouts, prompts) if p is not None]
         whole = not path.is_dir() or bool(companions)
-        name = hashlib.sha256(repr([LAYOUT, _linter(), list(map(str, sources))]).encode()).hexdigest()[:24]
+        name = hashlib.sha256(repr([LAYOUT, _linter(), list(map(str, sources)), judge]).encode()).hexdigest()[:24]
         place = cache_dir / "catalogues" / f"{name}.db"
         place.parent.mkdir(parents=True, exist_ok=True)
         connection = _connect(place)
@@ -120,7 +127,7 @@ class Catalogue:
         except BaseException:
             connection.close()
             raise
-        return cls(connection)
+        return cls(connection, place)
 
     def close(self) -> None:
         self._db.close()
@@ -146,24 +153,43 @@ class Catalogue:
         for at in range(0, len(numbers), 500):
             some = numbers[at : at + 500]
             marks = ",".join("?" * len(some))
-            for values in self._db.execute(f"SELECT {_COLUMNS} FROM groups WHERE n IN ({marks})", some):
+            for values in self._db.execute(f"SELECT n, {', '.join(_TOLD[:-1])} FROM groups WHERE n IN ({marks})", some):
                 row = _row(values)
                 found[row.n] = row
         return [found[n] for n in numbers]
 
     def group(self, n: int) -> GroupView:
         """All of one group. Raises InputError where its file has changed under us."""
-        whole, file, place, length, line = self._db.execute(
-            "SELECT whole, file, place, length, line FROM groups WHERE n = ?", (n,)
+        whole, file, place, length, line, findings, fault = self._db.execute(
+            "SELECT whole, file, place, length, line, judge_findings, judge_fault FROM groups WHERE n = ?", (n,)
         ).fetchone()
         if whole is not None:
-            return view_of(loads(_unpacked(whole)), "the catalogue")
-        path = Path(self._db.execute("SELECT path FROM files WHERE id = ?", (file,)).fetchone()[0])
-        with open(path, "rb") as raw:
-            raw.seek(place)
-            data = raw.read(length)
-        lines = [text for text in (_unpacked(data) if path.suffix == ".zst" else data).splitlines() if text.strip()]
-        return view_of(loads(lines[line]), f"{path}")
+            view = view_of(loads(_unpacked(whole)), "the catalogue")
+        else:
+            path = Path(self._db.execute("SELECT path FROM files WHERE id = ?", (file,)).fetchone()[0])
+            with open(path, "rb") as raw:
+                raw.seek(place)
+                data = raw.read(length)
+            lines = [text for text in (_unpacked(data) if path.suffix == ".zst" else data).splitlines() if text.strip()]
+            view = view_of(loads(lines[line]), f"{path}")
+        said = [Finding(**each | {"criteria": tuple(each["criteria"])}) for each in loads(findings or b"[]")]
+        return replace(view, judge_findings=tuple(said), judge_fault=fault)
+
+    def unjudged(self, numbers: Iterable[int]) -> list[int]:
+        """Those of these groups of whose rubrics the lint judge has said nothing yet."""
+        missing = {n for (n,) in self._db.execute("SELECT n FROM groups WHERE judge_findings IS NULL")}
+        return [n for n in numbers if n in missing]
+
+    def book_judge(self, n: int, findings: Sequence[Finding] | None, fault: str | None = None) -> None:
+        """Keep what the lint judge found in a group; None with the ``fault`` for which that is not known."""
+        view = replace(self.group(n), judge_findings=tuple(findings or ()), judge_fault=fault)
+        told = dict(zip(_TOLD, _told(view), strict=True))
+        kept = None if findings is None else orjson.dumps([finding.to_json() for finding in findings])
+        with self._db:
+            self._db.execute(
+                "UPDATE groups SET rules = ?, faults = ?, search = ?, judge_findings = ?, judge_fault = ? WHERE n = ?",
+                (told["rules"], told["faults"], told["search"], kept, fault, n),
+            )
 
     def groups(self, numbers: Iterable[int]) -> Iterator[GroupView]:
         """These groups in full, one at a time."""
@@ -294,12 +320,9 @@ def _refresh_whole(db: sqlite3.Connection, files: Sequence[Path], load: Any, pro
 
 
 def _insert(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> None:
-    marks = ",".join("?" * 20)
-    columns = (
-        "file, place, length, line, whole, step, uid, rollouts, criteria, mean, spread, teacher, missing, dead, below, "
-        "error, rules, faults, question, search"
-    )
-    db.executemany(f"INSERT INTO groups ({columns}) VALUES ({marks})", rows)
+    columns = ("file", "place", "length", "line", "whole", *_TOLD)
+    marks = ",".join("?" * len(columns))
+    db.executemany(f"INSERT INTO groups ({', '.join(columns)}) VALUES ({marks})", rows)
 
 
 def _forget(db: sqlite3.Connection, path: str, number: int) -> None:
@@ -375,7 +398,7 @@ def _linter() -> str:
     """Hash of the linter's own files: other rules find other things."""
     folder = Path(ropd_cli.lint.__file__).parent
     digest = hashlib.sha256()
-    for file in sorted([*folder.glob("*.py"), *folder.glob("*.toml")]):
+    for file in sorted(folder.glob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

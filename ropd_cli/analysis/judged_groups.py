@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from ropd_cli.errors import InputError
-from ropd_cli.lint import Finding, lint, linted
+from ropd_cli.lint import Finding, Linted, lint, linted
+from ropd_cli.lint.records import in_order
 from ropd_cli.method.block import render_question
 from ropd_cli.method.scoring import GroupStats, group_stats
 from ropd_cli.records.files import read_records
@@ -50,6 +51,10 @@ class GroupView:
     """The prompt's checkable final answer."""
     of_rollout: int | None = None
     """Set where this is only what was judged by the rubric of one rollout."""
+    judge_findings: tuple[Finding, ...] = ()
+    """What the lint judge finds in the rubric, where it was asked."""
+    judge_fault: str | None = None
+    """Why the lint judge, which was asked, found neither something nor nothing."""
 
     @property
     def key(self) -> Key:
@@ -106,23 +111,25 @@ class GroupView:
         return sum(mark is True for mark in marks), sum(mark is not None for mark in marks)
 
     @property
-    def findings(self) -> list[Finding]:
-        """What the linter says of the group's rubric, or of its rubrics."""
+    def linted(self) -> list[Linted]:
+        """What the linter reads of the group, one entry per rubric."""
         return [
-            finding
+            linted(
+                part.criteria,
+                self.verdicts,
+                question=self.question,
+                answer=self.answer,
+                of_rollout=part.of_rollout,
+            )
             for part in self.by_rubric
             if part.criteria is not None
-            for finding in lint(
-                linted(
-                    part.criteria,
-                    self.verdicts,
-                    question=self.question,
-                    answer=self.answer,
-                    teacher_answers=self.teacher_answers,
-                    of_rollout=part.of_rollout,
-                )
-            )
         ]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the linter says of the group's rubric, or of its rubrics, and the lint judge where it was asked."""
+        certain = [finding for each in self.linted for finding in lint(each)]
+        return in_order([*certain, *self.judge_findings]) if self.judge_findings else certain
 
     @property
     def faults(self) -> list[str]:
@@ -130,6 +137,8 @@ class GroupView:
         if self.error:
             return [f"failed: {self.error}"]
         stats, found = self.stats, []
+        if self.judge_fault:
+            found.append(f"lint judge missing: {self.judge_fault}")
         if self.rubric is not None and not self.rubric.by_rollout:
             found.append("no rollout has an answer, so no rubric")
         if stats.missing and self.verdicts:
@@ -214,7 +223,7 @@ def load_groups(
     if prompts:
         asked = {(p.uid, p.raw_prompt_hash): p for p in load_prompts(prompts)}
         views = [
-            replace(view, question=_question(asked[view.key].messages))
+            replace(view, question=_question(asked[view.key].messages), answer=asked[view.key].answer)
             if view.question is None and view.key in asked
             else view
             for view in views

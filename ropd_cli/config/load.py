@@ -24,6 +24,7 @@ _ENVIRONMENT: dict[str, tuple[str, ...]] = {
         "rubricator.base_url",
         "verifier.base_url",
         "monitor.judge.base_url",
+        "lint.judge.base_url",
     ),
     "ROPD_TEACHER_MODEL": ("teacher.model",),
     "ROPD_RUBRICATOR_MODEL": ("rubricator.model",),

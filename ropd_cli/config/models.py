@@ -257,6 +257,12 @@ class MonitorConfig(Section):
     stop: ThresholdsConfig = ThresholdsConfig()
 
 
+class LintConfig(Section):
+    """Who is asked about rubrics by `--lint-judge`."""
+
+    judge: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.0))
+
+
 class RopdConfig(Section):
     """A whole configuration; every command reads the sections it needs."""
 
@@ -281,5 +287,6 @@ class RopdConfig(Section):
     train: TrainConfig = TrainConfig()
     validate: ValidateConfig = ValidateConfig()  # type: ignore[assignment]
     monitor: MonitorConfig = MonitorConfig()
+    lint: LintConfig = LintConfig()
     eval: EvalConfig = EvalConfig()
     verl: dict[str, Any] = Field(default_factory=dict, description="raw settings, merged into verl's own last")

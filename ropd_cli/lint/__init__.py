@@ -1,7 +1,11 @@
-"""What is wrong with a rubric, or keeps it from teaching anything: one rule a name, each finding readable by itself."""
+"""What is wrong with a rubric, or keeps it from teaching anything: one rule a name, each finding readable by itself.
+
+``lint`` is what is certain. What takes a reader (two claims in one criterion, praise, an answer in other words) is for
+the lint judge in ``ropd_cli.lint.judge``, which is asked only where a user wants it.
+"""
 
 from ropd_cli.lint.of_group import lint_group, linted
-from ropd_cli.lint.records import RULES, Finding, Linted, Rule
-from ropd_cli.lint.run import lint
+from ropd_cli.lint.records import JUDGE_KINDS, RULES, Finding, Linted, Rule
+from ropd_cli.lint.rules import CERTAIN, lint
 
-__all__ = ["RULES", "Finding", "Linted", "Rule", "lint", "lint_group", "linted"]
+__all__ = ["CERTAIN", "JUDGE_KINDS", "RULES", "Finding", "Linted", "Rule", "lint", "lint_group", "linted"]

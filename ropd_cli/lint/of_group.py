@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 from ropd_cli.lint.records import Finding, Linted
-from ropd_cli.lint.run import lint
+from ropd_cli.lint.rules import lint
 from ropd_cli.method.block import render_question
 from ropd_cli.records.schemas import Group, Rubric, RubricRecord, VerdictRecord
 
@@ -14,22 +13,13 @@ log = logging.getLogger(__name__)
 
 
 def lint_group(group: Group, record: RubricRecord, verdicts: VerdictRecord | None) -> list[Finding] | None:
-    """What the linter finds in the rubric of a group, or in those of its rollouts; None where it failed itself: a rule
-    that stumbles over a rubric is logged, and is no reason to lose a group."""
+    """Return what the linter finds in the rubric of a group, or in those of its rollouts; None where it failed itself:
+    a rule that stumbles over a rubric is logged, and is no reason to lose a group."""
     question = render_question([message.model_dump(mode="json") for message in group.prompt])
     found: list[Finding] = []
     try:
         for rollout, rubric in record.by_rollout.items():
-            found += lint(
-                linted(
-                    rubric,
-                    verdicts,
-                    question=question,
-                    answer=group.answer,
-                    teacher_answers=group.teacher_answers,
-                    of_rollout=rollout,
-                )
-            )
+            found += lint(linted(rubric, verdicts, question=question, answer=group.answer, of_rollout=rollout))
     except Exception as fault:
         log.warning("the linter failed on uid %s: %r", group.uid, fault)
         return None
@@ -42,10 +32,9 @@ def linted(
     *,
     question: str | None = None,
     answer: str | None = None,
-    teacher_answers: Sequence[str] = (),
     of_rollout: int | None = None,
 ) -> Linted:
-    """A rubric with the verdicts that were given by it; ``of_rollout``: those by the rubric of that rollout alone."""
+    """Put a rubric beside its verdicts; ``of_rollout``: those by the rubric of that rollout alone."""
     given = [a for a in verdicts.answers if a.whose_rubric == of_rollout and a.judgement] if verdicts else []
 
     def rows(source: str) -> tuple[tuple[bool | None, ...], ...]:
@@ -55,7 +44,6 @@ def linted(
         rubric=rubric,
         question=question,
         answer=answer,
-        teacher_answers=tuple(teacher_answers),
         student_JK=rows("student"),
         teacher_JK=rows("teacher"),
         student_scores=verdicts.student_scores if verdicts and of_rollout is None else (),

@@ -12,15 +12,15 @@ from ropd_cli.records.schemas import Rubric
 class Linted:
     """A rubric with what is known around it. All but the rubric may be missing; rules that need it then find nothing.
 
-    ``student_JK`` and ``teacher_JK`` are the judgements, one row an answer that was judged and one entry a criterion,
-    None where there is no verdict. ``student_scores`` is of shape (n,), ``teacher_scores`` of shape (m,) at most.
+    ``student_JK`` and ``teacher_JK`` are the judgements, one row per answer that was judged and one entry per
+    criterion, None where there is no verdict. ``student_scores`` is of shape (n,), ``teacher_scores`` of shape (m,) at
+    most.
     """
 
     rubric: Rubric
     question: str | None = None
     answer: str | None = None
     """The prompt's checkable final answer."""
-    teacher_answers: tuple[str, ...] = ()
     student_JK: tuple[tuple[bool | None, ...], ...] = ()
     teacher_JK: tuple[tuple[bool | None, ...], ...] = ()
     student_scores: tuple[float | None, ...] = ()
@@ -82,3 +82,15 @@ RULES: dict[str, Rule] = {
     )
 }
 """By name, in the order in which findings are listed."""
+JUDGE_KINDS = ("near-duplicate", "compound", "mentions-reference", "gives-answer-away", "vague", "format-heavy")
+"""The rules that the lint judge looks for; "compound" and "vague" nobody else finds."""
+FORMAT_WORTH = 1
+"""So many points a matter of surface format is worth, where the task does not demand it."""
+
+
+def in_order(findings: list[Finding]) -> list[Finding]:
+    """Findings in the order of the rules, without those that say the same of the same criteria again."""
+    first: dict[tuple[str, frozenset[str]], Finding] = {}
+    for finding in findings:
+        first.setdefault((finding.rule, frozenset(finding.criteria)), finding)
+    return sorted(first.values(), key=lambda finding: list(RULES).index(finding.rule))

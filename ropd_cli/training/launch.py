@@ -42,7 +42,7 @@ MAY_CHANGE = ("train.steps", "train.epochs", "train.save_every", "train.keep_che
 MAY_CHANGE_SECTIONS = (
     *("rubricator", "verifier", "teacher", "judge"),
     *("prices", "max_cost", "cache_dir", "cache_max_gb", "out"),
-    *("validate", "eval", "monitor"),
+    *("validate", "eval", "monitor", "lint"),
 )
 PATHS = (
     ("", "out"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ropd_cli.answers.thinking import split_thinking
 from ropd_cli.errors import RopdError
-from ropd_cli.lint import RULES, lint_group
+from ropd_cli.lint import CERTAIN, lint_group
 from ropd_cli.method.block import has_answer
 from ropd_cli.method.injection import fence_attempt
 from ropd_cli.method.replies import CATEGORIES
@@ -121,7 +121,7 @@ class StepTally:
         if self.seconds:
             metrics |= {"judge/seconds_mean": _mean(self.seconds), "judge/seconds_max": max(self.seconds)}
             metrics["judge/waited_seconds"] = max(0.0, self.ended - self.arrived)
-        metrics |= {f"lint/{rule}": self.lint[rule] for rule in RULES}
+        metrics |= {f"lint/{rule}": self.lint[rule] for rule in CERTAIN}
         if self.lint_failed:
             metrics["lint/failed"] = self.lint_failed
         metrics |= self._category_metrics()

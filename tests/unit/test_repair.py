@@ -65,14 +65,15 @@ async def test_a_rubric_that_tells_the_rollouts_apart_takes_its_place(run_judge,
     assert rewards == pytest.approx([score(text) for text in ROLLOUTS])
     assert tried(metrics) == (1, 1, 0, 0) and metrics["groups/zero_variance"] == 0
     assert [c["criterion"] for c in group["rubric"]["rubric"]["rubrics"]] == list(WORDS)
-    assert {"met-by-all", "vague"} <= set(group["rubric"]["repaired"])
+    assert {"met-by-all", "dominated"} <= set(group["rubric"]["repaired"])
     assert group["rubric"]["template_hash"] == Templates.load().repair_hash
     (body,) = reader.repairs  # the same request, the rubric that came, and what was found in it
     roles = [message["role"] for message in body["messages"]]
     assert roles[-3:] == ["user", "assistant", "user"]
     assert all(text in body["messages"][-2]["content"] for text in DULL)
     asked = body["messages"][-1]["content"]
-    assert "c1: met by 4 of 4" in asked and "c4: a word of praise" in asked and "1.00 of 1" in asked
+    assert "c1: met by 4 of 4" in asked and "1.00 of 1" in asked
+    assert "c1: one criterion outweighs all others (5 of 10 points)" in asked
     assert "{{" not in asked
 
 

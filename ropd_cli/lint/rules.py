@@ -1,0 +1,148 @@
+"""The rules that are certain: they read verdicts and weights, or look for what can be taken in one way only."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+from ropd_cli.answers.exact_match import normalise
+from ropd_cli.lint.language import language
+from ropd_cli.lint.records import FORMAT_WORTH, Finding, Linted
+from ropd_cli.method.scoring import group_stats, score
+
+FEWEST = 2
+"""Judged rollouts from which on "all" and "none" say something."""
+FEWEST_ALIKE = 5
+"""Rollouts judged by two criteria from which on it says something that the verdicts are the same …"""
+FEWEST_OF_A_MARK = 2
+"""… if so many of them meet both criteria, and so many neither: one answer that was cut off fails everything."""
+_REFERENCE = re.compile(
+    r"\b(?:reference|teacher(?:['’]?s)?|gold(?:en)?(?:[ -]standard)?|ground[- ]truth|expert(?:['’]s)?|model|sample)\s+"
+    r"(?:answer|solution|response)s?\b|\banswer key\b|\b(?:Musterlösung|solución de referencia|réponse de référence)"
+    r"|参考答案|标准答案|教师的?(?:答案|回答)|模範解答",
+    re.IGNORECASE,
+)
+_FORMAT = re.compile(
+    r"\b(?:boxed|bullet(?:ed)?|markdown|italics|emojis?|numbered lists?|sub-?headings?|section headings?|blank lines?"
+    r"|fenced|(?:in|uses?) bold|horizontal rules?)\b|项目符号|加粗|小标题|箇条書き",
+    re.IGNORECASE,
+)
+
+
+def constant(value: bool, rule: str, message: str, linted: Linted) -> Iterator[Finding]:
+    """Find criteria by which every rollout that was judged has the same mark."""
+    for k, criterion in enumerate(linted.rubric.rubrics):
+        marks = [mark for row in linted.student_JK if k < len(row) and (mark := row[k]) is not None]
+        if len(marks) >= FEWEST and all(mark is value for mark in marks):
+            yield Finding(rule, message.format(len(marks)), (criterion.criterion_id,))
+
+
+def near_duplicate(linted: Linted) -> Iterator[Finding]:
+    """Find criteria that every answer meets all or none of: they pay one thing twice, in whatever words."""
+    width = len(linted.rubric.rubrics)
+    rows = [row for row in (*linted.student_JK, *linted.teacher_JK) if len(row) == width]
+    students = sum(len(row) == width for row in linted.student_JK)
+    alike: dict[tuple[bool | None, ...], list[str]] = {}
+    for k, criterion in enumerate(linted.rubric.rubrics):
+        alike.setdefault(tuple(row[k] for row in rows), []).append(criterion.criterion_id)
+    for marks, ids in alike.items():
+        counts = marks[:students].count(True), marks[:students].count(False)
+        if len(ids) > 1 and None not in marks and students >= FEWEST_ALIKE and min(counts) >= FEWEST_OF_A_MARK:
+            how, none = ("both", "neither") if len(ids) == 2 else ("all of", "none")
+            yield Finding("near-duplicate", f"every answer meets {how} {' and '.join(ids)}, or {none}", tuple(ids))
+
+
+def mentions_reference(linted: Linted) -> Iterator[Finding]:
+    """Find criteria that name a reference answer, unless the question has the same words."""
+    question = (linted.question or "").lower()
+    for criterion in linted.rubric.rubrics:
+        for words in _REFERENCE.findall(criterion.criterion):
+            if words.lower() not in question:
+                yield Finding("mentions-reference", f"“{words}”", (criterion.criterion_id,))
+                break
+
+
+def gives_answer_away(linted: Linted) -> Iterator[Finding]:
+    """Find criteria in which the prompt's ``answer`` stands as it is, where it does not stand in the question.
+
+    An answer of one character ("5", "C") and yes or no stand in too many sentences to say anything.
+    """
+    answer = _folded(normalise(linted.answer or ""))
+    if len(answer) < 2 or answer in ("yes", "no", "true", "false"):
+        return
+    # part of a word, of a longer number or of a calculation is another thing
+    place = re.compile(rf"(?<![\w.,^/*+=-]){re.escape(answer)}(?![\w^/*+=%'’-]|[.,]\d)")
+    if not answer.isascii():
+        place = re.compile(re.escape(answer))  # scripts without spaces between words
+    if place.search(_folded(linted.question or "")):
+        return
+    for criterion in linted.rubric.rubrics:
+        if place.search(_folded(criterion.criterion)):
+            yield Finding("gives-answer-away", f"it states the final answer, {answer}", (criterion.criterion_id,))
+
+
+def _folded(text: str) -> str:
+    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(text.replace("$", " ").split())
+
+
+def flat_weights(linted: Linted) -> Iterator[Finding]:
+    """Find that all criteria weigh the same."""
+    weights = linted.rubric.weights_K
+    if len(weights) > 2 and len(set(weights)) == 1:
+        yield Finding("flat-weights", f"all {len(weights)} criteria have {weights[0]} points")
+
+
+def dominated(linted: Linted) -> Iterator[Finding]:
+    """Find a criterion that weighs as much as all others together, or more."""
+    total = sum(linted.rubric.weights_K)
+    for criterion in linted.rubric.rubrics:
+        if len(linted.rubric.rubrics) > 1 and 2 * criterion.points >= total:
+            yield Finding("dominated", f"{criterion.points} of {total} points", (criterion.criterion_id,))
+
+
+def format_heavy(linted: Linted) -> Iterator[Finding]:
+    """Find criteria about surface format of more than 1 point, where the question speaks of no such format."""
+    question = linted.question or ""
+    if _FORMAT.search(question) or re.search(r"format|markdown|格式", question, re.IGNORECASE):
+        return
+    for criterion in linted.rubric.rubrics:
+        if criterion.points > FORMAT_WORTH and (words := _FORMAT.search(criterion.criterion)):
+            yield Finding("format-heavy", f"{criterion.points} points for “{words[0]}”", (criterion.criterion_id,))
+
+
+def teacher_below_student(linted: Linted) -> Iterator[Finding]:
+    """Find that the teacher's mean score lies below the rollouts'; by the judgements where no scores are given."""
+    students = linted.student_scores or _scores(linted, linted.student_JK)
+    teachers = linted.teacher_scores or _scores(linted, linted.teacher_JK)
+    stats = group_stats(students, teachers)
+    if stats.teacher_below_student:
+        yield Finding("teacher-below-student", f"teacher {stats.teacher_mean:.2f}, rollouts {stats.mean:.2f}")
+
+
+def _scores(linted: Linted, rows: Sequence[Sequence[bool | None]]) -> list[float | None]:
+    weights = linted.rubric.weights_K
+    return [score(row, weights) for row in rows if len(row) == len(weights)]
+
+
+_CHECKS: dict[str, Callable[[Linted], Iterable[Finding]]] = {
+    "met-by-all": partial(constant, True, "met-by-all", "all {} rollouts meet it"),
+    "met-by-none": partial(constant, False, "met-by-none", "none of {} rollouts meets it"),
+    "near-duplicate": near_duplicate,
+    "mentions-reference": mentions_reference,
+    "gives-answer-away": gives_answer_away,
+    "flat-weights": flat_weights,
+    "dominated": dominated,
+    "format-heavy": format_heavy,
+    "teacher-below-student": teacher_below_student,
+    "language": language,
+}
+CERTAIN = tuple(_CHECKS)
+"""Names of the rules that need no judge, in the order of RULES."""
+
+
+def lint(linted: Linted, rules: Iterable[str] = CERTAIN) -> list[Finding]:
+    """Return what the rules of these names find, in their order; of one rule in the order of the criteria."""
+    return [finding for name in rules for finding in _CHECKS[name](linted)]
