@@ -6,10 +6,10 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ropd_cli.cli._screen import Screen, exit_partial
-from ropd_cli.cli._stages import in_words, open_cache, so_far
+from ropd_cli.cli._stages import in_words, open_cache, stats_words
 from ropd_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ class Evaluating:
         out: Path,
         *,
         at_endpoint: bool,
-        device: str | None,
+        device: Literal["cpu", "gpu"] | None,
         limit: int | None,
         seed: int | None,
-        timeout_said: bool,
+        default_timeout: bool,
         cached: bool,
         show_items: bool,
         max_failed_fraction: float | None,
@@ -52,7 +52,7 @@ class Evaluating:
         self._screen, self._config, self._run = screen, config, EvalRun(out)
         self._at_endpoint, self._device, self._limit, self._seed = at_endpoint, device, limit, seed
         self._cached, self._show_items, self._max_failed = cached, show_items, max_failed_fraction
-        self._timeout_said = timeout_said
+        self._default_timeout = default_timeout
         self._meter, self._stats = Meter(), ClientStats()
 
     def run(self, *, dry_run: bool) -> None:
@@ -199,10 +199,10 @@ class Evaluating:
                 spent[benchmark] = spent.get(benchmark, 0.0) + each.cost_usd
         self._run.write_settings(known | {"judging_usd": spent})
 
-    def _status(self) -> str:
+    def _status(self, _share_done: float) -> str:
         parts = [str(self._meter)] if str(self._meter) else []
         if self._at_endpoint:
-            parts.append(so_far([self._stats], 0.0))
+            parts.append(stats_words([self._stats], 0.0))
         return ", ".join(parts)
 
     def _endpoint(self) -> EndpointConfig:
@@ -215,7 +215,7 @@ class Evaluating:
             "model": model_name(endpoint, "student.endpoint"),
             "sampling": endpoint.sampling.model_copy(update=sampling | {"seed": self._seed}),
         }
-        if not self._timeout_said and endpoint.limits.timeout_s < TIMEOUT_S:
+        if self._default_timeout and endpoint.limits.timeout_s < TIMEOUT_S:
             update["limits"] = endpoint.limits.model_copy(update={"timeout_s": TIMEOUT_S})
         if config.student.enable_thinking is not None:
             template = endpoint.extra_body.get("chat_template_kwargs", {})
@@ -241,7 +241,7 @@ class Evaluating:
         config = self._config
         return EngineOptions(
             model_path=str(config.student.model_path),
-            device=self._device or installed_device(),  # type: ignore[arg-type]  # checked by the caller
+            device=self._device or installed_device(),
             dtype=config.student.dtype or "auto",
             max_model_len=config.eval.max_model_len,
             max_num_seqs=config.eval.max_num_seqs,

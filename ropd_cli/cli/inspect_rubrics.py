@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ropd_cli.cli._options import CacheDir, Debug, Json, Quiet
+from ropd_cli.cli._options import CacheDir, command
 from ropd_cli.cli._screen import Screen
 
 if TYPE_CHECKING:
@@ -16,65 +17,54 @@ if TYPE_CHECKING:
     from ropd_cli.analysis.query import Query
 
 ON_A_SCREEN = 100
-"""So many groups are listed on a terminal unless --limit says otherwise."""
+"""Groups listed on a terminal without --limit."""
 ON_A_PAGE = 5_000
-_WHICH, _SHOW = "Which groups", "How they are shown"
+_filter_option = partial(typer.Option, rich_help_panel="Which groups")
+_output_option = partial(typer.Option, rich_help_panel="Output")
 
 
+@command
 def inspect_rubrics(
     path: Annotated[Path, typer.Argument(help="Rubrics file, verdicts file, or directory of a training run.")],
     uid: Annotated[
-        str | None,
-        typer.Option("--uid", help="Show this group in full; with * or ? list those that fit.", rich_help_panel=_WHICH),
+        str | None, _filter_option("--uid", help="Show this group in full; with * or ? list the groups that match.")
     ] = None,
-    step: Annotated[
-        int | None, typer.Option("--step", help="Only groups of this training step.", rich_help_panel=_WHICH)
-    ] = None,
+    step: Annotated[int | None, _filter_option("--step", help="Only groups of this training step.")] = None,
     search: Annotated[
-        str | None,
-        typer.Option("--search", help="Only groups with this text in uid, question or rubric.", rich_help_panel=_WHICH),
+        str | None, _filter_option("--search", help="Only groups with this text in uid, question or rubric.")
     ] = None,
     below: Annotated[
-        bool,
-        typer.Option("--teacher-below-student", help="Only groups whose teacher scores below.", rich_help_panel=_WHICH),
+        bool, _filter_option("--teacher-below-student", help="Only groups whose teacher scores below the student.")
     ] = False,
-    missing: Annotated[
-        bool, typer.Option("--missing", help="Only groups with missing rewards.", rich_help_panel=_WHICH)
-    ] = False,
-    dead: Annotated[
-        bool, typer.Option("--dead", help="Only groups whose rewards are all equal.", rich_help_panel=_WHICH)
-    ] = False,
-    failed: Annotated[
-        bool, typer.Option("--failed", help="Only groups that could not be judged.", rich_help_panel=_WHICH)
-    ] = False,
+    missing: Annotated[bool, _filter_option("--missing", help="Only groups with missing rewards.")] = False,
+    dead: Annotated[bool, _filter_option("--dead", help="Only groups whose rewards are all equal.")] = False,
+    failed: Annotated[bool, _filter_option("--failed", help="Only groups that could not be judged.")] = False,
     lint: Annotated[
         str | None,
-        typer.Option(
-            "--lint", metavar="RULE|any", help="Only groups in which the linter finds this.", rich_help_panel=_WHICH
-        ),
+        _filter_option("--lint", metavar="RULE|any", help="Only groups in which the linter finds this rule, or any."),
     ] = None,
     min_spread: Annotated[
-        float | None, typer.Option("--min-spread", help="Spread of the rewards, at least.", rich_help_panel=_WHICH)
+        float | None, _filter_option("--min-spread", help="Only groups whose rewards spread at least this much.")
     ] = None,
     max_spread: Annotated[
-        float | None, typer.Option("--max-spread", help="Spread of the rewards, at most.", rich_help_panel=_WHICH)
+        float | None, _filter_option("--max-spread", help="Only groups whose rewards spread at most this much.")
     ] = None,
     sort: Annotated[
         str,
-        typer.Option(
-            "--sort", metavar="step|uid|mean|spread|teacher|missing|lint", help="Order.", rich_help_panel=_SHOW
+        _output_option(
+            "--sort", metavar="step|uid|mean|spread|teacher|missing|lint", help="Sort groups by this column."
         ),
     ] = "step",
-    reverse: Annotated[bool, typer.Option("--reverse", help="The largest first.", rich_help_panel=_SHOW)] = False,
+    reverse: Annotated[bool, _output_option("--reverse", help="Sort the largest first.")] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Show the first LIMIT groups.", rich_help_panel=_SHOW)
+        int | None,
+        _output_option(
+            "--limit", min=1, help="Show the first LIMIT groups.", show_default="100 on a terminal, else all"
+        ),
     ] = None,
-    browse: Annotated[
-        bool, typer.Option("--browse", "-b", help="Browse the groups full-screen.", rich_help_panel=_SHOW)
-    ] = False,
+    browse: Annotated[bool, _output_option("--browse", "-b", help="Browse the groups full-screen.")] = False,
     html: Annotated[
-        Path | None,
-        typer.Option("--html", help="Write a self-contained page of the groups there.", rich_help_panel=_SHOW),
+        Path | None, _output_option("--html", help="Write a self-contained page of the groups to this file.")
     ] = None,
     rubrics: Annotated[Path | None, typer.Option("--rubrics", help="Rubrics file, where PATH holds verdicts.")] = None,
     rollouts: Annotated[
@@ -82,55 +72,52 @@ def inspect_rubrics(
     ] = None,
     prompts: Annotated[Path | None, typer.Option("--prompts", help="Prompts file, to show the questions.")] = None,
     cache_dir: CacheDir = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    *,
+    screen: Screen,
 ) -> None:
     """Show rubrics, verdicts and scores of groups.
 
-    Without --uid: one line a group, with its mean reward, the spread of its rewards, the mean score of the
+    Without --uid: one line per group, with its mean reward, the spread of its rewards, the mean score of the
     teacher's answers, what is wrong with it, and what the linter finds in its rubric. With --uid: question,
-    criteria, the verdict on each answer. With --browse: all of it full-screen (? there shows the keys).
+    criteria, the verdict on each answer. With --browse: all of it full-screen (? shows the keys).
 
-    The first look at a path makes an index of it in the cache directory; later looks open at once.
+    The first call on a path writes an index of it to the cache directory; later calls open at once.
     """
-    screen = Screen(json, quiet, debug)
-    with screen.errors():
-        import os
+    import os
 
-        from ropd_cli.analysis.catalogue import Catalogue
-        from ropd_cli.analysis.query import SORTS, Query
-        from ropd_cli.errors import InputError
-        from ropd_cli.lint import RULES
-        from ropd_cli.llm.cache import default_cache_dir
+    from ropd_cli.analysis.catalogue import Catalogue
+    from ropd_cli.analysis.query import SORTS, Query
+    from ropd_cli.errors import InputError
+    from ropd_cli.lint import RULES
+    from ropd_cli.llm.cache import default_cache_dir
 
-        if sort not in SORTS:
-            raise InputError(f"--sort {sort}: no such order", f"one of {', '.join(SORTS)}")
-        if lint not in (None, "any", *RULES):
-            raise InputError(f"--lint {lint}: no such rule", f"any, or one of {', '.join(RULES)}")
-        query = Query(
-            step=step,
-            uid=uid,
-            search=search,
-            below=below,
-            missing=missing,
-            dead=dead,
-            failed=failed,
-            lint="" if lint == "any" else lint,
-            min_spread=min_spread,
-            max_spread=max_spread,
-            sort=sort,
-            reverse=reverse,
-        )
-        cache = cache_dir or Path(os.environ.get("ROPD_CACHE_DIR") or default_cache_dir())
-        progress = screen.progress()
-        with Catalogue.open(
-            path, cache, rubrics=rubrics, rollouts=rollouts, prompts=prompts, progress=progress
-        ) as catalogue:
-            if browse:
-                _browse(catalogue, query, path, screen)
-            else:
-                _show(catalogue, query, path, screen, limit, html)
+    if sort not in SORTS:
+        raise InputError(f"--sort {sort}: no such order", f"one of {', '.join(SORTS)}")
+    if lint not in (None, "any", *RULES):
+        raise InputError(f"--lint {lint}: no such rule", f"any, or one of {', '.join(RULES)}")
+    query = Query(
+        step=step,
+        uid=uid,
+        search=search,
+        below=below,
+        missing=missing,
+        dead=dead,
+        failed=failed,
+        lint="" if lint == "any" else lint,
+        min_spread=min_spread,
+        max_spread=max_spread,
+        sort=sort,
+        reverse=reverse,
+    )
+    cache = cache_dir or Path(os.environ.get("ROPD_CACHE_DIR") or default_cache_dir())
+    progress = screen.progress()
+    with Catalogue.open(
+        path, cache, rubrics=rubrics, rollouts=rollouts, prompts=prompts, progress=progress
+    ) as catalogue:
+        if browse:
+            _browse(catalogue, query, path, screen)
+        else:
+            _show(catalogue, query, path, screen, limit, html)
 
 
 def _show(catalogue: Catalogue, query: Query, path: Path, screen: Screen, limit: int | None, html: Path | None) -> None:
