@@ -88,9 +88,9 @@ def evaluate(
             show_default="OPENAI_API_KEY",
         ),
     ] = None,
-    seed: Seed = None,
     *,
     endpoint: EndpointOptions,
+    seed: Seed = None,
     run: RequestOptions,
     screen: Screen,
 ) -> None:
