@@ -6,7 +6,7 @@ import asyncio
 import errno
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -69,6 +69,17 @@ class Screen:
         if self.quiet:
             return NoProgress()
         return Bar(stats) if sys.stderr.isatty() else LogLines(stats)
+
+    def track(self, records: Iterable[T], total: int, what: str) -> Iterator[T]:
+        """Yield the records, and show how many of ``total`` the caller is through with."""
+        progress = self.progress()
+        progress.start(total, what)
+        try:
+            for record in records:
+                yield record
+                progress.advance()
+        finally:
+            progress.finish()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end; Ctrl-C cancels it and lets it write what is finished."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,14 +13,15 @@ from ropd_cli.cli._options import command, command_group
 from ropd_cli.cli._screen import Screen
 
 if TYPE_CHECKING:
-    from ropd_cli.index import Added, IndexWriter, TeacherIndex
-    from ropd_cli.index.integrity import Damage
+    from ropd_cli.index import Added
+    from ropd_cli.index.contents import Survey
     from ropd_cli.index.reader import Coverage
 
 app = command_group("index", help="Build, show, check, merge and exchange the teacher index.")
 IndexFile = Annotated[Path, typer.Argument(help="Teacher index.")]
 Prompts = Annotated[Path | None, typer.Option("--prompts", help="Prompts file.")]
 SHOWN_UIDS = 20
+BAR_WIDTH = 30
 
 
 @app.command("build")
@@ -38,19 +39,18 @@ def build(
 
     What the index already holds is not added twice. An answer that is empty, or thinking alone, is left out; one that
     was cut off by the token limit is kept, marked, and not used. Readers see the old index until the build is
-    finished; a build that was killed continues where it stopped.
+    finished; a build that was killed leaves the index as it was.
     """
-    from ropd_cli.index import IndexWriter, job_of
+    from ropd_cli.index import IndexWriter
     from ropd_cli.records.files import count_records
     from ropd_cli.records.schemas import AnswerRecord, load_models
 
-    _there(answers, "give answers files as ropd teacher-gen writes them")
-    job = job_of("build", answers, use_truncated)
-    with IndexWriter(out, job=job, use_truncated=use_truncated) as writer:
-        total = sum(map(count_records, answers))
+    _check_files(answers, "give answers files as ropd teacher-gen writes them")
+    with IndexWriter(out, use_truncated=use_truncated) as writer:
         records = (record for file in answers for record in load_models(file, AnswerRecord))
-        _fill(screen, writer, "build", total, records)
-    _added(screen, out, writer.added)
+        for record in screen.track(records, sum(map(count_records, answers)), "build"):
+            writer.add(record)
+    _print_added(screen, out, writer.added)
 
 
 @app.command("show")
@@ -63,21 +63,20 @@ def show(
     screen: Screen,
 ) -> None:
     """Show what an index holds, and with --prompts how much of a prompts file it covers."""
+    from rich.console import Group
+
     from ropd_cli.index import TeacherIndex
     from ropd_cli.index.contents import survey
-    from ropd_cli.index.terminal import survey_table
     from ropd_cli.records.schemas import load_prompts
 
     with closing(TeacherIndex.open(index)) as opened:
-        found = survey(opened)
+        contents = survey(opened)
         coverage = opened.check(load_prompts(prompts), m) if prompts is not None else None
-    document: dict[str, Any] = {"index": str(index), **found.as_dict()}
-    lines: list[Any] = [survey_table(str(index), found)]
+    document: dict[str, Any] = {"index": str(index), **contents.as_dict()}
+    lines: list[Any] = [_survey_table(str(index), contents)]
     if coverage is not None:
         document["coverage"] = _coverage_document(coverage, m)
         lines += ["", *_coverage_lines(str(prompts), coverage, m)]
-    from rich.console import Group
-
     screen.result(document, Group(*lines))
 
 
@@ -131,11 +130,12 @@ def check(
     """
     from ropd_cli.errors import EXIT_INPUT
     from ropd_cli.index import TeacherIndex
+    from ropd_cli.index.integrity import integrity
     from ropd_cli.records.schemas import load_prompts
 
     with closing(TeacherIndex.open(index)) as opened:
         coverage = opened.check(load_prompts(prompts), m) if prompts is not None else None
-        damage = None if quick else _integrity(screen, opened)
+        damage = None if quick else integrity(opened, lambda rows: screen.track(rows, opened.prompts, "check"))
     document: dict[str, Any] = {"index": str(index)}
     lines = []
     if damage is not None:
@@ -172,16 +172,17 @@ def merge(
     marks as cut off and another does not is used.
     """
     from ropd_cli.errors import InputError
-    from ropd_cli.index import IndexWriter, TeacherIndex, job_of
+    from ropd_cli.index import IndexWriter, TeacherIndex
 
-    _there(indexes, "give indexes as ropd index build makes them")
+    _check_files(indexes, "give indexes as ropd index build makes them")
     if any(each.resolve() == out.resolve() for each in indexes):
         raise InputError(f"{out}: merged into itself", "name it by --out alone, and the others before")
-    with IndexWriter(out, job=job_of("merge", indexes, on_conflict), prefer=on_conflict) as writer:
+    with IndexWriter(out, prefer=on_conflict) as writer:
         for each in indexes:
             with closing(TeacherIndex.open(each)) as opened:
-                _fill(screen, writer, f"merge {each.name}", opened.prompts, opened.rows())
-    _added(screen, out, writer.added)
+                for row in screen.track(opened.rows(), opened.prompts, f"merge {each.name}"):
+                    writer.add_row(row)
+    _print_added(screen, out, writer.added)
 
 
 @app.command("export")
@@ -228,19 +229,21 @@ def import_(
     screen: Screen,
 ) -> None:
     """Add rows of the method's reference implementation to an index."""
-    from ropd_cli.index import IndexWriter, job_of
+    from ropd_cli.index import IndexWriter
     from ropd_cli.index.exchange import imported_rows, prompts_by_hash
     from ropd_cli.records.files import count_records
 
-    _there(files, "give JSON Lines of ropd.teacher_index.v1 or v2")
+    _check_files(files, "give JSON Lines of ropd.teacher_index.v1 or v2")
     known = prompts_by_hash(prompts) if prompts is not None else {}
-    with IndexWriter(out, job=job_of("import", [*files, *([prompts] if prompts else [])])) as writer:
+    with IndexWriter(out) as writer:
         rows = (row for file in files for row in imported_rows(file, known))
-        _fill(screen, writer, "import", sum(map(count_records, files)), rows)
-    _added(screen, out, writer.added)
+        for row in screen.track(rows, sum(map(count_records, files)), "import"):
+            writer.add_row(row)
+    _print_added(screen, out, writer.added)
 
 
-def _there(files: Iterable[Path], hint: str) -> None:
+def _check_files(files: Iterable[Path], hint: str) -> None:
+    """Raise InputError for a file that is missing."""
     from ropd_cli.errors import InputError
 
     for file in files:
@@ -248,28 +251,7 @@ def _there(files: Iterable[Path], hint: str) -> None:
             raise InputError(f"no file {file}", hint)
 
 
-def _fill(screen: Screen, writer: IndexWriter, what: str, total: int, records: Iterable[Any]) -> None:
-    """Add records or rows; those that a killed build had added are passed over."""
-    from ropd_cli.index import Row
-
-    progress = screen.progress()
-    if writer.consumed:
-        screen.note(f"{what}: goes on after the {writer.consumed} records that a build had added when it was stopped")
-    progress.start(max(0, total - writer.consumed), what)
-    try:
-        for record in records:
-            if writer.passed_over():
-                continue
-            if isinstance(record, Row):
-                writer.add_row(record)
-            else:
-                writer.add(record)
-            progress.advance()
-    finally:
-        progress.finish()
-
-
-def _added(screen: Screen, out: Path, added: Added) -> None:
+def _print_added(screen: Screen, out: Path, added: Added) -> None:
     from dataclasses import asdict
 
     text = f"{out}: {added.answers} answers to {added.prompts} new prompts added, {added.known} already there"
@@ -282,16 +264,39 @@ def _added(screen: Screen, out: Path, added: Added) -> None:
     screen.result({"out": str(out), **asdict(added)}, text)
 
 
-def _integrity(screen: Screen, opened: TeacherIndex) -> Damage:
-    from ropd_cli.index.integrity import integrity
+def _survey_table(name: str, contents: Survey) -> Any:
+    """Return the figures of an index as a rich renderable."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
 
-    progress = screen.progress()
-    progress.start(opened.prompts, "check")
-    step: Callable[[], None] = progress.advance
-    try:
-        return integrity(opened, step)
-    finally:
-        progress.finish()
+    def table(title: str, *columns: str) -> Table:
+        made = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for column in columns:
+            made.add_column(column, justify="right" if column else "left")
+        return made
+
+    head = f"{name}: {contents.answers:,} answers to {contents.prompts:,} prompts, {contents.bytes / 1e6:,.1f} MB"
+    lines = [Text(head, style="bold")]
+    if contents.truncated:
+        share = f"{contents.truncated_share:.1%} of all"
+        lines.append(Text(f"{contents.truncated:,} more were cut off ({share}): marked, not used"))
+    if contents.without_prompt:
+        lines.append(Text(f"{contents.without_prompt:,} prompts without their text (imported rows): found by hash"))
+    counts = table("Prompts by distinct answers", "answers", "prompts", "")
+    most = max(contents.distinct.values(), default=1)
+    for number, count in contents.distinct.items():
+        counts.add_row(str(number), f"{count:,}", "█" * max(1, round(BAR_WIDTH * count / most)))
+    lengths = table("Length of an answer", "", "least", "median", "95%", "most")
+    for unit, each in (("characters", contents.chars), ("tokens", contents.tokens)):
+        if each is not None:
+            lengths.add_row(unit, *(f"{value:,}" for value in (each.least, each.median, each.p95, each.most)))
+    models = table("Models", "", "answers", "cut off", "tokens", "mean characters", "temperature")
+    for model, figures in contents.models.items():
+        temperatures = ", ".join("not set" if each is None else f"{each:g}" for each in figures.temperatures)
+        numbers = (figures.answers, figures.truncated, figures.tokens, round(figures.mean_chars))
+        models.add_row(model or "(no model name)", *(f"{number:,}" for number in numbers), temperatures)
+    return Group(*lines, *(Group("", part) for part in (counts, lengths, models) if part.row_count))
 
 
 def _coverage_document(coverage: Coverage, m: int) -> dict[str, Any]:

@@ -26,10 +26,10 @@ class Lengths:
             return None
         values = sorted(values)
 
-        def rank(share: float) -> int:
-            return values[max(0, -(-int(share * 1000 * len(values)) // 1000) - 1)]
+        def rank(percent: int) -> int:
+            return values[-(-percent * len(values) // 100) - 1]  # the ceiling, in integers
 
-        return cls(values[0], rank(0.5), rank(0.95), values[-1])
+        return cls(values[0], rank(50), rank(95), values[-1])
 
 
 @dataclass(frozen=True)

@@ -84,8 +84,9 @@ def open_write(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rwc&nolock=1", uri=True, isolation_level=None)
     db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
     db.execute("PRAGMA locking_mode = EXCLUSIVE")
-    db.execute("PRAGMA journal_mode = TRUNCATE")
-    db.execute("PRAGMA synchronous = NORMAL")
+    # The file of a build that fails or is killed is thrown away: there is nothing to roll back to.
+    db.execute("PRAGMA journal_mode = OFF")
+    db.execute("PRAGMA synchronous = OFF")
     db.execute("PRAGMA cache_size = -32000")
     return db
 
