@@ -30,10 +30,8 @@ def endpoints_of(config: RopdConfig, named: Sequence[str], model: str | None) ->
 def _endpoint(config: RopdConfig, name: str) -> tuple[str, EndpointConfig]:
     """Return (section, endpoint) of a name of the configuration, of MODEL@URL, or of a model at the teacher's
     endpoint."""
-    from ropd_cli.config import named_teacher
-
     if name in config.teachers:
-        endpoint = named_teacher(config, name)
+        endpoint = config.teachers[name]
         if not endpoint.model and not (endpoint.base_url or "").startswith("builtin://"):
             raise InputError(
                 f"teachers.{name}: no model", f"set teachers.{name}.model (or teacher.model) in the configuration"

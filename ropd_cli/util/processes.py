@@ -63,7 +63,8 @@ def last_error(log: Path, began: int) -> str:
 
 
 def _is_error(line: str) -> bool:
-    level = _PREFIX.match(line.strip())[3]
+    prefix = _PREFIX.match(line.strip())  # matches the empty text, too
+    level = prefix[3] if prefix is not None else None
     return level in (None, "ERROR") and "Warning" not in line and _ERROR.match(plain_line(line)) is not None
 
 
