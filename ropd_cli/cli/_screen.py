@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -13,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from ropd_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, RopdError
+from ropd_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, expected_error
 from ropd_cli.util.progress import NoProgress, Progress
 
 T = TypeVar("T")
@@ -40,7 +39,7 @@ class Screen:
             _print("ropd: interrupted; what is finished is written, the same command continues from there")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except Exception as fault:
-            expected = _expected(fault)
+            expected = expected_error(fault)
             if self.debug or expected is None:
                 raise
             print_error(expected.message, expected.hint)
@@ -197,16 +196,3 @@ class Bar(LogLines):
 
 def _print(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _expected(fault: BaseException) -> RopdError | None:
-    """Return the expected error in an exception; task groups raise theirs inside exception groups."""
-    if isinstance(fault, RopdError):
-        return fault
-    if isinstance(fault, BaseExceptionGroup):
-        inner = [_expected(each) for each in fault.exceptions]
-        # One unexpected error among them is a fault of the program: its traceback must not be hidden.
-        return inner[0] if all(inner) else None
-    if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
-        return RopdError("no space left on the disk", "make room, then run the same command again")
-    return None

@@ -124,7 +124,8 @@ class JudgeConfig(Section):
 
 
 class RewardConfig(Section):
-    """How a rollout's reward is computed: the sum of its parts, each in [0, 1] (your own: any number), times these weights."""
+    """How a rollout's reward is computed: the sum of its parts, each in [0, 1] (your own: any number), times these
+    weights."""
 
     rubric: float = Field(1.0, description="weight of the rubric's score")
     exact: float = Field(0.0, description="weight of: the final result equals the prompt's `answer`")
