@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +27,51 @@ BESIDES_TOKENS = 6000
 _model_option = partial(typer.Option, rich_help_panel="A model of your own (with --model)")
 
 
+@dataclass(frozen=True)
+class ModelOptions:
+    """How vLLM serves the model of ``--model``; None: as JudgeOptions has it."""
+
+    served_model_name: Annotated[
+        str | None,
+        _model_option("--served-model-name", help="Model name in requests.", show_default="its path or hub name"),
+    ] = None
+    max_model_len: Annotated[
+        int | None,
+        _model_option(
+            "--max-model-len", min=1, help="Tokens of prompt and reply, at most.", show_default="the model's"
+        ),
+    ] = None
+    max_num_seqs: Annotated[
+        int | None, _model_option("--max-num-seqs", min=1, help="Requests at once.", show_default="64")
+    ] = None
+    dtype: Annotated[
+        str | None, _model_option("--dtype", help="Type of the weights.", show_default="auto, as they are stored")
+    ] = None
+    tensor_parallel_size: Annotated[
+        int | None, _model_option("--tensor-parallel-size", min=1, help="Devices that share the model.")
+    ] = None
+    gpu_memory_utilization: Annotated[
+        float | None, _model_option("--gpu-memory-utilization", min=0.05, max=1.0, help="Share of a GPU's memory.")
+    ] = None
+    kv_cache_gb: Annotated[
+        int | None, _model_option("--kv-cache-gb", min=1, help="Memory of the KV cache on a CPU, in GB.")
+    ] = None
+    thinking: Annotated[
+        bool | None, _model_option("--thinking/--no-thinking", help="Set the chat template's thinking switch.")
+    ] = None
+    api_key_env: Annotated[
+        str | None, _model_option("--api-key-env", help="Environment variable that holds the key clients must send.")
+    ] = None
+    vllm_arg: Annotated[
+        list[str] | None, _model_option("--vllm-arg", help="Another option of `vllm serve` (repeatable).")
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that were given, by the names of JudgeOptions."""
+        values = vars(self) | {"vllm_args": tuple(self.vllm_arg) if self.vllm_arg else None, "vllm_arg": None}
+        return {name: value for name, value in values.items() if value is not None}
+
+
 @command
 def serve_judge(
     name: Annotated[
@@ -38,44 +84,11 @@ def serve_judge(
         str, typer.Option("--host", help="Address to listen on; 0.0.0.0 is every address of this machine.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 is any free one.")] = 8710,
-    served_model_name: Annotated[
-        str | None,
-        _model_option("--served-model-name", help="Model name in requests.", show_default="its path or hub name"),
-    ] = None,
-    max_model_len: Annotated[
-        int | None,
-        _model_option(
-            "--max-model-len", min=1, help="Tokens of prompt and reply, at most.", show_default="the model's"
-        ),
-    ] = None,
-    max_num_seqs: Annotated[
-        int | None, _model_option("--max-num-seqs", min=1, help="Requests at once.", show_default="64")
-    ] = None,
-    dtype: Annotated[
-        str | None, _model_option("--dtype", help="Type of the weights.", show_default="auto, as they are stored")
-    ] = None,
-    tensor_parallel_size: Annotated[
-        int | None, _model_option("--tensor-parallel-size", min=1, help="Devices that share the model.")
-    ] = None,
-    gpu_memory_utilization: Annotated[
-        float | None, _model_option("--gpu-memory-utilization", min=0.05, max=1.0, help="Share of a GPU's memory.")
-    ] = None,
-    kv_cache_gb: Annotated[
-        int | None, _model_option("--kv-cache-gb", min=1, help="Memory of the KV cache on a CPU, in GB.")
-    ] = None,
-    thinking: Annotated[
-        bool | None, _model_option("--thinking/--no-thinking", help="Set the chat template's thinking switch.")
-    ] = None,
-    api_key_env: Annotated[
-        str | None, _model_option("--api-key-env", help="Environment variable that holds the key clients must send.")
-    ] = None,
-    vllm_arg: Annotated[
-        list[str] | None, _model_option("--vllm-arg", help="Another option of `vllm serve` (repeatable).")
-    ] = None,
     log: Annotated[
         Path | None, _model_option("--log", help="File for what vLLM prints.", show_default="in the cache directory")
     ] = None,
     *,
+    serving: ModelOptions,
     screen: Screen,
 ) -> None:
     """Serve a judge over HTTP: vLLM, or built-in rules.
@@ -88,19 +101,7 @@ def serve_judge(
 
     Ctrl-C stops it.
     """
-    sizes = {
-        "served_model_name": served_model_name,
-        "max_model_len": max_model_len,
-        "max_num_seqs": max_num_seqs,
-        "dtype": dtype,
-        "tensor_parallel_size": tensor_parallel_size,
-        "gpu_memory_utilization": gpu_memory_utilization,
-        "kv_cache_gb": kv_cache_gb,
-        "thinking": thinking,
-        "api_key_env": api_key_env,
-        "vllm_args": tuple(vllm_arg) if vllm_arg else None,
-    }
-    given = {key: value for key, value in sizes.items() if value is not None}
+    given = serving.given()
     if model is None:
         _serve_builtin(screen, name or BUILTIN_NAME, host, port, [*given, *(["log"] if log else [])])
         return
