@@ -71,7 +71,7 @@ def doctor(
 
 
 def _page(checks: list[Check]) -> RenderableType:
-    """The checks by section, and a last line that counts them."""
+    """Return the checks by section, and a last line that counts them."""
     from rich.table import Table
     from rich.text import Text
 
@@ -86,10 +86,10 @@ def _page(checks: list[Check]) -> RenderableType:
             page.add_row("", Text(check.section, style="bold"), "")
             before = check.section
         style = STYLES[check.status]
-        said = Text(check.found, style="dim" if check.status == "skipped" else "")
+        words = Text(check.found, style="dim" if check.status == "skipped" else "")
         if check.mend:
-            said.append(f"\n→ {check.mend}", style="cyan")
-        page.add_row(Text(SIGNS.get(check.status, check.status), style=style), Text(check.name), said)
+            words.append(f"\n→ {check.mend}", style="cyan")
+        page.add_row(Text(SIGNS.get(check.status, check.status), style=style), Text(check.name), words)
     page.add_row()
     page.add_row("", Text("in all", style="bold"), _count(checks))
     return page

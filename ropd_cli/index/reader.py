@@ -60,7 +60,7 @@ class TeacherIndex:
 
     @classmethod
     def open(cls, path: str | Path) -> TeacherIndex:
-        """The index at ``path``, read-only. Raises InputError for a file that is missing, none, or not whole."""
+        """Open the index at ``path``, read-only. Raises InputError for a file that is missing, none, or not whole."""
         path = Path(path)
         return cls(open_read(path), path)
 
@@ -71,11 +71,11 @@ class TeacherIndex:
 
     @property
     def prompts(self) -> int:
-        """How many prompts there are."""
+        """Number of prompts."""
         return self.query("SELECT count(*) FROM prompts")[0][0]
 
     def answers(self, uid: str, raw_prompt_hash: str, m: int, *, seed: int = 0, epoch: int = 0) -> tuple[str, ...]:
-        """``m`` distinct answers to a prompt, in the order they were added, shape (m,). Where there are more,
+        """Return ``m`` distinct answers to a prompt, in the order they were added, shape (m,). Where there are more,
         ``selection`` says which.
 
         Raises IndexMissing where there is none, TooFewAnswers where there are fewer than ``m``, InputError where
@@ -93,8 +93,8 @@ class TeacherIndex:
         return tuple(texts)
 
     def get(self, uid: str | None = None, raw_prompt_hash: str | None = None) -> list[Stored]:
-        """Every answer to a prompt, the unusable ones too: by uid, by hash, or by both (then by the hash alone where
-        the pair is not there). Answers of the same text under several uids are given once."""
+        """Return every answer to a prompt, the unusable ones too: by uid, by hash, or by both (then by the hash
+        alone where the pair is not there). Answers of the same text under several uids are given once."""
         if uid is not None and raw_prompt_hash is not None:
             pair = self._stored(_PAIR, (raw_prompt_hash, uid))
             return pair or self.get(None, raw_prompt_hash)
@@ -106,7 +106,7 @@ class TeacherIndex:
         return list(first.values())
 
     def check(self, prompts: Iterable[Prompt], m: int) -> Coverage:
-        """Which of the prompts lack ``m`` distinct usable answers; no text is read."""
+        """Return which of the prompts lack ``m`` distinct usable answers; no text is read."""
         coverage = Coverage(prompts=0)
         for prompt in prompts:
             coverage.prompts += 1
@@ -118,36 +118,36 @@ class TeacherIndex:
         return coverage
 
     def count(self, uid: str, raw_prompt_hash: str) -> int:
-        """Distinct usable answers to a prompt."""
+        """Return the number of distinct usable answers to a prompt."""
         pair = self.query(_DIGESTS[_PAIR], (raw_prompt_hash, uid))
         return len(_distinct(pair or self.query(_DIGESTS[_HASH], (raw_prompt_hash,))))
 
     def rows(self) -> Iterator[Row]:
-        """Every prompt with its answers, in the order the prompts were added; each is read when it is asked for."""
+        """Yield every prompt with its answers, in the order the prompts were added."""
         for (number,) in self.query("SELECT id FROM prompts ORDER BY id"):
             yield self.row(number)
 
     def row(self, number: int) -> Row:
-        """The prompt of this number in the table of prompts, with its answers."""
-        found = self.query("SELECT uid, hash, sum, prompt FROM prompts WHERE id = ?", (number,))
-        if not found:
+        """Return the prompt of this number in the table of prompts, with its answers."""
+        rows = self.query("SELECT uid, hash, sum, prompt FROM prompts WHERE id = ?", (number,))
+        if not rows:
             raise self._damaged(f"prompt {number} is not where it should be")
-        uid, hash_, sum_, prompt = _word(found[0][0]), _word(found[0][1]), *found[0][2:]
+        uid, hash_, sum_, prompt = _word(rows[0][0]), _word(rows[0][1]), *rows[0][2:]
         if not _fits(b"" if prompt is None else prompt, seed_of(uid, hash_), sum_):
             raise self._damaged(f"the prompt of uid {uid!r} is not what was written")
         answers = tuple(self._stored("p.id = ?", (number,)))
         return Row(uid, hash_, orjson.loads(prompt) if prompt is not None else None, answers)
 
     def uids(self) -> Iterator[str]:
-        """The uids of all prompts, in the order they were added."""
+        """Yield the uids of all prompts, in the order they were added."""
         yield from (_word(uid) for (uid,) in self.query("SELECT uid FROM prompts ORDER BY id"))
 
     def meta(self, key: str) -> str | None:
-        """A value that belongs to the whole index: ``format``, ``generation`` (a new one with every build)."""
+        """Return a value of the whole index: ``format``, ``generation`` (a new one with every build), ``built``."""
         return meta(self._db, key)
 
     def models(self) -> tuple[str, ...]:
-        """The models that its answers are of, by name; without those whose model is not known."""
+        """Return the names of the models that gave its answers; answers without a model's name are left out."""
         bodies = (orjson.loads(body) for (body,) in self.query("SELECT body FROM sources"))
         return tuple(sorted({model for body in bodies if (model := body.get("model"))}))
 
@@ -156,7 +156,7 @@ class TeacherIndex:
         self._db.close()
 
     def _usable(self, where: str, values: tuple[str, ...], m: int, seed: int, uid: str, epoch: int) -> list[str]:
-        """The texts that are used, at most m; all that are there where they are fewer."""
+        """Return the texts that are used, at most m."""
         known = _distinct(self.query(_DIGESTS[where], values))
         places = chosen([digest for _, _, digest in known], m, seed=seed, uid=uid, epoch=epoch)
         owners = {known[place][0]: _word(known[place][1]) for place in places}
@@ -244,7 +244,7 @@ def _fits(data: Any, seed: int, sum_: Any) -> bool:
 
 
 def _distinct(rows: list[tuple[int, bytes, bytes]]) -> list[tuple[int, bytes, bytes]]:
-    """(id, uid, digest) of the first answer of each digest, in order."""
+    """Return (id, uid, digest) of the first answer of each digest, in order."""
     first: dict[bytes, tuple[int, bytes, bytes]] = {}
     for row in rows:
         first.setdefault(row[2], row)

@@ -143,22 +143,22 @@ class IndexWriter:
             return db
 
     def _prompt(self, uid: str, raw_prompt_hash: str, prompt: Any) -> int:
-        """The number of a prompt, added where it is new; its text is added where it was not known."""
+        """Return the number of a prompt, added where it is new; its text is added where it was not known."""
         text = orjson.dumps(prompt).decode() if prompt is not None else None
-        found = self._db.execute(
+        row = self._db.execute(
             "SELECT id, prompt IS NULL FROM prompts WHERE hash = ? AND uid = ?", (raw_prompt_hash, uid)
         ).fetchone()
-        if found is None:
+        if row is None:
             self.added.prompts += 1
             self._changed = True
             sum_ = checksum((text or "").encode(), seed_of(uid, raw_prompt_hash))
             sql = "INSERT INTO prompts (uid, hash, sum, prompt) VALUES (?, ?, ?, ?)"
             return self._db.execute(sql, (uid, raw_prompt_hash, sum_, text)).lastrowid or 0
-        if found[1] and text is not None:
+        if row[1] and text is not None:
             self._changed = True
             sum_ = checksum(text.encode(), seed_of(uid, raw_prompt_hash))
-            self._db.execute("UPDATE prompts SET prompt = ?, sum = ? WHERE id = ?", (text, sum_, found[0]))
-        return found[0]
+            self._db.execute("UPDATE prompts SET prompt = ?, sum = ? WHERE id = ?", (text, sum_, row[0]))
+        return row[0]
 
     def _answer(self, number: int, uid: str, seed: int, answer: Answer, source: Source, *, usable: bool) -> None:
         same = text_digest(answer.text)
@@ -175,7 +175,7 @@ class IndexWriter:
             if differs and self._prefer == "error":
                 raise InputError(
                     f"{self.path}: an answer to uid {uid!r} comes from two sources ({known[2]} and {body.decode()})",
-                    "say whose provenance it keeps: --on-conflict first or last",
+                    "say which source it keeps: --on-conflict first or last",
                 )
             if not (usable and not known[1]) and not (differs and self._prefer == "last"):
                 return
