@@ -15,7 +15,7 @@ from ropd_cli.cli._screen import Screen
 if TYPE_CHECKING:
     from ropd_cli.stages.prepare import Part, Prepared
 
-app = command_group("data", help="Prepare prompts.")
+app = command_group("data")
 
 NAME_HELP = (
     "dapo-math-17k, rar-science, rar-medicine, gsm8k, hf:OWNER/NAME[:CONFIG], reasoning-gym:TASK, sums; any name "
@@ -225,21 +225,16 @@ def _show(prepared: Prepared, listing: Path | None) -> None:
     table.add_column(no_wrap=True)
     table.add_column(justify="right")
     table.add_column(style="dim")
-    table.add_row("rows read", f"{prepared.read:,}", "")
+    table.add_row("rows read", f"{prepared.read:,}")
     for why, count in sorted(prepared.dropped.items(), key=lambda each: -each[1]):
         table.add_row(f"  {why}", f"-{count:,}", f"{count / prepared.read:.1%}")
     table.add_row("kept", f"{prepared.kept:,}", f"{prepared.kept / prepared.read:.1%}", style="bold")
-    if len(prepared.parts) > 1:
-        for part, prompts in prepared.parts.items():
-            table.add_row(f"  {part}", f"{len(prompts):,}", "")
-    table.add_row("with an answer", f"{prepared.with_answer:,}", "")
-    if prepared.rubrics:
-        table.add_row("with a rubric", f"{prepared.rubrics:,}", "")
-    if prepared.tokens is not None:
-        stats = prepared.tokens
+    parts = {f"  {part}": len(prompts) for part, prompts in prepared.parts.items()} if len(prepared.parts) > 1 else {}
+    rubrics = {"with a rubric": prepared.rubrics} if prepared.rubrics else {}
+    for what, count in (parts | {"with an answer": prepared.with_answer} | rubrics | prepared.notes).items():
+        table.add_row(what, f"{count:,}")
+    if (stats := prepared.tokens) is not None:
         table.add_row("tokens", "", f"min {stats.min}, median {stats.median}, p95 {stats.p95}, max {stats.max}")
-    for what, count in prepared.notes.items():
-        table.add_row(what, f"{count:,}", "")
     console = Console(stderr=True, highlight=False)
     console.print(table)
     if listing is not None:

@@ -54,7 +54,7 @@ def doctor(
     )
     asking = plan(case)
     if asking:
-        screen.note(f"asks about {'; about '.join(str(each) for each in asking)} (--offline: none of it)")
+        screen.note(f"asks about {'; about '.join(asking)} (--offline: none of it)")
     progress = screen.progress() if sys.stderr.isatty() else NoProgress()
     progress.start(COUNT, "doctor")
     try:

@@ -22,9 +22,7 @@ _benchmark_option = partial(typer.Option, rich_help_panel="Benchmarks")
 _judge_option = partial(typer.Option, rich_help_panel="Judge")
 _vllm_option = partial(typer.Option, rich_help_panel="A model on vLLM on this machine")
 
-app = command_group(
-    "eval", help="Measure a model on benchmarks, with the uncertainty of each figure.", no_args_is_help=False
-)
+app = command_group("eval", no_args_is_help=False)
 
 
 @app.callback(invoke_without_command=True)

@@ -45,7 +45,7 @@ def end_all(child: subprocess.Popen, mark: str, grace_s: float = STOP_GRACE_S) -
 
 
 def last_error(log: Path, began: int) -> str:
-    """Return the last line of a log, from the byte ``began`` on, that says what went wrong, without the logger's prefix;
+    """Return the last line of a log, from the byte ``began`` on, that says what went wrong, without its prefix;
     the last line where none does."""
     with open(log, "rb") as file:
         file.seek(began)
