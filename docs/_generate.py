@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -86,7 +86,7 @@ def described(command: Any, path: str, *, with_help: bool = True) -> str:
     for option in options:
         groups.setdefault(getattr(option, "rich_help_panel", None) or "Options", []).append(option)
     for title, some in groups.items():
-        parts.append(f"| {title.lower()} | default | |\n|---|---|---|")
+        parts.append(f"| {title[:1].lower()}{title[1:]} | default | |\n|---|---|---|")
         parts += [f"| {_names(o)} | {_default(o)} | {_cell(getattr(o, 'help', None))} |" for o in some]
         parts.append("")
     return "\n".join(parts)
@@ -109,6 +109,8 @@ def _names(option: Any) -> str:
 def _kind_of(option: Any) -> str:
     """What an option takes, by the annotation of the function behind it."""
     annotation = option.type_descriptor.annotation
+    if get_origin(annotation) is Literal:
+        return "|".join(get_args(annotation))
     inner = [each for each in getattr(annotation, "__args__", ()) if each is not type(None)]
     return {Path: "PATH", int: "INTEGER", float: "NUMBER"}.get(inner[0] if inner else annotation, "TEXT")
 
@@ -117,6 +119,8 @@ def _default(option: Any) -> str:
     if option.required:
         return "required"
     value = option.default
+    if isinstance(option.show_default, str):  # a default of the configuration, or in words
+        return option.show_default
     if value is None or value is False or value == () or callable(value) or "Sentinel" in type(value).__name__:
         return ""
     return f"`{value}`" if value is not True else "on"

@@ -25,6 +25,8 @@ a command that finished returns them.
 
 from __future__ import annotations
 
+import errno
+
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_INPUT = 2
@@ -59,6 +61,17 @@ def _rebuild(kind: type[RopdError], message: str, hint: str | None, state: dict)
     error.message, error.hint = message, hint
     error.__dict__.update(state)
     return error
+
+
+def expected_error(fault: BaseException) -> RopdError | None:
+    """Return the expected error in an exception; task groups raise theirs inside exception groups. None where one of
+    a group is unexpected: a fault of the program, whose traceback must not be hidden."""
+    if isinstance(fault, BaseExceptionGroup):
+        inner = [expected_error(each) for each in fault.exceptions]
+        return inner[0] if all(inner) else None
+    if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
+        return NoSpace("no space left on the disk", "make room, then run the same command again")
+    return fault if isinstance(fault, RopdError) else None
 
 
 class InputError(RopdError):

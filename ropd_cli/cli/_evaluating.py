@@ -1,4 +1,4 @@
-"""What ``ropd eval`` does: opens the model, the judge and the benchmarks, runs them, and reports."""
+"""The work of ``ropd eval``: opens the model, the judge and the benchmarks, runs them, and reports."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ropd_cli.cli._screen import Screen, exit_partial
-from ropd_cli.cli._stages import in_words, open_cache, so_far
+from ropd_cli.cli._stages import in_words, open_cache, stats_words, with_model
 from ropd_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ropd_cli.llm.shared import Shared
 
 TIMEOUT_S = 3600.0
-"""Of a request to the model under test, where nothing else is said: 16 answers of 32,768 tokens take their time."""
+"""Timeout of a request to the model under test without --timeout: 16 answers of 32,768 tokens take their time."""
 
 
 class Evaluating:
@@ -35,10 +35,10 @@ class Evaluating:
         out: Path,
         *,
         at_endpoint: bool,
-        device: str | None,
+        device: Literal["cpu", "gpu"] | None,
         limit: int | None,
         seed: int | None,
-        timeout_said: bool,
+        default_timeout: bool,
         cached: bool,
         show_items: bool,
         max_failed_fraction: float | None,
@@ -50,13 +50,14 @@ class Evaluating:
         if not config.eval.benchmarks:
             raise InputError("no benchmark is named", "--benchmarks aime24,ifeval, or eval.benchmarks")
         self._screen, self._config, self._run = screen, config, EvalRun(out)
-        self._at_endpoint, self._device, self._limit, self._seed = at_endpoint, device, limit, seed
+        self._device, self._limit, self._seed = device, limit, seed
         self._cached, self._show_items, self._max_failed = cached, show_items, max_failed_fraction
-        self._timeout_said = timeout_said
+        self._default_timeout = default_timeout
         self._meter, self._stats = Meter(), ClientStats()
+        self._endpoint = self._student_endpoint() if at_endpoint else None  # None: the model runs on vLLM here
 
     def run(self, *, dry_run: bool) -> None:
-        """Do what is left of it, and print the report. Exit code 3 where some samples or grades are missing."""
+        """Do what is not done yet, and print the report. Exit code 3 where some samples or grades are missing."""
         from ropd_cli.evaluation.benchmarks import open_benchmarks
         from ropd_cli.evaluation.graders import Tools
         from ropd_cli.llm.shared import Shared
@@ -93,9 +94,8 @@ class Evaluating:
             from ropd_cli.evaluation.sources import EndpointSource, LocalSource
             from ropd_cli.llm.client import ChatClient
 
-            if self._at_endpoint:
-                endpoint = self._endpoint()
-                async with ChatClient.open(endpoint, cache=cache, shared=shared, stats=self._stats) as client:
+            if self._endpoint is not None:
+                async with ChatClient.open(self._endpoint, cache=cache, shared=shared, stats=self._stats) as client:
                     yield EndpointSource(client)
                 return
             engine = self._engine()
@@ -123,13 +123,18 @@ class Evaluating:
         finally:
             self._book_judging(tools.judge_stats)
         document = self._report(chosen, shared)
-        self._screen.result(self._said(document), terminal(document))
+        # --json has the report without the lists of questions.
+        figures = [
+            {name: value for name, value in each.items() if name not in ("questions", "items")}
+            for each in document["benchmarks"]
+        ]
+        self._screen.result({**document, "benchmarks": figures, "out": str(self._run.path)}, terminal(document))
         self._screen.note(f"{self._run.report}, report.md and report.html beside it")
         missing = sum(each["figures"]["missing"] for each in document["benchmarks"])
         exit_partial(tally.failed or missing)
 
     def _report(self, chosen: list[Choice], shared: Shared) -> dict[str, Any]:
-        """Write the reports; the document."""
+        """Write the reports, and return their document."""
         import orjson
 
         from ropd_cli.evaluation.contamination import selection_warnings
@@ -140,12 +145,11 @@ class Evaluating:
         from ropd_cli.report.eval_text import markdown
 
         price, warnings = None, []
-        if not self._at_endpoint:
+        if self._endpoint is not None:
+            price = shared.budget.price(str(self._endpoint.model), base_url(self._endpoint))
+        else:
             names = [choice.benchmark.name for choice in chosen]
             warnings = selection_warnings(str(self._config.student.model_path), names)
-        if self._at_endpoint:
-            endpoint = self._endpoint()
-            price = shared.budget.price(str(endpoint.model), base_url(endpoint))
         document = report_document(
             self._run,
             chosen,
@@ -162,16 +166,16 @@ class Evaluating:
         return document
 
     def _settings(self, chosen: list[Choice]) -> dict[str, Any]:
-        """What stands in the report of the model and how it was asked."""
+        """Return what the report says of the model and how it was asked."""
         from ropd_cli.llm.urls import base_url, shown_url
 
         how = self._how()
         needs_judge = any(choice.kind in ("healthbench", "rubric", "teacher") for choice in chosen)
         rate = self._meter.tokens / self._meter.seconds if self._meter.seconds else None
         return {
-            "model": self._endpoint().model if self._at_endpoint else self._config.student.model_path,
-            "endpoint": shown_url(base_url(self._endpoint())) if self._at_endpoint else None,
-            "fingerprint": None if self._at_endpoint else how["model"],
+            "model": self._endpoint.model if self._endpoint is not None else self._config.student.model_path,
+            "endpoint": shown_url(base_url(self._endpoint)) if self._endpoint is not None else None,
+            "fingerprint": how["model"] if self._endpoint is None else None,
             "sampling": how["sampling"],
             "seed": self._seed,
             "shuffle_seed": self._config.seed,
@@ -182,14 +186,6 @@ class Evaluating:
             "tokens_per_s": rate,
         }
 
-    def _said(self, document: dict[str, Any]) -> dict[str, Any]:
-        """The report for ``--json``, without the lists of questions."""
-        benchmarks = [
-            {name: value for name, value in each.items() if name not in ("questions", "items")}
-            for each in document["benchmarks"]
-        ]
-        return {**document, "benchmarks": benchmarks, "out": str(self._run.path)}
-
     def _book_judging(self, stats: dict[str, ClientStats]) -> None:
         """Add what judging has cost now to what it had cost before."""
         known = self._run.read_settings() or {}
@@ -199,23 +195,16 @@ class Evaluating:
                 spent[benchmark] = spent.get(benchmark, 0.0) + each.cost_usd
         self._run.write_settings(known | {"judging_usd": spent})
 
-    def _status(self) -> str:
-        parts = [str(self._meter)] if str(self._meter) else []
-        if self._at_endpoint:
-            parts.append(so_far([self._stats], 0.0))
-        return ", ".join(parts)
+    def _status(self, _share_done: float) -> str:
+        words = stats_words([self._stats], 0.0) if self._endpoint is not None else ""
+        return ", ".join(filter(None, (str(self._meter), words)))
 
-    def _endpoint(self) -> EndpointConfig:
-        """The endpoint of the model under test, with the evaluation's sampling."""
-        from ropd_cli.llm.urls import model_name
-
-        config, endpoint = self._config, self._config.student.endpoint
+    def _student_endpoint(self) -> EndpointConfig:
+        """Return the endpoint of the model under test, with the evaluation's sampling."""
+        config, endpoint = self._config, with_model(self._config.student.endpoint, "student.endpoint")
         sampling = {name: getattr(config.eval, name) for name in ("temperature", "top_p", "max_tokens")}
-        update: dict[str, Any] = {
-            "model": model_name(endpoint, "student.endpoint"),
-            "sampling": endpoint.sampling.model_copy(update=sampling | {"seed": self._seed}),
-        }
-        if not self._timeout_said and endpoint.limits.timeout_s < TIMEOUT_S:
+        update: dict[str, Any] = {"sampling": endpoint.sampling.model_copy(update=sampling | {"seed": self._seed})}
+        if self._default_timeout and endpoint.limits.timeout_s < TIMEOUT_S:
             update["limits"] = endpoint.limits.model_copy(update={"timeout_s": TIMEOUT_S})
         if config.student.enable_thinking is not None:
             template = endpoint.extra_body.get("chat_template_kwargs", {})
@@ -241,7 +230,7 @@ class Evaluating:
         config = self._config
         return EngineOptions(
             model_path=str(config.student.model_path),
-            device=self._device or installed_device(),  # type: ignore[arg-type]  # checked by the caller
+            device=self._device or installed_device(),
             dtype=config.student.dtype or "auto",
             max_model_len=config.eval.max_model_len,
             max_num_seqs=config.eval.max_num_seqs,
@@ -252,27 +241,23 @@ class Evaluating:
         )
 
     def _how(self) -> dict[str, Any]:
-        """All that shapes an answer besides its messages."""
+        """Return all that shapes an answer besides its messages."""
         from dataclasses import asdict
 
         from ropd_cli.evaluation.sources import fingerprint
         from ropd_cli.llm.urls import base_url, identity
 
-        if self._at_endpoint:
-            endpoint = self._endpoint()
-            sampling = endpoint.sampling.model_dump(mode="json", exclude_none=True)
+        if self._endpoint is not None:
             return {
-                "model": endpoint.model,
-                "url": identity(base_url(endpoint)),
-                "sampling": sampling,
-                "extra_body": endpoint.extra_body,
+                "model": self._endpoint.model,
+                "url": identity(base_url(self._endpoint)),
+                "sampling": self._endpoint.sampling.model_dump(mode="json", exclude_none=True),
+                "extra_body": self._endpoint.extra_body,
             }
-        sampling = {
-            name: value for name, value in asdict(self._sampling()).items() if name != "n" and value is not None
-        }
+        sampling = asdict(self._sampling())
         return {
             "model": fingerprint(str(self._config.student.model_path)),
-            "sampling": sampling,
+            "sampling": {name: value for name, value in sampling.items() if name != "n" and value is not None},
             "thinking": self._config.student.enable_thinking,
             "max_model_len": self._config.eval.max_model_len,
         }
@@ -285,11 +270,11 @@ class Evaluating:
         jobs = left_to_draw(
             self._run, [choice.benchmark for choice in chosen], self._how(), self._config.student.system_prompt
         )
-        if not self._at_endpoint:
+        endpoint = self._endpoint
+        if endpoint is None:
             samples = sum(len(job.indices) for job in jobs)
             self._screen.result({"samples": samples}, f"{samples} samples to draw; a local model costs nothing")
             return
-        endpoint = self._endpoint()
         requests = (endpoint_request(endpoint, job.messages, sample=index) for job in jobs for index in job.indices)
-        found = forecast(requests, endpoint, cache, shared.budget)
-        self._screen.result({"model": endpoint.model} | found.as_dict(), in_words(found, str(endpoint.model)))
+        cost = forecast(requests, endpoint, cache, shared.budget)
+        self._screen.result({"model": endpoint.model} | cost.as_dict(), in_words(cost, str(endpoint.model)))

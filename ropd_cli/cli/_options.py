@@ -1,155 +1,215 @@
-"""Options that several commands share, written once, and how they become a configuration."""
+"""Options that several commands share: one dataclass per group, and the decorator that shows them to typer.
+
+A command takes an object per group instead of a parameter per option:
+
+    @command
+    def verify(prompts: …, *, endpoint: EndpointOptions, run: StageOptions, screen: Screen) -> None:
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
     from ropd_cli.config import RopdConfig
 
-_ENDPOINT = "Model and endpoint"
-_RUN = "Run"
+_endpoint_option = functools.partial(typer.Option, rich_help_panel="Model and endpoint")
+_run_option = functools.partial(typer.Option, rich_help_panel="Run")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Turn a function with option groups into one that typer can read.
+
+    Each parameter whose annotation is a dataclass is replaced, in the signature that typer sees, by the fields of the
+    dataclass. A call puts the values back together. The group ``screen`` prints the errors of the call.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    groups: dict[str, Any] = {
+        name: each.annotation for name, each in signature.parameters.items() if is_dataclass(each.annotation)
+    }
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        if name not in groups:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        hints = get_type_hints(groups[name], include_extras=True)
+        parameters += [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+            for f in fields(groups[name])
+        ]
+
+    @functools.wraps(function)
+    def call(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{f.name: values.pop(f.name) for f in fields(group)})
+        with values["screen"].errors() if "screen" in values else nullcontext():
+            function(**values)
+
+    call.__dict__["__signature__"] = signature.replace(parameters=parameters)
+    call.__annotations__ = {each.name: each.annotation for each in parameters}
+    return call
+
+
+def command_group(name: str, **more: Any) -> typer.Typer:
+    """Return a group of subcommands, with the settings that every group has."""
+    settings: dict[str, Any] = {
+        "no_args_is_help": True,
+        "add_completion": False,
+        "pretty_exceptions_enable": False,
+        "rich_markup_mode": "rich",
+        "context_settings": {"help_option_names": ["-h", "--help"]},
+    }
+    return typer.Typer(name=name, **(settings | more))
+
+
 Config = Annotated[
     Path | None,
-    typer.Option(
-        "--config", "-c", help="YAML configuration: a path, or the name of a shipped one.", rich_help_panel=_RUN
-    ),
+    _run_option("--config", "-c", help="YAML configuration: a path, or a shipped name."),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="A.B=VALUE", help="Set one configuration key (repeatable).", rich_help_panel=_RUN),
-]
-Seed = Annotated[
-    int | None, typer.Option("--seed", help="Seed; sent to the endpoint where it is set.", rich_help_panel=_RUN)
-]
-Limit = Annotated[
-    int | None, typer.Option("--limit", min=1, help="Take the first LIMIT prompts only.", rich_help_panel=_RUN)
+    _run_option("--set", metavar="A.B=VALUE", help="Set one configuration key (repeatable)."),
 ]
 CacheDir = Annotated[
     Path | None,
-    typer.Option(
-        "--cache-dir", help="Disk cache of replies (default: the user cache directory).", rich_help_panel=_RUN
-    ),
-]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the cache.", rich_help_panel=_RUN)]
-MaxFailedFraction = Annotated[
-    float | None,
-    typer.Option(
-        "--max-failed-fraction", min=0.0, max=1.0, help="Stop when more than this part fails.", rich_help_panel=_RUN
-    ),
-]
-
-Model = Annotated[str | None, typer.Option("--model", help="Model name at the endpoint.", rich_help_panel=_ENDPOINT)]
-BaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--base-url",
-        help="OpenAI-compatible endpoint; several servers with commas between; builtin://checkable: the embedded one.",
-        rich_help_panel=_ENDPOINT,
-    ),
-]
-Api = Annotated[
-    str | None,
-    typer.Option("--api", metavar="chat|responses", help="Chat Completions or Responses.", rich_help_panel=_ENDPOINT),
-]
-ApiKeyEnv = Annotated[
-    str | None,
-    typer.Option(
-        "--api-key-env",
-        help="Environment variable that holds the API key; several with commas between take turns.",
-        rich_help_panel=_ENDPOINT,
-    ),
-]
-Temperature = Annotated[float | None, typer.Option("--temperature", min=0.0, max=2.0, rich_help_panel=_ENDPOINT)]
-TopP = Annotated[float | None, typer.Option("--top-p", min=0.0, max=1.0, rich_help_panel=_ENDPOINT)]
-MaxTokens = Annotated[
-    int | None, typer.Option("--max-tokens", min=1, help="Limit of a reply.", rich_help_panel=_ENDPOINT)
-]
-ReasoningEffort = Annotated[
-    str | None,
-    typer.Option("--reasoning-effort", help="low, medium, high … where the model knows it.", rich_help_panel=_ENDPOINT),
-]
-Timeout = Annotated[
-    float | None, typer.Option("--timeout", min=0.1, help="Seconds a request may take.", rich_help_panel=_ENDPOINT)
-]
-Concurrency = Annotated[
-    int | None, typer.Option("--concurrency", min=1, help="Requests at once.", rich_help_panel=_ENDPOINT)
-]
-Rpm = Annotated[int | None, typer.Option("--rpm", min=1, help="Requests a minute.", rich_help_panel=_ENDPOINT)]
-Tpm = Annotated[
-    int | None,
-    typer.Option("--tpm", min=1, help="Tokens a minute, of prompts and replies.", rich_help_panel=_ENDPOINT),
+    _run_option("--cache-dir", help="Folder of the cache of replies.", show_default="the user cache directory"),
 ]
 MaxCost = Annotated[
     float | None,
-    typer.Option(
+    _run_option(
         "--max-cost",
         min=0.0,
-        help="Dollars; nothing is sent that could go beyond (prices come from the configuration).",
-        rich_help_panel=_RUN,
+        help="Dollars. No request is sent that could exceed them (prices stand in the configuration).",
     ),
 ]
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Send nothing: print calls, tokens and money to come.", rich_help_panel=_RUN),
+Seed = Annotated[int | None, _run_option("--seed", help="Seed; sent to the endpoint where it is set.")]
+TemplatesFolder = Annotated[
+    Path | None, typer.Option("--templates", help="Folder of your own templates.", show_default="the shipped ones")
+]
+ModelPath = Annotated[
+    str | None, typer.Option("--model-path", help="Folder or hub name of a model to run on vLLM on this machine.")
+]
+Device = Annotated[
+    Literal["cpu", "gpu"] | None,
+    typer.Option("--device", help="Device of vLLM.", show_default="what vLLM was built for"),
 ]
 
 
-def endpoint_flags(
-    section: str,
-    *,
-    model: str | None = None,
-    base_url: str | None = None,
-    api: str | None = None,
-    api_key_env: str | None = None,
-    temperature: float | None = None,
-    top_p: float | None = None,
-    max_tokens: int | None = None,
-    reasoning_effort: str | None = None,
-    timeout: float | None = None,
-    concurrency: int | None = None,
-    rpm: int | None = None,
-    tpm: int | None = None,
-    max_cost: float | None = None,
-    seed: int | None = None,
-) -> dict[str, Any]:
-    """The endpoint options of a command as dotted keys: of its configuration section, and ``max_cost``."""
-    return {
-        f"{section}.model": model,
-        f"{section}.base_url": base_url,
-        f"{section}.api": api,
-        f"{section}.api_key_env": api_key_env,
-        f"{section}.sampling.temperature": temperature,
-        f"{section}.sampling.top_p": top_p,
-        f"{section}.sampling.max_tokens": max_tokens,
-        f"{section}.sampling.reasoning_effort": reasoning_effort,
-        f"{section}.sampling.seed": seed,
-        f"{section}.limits.timeout_s": timeout,
-        f"{section}.limits.concurrency": concurrency,
-        f"{section}.limits.rpm": rpm,
-        f"{section}.limits.tpm": tpm,
-        "max_cost": max_cost,
-    }
+@dataclass(frozen=True)
+class ConfigOptions:
+    """Where the configuration and the cache are."""
+
+    config: Config = None
+    overrides: Set = None
+    cache_dir: CacheDir = None
+
+    def load(self, flags: Mapping[str, Any] | None = None) -> RopdConfig:
+        """Return the command's configuration: defaults < YAML < environment < ``--set`` < ``flags``, its own options
+        by dotted key (None: not given)."""
+        from ropd_cli.config import load_config
+
+        own = {**(flags or {}), "cache_dir": str(self.cache_dir) if self.cache_dir is not None else None}
+        return load_config(self.config, overrides=self.overrides or (), flags=own, environ=os.environ)
 
 
-def load(
-    config: Path | None,
-    overrides: list[str] | None,
-    flags: dict[str, Any] | None = None,
-    *,
-    cache_dir: Path | None = None,
-) -> RopdConfig:
-    """The configuration of a command: defaults < YAML < environment < ``--set`` < its own options."""
-    from ropd_cli.config import load_config
+@dataclass(frozen=True)
+class RequestOptions(ConfigOptions):
+    """What limits a command that sends requests."""
 
-    own = dict(flags or {})
-    own["cache_dir"] = str(cache_dir) if cache_dir is not None else None
-    return load_config(config, overrides=overrides or (), flags=own, environ=os.environ)
+    no_cache: Annotated[bool, _run_option("--no-cache", help="Do not read or write the cache.")] = False
+    max_cost: MaxCost = None
+    max_failed_fraction: Annotated[
+        float | None, _run_option("--max-failed-fraction", min=0.0, max=1.0, help="Stop when a larger share fails.")
+    ] = None
+    dry_run: Annotated[bool, _run_option("--dry-run", help="Print calls, tokens and cost; send nothing.")] = False
+
+    def load(self, flags: Mapping[str, Any] | None = None) -> RopdConfig:
+        return super().load({"max_cost": self.max_cost, **(flags or {})})
+
+
+@dataclass(frozen=True)
+class StageOptions(RequestOptions):
+    """How a stage over a prompts file runs."""
+
+    seed: Seed = None
+    limit: Annotated[int | None, _run_option("--limit", min=1, help="Use the first LIMIT prompts only.")] = None
+
+
+@dataclass(frozen=True)
+class EndpointOptions:
+    """The model that a command asks, where, and how."""
+
+    model: Annotated[str | None, _endpoint_option("--model", help="Model name at the endpoint.")] = None
+    base_url: Annotated[
+        str | None,
+        _endpoint_option(
+            "--base-url", help="URL of an OpenAI-compatible endpoint; builtin://checkable is the embedded provider."
+        ),
+    ] = None
+    api: Annotated[
+        str | None,
+        _endpoint_option("--api", metavar="chat|responses", help="Chat Completions or Responses.", show_default="chat"),
+    ] = None
+    api_key_env: Annotated[
+        str | None,
+        _endpoint_option(
+            "--api-key-env", help="Environment variable that holds the API key.", show_default="OPENAI_API_KEY"
+        ),
+    ] = None
+    temperature: Annotated[
+        float | None, _endpoint_option("--temperature", min=0.0, max=2.0, help="Sampling temperature.")
+    ] = None
+    top_p: Annotated[
+        float | None, _endpoint_option("--top-p", min=0.0, max=1.0, help="Probability mass of nucleus sampling.")
+    ] = None
+    max_tokens: Annotated[int | None, _endpoint_option("--max-tokens", min=1, help="Tokens per reply, at most.")] = None
+    reasoning_effort: Annotated[
+        str | None, _endpoint_option("--reasoning-effort", help="low, medium, high …, where the model has it.")
+    ] = None
+    timeout: Annotated[float | None, _endpoint_option("--timeout", min=0.1, help="Seconds per request.")] = None
+    concurrency: Annotated[
+        int | None, _endpoint_option("--concurrency", min=1, help="Requests at once.", show_default="32")
+    ] = None
+    rpm: Annotated[int | None, _endpoint_option("--rpm", min=1, help="Requests per minute.")] = None
+    tpm: Annotated[int | None, _endpoint_option("--tpm", min=1, help="Tokens per minute, of prompts and replies.")] = (
+        None
+    )
+
+    def flags(self, section: str, *, seed: int | None = None) -> dict[str, Any]:
+        """Return the options as dotted keys of a configuration section ("teacher", "student.endpoint", …)."""
+        sampling = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_tokens": self.max_tokens,
+            "reasoning_effort": self.reasoning_effort,
+            "seed": seed,
+        }
+        limits = {"timeout_s": self.timeout, "concurrency": self.concurrency, "rpm": self.rpm, "tpm": self.tpm}
+        return {
+            f"{section}.model": self.model,
+            f"{section}.base_url": self.base_url,
+            f"{section}.api": self.api,
+            f"{section}.api_key_env": self.api_key_env,
+            **{f"{section}.sampling.{name}": value for name, value in sampling.items()},
+            **{f"{section}.limits.{name}": value for name, value in limits.items()},
+        }
+
+
+def at_endpoint(config: RopdConfig, endpoint: EndpointOptions, model_path: str | None) -> bool:
+    """Return whether the student is asked at an endpoint, and not run on vLLM on this machine. Raises InputError
+    where the options name both."""
+    from ropd_cli.errors import InputError
+
+    named = endpoint.base_url is not None or endpoint.model is not None
+    if named and model_path is not None:
+        raise InputError("--model-path and --base-url or --model exclude each other", "a local model, or an endpoint")
+    return named or config.student.model_path is None

@@ -1,27 +1,34 @@
-"""What a command says: the result on stdout, everything else on stderr, errors as two lines and an exit code."""
+"""What a command prints: the result on stdout, everything else on stderr, errors as two lines and an exit code."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from ropd_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PARTIAL, RopdError
+from ropd_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, expected_error
+from ropd_cli.util.progress import NoProgress, Progress
 
 T = TypeVar("T")
 LOG_EVERY_S = 10.0
 
+Stats = Callable[[float], str]
+"""Words beside a progress, from the share of the work that is done, in [0, 1]."""
 
+
+@dataclass(frozen=True)
 class Screen:
-    """One command's voice. ``json``: one JSON document on stdout; ``quiet``: no progress or notes."""
+    """One command's output, and the options of every command that shape it."""
 
-    def __init__(self, json: bool = False, quiet: bool = False, debug: bool = False) -> None:
-        self.json, self.quiet, self.debug = json, quiet, debug
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no notes.")] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -29,15 +36,13 @@ class Screen:
         try:
             yield
         except KeyboardInterrupt:
-            _say("ropd: interrupted; what is finished is written, the same command goes on from there")
+            _print("ropd: interrupted; what is finished is written, the same command continues from there")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except Exception as fault:
-            expected = _expected(fault)
+            expected = expected_error(fault)
             if self.debug or expected is None:
                 raise
-            _say(f"ropd: error: {_one_line(expected.message)}")
-            if expected.hint:
-                _say(f"hint: {_one_line(expected.hint)}")
+            print_error(expected.message, expected.hint)
             raise typer.Exit(expected.exit_code) from None
 
     def result(self, document: dict[str, Any], text: Any) -> None:
@@ -54,19 +59,37 @@ class Screen:
             Console(file=sys.stdout, highlight=False).print(text)
 
     def note(self, text: str) -> None:
-        """One line on stderr; nothing with ``--quiet``."""
+        """Print one line on stderr; nothing with ``--quiet``."""
         if not self.quiet:
-            _say(text)
+            _print(text)
 
-    def progress(self, stats: Callable[[], str] | None = None) -> Bar | LogLines | Silent:
-        """Shows a stage's progress: a bar on a terminal, a line now and then elsewhere."""
+    def progress(self, stats: Stats | None = None) -> Progress:
+        """Return what shows a stage's progress: a bar on a terminal, a line now and then elsewhere."""
         if self.quiet:
-            return Silent()
+            return NoProgress()
         return Bar(stats) if sys.stderr.isatty() else LogLines(stats)
+
+    def track(self, records: Iterable[T], total: int, what: str) -> Iterator[T]:
+        """Yield the records, and show how many of ``total`` the caller is through with."""
+        progress = self.progress()
+        progress.start(total, what)
+        try:
+            for record in records:
+                yield record
+                progress.advance()
+        finally:
+            progress.finish()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end; Ctrl-C cancels it and lets it write what is finished."""
         return asyncio.run(work)
+
+
+def print_error(message: str, hint: str | None) -> None:
+    """Print an error in the one form that every command has."""
+    _print(f"ropd: error: {' '.join(message.split())}")
+    if hint:
+        _print(f"hint: {' '.join(hint.split())}")
 
 
 def exit_partial(failed: int) -> None:
@@ -76,67 +99,63 @@ def exit_partial(failed: int) -> None:
 
 
 def pace(done: float, seconds: float) -> str:
-    """How fast it goes: pieces a second, or seconds a piece where that is slower than one in two seconds."""
+    """Return how fast it goes: pieces per second, or seconds per piece where that is slower than one in two seconds."""
     if done and seconds / done > 2:
         return f"{seconds / done:.0f} s each"
     return f"{done / max(seconds, 1e-9):.1f}/s"
 
 
-class Silent:
-    """Shows nothing."""
-
-    def start(self, total: int, what: str) -> None: ...
-
-    def advance(self, n: int = 1, failed: int = 0) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-    def finish(self) -> None: ...
-
-
 class LogLines:
-    """A line at the start, at the end, and at most every ``LOG_EVERY_S`` seconds between."""
+    """A progress as lines: one at the start, one at the end, and one every ``LOG_EVERY_S`` seconds at most."""
 
-    def __init__(self, stats: Callable[[], str] | None = None) -> None:
+    def __init__(self, stats: Stats | None = None) -> None:
         self._stats = stats
-        self._total = self._done = self._failed = 0
         self._what = ""
-        self._began = self._last = time.monotonic()
+        self._total = self._done = self._failed = 0
+        self._began = self._printed = time.monotonic()
 
     def start(self, total: int, what: str) -> None:
         self._total, self._what, self._done, self._failed = total, what, 0, 0
-        self._began = self._last = time.monotonic()
-        _say(f"{what}: {total} to do" if total else f"{what}: nothing left to do")
+        self._began = self._printed = time.monotonic()
+        self._show_start()
 
     def advance(self, n: int = 1, failed: int = 0) -> None:
         self._done += n
         self._failed += failed
-        if time.monotonic() - self._last >= LOG_EVERY_S:
-            self._last = time.monotonic()
-            self._line()
+        self._show()
 
     def note(self, text: str) -> None:
-        _say(text)
+        _print(text)
 
     def finish(self) -> None:
         if self._what and self._total:
-            self._line()
+            self._print_line()
             self._what = ""
 
-    def _line(self) -> None:
-        seconds = max(time.monotonic() - self._began, 1e-9)
-        parts = [f"{self._what}: {self._done}/{self._total}", pace(self._done, seconds)]
-        if self._failed:
-            parts.append(f"{self._failed} failed")
-        if self._stats and self._stats():
-            parts.append(self._stats())
-        _say(", ".join(parts))
+    def _rate(self) -> str:
+        return pace(self._done, time.monotonic() - self._began)
+
+    def _extras(self) -> list[str]:
+        failed = [f"{self._failed} failed"] if self._failed else []
+        words = self._stats(self._done / self._total if self._total else 0.0) if self._stats else ""
+        return [*failed, *([words] if words else [])]
+
+    def _show_start(self) -> None:
+        _print(f"{self._what}: {self._total} to do" if self._total else f"{self._what}: nothing left to do")
+
+    def _show(self) -> None:
+        if time.monotonic() - self._printed >= LOG_EVERY_S:
+            self._printed = time.monotonic()
+            self._print_line()
+
+    def _print_line(self) -> None:
+        _print(", ".join([f"{self._what}: {self._done}/{self._total}", self._rate(), *self._extras()]))
 
 
-class Bar:
-    """A rich progress bar on stderr, with rate, failures and what ``stats`` says."""
+class Bar(LogLines):
+    """A progress as a rich bar on stderr."""
 
-    def __init__(self, stats: Callable[[], str] | None = None) -> None:
+    def __init__(self, stats: Stats | None = None) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -147,10 +166,7 @@ class Bar:
             TimeRemainingColumn,
         )
 
-        self._stats = stats
-        self._failed = 0
-        self._task: Any = None
-        self._console = Console(stderr=True, highlight=False)
+        super().__init__(stats)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -158,54 +174,25 @@ class Bar:
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[extra]}"),
-            console=self._console,
+            TextColumn("{task.fields[extra]}", markup=False),
+            console=Console(stderr=True, highlight=False),
         )
 
-    def start(self, total: int, what: str) -> None:
-        self._failed = 0
-        self._began = time.monotonic()
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(what, total=total, extra="", rate="")
-        self._bar.start()
-
-    def advance(self, n: int = 1, failed: int = 0) -> None:
-        self._failed += failed
-        parts = [f"[red]{self._failed} failed[/]"] if self._failed else []
-        if self._stats and self._stats():
-            parts.append(self._stats())
-        task = next(t for t in self._bar.tasks if t.id == self._task)
-        rate = pace(task.completed + n, time.monotonic() - self._began)
-        self._bar.update(self._task, advance=n, extra=", ".join(parts), rate=rate)
-
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._bar.console.print(text, markup=False)
 
     def finish(self) -> None:
         self._bar.stop()
 
+    def _show_start(self) -> None:
+        for task in self._bar.task_ids:  # a command with several stages shows the one at work
+            self._bar.remove_task(task)
+        self._task = self._bar.add_task(self._what, total=self._total, extra="", rate="")
+        self._bar.start()
 
-def _say(text: str) -> None:
+    def _show(self) -> None:
+        self._bar.update(self._task, completed=self._done, extra=", ".join(self._extras()), rate=self._rate())
+
+
+def _print(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _expected(fault: BaseException) -> RopdError | None:
-    """The expected error in an exception, looking into the groups that task groups raise."""
-    if isinstance(fault, RopdError):
-        return fault
-    if isinstance(fault, BaseExceptionGroup):
-        found = [_expected(inner) for inner in fault.exceptions]
-        known = [error for error in found if error is not None]
-        if known and len(known) == len(found):
-            return known[0]
-    if isinstance(fault, OSError) and fault.errno == 28:
-        return RopdError("no space left on the disk", "make room, then run the same command again")
-    return None
-
-
-__all__ = ["EXIT_FAILED", "Bar", "LogLines", "Screen", "Silent", "exit_partial"]

@@ -1,16 +1,17 @@
-"""What the commands of one stage share: the endpoints they ask, and what they say at the end."""
+"""What the commands of one stage share: the endpoints they ask, and what they print at the end."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack, closing
-from functools import reduce
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ropd_cli.cli._screen import Screen, exit_partial
 
 if TYPE_CHECKING:
+    from ropd_cli.cli._options import RequestOptions
     from ropd_cli.config import EndpointConfig, RopdConfig
     from ropd_cli.llm.cache import ReplyCache
     from ropd_cli.llm.chat import ChatRequest, ClientStats
@@ -28,35 +29,39 @@ def run_api_stage(
     section: str,
     stage: Callable[[ChatClient, Progress], Awaitable[Tally]],
     out: Path,
+    run: RequestOptions,
     *,
     requests: Callable[[EndpointConfig], Iterable[ChatRequest]],
-    dry_run: bool,
-    cached: bool,
     noun: str,
 ) -> None:
     """Run a stage at the endpoint of a configuration section ("teacher", "student.endpoint", …) and print how
-    it went, in ``noun``s. Exit code 3 where some records failed. With ``dry_run`` only what ``requests`` it
+    it went, in ``noun``s. Exit code 3 where some records failed. With ``--dry-run`` only what ``requests`` it
     would send is counted."""
     from ropd_cli.llm.chat import ClientStats
     from ropd_cli.llm.cost_estimate import forecast
     from ropd_cli.llm.shared import Shared
-    from ropd_cli.llm.urls import model_name
 
-    endpoint = reduce(getattr, section.split("."), config)
-    endpoint = endpoint.model_copy(update={"model": model_name(endpoint, section)})
+    endpoint = with_model(attrgetter(section)(config), section)
     with ExitStack() as stack:
-        cache = open_cache(stack, config, cached)
-        if dry_run:
-            found = forecast(requests(endpoint), endpoint, cache, Shared.of(config).budget)
-            screen.result({"model": endpoint.model} | found.as_dict(), in_words(found, endpoint.model))
+        cache = open_cache(stack, config, not run.no_cache)
+        if run.dry_run:
+            cost = forecast(requests(endpoint), endpoint, cache, Shared.of(config).budget)
+            screen.result({"model": endpoint.model} | cost.as_dict(), in_words(cost, str(endpoint.model)))
             return
         stats = ClientStats()
         tally = run_clients(screen, config, [endpoint], [stats], cache, lambda clients, bar: stage(clients[0], bar))
         report(screen, tally, out, noun, stats.as_dict())
 
 
+def with_model(endpoint: EndpointConfig, section: str) -> EndpointConfig:
+    """Return an endpoint with its model's name filled in. Raises InputError where the section names none."""
+    from ropd_cli.llm.urls import model_name
+
+    return endpoint.model_copy(update={"model": model_name(endpoint, section)})
+
+
 def open_cache(stack: ExitStack, config: RopdConfig, cached: bool) -> ReplyCache | None:
-    """The cache of a configuration, until ``stack`` is left; None without one."""
+    """Open the cache of a configuration, until ``stack`` is left; None without one."""
     from ropd_cli.llm.cache import ReplyCache
 
     return stack.enter_context(closing(ReplyCache.open(config.cache_dir, config.cache_max_gb))) if cached else None
@@ -75,10 +80,10 @@ def run_clients(
     from ropd_cli.llm.shared import Shared
     from ropd_cli.llm.urls import base_url
 
-    progress = Counted(screen.progress(lambda: so_far(stats, progress.share_done)))
+    progress = screen.progress(lambda share_done: stats_words(stats, share_done))
     shared = Shared.of(config, progress.note)
-    for endpoint in endpoints:
-        shared.budget.price(endpoint.model, base_url(endpoint))  # a limit that can't be kept is said now
+    for endpoint in endpoints:  # a cost limit without a price is an error now, not after the first request
+        shared.budget.price(str(endpoint.model), base_url(endpoint))
 
     async def work() -> Tally:
         async with AsyncExitStack() as stack:
@@ -91,35 +96,8 @@ def run_clients(
     return screen.run(work())
 
 
-class Counted:
-    """A progress that knows how far it is."""
-
-    def __init__(self, shown: Progress) -> None:
-        self._shown = shown
-        self._total = self._done = 0
-
-    @property
-    def share_done(self) -> float:
-        """Of the work that was left at the start, in [0, 1]."""
-        return self._done / self._total if self._total else 0.0
-
-    def start(self, total: int, what: str) -> None:
-        self._total, self._done = total, 0
-        self._shown.start(total, what)
-
-    def advance(self, n: int = 1, failed: int = 0) -> None:
-        self._done += n
-        self._shown.advance(n, failed)
-
-    def note(self, text: str) -> None:
-        self._shown.note(text)
-
-    def finish(self) -> None:
-        self._shown.finish()
-
-
-def so_far(stats: Sequence[ClientStats], share_done: float) -> str:
-    """Replies from the cache, retries, and the money: what is spent, and by it what the whole run will cost."""
+def stats_words(stats: Sequence[ClientStats], share_done: float) -> str:
+    """Return, in words: replies from the cache, retries, and the cost so far and, by it, of the whole run."""
     from ropd_cli.llm.chat import ClientStats
 
     total = ClientStats.total(stats)
@@ -132,19 +110,27 @@ def so_far(stats: Sequence[ClientStats], share_done: float) -> str:
     return ", ".join(parts)
 
 
-def in_words(found: Forecast, model: str) -> str:
-    """A forecast as a line."""
-    cost = "no price known, see prices in docs/configuration.md" if found.cost_usd is None else dollars(found.cost_usd)
-    basis = "as the cached replies had" if found.measured else "estimated"
+def in_words(forecast: Forecast, model: str) -> str:
+    """Return a forecast as a line."""
+    cost = "no price known, see prices in docs/configuration.md"
+    if forecast.cost_usd is not None:
+        cost = dollars(forecast.cost_usd)
+    basis = "as the cached replies had" if forecast.measured else "estimated"
     return (
-        f"{found.calls} calls to {model}, {found.cached} more are in the cache; about "
-        f"{found.prompt_tokens:,} tokens of prompts and {found.completion_tokens:,} of replies ({basis}); {cost}"
+        f"{forecast.calls} calls to {model}, {forecast.cached} more are in the cache; about "
+        f"{forecast.prompt_tokens:,} tokens of prompts and {forecast.completion_tokens:,} of replies ({basis}); {cost}"
     )
 
 
 def dollars(usd: float) -> str:
-    """An amount, small ones with more digits."""
+    """Return an amount, small ones with more digits."""
     return f"${usd:.2f}" if usd >= 0.995 else f"${usd:.4f}"
+
+
+def calls_words(stats: dict[str, Any]) -> str:
+    """Return what was sent, from the dict of a ClientStats, in words."""
+    words = f"{stats['requests_sent']} requests sent, {stats['cache_hits']} answers from the cache"
+    return words + (f", {dollars(stats['cost_usd'])}" if stats["cost_usd"] else "")
 
 
 def report(
@@ -155,19 +141,12 @@ def report(
 
     document = {"out": str(out), "done": tally.done, "skipped": tally.skipped, "failed": tally.failed} | (stats or {})
     document["failed_file"] = str(failed_path(out)) if tally.failed else None
-    screen.result(document, "\n".join([_sentence(document, noun), *lines]))
+    sentence = f"{out}: {tally.done} {noun} written"
+    if tally.skipped:
+        sentence += f", {tally.skipped} already there"
+    if tally.failed:
+        sentence += f", {tally.failed} failed, see {document['failed_file']}"
+    if stats is not None:
+        sentence += f" ({calls_words(stats)})"
+    screen.result(document, "\n".join([sentence, *lines]))
     exit_partial(tally.failed)
-
-
-def _sentence(document: dict[str, Any], noun: str) -> str:
-    parts = [f"{document['out']}: {document['done']} {noun} written"]
-    if document["skipped"]:
-        parts.append(f"{document['skipped']} already there")
-    if document["failed"]:
-        parts.append(f"{document['failed']} failed, see {document['failed_file']}")
-    if "requests_sent" not in document:
-        return ", ".join(parts)
-    calls = f"{document['requests_sent']} requests sent, {document['cache_hits']} answers from the cache"
-    if document["cost_usd"]:
-        calls += f", {dollars(document['cost_usd'])}"
-    return f"{', '.join(parts)} ({calls})"

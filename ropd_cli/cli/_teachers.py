@@ -1,4 +1,4 @@
-"""The teachers that a command names, and what it says of each at the end."""
+"""The teachers that a command names, and what it prints of each at the end."""
 
 from __future__ import annotations
 
@@ -7,36 +7,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ropd_cli.cli._stages import dollars
+from ropd_cli.cli._stages import dollars, with_model
 from ropd_cli.errors import InputError
 
 if TYPE_CHECKING:
     from ropd_cli.config import EndpointConfig, RopdConfig
-    from ropd_cli.llm.chat import ClientStats
-    from ropd_cli.stages.teacher import TeacherCount
 
 _AT = re.compile(r"@(?=(?:https?|builtin)://)")
 
 
 def endpoints_of(config: RopdConfig, named: Sequence[str], model: str | None) -> list[EndpointConfig]:
-    """The endpoints of ``--teacher`` options, their models filled in; without any, the section ``teacher``.
+    """Return the endpoints of ``--teacher`` options, their models filled in; without any, the section ``teacher``.
 
     Raises InputError where ``--model`` is given too, and for a name without a model.
     """
-    from ropd_cli.llm.urls import model_name
-
     if named and model is not None:
         raise InputError("--model and --teacher exclude each other", "name every teacher by --teacher")
     chosen = [_endpoint(config, name) for name in named] or [("teacher", config.teacher)]
-    return [endpoint.model_copy(update={"model": model_name(endpoint, section)}) for section, endpoint in chosen]
+    return [with_model(endpoint, section) for section, endpoint in chosen]
 
 
 def _endpoint(config: RopdConfig, name: str) -> tuple[str, EndpointConfig]:
-    """(section, endpoint) of a name of the configuration, of MODEL@URL, or of a model at the teacher's endpoint."""
-    from ropd_cli.config import named_teacher
-
+    """Return (section, endpoint) of a name of the configuration, of MODEL@URL, or of a model at the teacher's
+    endpoint."""
     if name in config.teachers:
-        endpoint = named_teacher(config, name)
+        endpoint = config.teachers[name]
         if not endpoint.model and not (endpoint.base_url or "").startswith("builtin://"):
             raise InputError(
                 f"teachers.{name}: no model", f"set teachers.{name}.model (or teacher.model) in the configuration"
@@ -51,7 +46,7 @@ def _endpoint(config: RopdConfig, name: str) -> tuple[str, EndpointConfig]:
 
 
 def text_or_file(option: str, value: str | None) -> str | None:
-    """The text of an option, or of the file that ``@FILE`` names. Raises InputError where that can't be read."""
+    """Return the text of an option, or of the file that ``@FILE`` names. Raises InputError where it can't be read."""
     if value is None or not value.startswith("@"):
         return value
     try:
@@ -61,24 +56,8 @@ def text_or_file(option: str, value: str | None) -> str | None:
         raise InputError(f"{option} {value}: {what}", "@FILE is a text file; give the text itself without @") from fault
 
 
-def one_of(option: str, value: str, known: Sequence[str]) -> str:
-    """The value. Raises InputError where it is none of those that are known."""
-    if value not in known:
-        raise InputError(f"{option} {value!r}: not known", f"one of {', '.join(known)}")
-    return value
-
-
-def documents(counts: Sequence[TeacherCount], stats: Sequence[ClientStats]) -> list[dict[str, Any]]:
-    """What came of each teacher, for ``--json``."""
-    wanted = ("requests_sent", "cache_hits", "prompt_tokens", "completion_tokens", "cost_usd")
-    return [
-        count.as_dict() | {name: getattr(stat, name) for name in wanted}
-        for count, stat in zip(counts, stats, strict=True)
-    ]
-
-
-def line(document: dict[str, Any]) -> str:
-    """The same of one teacher, to be read."""
+def teacher_words(document: dict[str, Any]) -> str:
+    """Return the counts of one teacher as a line."""
     named = (
         ("duplicates", "the same as another"),
         ("truncated", "cut off"),

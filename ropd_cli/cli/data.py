@@ -4,76 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ropd_cli.cli import _options as o
+from ropd_cli.cli._options import command, command_group
 from ropd_cli.cli._screen import Screen
 
 if TYPE_CHECKING:
     from ropd_cli.stages.prepare import Part, Prepared
 
-app = typer.Typer(
-    name="data",
-    help="Prepare prompts.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = command_group("data")
 
 NAME_HELP = (
-    "dapo-math-17k, rar-science, rar-medicine, gsm8k, hf:OWNER/NAME[:CONFIG], reasoning-gym:TASK, sums; with --local "
-    "any name."
+    "dapo-math-17k, rar-science, rar-medicine, gsm8k, hf:OWNER/NAME[:CONFIG], reasoning-gym:TASK, sums; any name "
+    "with --local."
 )
 HELD_OUT = "held-out"
 
 
-class Dedup(StrEnum):
-    """Which prompts count as the same."""
-
-    exact = "exact"
-    normalized = "normalized"
-
-
-class Contaminated(StrEnum):
-    """What happens to prompts that overlap with an evaluation set."""
-
-    drop = "drop"
-    keep = "keep"
-
-
-class BadRows(StrEnum):
-    """What happens to rows that are no prompts."""
-
-    error = "error"
-    drop = "drop"
-
-
 @app.callback()
 def _group() -> None:
-    """Prepare prompts."""
+    """Prepare prompts."""  # without a callback typer would make the one command the group itself
 
 
 @app.command("prepare")
+@command
 def prepare(
     name: Annotated[str, typer.Argument(help=NAME_HELP)],
     out: Annotated[Path, typer.Option("--out", help="Prompts file (.jsonl, .jsonl.zst or .parquet).")],
     local: Annotated[
         Path | None,
-        typer.Option("--local", help="Read this file: JSONL (.zst), JSON, CSV, TSV, Parquet. No network is used."),
+        typer.Option("--local", help="File to read: JSONL (.zst), JSON, CSV, TSV, Parquet. No network is used."),
     ] = None,
     config: Annotated[str | None, typer.Option("--config", help="Configuration of a hub set.")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Split of a hub set; default: train.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split of a hub set.", show_default="train")] = None,
     revision: Annotated[str | None, typer.Option("--revision", help="Commit, tag or branch of a hub set.")] = None,
     prompt_field: Annotated[str | None, typer.Option("--prompt-field", help="Column of prompts or messages.")] = None,
     answer_field: Annotated[str | None, typer.Option("--answer-field", help="Column of checkable answers.")] = None,
     uid_field: Annotated[
-        str | None, typer.Option("--uid-field", help="Column of uids; @hash: the prompt's hash.")
+        str | None, typer.Option("--uid-field", help="Column of uids; @hash uses the prompt's hash.")
     ] = None,
     system_field: Annotated[str | None, typer.Option("--system-field", help="Column of system prompts.")] = None,
     mapping: Annotated[
@@ -85,20 +56,23 @@ def prepare(
         ),
     ] = None,
     drop_column: Annotated[
-        list[str] | None, typer.Option("--drop-column", help="A column not to keep (repeatable).")
+        list[str] | None, typer.Option("--drop-column", help="Column to leave out (repeatable).")
     ] = None,
     bad_rows: Annotated[
-        BadRows, typer.Option("--bad-rows", help="Stop at a row that is no prompt, or leave it out.")
-    ] = (BadRows.error),
+        Literal["error", "drop"], typer.Option("--bad-rows", help="Stop at a row that is no prompt, or leave it out.")
+    ] = "error",
     require_answer: Annotated[
         bool, typer.Option("--require-answer", help="Leave out prompts without an answer.")
     ] = False,
     dedup: Annotated[
-        Dedup,
-        typer.Option("--dedup", help="Same prompts: of one hash, or but for case, white space and punctuation."),
-    ] = Dedup.exact,
+        Literal["exact", "normalized"],
+        typer.Option(
+            "--dedup", help="Prompts that count as one: of one hash, or equal but for case, space and punctuation."
+        ),
+    ] = "exact",
     tokenizer: Annotated[
-        str | None, typer.Option("--tokenizer", help="Folder or hub name; counts tokens in its chat template.")
+        str | None,
+        typer.Option("--tokenizer", help="Folder or hub name of a tokenizer, to count tokens with its chat template."),
     ] = None,
     max_prompt_tokens: Annotated[
         int | None, typer.Option("--max-prompt-tokens", min=1, help="Leave out longer prompts.")
@@ -111,101 +85,105 @@ def prepare(
         typer.Option(
             "--decontaminate",
             metavar="NAME|FILE|NAME=FILE",
-            help="Leave out what overlaps with an evaluation set (repeatable, or with commas): math500, ifeval and "
-            "gsm8k-sample come along.",
+            help="Leave out prompts that overlap with an evaluation set (repeatable, or separated by commas). math500, "
+            "ifeval and gsm8k-sample are included.",
         ),
     ] = None,
-    ngram: Annotated[int, typer.Option("--ngram", min=1, help="So many words in a row are an overlap.")] = 13,
+    ngram: Annotated[int, typer.Option("--ngram", min=1, help="Words in a row that make an overlap.")] = 13,
     contaminated: Annotated[
-        Contaminated, typer.Option("--contaminated", help="Leave overlapping prompts out, or keep and list them.")
-    ] = Contaminated.drop,
+        Literal["drop", "keep"],
+        typer.Option("--contaminated", help="Leave overlapping prompts out, or keep and list them."),
+    ] = "drop",
     size: Annotated[
         int | None,
-        typer.Option("--size", min=1, help="Exactly so many prompts; default: 100 of a made task, else all."),
+        typer.Option(
+            "--size", min=1, help="Number of prompts, exactly.", show_default="100 of a generated task, else all"
+        ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="At most so many prompts, drawn by --seed.")
+        int | None, typer.Option("--limit", min=1, help="Number of prompts, at most, drawn by --seed.")
     ] = None,
     held_out: Annotated[
-        str | None, typer.Option("--held-out", metavar="N", help="So many others, or a share (0.1, 10%), kept apart.")
+        str | None, typer.Option("--held-out", metavar="N", help="Number or share (0.1, 10%) of held-out prompts.")
     ] = None,
-    held_out_out: Annotated[Path | None, typer.Option("--held-out-out", help="File of those.")] = None,
+    held_out_out: Annotated[Path | None, typer.Option("--held-out-out", help="File of the held-out prompts.")] = None,
     split_out: Annotated[
-        list[str] | None,
-        typer.Option("--split-out", metavar="NAME=N:FILE", help="A further part, like --held-out (repeatable)."),
+        list[str] | None, typer.Option("--split-out", metavar="NAME=N:FILE", help="Another held-out part (repeatable).")
     ] = None,
     shuffle: Annotated[
-        bool,
-        typer.Option("--shuffle/--no-shuffle", help="Draw parts by --seed, or take them in the order of the rows."),
+        bool, typer.Option("--shuffle/--no-shuffle", help="Draw parts by --seed, or in the order of the rows.")
     ] = True,
-    seed: Annotated[int, typer.Option("--seed", help="Draws made questions, parts and a limited number.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of generated questions, parts and --limit.")] = 0,
     param: Annotated[
         list[str] | None,
-        typer.Option("--param", metavar="NAME=VALUE", help="A setting of a reasoning-gym task (repeatable)."),
+        typer.Option("--param", metavar="NAME=VALUE", help="Setting of a reasoning-gym task (repeatable)."),
     ] = None,
-    system: Annotated[str | None, typer.Option("--system", help="System prompt before each that has none.")] = None,
+    system: Annotated[str | None, typer.Option("--system", help="System prompt where a prompt has none.")] = None,
     instruction: Annotated[
-        str | None, typer.Option("--instruction", help="Text after each question; '' for none.")
+        str | None,
+        typer.Option("--instruction", help="Text after each question; '' for none.", show_default="the set's own"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that hold something else.")] = False,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
+    *,
+    screen: Screen,
 ) -> None:
-    """Write prompts of a data set, a task or a file, in the prompts format and in verl's columns.
+    """Write the prompts of a data set, a task or a file, in the prompts format and in verl's columns.
 
-    Repeated prompts count once. Each row that is left out is listed in OUT.dropped.jsonl with why. The same
-    command again writes the same files.
+    Repeated prompts are written once. Each row that is left out is listed in OUT.dropped.jsonl with the reason. The
+    same command again writes the same files.
     """
-    screen = Screen(json, quiet, debug)
-    with screen.errors():
-        from ropd_cli.stages import prepare as stage
+    from ropd_cli.errors import InputError
+    from ropd_cli.stages import prepare as stage
 
-        parts, files = _parts(held_out, held_out_out, split_out or [])
-        named = {"prompt": prompt_field, "answer": answer_field, "uid": uid_field, "system": system_field}
-        source = stage.Source(
-            name,
-            local,
-            _parameters(param or []),
-            _columns(named, mapping or []),
-            frozenset(drop_column or ()),
-            config,
-            split,
-            revision,
+    if tokenizer is None and (max_prompt_tokens or min_prompt_tokens):
+        raise InputError(
+            "a limit on prompt tokens needs a tokenizer", "name the student's: --tokenizer FOLDER or a name of the hub"
         )
-        filters = stage.Filters(
-            dedup.value,
-            require_answer,
-            bad_rows.value,
-            _tokenizer(tokenizer, max_prompt_tokens or min_prompt_tokens),
-            min_prompt_tokens,
-            max_prompt_tokens,
-            _eval_sets(decontaminate or []),
-            ngram,
-            contaminated.value,
-        )
-        wording = stage.Wording(system, instruction)
-        plan = stage.Plan(source, wording, filters, parts, size, limit, seed, shuffle)
-        files["train"] = out
-        _check_files(list(files.values()), local)
-        with _busy(screen, str(source)), stage.Ledger(stage.dropped_path(out)) as ledger:
-            prepared = stage.prepare(plan, ledger)
-            outputs = [stage.Output(file, part, prepared.parts[part]) for part, file in files.items()]
-            written = stage.write_all(outputs, force=force)
-            listing = ledger.finish()
-        if not quiet:
-            _show(prepared, listing)
-        lines = [
-            f"{each.file}: {len(each.prompts)} prompts{'' if is_new else ' (already there)'}"
-            for each, is_new in zip(outputs, written, strict=True)
-        ]
-        document = _document(prepared, files, listing)
-        screen.result(document, "\n".join([lines[-1], *lines[:-1]]))
+    parts, files = _parts(held_out, held_out_out, split_out or [])
+    named = {"prompt": prompt_field, "answer": answer_field, "uid": uid_field, "system": system_field}
+    source = stage.Source(
+        name,
+        local,
+        _parameters(param or []),
+        _columns(named, mapping or []),
+        frozenset(drop_column or ()),
+        config,
+        split,
+        revision,
+    )
+    filters = stage.Filters(
+        dedup,
+        require_answer,
+        bad_rows,
+        tokenizer,
+        min_prompt_tokens,
+        max_prompt_tokens,
+        _eval_sets(decontaminate or []),
+        ngram,
+        contaminated,
+    )
+    wording = stage.Wording(system, instruction)
+    plan = stage.Plan(source, wording, filters, parts, size, limit, seed, shuffle)
+    files["train"] = out
+    _check_files(list(files.values()), local)
+    with _busy(screen, str(source)), stage.Ledger(stage.dropped_path(out)) as ledger:
+        prepared = stage.prepare(plan, ledger)
+        outputs = [stage.Output(file, part, prepared.parts[part]) for part, file in files.items()]
+        written = stage.write_all(outputs, force=force)
+        listing = ledger.finish()
+    if not screen.quiet:
+        _show(prepared, listing)
+    lines = [
+        f"{each.file}: {len(each.prompts)} prompts{'' if is_new else ' (already there)'}"
+        for each, is_new in zip(outputs, written, strict=True)
+    ]
+    document = _document(prepared, files, listing)
+    screen.result(document, "\n".join([lines[-1], *lines[:-1]]))
 
 
 @contextmanager
 def _busy(screen: Screen, source: str) -> Iterator[None]:
-    """Shows on a terminal that something goes on."""
+    """Show on a terminal that something is going on."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -224,7 +202,7 @@ def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) 
         "prompts": len(prepared.train),
         "held_out": sum(apart.values()),
         "held_out_out": str(files[HELD_OUT]) if HELD_OUT in files else None,
-        "parts": {part: {"file": str(files[part]), "prompts": len(found)} for part, found in prepared.parts.items()},
+        "parts": {part: {"file": str(files[part]), "prompts": len(some)} for part, some in prepared.parts.items()},
         "read": prepared.read,
         "kept": prepared.kept,
         "dropped": prepared.dropped,
@@ -239,7 +217,7 @@ def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) 
 
 
 def _show(prepared: Prepared, listing: Path | None) -> None:
-    """The summary on stderr."""
+    """Print the summary on stderr."""
     from rich.console import Console
     from rich.table import Table
 
@@ -247,21 +225,16 @@ def _show(prepared: Prepared, listing: Path | None) -> None:
     table.add_column(no_wrap=True)
     table.add_column(justify="right")
     table.add_column(style="dim")
-    table.add_row("rows read", f"{prepared.read:,}", "")
+    table.add_row("rows read", f"{prepared.read:,}")
     for why, count in sorted(prepared.dropped.items(), key=lambda each: -each[1]):
         table.add_row(f"  {why}", f"-{count:,}", f"{count / prepared.read:.1%}")
     table.add_row("kept", f"{prepared.kept:,}", f"{prepared.kept / prepared.read:.1%}", style="bold")
-    if len(prepared.parts) > 1:
-        for part, prompts in prepared.parts.items():
-            table.add_row(f"  {part}", f"{len(prompts):,}", "")
-    table.add_row("with an answer", f"{prepared.with_answer:,}", "")
-    if prepared.rubrics:
-        table.add_row("with a rubric", f"{prepared.rubrics:,}", "")
-    if prepared.tokens is not None:
-        stats = prepared.tokens
+    parts = {f"  {part}": len(prompts) for part, prompts in prepared.parts.items()} if len(prepared.parts) > 1 else {}
+    rubrics = {"with a rubric": prepared.rubrics} if prepared.rubrics else {}
+    for what, count in (parts | {"with an answer": prepared.with_answer} | rubrics | prepared.notes).items():
+        table.add_row(what, f"{count:,}")
+    if (stats := prepared.tokens) is not None:
         table.add_row("tokens", "", f"min {stats.min}, median {stats.median}, p95 {stats.p95}, max {stats.max}")
-    for what, count in prepared.notes.items():
-        table.add_row(what, f"{count:,}", "")
     console = Console(stderr=True, highlight=False)
     console.print(table)
     if listing is not None:
@@ -269,7 +242,7 @@ def _show(prepared: Prepared, listing: Path | None) -> None:
 
 
 def _parts(held_out: str | None, held_out_out: Path | None, split_out: Sequence[str]) -> tuple[tuple[Part, ...], dict]:
-    """Parts to keep apart, and their files by name. Raises InputError."""
+    """Return the held-out parts, and their files by name. Raises InputError."""
     from ropd_cli.errors import InputError
     from ropd_cli.stages.prepare import parse_part
 
@@ -299,6 +272,7 @@ def _parts(held_out: str | None, held_out_out: Path | None, split_out: Sequence[
 
 
 def _check_files(files: Sequence[Path], local: Path | None) -> None:
+    """Raise InputError for a suffix that is not known, and for a file that is named twice."""
     from ropd_cli.errors import InputError
     from ropd_cli.stages.prepare.write import check_suffix
 
@@ -311,6 +285,7 @@ def _check_files(files: Sequence[Path], local: Path | None) -> None:
 
 
 def _columns(named: dict[str, str | None], mapping: Sequence[str]) -> dict[str, str]:
+    """Return the column of each field, by the fields' own options and by ``--map``. Raises InputError."""
     from ropd_cli.datasets.columns import FIELDS
     from ropd_cli.errors import InputError
 
@@ -325,18 +300,8 @@ def _columns(named: dict[str, str | None], mapping: Sequence[str]) -> dict[str, 
     return columns
 
 
-def _tokenizer(name: str | None, limit: int | None) -> str | None:
-    from ropd_cli.errors import InputError
-
-    if limit is not None and name is None:
-        raise InputError(
-            "a limit on prompt tokens needs a tokenizer", "name the student's: --tokenizer FOLDER or a name of the hub"
-        )
-    return name
-
-
 def _eval_sets(given: Sequence[str]) -> tuple[str, ...]:
-    """The names and files; what is between commas, unless it all is one file."""
+    """Return the names and files; a text is split at commas unless it is one file."""
     sets: dict[str, None] = {}
     for text in given:
         whole = Path(text.partition("=")[2] or text).is_file()
@@ -345,6 +310,7 @@ def _eval_sets(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def _parameters(settings: list[str]) -> dict[str, Any]:
+    """Return the settings of ``--param``, their values read as YAML. Raises InputError for another form."""
     import yaml
 
     from ropd_cli.errors import InputError

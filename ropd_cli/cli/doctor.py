@@ -7,72 +7,71 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ropd_cli.cli import _options as o
-from ropd_cli.cli._screen import Screen, Silent
+from ropd_cli.cli._options import Config, ConfigOptions, Set, command
+from ropd_cli.cli._screen import Screen
+from ropd_cli.util.progress import NoProgress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ropd_cli.doctor.check import Check
+    from ropd_cli.doctor.check import Check, Status
 
-STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
-SIGNS = {"skipped": "–"}
+STYLES: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
+SIGNS: dict[Status, str] = {"skipped": "–"}
 NAME_WIDTH = 18
 
 
+@command
 def doctor(
-    config: o.Config = None,
-    overrides: o.Set = None,
+    config: Config = None,
+    overrides: Set = None,
     offline: Annotated[
-        bool, typer.Option("--offline", "--no-calls", help="Ask no endpoint and no hub: send nothing.")
+        bool, typer.Option("--offline", "--no-calls", help="Send nothing: ask no endpoint and no hub.")
     ] = False,
-    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds that one answer may take.")] = 60.0,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds per answer, at most.")] = 60.0,
+    *,
+    screen: Screen,
 ) -> None:
-    """Say what works here, and what to do about what does not.
+    """Check what works on this machine, and how to mend what does not.
 
-    Looks at packages, devices and disk; with a configuration also at its endpoints, judges, teacher index and
-    student, and says what a run would take. Endpoints are asked a few short questions, which is said before.
-    Exit code 1 where something fails.
+    Checks packages, devices and disk; with a configuration also its endpoints, judges, teacher index and student,
+    and what a run would cost. Endpoints are asked a few short questions, which are announced first. Exit code 1
+    where a check fails.
     """
     import os
     import sys
 
-    screen = Screen(json, quiet, debug)
-    with screen.errors():
-        from ropd_cli.doctor.check import Case
-        from ropd_cli.doctor.run_checks import COUNT, examine, plan
+    from ropd_cli.doctor.check import Case
+    from ropd_cli.doctor.run_checks import COUNT, examine, plan
 
-        case = Case(
-            config=o.load(config, overrides),
-            environ=os.environ,
-            named=config is not None or bool(overrides),
-            offline=offline,
-            timeout_s=timeout,
-            debug=debug,
-        )
-        asking = plan(case)
-        if asking:
-            screen.note(f"asks about {'; about '.join(str(each) for each in asking)} (--offline: none of it)")
-        progress = screen.progress() if sys.stderr.isatty() else Silent()
-        progress.start(COUNT, "doctor")
-        try:
-            checks = screen.run(examine(case, lambda _section: progress.advance()))
-        finally:
-            progress.finish()
-        failed = any(check.status == "fail" for check in checks)
-        document: dict[str, Any] = {"checks": [check.model_dump(mode="json") for check in checks], "ok": not failed}
-        screen.result(document, _page(checks))
-        if failed:
-            from ropd_cli.errors import EXIT_FAILED
+    case = Case(
+        config=ConfigOptions(config, overrides).load(),
+        environ=os.environ,
+        named=config is not None or bool(overrides),
+        offline=offline,
+        timeout_s=timeout,
+        debug=screen.debug,
+    )
+    asking = plan(case)
+    if asking:
+        screen.note(f"asks about {'; about '.join(asking)} (--offline: none of it)")
+    progress = screen.progress() if sys.stderr.isatty() else NoProgress()
+    progress.start(COUNT, "doctor")
+    try:
+        checks = screen.run(examine(case, lambda _section: progress.advance()))
+    finally:
+        progress.finish()
+    failed = any(check.status == "fail" for check in checks)
+    document: dict[str, Any] = {"checks": [check.model_dump(mode="json") for check in checks], "ok": not failed}
+    screen.result(document, _page(checks))
+    if failed:
+        from ropd_cli.errors import EXIT_FAILED
 
-            raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _page(checks: list[Check]) -> RenderableType:
-    """The checks by section, and a last line that counts them."""
+    """Return the checks by section, and a last line that counts them."""
     from rich.table import Table
     from rich.text import Text
 
@@ -87,10 +86,10 @@ def _page(checks: list[Check]) -> RenderableType:
             page.add_row("", Text(check.section, style="bold"), "")
             before = check.section
         style = STYLES[check.status]
-        said = Text(check.found, style="dim" if check.status == "skipped" else "")
+        words = Text(check.found, style="dim" if check.status == "skipped" else "")
         if check.mend:
-            said.append(f"\n→ {check.mend}", style="cyan")
-        page.add_row(Text(SIGNS.get(check.status, check.status), style=style), Text(check.name), said)
+            words.append(f"\n→ {check.mend}", style="cyan")
+        page.add_row(Text(SIGNS.get(check.status, check.status), style=style), Text(check.name), words)
     page.add_row()
     page.add_row("", Text("in all", style="bold"), _count(checks))
     return page

@@ -2,264 +2,248 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ropd_cli.cli import _options as o
+from ropd_cli.cli._options import command, command_group
 from ropd_cli.cli._screen import Screen
 
 if TYPE_CHECKING:
-    from ropd_cli.index import Added, IndexWriter, TeacherIndex
-    from ropd_cli.index.integrity import Damage
+    from ropd_cli.index import Added
+    from ropd_cli.index.contents import Survey
     from ropd_cli.index.reader import Coverage
 
-app = typer.Typer(
-    name="index",
-    help="Build, show, check, merge and exchange the teacher index.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = command_group("index", help="Build, show, check, merge and exchange the teacher index.")
 IndexFile = Annotated[Path, typer.Argument(help="Teacher index.")]
 Prompts = Annotated[Path | None, typer.Option("--prompts", help="Prompts file.")]
 SHOWN_UIDS = 20
+BAR_WIDTH = 30
 
 
 @app.command("build")
+@command
 def build(
-    answers: Annotated[list[Path], typer.Argument(help="Answers files of a teacher (from teacher-gen).")],
-    out: Annotated[Path, typer.Option("--out", help="Index file; made, or added to.")],
+    answers: Annotated[list[Path], typer.Argument(help="Answers files of a teacher, from ropd teacher-gen.")],
+    out: Annotated[Path, typer.Option("--out", help="Index file; created, or added to.")],
     use_truncated: Annotated[
-        bool, typer.Option("--use-truncated", help="Hand out answers that were cut off, like others.")
+        bool, typer.Option("--use-truncated", help="Use answers that were cut off like others.")
     ] = False,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
+    *,
+    screen: Screen,
 ) -> None:
-    """Put answers files into an index.
+    """Add answers files to an index.
 
-    What the index holds already is not added twice. An answer that is empty, or thinking alone, is left out; one that
-    was cut off by the token limit is kept, marked, and not handed out. Readers see the index of before until the build
-    is finished; a build that was killed goes on where it was.
+    What the index already holds is not added twice. An answer that is empty, or thinking alone, is left out; one that
+    was cut off by the token limit is kept, marked, and not used. Readers see the old index until the build is
+    finished; a build that was killed leaves the index as it was.
     """
-    screen = Screen(json, quiet, debug)
-    with screen.errors():
-        from ropd_cli.index import IndexWriter, job_of
-        from ropd_cli.records.files import count_records
-        from ropd_cli.records.schemas import AnswerRecord, load_models
+    from ropd_cli.index import IndexWriter
+    from ropd_cli.records.files import count_records
+    from ropd_cli.records.schemas import AnswerRecord, load_models
 
-        _there(answers, "give answers files as ropd teacher-gen writes them")
-        job = job_of("build", answers, use_truncated)
-        with IndexWriter(out, job=job, use_truncated=use_truncated) as writer:
-            total = sum(map(count_records, answers))
-            records = (record for file in answers for record in load_models(file, AnswerRecord))
-            _fill(screen, writer, "build", total, records)
-        _added(screen, out, writer.added)
+    _check_files(answers, "give answers files as ropd teacher-gen writes them")
+    with IndexWriter(out, use_truncated=use_truncated) as writer:
+        records = (record for file in answers for record in load_models(file, AnswerRecord))
+        for record in screen.track(records, sum(map(count_records, answers)), "build"):
+            writer.add(record)
+    _print_added(screen, out, writer.added)
 
 
 @app.command("show")
+@command
 def show(
     index: IndexFile,
     prompts: Prompts = None,
-    m: Annotated[int, typer.Option("--m", "-m", min=1, help="With --prompts: answers that each needs.")] = 4,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
+    m: Annotated[int, typer.Option("--m", "-m", min=1, help="With --prompts: distinct answers needed per prompt.")] = 4,
+    *,
+    screen: Screen,
 ) -> None:
-    """Say what an index holds, and with --prompts how much of a prompts file it covers."""
-    screen = Screen(json, quiet, debug)
-    with screen.errors():
-        from ropd_cli.index import TeacherIndex
-        from ropd_cli.index.contents import survey
-        from ropd_cli.index.terminal import survey_table
-        from ropd_cli.records.schemas import load_prompts
+    """Show what an index holds, and with --prompts how much of a prompts file it covers."""
+    from rich.console import Group
 
-        with closing(TeacherIndex.open(index)) as opened:
-            found = survey(opened)
-            coverage = opened.check(load_prompts(prompts), m) if prompts is not None else None
-        document: dict[str, Any] = {"index": str(index), **found.as_dict()}
-        lines: list[Any] = [survey_table(str(index), found)]
-        if coverage is not None:
-            document["coverage"] = _coverage_document(coverage, m)
-            lines += ["", *_coverage_lines(str(prompts), coverage, m)]
-        from rich.console import Group
+    from ropd_cli.index import TeacherIndex
+    from ropd_cli.index.contents import survey
+    from ropd_cli.records.schemas import load_prompts
 
-        screen.result(document, Group(*lines))
+    with closing(TeacherIndex.open(index)) as opened:
+        contents = survey(opened)
+        coverage = opened.check(load_prompts(prompts), m) if prompts is not None else None
+    document: dict[str, Any] = {"index": str(index), **contents.as_dict()}
+    lines: list[Any] = [_survey_table(str(index), contents)]
+    if coverage is not None:
+        document["coverage"] = _coverage_document(coverage, m)
+        lines += ["", *_coverage_lines(str(prompts), coverage, m)]
+    screen.result(document, Group(*lines))
 
 
 @app.command("get")
+@command
 def get(
     index: IndexFile,
-    uid: Annotated[str | None, typer.Option("--uid", help="uid of a prompt.")] = None,
-    prompt_hash: Annotated[str | None, typer.Option("--hash", help="raw_prompt_hash of a prompt.")] = None,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
+    uid: Annotated[str | None, typer.Option("--uid", help="A prompt's uid.")] = None,
+    prompt_hash: Annotated[str | None, typer.Option("--hash", help="A prompt's raw_prompt_hash.")] = None,
+    *,
+    screen: Screen,
 ) -> None:
-    """Print the answers to one prompt, those that were cut off too."""
-    screen = Screen(json, quiet, debug)
-    with screen.errors():
-        from ropd_cli.errors import IndexMissing, InputError
-        from ropd_cli.index import TeacherIndex
+    """Print the answers to one prompt, including those that were cut off."""
+    from ropd_cli.errors import IndexMissing, InputError
+    from ropd_cli.index import TeacherIndex
 
-        if uid is None and prompt_hash is None:
-            raise InputError("which prompt?", "give --uid or --hash")
-        with closing(TeacherIndex.open(index)) as opened:
-            stored = opened.get(uid, prompt_hash)
-            if not stored:
-                parts = [uid and f"uid {uid!r}", prompt_hash and f"hash {prompt_hash}"]
-                examples = ", ".join(known for known, _ in zip(opened.uids(), range(5), strict=False))
-                raise IndexMissing(
-                    f"{index}: no answer for {' and '.join(part for part in parts if part)}",
-                    f"the index begins with the uids {examples or '(none)'}",
-                )
-        lines = []
-        for number, one in enumerate(stored, start=1):
-            ended = f", ended by {one.answer.finish_reason}" if one.answer.finish_reason else ""
-            marked = "" if one.usable else ", not handed out"
-            lines += [f"— answer {number} of {len(stored)}, uid {one.uid}, {one.model}{ended}{marked}"]
-            lines += [one.answer.text, ""]
-        documents = [one.to_json() for one in stored]
-        screen.result({"index": str(index), "answers": documents}, "\n".join(lines).rstrip())
+    if uid is None and prompt_hash is None:
+        raise InputError("which prompt?", "give --uid or --hash")
+    with closing(TeacherIndex.open(index)) as opened:
+        stored = opened.get(uid, prompt_hash)
+        if not stored:
+            parts = [uid and f"uid {uid!r}", prompt_hash and f"hash {prompt_hash}"]
+            examples = ", ".join(known for known, _ in zip(opened.uids(), range(5), strict=False))
+            raise IndexMissing(
+                f"{index}: no answer for {' and '.join(part for part in parts if part)}",
+                f"the index begins with the uids {examples or '(none)'}",
+            )
+    lines = []
+    for number, one in enumerate(stored, start=1):
+        ended = f", ended by {one.answer.finish_reason}" if one.answer.finish_reason else ""
+        marked = "" if one.usable else ", not handed out"
+        lines += [f"— answer {number} of {len(stored)}, uid {one.uid}, {one.model}{ended}{marked}"]
+        lines += [one.answer.text, ""]
+    documents = [one.to_json() for one in stored]
+    screen.result({"index": str(index), "answers": documents}, "\n".join(lines).rstrip())
 
 
 @app.command("check")
+@command
 def check(
     index: IndexFile,
-    prompts: Annotated[Path | None, typer.Argument(help="Prompts file that it should cover.")] = None,
-    m: Annotated[int, typer.Option("--m", "-m", min=1, help="Distinct answers that each prompt needs.")] = 4,
-    quick: Annotated[bool, typer.Option("--quick", help="Do not read every text for damage.")] = False,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
+    prompts: Annotated[Path | None, typer.Argument(help="Prompts file that the index should cover.")] = None,
+    m: Annotated[int, typer.Option("--m", "-m", min=1, help="Distinct answers needed per prompt.")] = 4,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not read every text to look for damage.")] = False,
+    *,
+    screen: Screen,
 ) -> None:
-    """Say whether an index is whole, and whether every prompt has m distinct answers; exit code 2 where not."""
-    screen = Screen(json, quiet, debug)
-    with screen.errors():
-        from ropd_cli.errors import EXIT_INPUT
-        from ropd_cli.index import TeacherIndex
-        from ropd_cli.records.schemas import load_prompts
+    """Check that an index is whole, and that every prompt has m distinct answers.
 
-        with closing(TeacherIndex.open(index)) as opened:
-            coverage = opened.check(load_prompts(prompts), m) if prompts is not None else None
-            damage = None if quick else _integrity(screen, opened)
-        document: dict[str, Any] = {"index": str(index)}
-        lines = []
-        if damage is not None:
-            document |= {"whole": not damage.count, "damage": damage.findings, "damage_count": damage.count}
-            lines += [f"{index}: damaged, {finding}" for finding in damage.findings]
-            lines += [f"{index}: whole, {damage.rows} prompts read"] if not damage.count else []
-        if coverage is not None:
-            document |= _coverage_document(coverage, m)
-            lines += _coverage_lines(str(index), coverage, m)
-        screen.result(document, "\n".join(lines) or f"{index}: opened")
-        if damage is not None and damage.count:
-            screen.note("hint: copy it again, or build it again from the answers files")
-        if coverage is not None and not coverage.complete:
-            screen.note("hint: run ropd teacher-gen for them, then ropd index build, or ask for fewer with -m")
-        if (damage is not None and damage.count) or (coverage is not None and not coverage.complete):
-            raise typer.Exit(EXIT_INPUT)
+    Exit code 2 where it is not.
+    """
+    from ropd_cli.errors import EXIT_INPUT
+    from ropd_cli.index import TeacherIndex
+    from ropd_cli.index.integrity import integrity
+    from ropd_cli.records.schemas import load_prompts
+
+    with closing(TeacherIndex.open(index)) as opened:
+        coverage = opened.check(load_prompts(prompts), m) if prompts is not None else None
+        damage = None if quick else integrity(opened, lambda rows: screen.track(rows, opened.prompts, "check"))
+    document: dict[str, Any] = {"index": str(index)}
+    lines = []
+    if damage is not None:
+        document |= {"whole": not damage.count, "damage": damage.findings, "damage_count": damage.count}
+        lines += [f"{index}: damaged, {finding}" for finding in damage.findings]
+        lines += [f"{index}: whole, {damage.rows} prompts read"] if not damage.count else []
+    if coverage is not None:
+        document |= _coverage_document(coverage, m)
+        lines += _coverage_lines(str(index), coverage, m)
+    screen.result(document, "\n".join(lines) or f"{index}: opened")
+    if damage is not None and damage.count:
+        screen.note("hint: copy it again, or build it again from the answers files")
+    if coverage is not None and not coverage.complete:
+        screen.note("hint: run ropd teacher-gen for them, then ropd index build, or ask for fewer with -m")
+    if (damage is not None and damage.count) or (coverage is not None and not coverage.complete):
+        raise typer.Exit(EXIT_INPUT)
 
 
 @app.command("merge")
+@command
 def merge(
     indexes: Annotated[list[Path], typer.Argument(help="Teacher indexes.")],
-    out: Annotated[Path, typer.Option("--out", help="Index file; made, or added to.")],
+    out: Annotated[Path, typer.Option("--out", help="Index file; created, or added to.")],
     on_conflict: Annotated[
         Literal["first", "last", "error"],
-        typer.Option("--on-conflict", help="Whose provenance an equal answer keeps; error: stop there."),
+        typer.Option("--on-conflict", help="Which source an equal answer keeps; error: stop at the first one."),
     ] = "first",
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
+    *,
+    screen: Screen,
 ) -> None:
-    """Put several indexes into one.
+    """Merge several indexes into one.
 
-    Answers to the same prompt stand together, equal ones once; what --out holds comes first. An answer that one index
-    marks as cut off and another does not is handed out.
+    Answers to the same prompt are put together, equal ones once; what --out holds comes first. An answer that one index
+    marks as cut off and another does not is used.
     """
-    screen = Screen(json, quiet, debug)
-    with screen.errors():
-        from ropd_cli.errors import InputError
-        from ropd_cli.index import IndexWriter, TeacherIndex, job_of
+    from ropd_cli.errors import InputError
+    from ropd_cli.index import IndexWriter, TeacherIndex
 
-        _there(indexes, "give indexes as ropd index build makes them")
-        if any(each.resolve() == out.resolve() for each in indexes):
-            raise InputError(f"{out}: merged into itself", "name it by --out alone, and the others before")
-        with IndexWriter(out, job=job_of("merge", indexes, on_conflict), prefer=on_conflict) as writer:
-            for each in indexes:
-                with closing(TeacherIndex.open(each)) as opened:
-                    _fill(screen, writer, f"merge {each.name}", opened.prompts, opened.rows())
-        _added(screen, out, writer.added)
+    _check_files(indexes, "give indexes as ropd index build makes them")
+    if any(each.resolve() == out.resolve() for each in indexes):
+        raise InputError(f"{out}: merged into itself", "name it by --out alone, and the others before")
+    with IndexWriter(out, prefer=on_conflict) as writer:
+        for each in indexes:
+            with closing(TeacherIndex.open(each)) as opened:
+                for row in screen.track(opened.rows(), opened.prompts, f"merge {each.name}"):
+                    writer.add_row(row)
+    _print_added(screen, out, writer.added)
 
 
 @app.command("export")
+@command
 def export(
     index: IndexFile,
     out: Annotated[Path, typer.Option("--out", help="File (.jsonl, .jsonl.zst).")],
     version: Annotated[
-        Literal["v1", "v2"], typer.Option("--format", help="v2: all answers of a prompt; v1: its first.")
+        Literal["v1", "v2"], typer.Option("--format", help="v2: all answers per prompt; v1: the first.")
     ] = "v2",
     plain: Annotated[
-        bool, typer.Option("--plain", help="Nothing but the format's own fields; an import is then not equal.")
+        bool, typer.Option("--plain", help="Write the format's own fields only; an import is then not equal.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
+    *,
+    screen: Screen,
 ) -> None:
     """Write an index as JSON Lines of the method's reference implementation.
 
-    v2 holds in one field more what that format has no place for, so that it can be imported again, equal.
+    v2 has one additional field for what that format has no place for, so that an import gives an equal index.
     """
-    screen = Screen(json, quiet, debug)
-    with screen.errors():
-        from ropd_cli.errors import InputError
-        from ropd_cli.index import TeacherIndex
-        from ropd_cli.index.exchange import write_reference
+    from ropd_cli.errors import InputError
+    from ropd_cli.index import TeacherIndex
+    from ropd_cli.index.exchange import write_reference
 
-        if out.exists() and not force:
-            raise InputError(f"{out}: is there already", "give another --out, or overwrite it by --force")
-        with closing(TeacherIndex.open(index)) as opened:
-            written, left_out = write_reference(opened, out, version, plain=plain)
-        document = {"index": str(index), "out": str(out), "rows": written, "left_out": left_out}
-        more = f", {left_out} without a usable answer left out" if left_out else ""
-        screen.result(document, f"{out}: {written} rows written{more}")
+    if out.exists() and not force:
+        raise InputError(f"{out}: is there already", "give another --out, or overwrite it by --force")
+    with closing(TeacherIndex.open(index)) as opened:
+        written, left_out = write_reference(opened, out, version, plain=plain)
+    document = {"index": str(index), "out": str(out), "rows": written, "left_out": left_out}
+    more = f", {left_out} without a usable answer left out" if left_out else ""
+    screen.result(document, f"{out}: {written} rows written{more}")
 
 
 @app.command("import")
+@command
 def import_(
     files: Annotated[list[Path], typer.Argument(help="JSON Lines of the reference implementation, v1 or v2.")],
-    out: Annotated[Path, typer.Option("--out", help="Index file; made, or added to.")],
+    out: Annotated[Path, typer.Option("--out", help="Index file; created, or added to.")],
     prompts: Annotated[
-        Path | None, typer.Option("--prompts", help="Prompts file: rows are given their prompt's text by the hash.")
+        Path | None, typer.Option("--prompts", help="Prompts file, to give rows their prompt's text by its hash.")
     ] = None,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
+    *,
+    screen: Screen,
 ) -> None:
-    """Put rows of the method's reference implementation into an index."""
-    screen = Screen(json, quiet, debug)
-    with screen.errors():
-        from ropd_cli.index import IndexWriter, job_of
-        from ropd_cli.index.exchange import imported_rows, prompts_by_hash
-        from ropd_cli.records.files import count_records
+    """Add rows of the method's reference implementation to an index."""
+    from ropd_cli.index import IndexWriter
+    from ropd_cli.index.exchange import imported_rows, prompts_by_hash
+    from ropd_cli.records.files import count_records
 
-        _there(files, "give JSON Lines of ropd.teacher_index.v1 or v2")
-        known = prompts_by_hash(prompts) if prompts is not None else {}
-        with IndexWriter(out, job=job_of("import", [*files, *([prompts] if prompts else [])])) as writer:
-            rows = (row for file in files for row in imported_rows(file, known))
-            _fill(screen, writer, "import", sum(map(count_records, files)), rows)
-        _added(screen, out, writer.added)
+    _check_files(files, "give JSON Lines of ropd.teacher_index.v1 or v2")
+    known = prompts_by_hash(prompts) if prompts is not None else {}
+    with IndexWriter(out) as writer:
+        rows = (row for file in files for row in imported_rows(file, known))
+        for row in screen.track(rows, sum(map(count_records, files)), "import"):
+            writer.add_row(row)
+    _print_added(screen, out, writer.added)
 
 
-def _there(files: Iterable[Path], hint: str) -> None:
+def _check_files(files: Iterable[Path], hint: str) -> None:
+    """Raise InputError for a file that is missing."""
     from ropd_cli.errors import InputError
 
     for file in files:
@@ -267,28 +251,7 @@ def _there(files: Iterable[Path], hint: str) -> None:
             raise InputError(f"no file {file}", hint)
 
 
-def _fill(screen: Screen, writer: IndexWriter, what: str, total: int, records: Iterable[Any]) -> None:
-    """Add records or rows; those that a killed build had added are passed over."""
-    from ropd_cli.index import Row
-
-    progress = screen.progress()
-    if writer.consumed:
-        screen.note(f"{what}: goes on after the {writer.consumed} records that a build had added when it was stopped")
-    progress.start(max(0, total - writer.consumed), what)
-    try:
-        for record in records:
-            if writer.passed_over():
-                continue
-            if isinstance(record, Row):
-                writer.add_row(record)
-            else:
-                writer.add(record)
-            progress.advance()
-    finally:
-        progress.finish()
-
-
-def _added(screen: Screen, out: Path, added: Added) -> None:
+def _print_added(screen: Screen, out: Path, added: Added) -> None:
     from dataclasses import asdict
 
     text = f"{out}: {added.answers} answers to {added.prompts} new prompts added, {added.known} already there"
@@ -301,16 +264,39 @@ def _added(screen: Screen, out: Path, added: Added) -> None:
     screen.result({"out": str(out), **asdict(added)}, text)
 
 
-def _integrity(screen: Screen, opened: TeacherIndex) -> Damage:
-    from ropd_cli.index.integrity import integrity
+def _survey_table(name: str, contents: Survey) -> Any:
+    """Return the figures of an index as a rich renderable."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
 
-    progress = screen.progress()
-    progress.start(opened.prompts, "check")
-    step: Callable[[], None] = progress.advance
-    try:
-        return integrity(opened, step)
-    finally:
-        progress.finish()
+    def table(title: str, *columns: str) -> Table:
+        made = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for column in columns:
+            made.add_column(column, justify="right" if column else "left")
+        return made
+
+    head = f"{name}: {contents.answers:,} answers to {contents.prompts:,} prompts, {contents.bytes / 1e6:,.1f} MB"
+    lines = [Text(head, style="bold")]
+    if contents.truncated:
+        share = f"{contents.truncated_share:.1%} of all"
+        lines.append(Text(f"{contents.truncated:,} more were cut off ({share}): marked, not used"))
+    if contents.without_prompt:
+        lines.append(Text(f"{contents.without_prompt:,} prompts without their text (imported rows): found by hash"))
+    counts = table("Prompts by distinct answers", "answers", "prompts", "")
+    most = max(contents.distinct.values(), default=1)
+    for number, count in contents.distinct.items():
+        counts.add_row(str(number), f"{count:,}", "█" * max(1, round(BAR_WIDTH * count / most)))
+    lengths = table("Length of an answer", "", "least", "median", "95%", "most")
+    for unit, each in (("characters", contents.chars), ("tokens", contents.tokens)):
+        if each is not None:
+            lengths.add_row(unit, *(f"{value:,}" for value in (each.least, each.median, each.p95, each.most)))
+    models = table("Models", "", "answers", "cut off", "tokens", "mean characters", "temperature")
+    for model, figures in contents.models.items():
+        temperatures = ", ".join("not set" if each is None else f"{each:g}" for each in figures.temperatures)
+        numbers = (figures.answers, figures.truncated, figures.tokens, round(figures.mean_chars))
+        models.add_row(model or "(no model name)", *(f"{number:,}" for number in numbers), temperatures)
+    return Group(*lines, *(Group("", part) for part in (counts, lengths, models) if part.row_count))
 
 
 def _coverage_document(coverage: Coverage, m: int) -> dict[str, Any]:

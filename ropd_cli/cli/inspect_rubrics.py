@@ -3,82 +3,69 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ropd_cli.cli import _options as o
+from ropd_cli.cli._lint_judge import LintJudge
+from ropd_cli.cli._options import EndpointOptions, RequestOptions, command
 from ropd_cli.cli._screen import Screen, exit_partial
 
 if TYPE_CHECKING:
     from ropd_cli.analysis.catalogue import Catalogue
     from ropd_cli.analysis.query import Query
-    from ropd_cli.config import RopdConfig
-    from ropd_cli.llm.client import ChatClient, ChatRequest
-    from ropd_cli.stages.runner import Tally
-    from ropd_cli.util.progress import Progress
 
 ON_A_SCREEN = 100
-"""So many groups are listed on a terminal unless --limit says otherwise."""
+"""Groups listed on a terminal without --limit."""
 ON_A_PAGE = 5_000
-_WHICH, _SHOW, _JUDGE = "Which groups", "How they are shown", "The lint judge"
+_filter_option = partial(typer.Option, rich_help_panel="Which groups")
+_output_option = partial(typer.Option, rich_help_panel="Output")
 
 
+@command
 def inspect_rubrics(
     path: Annotated[Path, typer.Argument(help="Rubrics file, verdicts file, or directory of a training run.")],
     uid: Annotated[
-        str | None,
-        typer.Option("--uid", help="Show this group in full; with * or ? list those that fit.", rich_help_panel=_WHICH),
+        str | None, _filter_option("--uid", help="Show this group in full; with * or ? list the groups that match.")
     ] = None,
-    step: Annotated[
-        int | None, typer.Option("--step", help="Only groups of this training step.", rich_help_panel=_WHICH)
-    ] = None,
+    step: Annotated[int | None, _filter_option("--step", help="Only groups of this training step.")] = None,
     search: Annotated[
-        str | None,
-        typer.Option("--search", help="Only groups with this text in uid, question or rubric.", rich_help_panel=_WHICH),
+        str | None, _filter_option("--search", help="Only groups with this text in uid, question or rubric.")
     ] = None,
     below: Annotated[
-        bool,
-        typer.Option("--teacher-below-student", help="Only groups whose teacher scores below.", rich_help_panel=_WHICH),
+        bool, _filter_option("--teacher-below-student", help="Only groups whose teacher scores below the student.")
     ] = False,
-    missing: Annotated[
-        bool, typer.Option("--missing", help="Only groups with missing rewards.", rich_help_panel=_WHICH)
-    ] = False,
-    dead: Annotated[
-        bool, typer.Option("--dead", help="Only groups whose rewards are all equal.", rich_help_panel=_WHICH)
-    ] = False,
-    failed: Annotated[
-        bool, typer.Option("--failed", help="Only groups that could not be judged.", rich_help_panel=_WHICH)
-    ] = False,
+    missing: Annotated[bool, _filter_option("--missing", help="Only groups with missing rewards.")] = False,
+    dead: Annotated[bool, _filter_option("--dead", help="Only groups whose rewards are all equal.")] = False,
+    failed: Annotated[bool, _filter_option("--failed", help="Only groups that could not be judged.")] = False,
     lint: Annotated[
         str | None,
-        typer.Option(
-            "--lint", metavar="RULE|any", help="Only groups in which the linter finds this.", rich_help_panel=_WHICH
-        ),
+        _filter_option("--lint", metavar="RULE|any", help="Only groups in which the linter finds this rule, or any."),
     ] = None,
     min_spread: Annotated[
-        float | None, typer.Option("--min-spread", help="Spread of the rewards, at least.", rich_help_panel=_WHICH)
+        float | None, _filter_option("--min-spread", help="Only groups whose rewards spread at least this much.")
     ] = None,
     max_spread: Annotated[
-        float | None, typer.Option("--max-spread", help="Spread of the rewards, at most.", rich_help_panel=_WHICH)
+        float | None, _filter_option("--max-spread", help="Only groups whose rewards spread at most this much.")
     ] = None,
     sort: Annotated[
         str,
-        typer.Option(
-            "--sort", metavar="step|uid|mean|spread|teacher|missing|lint", help="Order.", rich_help_panel=_SHOW
+        _output_option(
+            "--sort", metavar="step|uid|mean|spread|teacher|missing|lint", help="Sort groups by this column."
         ),
     ] = "step",
-    reverse: Annotated[bool, typer.Option("--reverse", help="The largest first.", rich_help_panel=_SHOW)] = False,
+    reverse: Annotated[bool, _output_option("--reverse", help="Sort the largest first.")] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Show the first LIMIT groups.", rich_help_panel=_SHOW)
+        int | None,
+        _output_option(
+            "--limit", min=1, help="Show the first LIMIT groups.", show_default="100 on a terminal, else all"
+        ),
     ] = None,
-    browse: Annotated[
-        bool, typer.Option("--browse", "-b", help="Browse the groups full-screen.", rich_help_panel=_SHOW)
-    ] = False,
+    browse: Annotated[bool, _output_option("--browse", "-b", help="Browse the groups full-screen.")] = False,
     html: Annotated[
-        Path | None,
-        typer.Option("--html", help="Write a self-contained page of the groups there.", rich_help_panel=_SHOW),
+        Path | None, _output_option("--html", help="Write a self-contained page of the groups to this file.")
     ] = None,
     rubrics: Annotated[Path | None, typer.Option("--rubrics", help="Rubrics file, where PATH holds verdicts.")] = None,
     rollouts: Annotated[
@@ -87,177 +74,76 @@ def inspect_rubrics(
     prompts: Annotated[Path | None, typer.Option("--prompts", help="Prompts file, to show the questions.")] = None,
     lint_judge: Annotated[
         bool,
-        typer.Option(
-            "--lint-judge",
-            help="Ask a model too what is wrong with the rubrics (lint.judge): one call per rubric.",
-            rich_help_panel=_JUDGE,
-        ),
+        typer.Option("--lint-judge", help="Also ask a model what is wrong with the rubrics: one call per rubric."),
     ] = False,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Model name of the lint judge.", rich_help_panel=_JUDGE)
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option("--base-url", help="OpenAI-compatible endpoint of it.", rich_help_panel=_JUDGE)
-    ] = None,
-    concurrency: o.Concurrency = None,
-    max_cost: o.MaxCost = None,
-    dry_run: o.DryRun = False,
-    cache_dir: o.CacheDir = None,
-    no_cache: o.NoCache = False,
-    config: o.Config = None,
-    overrides: o.Set = None,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
+    *,
+    endpoint: EndpointOptions,
+    run: RequestOptions,
+    screen: Screen,
 ) -> None:
     """Show rubrics, verdicts and scores of groups.
 
-    Without --uid: one line a group, with its mean reward, the spread of its rewards, the mean score of the
+    Without --uid: one line per group, with its mean reward, the spread of its rewards, the mean score of the
     teacher's answers, what is wrong with it, and what the linter finds in its rubric. With --uid: question,
-    criteria, the verdict on each answer. With --browse: all of it full-screen (? there shows the keys).
+    criteria, the verdict on each answer. With --browse: all of it full-screen (? shows the keys).
 
-    With --lint-judge, a model reads the rubrics of the groups that fit the filters (with --limit, of the first LIMIT),
-    and its findings stand with the linter's. What it was not able to say is missing, and makes exit code 3.
+    With --lint-judge, a model (lint.judge) reads the rubrics of the groups that fit the filters (with --limit, of the
+    first LIMIT); its findings stand with the linter's. A rubric that it could not read is missing: exit code 3.
 
-    The first look at a path makes an index of it in the cache directory; later looks open at once.
+    The first call on a path writes an index of it to the cache directory; later calls open at once.
     """
-    screen = Screen(json, quiet, debug)
-    with screen.errors():
-        from dataclasses import replace
+    from dataclasses import replace
 
-        from ropd_cli.analysis.catalogue import Catalogue
-        from ropd_cli.analysis.query import SORTS, Query
-        from ropd_cli.errors import InputError
-        from ropd_cli.lint import CERTAIN, RULES
-        from ropd_cli.lint.judge import lint_template
-        from ropd_cli.llm.cache import default_cache_dir
-
-        if sort not in SORTS:
-            raise InputError(f"--sort {sort}: no such order", f"one of {', '.join(SORTS)}")
-        if lint not in (None, "any", *RULES):
-            raise InputError(f"--lint {lint}: no such rule", f"any, or one of {', '.join(RULES)}")
-        if lint in RULES and lint not in CERTAIN and not lint_judge:
-            raise InputError(f"--lint {lint}: only a lint judge finds that", "add --lint-judge and --model MODEL")
-        if dry_run and not lint_judge:
-            raise InputError("--dry-run: nothing is sent without --lint-judge", "add --lint-judge")
-        flags = o.endpoint_flags(
-            "lint.judge", model=model, base_url=base_url, concurrency=concurrency, max_cost=max_cost
-        )
-        settings = o.load(config, overrides, flags, cache_dir=cache_dir)
-        query = Query(
-            step=step,
-            uid=uid,
-            search=search,
-            below=below,
-            missing=missing,
-            dead=dead,
-            failed=failed,
-            lint="" if lint == "any" else lint,
-            min_spread=min_spread,
-            max_spread=max_spread,
-            sort=sort,
-            reverse=reverse,
-        )
-        judge, template = "", ""
-        if lint_judge:
-            template = lint_template(settings.judge)
-            where = settings.lint.judge.model_dump(exclude={"limits", "headers", "api_key_env", "structured_output"})
-            judge = repr([where, template])
-        place = Path(settings.cache_dir or default_cache_dir())
-        with Catalogue.open(
-            path, place, rubrics=rubrics, rollouts=rollouts, prompts=prompts, judge=judge, progress=screen.progress()
-        ) as catalogue:
-            asked: dict[str, Any] = {}
-            if lint_judge:
-                fitting = catalogue.numbers(replace(query, lint=None))[:limit]
-                asked = _ask_judge(screen, settings, catalogue, fitting, template, not no_cache, dry_run)
-                if dry_run:
-                    return
-            if browse:
-                _browse(catalogue, query, path, screen)
-            else:
-                _show(catalogue, query, path, screen, limit, html, asked)
-            exit_partial(asked.get("missing", 0))
-
-
-def _ask_judge(
-    screen: Screen,
-    settings: RopdConfig,
-    catalogue: Catalogue,
-    numbers: list[int],
-    template: str,
-    cached: bool,
-    dry_run: bool,
-) -> dict[str, Any]:
-    """Have the lint judge read the rubrics of these groups that it has not read; return how that went."""
-    from collections.abc import Iterator
-    from contextlib import ExitStack
-    from dataclasses import dataclass
-
-    from ropd_cli.cli._stages import dollars, in_words, open_cache, run_clients
+    from ropd_cli.analysis.catalogue import Catalogue
+    from ropd_cli.analysis.query import SORTS, Query
     from ropd_cli.errors import InputError
-    from ropd_cli.lint.judge import judge_lint, lint_request
-    from ropd_cli.llm.chat import ClientStats
-    from ropd_cli.llm.cost_estimate import forecast
-    from ropd_cli.llm.shared import Shared
-    from ropd_cli.llm.urls import model_name
-    from ropd_cli.stages.runner import RECORD_ERRORS, run_jobs
+    from ropd_cli.lint import CERTAIN, RULES
+    from ropd_cli.llm.cache import default_cache_dir
 
-    @dataclass(frozen=True)
-    class Job:
-        n: int
-        uid: str
-        """Unique in a run, where a prompt may come in several steps."""
-
-    endpoint = settings.lint.judge
-    endpoint = endpoint.model_copy(update={"model": model_name(endpoint, "lint.judge")})
-    left = catalogue.unjudged(numbers)
-    rows = catalogue.rows(left)
-    if rows and not any(row.question for row in rows):
-        raise InputError("the lint judge has to see the questions, which are not there", "name them by --prompts FILE")
-
-    def requests() -> Iterator[ChatRequest]:
-        for view in catalogue.groups(left):
-            yield from (lint_request(endpoint, template, each) for each in view.linted)
-
-    async def stage(client: ChatClient, progress: Progress) -> Tally:
-        async def work(job: Job) -> bool:
-            try:
-                rubrics = catalogue.group(job.n).linted
-                found = [finding for each in rubrics for finding in await judge_lint(client, template, each)]
-            except RECORD_ERRORS as fault:
-                catalogue.book_judge(job.n, None, fault.message)
-                raise
-            catalogue.book_judge(job.n, found)
-            return bool(rubrics)
-
-        return await run_jobs(
-            (Job(row.n, f"{row.uid} {row.n}") for row in rows),
-            work,
-            total=len(left),
-            out=catalogue.path,
-            stage="lint",
-            concurrency=endpoint.limits.concurrency,
-            max_failed_fraction=None,
-            progress=progress,
-        )
-
-    with ExitStack() as stack:
-        cache = open_cache(stack, settings, cached)
-        if dry_run:
-            found = forecast(requests(), endpoint, cache, Shared.of(settings).budget)
-            screen.result({"model": endpoint.model} | found.as_dict(), in_words(found, str(endpoint.model)))
-            return {}
-        stats = ClientStats()
-        tally = run_clients(screen, settings, [endpoint], [stats], cache, lambda clients, bar: stage(clients[0], bar))
-    known = len(numbers) - len(left)
-    cost = f", {dollars(stats.cost_usd)}" if stats.cost_usd else ""
-    again = "; the same command asks about these again" if tally.failed else ""
-    screen.note(
-        f"lint judge: {tally.done} groups asked about, {known} known before, {tally.failed} missing "
-        f"({stats.requests_sent} requests sent{cost}){again}"
+    if sort not in SORTS:
+        raise InputError(f"--sort {sort}: no such order", f"one of {', '.join(SORTS)}")
+    if lint not in (None, "any", *RULES):
+        raise InputError(f"--lint {lint}: no such rule", f"any, or one of {', '.join(RULES)}")
+    if lint in RULES and lint not in CERTAIN and not lint_judge:
+        raise InputError(f"--lint {lint}: only a lint judge finds that", "add --lint-judge and --model MODEL")
+    if run.dry_run and not lint_judge:
+        raise InputError("--dry-run: nothing is sent without --lint-judge", "add --lint-judge")
+    settings = run.load(endpoint.flags("lint.judge"))
+    query = Query(
+        step=step,
+        uid=uid,
+        search=search,
+        below=below,
+        missing=missing,
+        dead=dead,
+        failed=failed,
+        lint="" if lint == "any" else lint,
+        min_spread=min_spread,
+        max_spread=max_spread,
+        sort=sort,
+        reverse=reverse,
     )
-    return {"groups": len(numbers), "known": known, "asked": tally.done, "missing": tally.failed} | stats.as_dict()
+    judge = LintJudge(settings) if lint_judge else None
+    with Catalogue.open(
+        path,
+        Path(settings.cache_dir or default_cache_dir()),
+        rubrics=rubrics,
+        rollouts=rollouts,
+        prompts=prompts,
+        judge=judge.name if judge else "",
+        progress=screen.progress(),
+    ) as catalogue:
+        judged: dict[str, Any] = {}
+        if judge is not None:
+            fitting = catalogue.numbers(replace(query, lint=None))[:limit]
+            judged = judge.read(screen, catalogue, fitting, run)
+            if run.dry_run:
+                return
+        if browse:
+            _browse(catalogue, query, path, screen)
+        else:
+            _show(catalogue, query, path, screen, limit, html, judged)
+        exit_partial(judged.get("missing", 0))
 
 
 def _show(
@@ -267,7 +153,7 @@ def _show(
     screen: Screen,
     limit: int | None,
     html: Path | None,
-    asked: dict[str, Any],
+    judged: dict[str, Any],
 ) -> None:
     from rich.console import Group
 
@@ -292,7 +178,7 @@ def _show(
     more = ""
     if len(shown) < len(numbers):
         more = f"{len(numbers) - len(shown):,} more: --limit N shows more of them, --browse all"
-    judged = {"lint_judge": asked} if asked else {}
+    judged = {"lint_judge": judged} if judged else {}
     if full:
         views = list(catalogue.groups(shown))
         document = {"groups": [view.to_json(full=True) for view in views], "summary": sums} | judged

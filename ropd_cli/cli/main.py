@@ -9,38 +9,34 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import os
 import sys
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
+
+from ropd_cli.cli._options import command_group
+from ropd_cli.cli._screen import print_error
+from ropd_cli.errors import EXIT_FAILED, EXIT_INPUT
 
 # name -> (module, attribute, line of help). The attribute is a function, or a typer.Typer of subcommands.
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "quickstart": ("quickstart", "quickstart", "Distil a small student, from nothing, right here."),
+    "quickstart": ("quickstart", "quickstart", "Distil a small student on this machine, from nothing."),
     "data": ("data", "app", "Prepare prompts."),
-    "teacher-gen": ("teacher_gen", "teacher_gen", "Ask a teacher for m answers a prompt."),
-    "rollout": ("rollout", "rollout", "Sample n student answers a prompt."),
+    "teacher-gen": ("teacher_gen", "teacher_gen", "Ask a teacher for m answers per prompt."),
+    "rollout": ("rollout", "rollout", "Sample n student answers per prompt."),
     "index": ("index", "app", "Build, show, check, merge and exchange the teacher index."),
     "rubricate": ("rubricate", "rubricate", "Write one rubric for each group of rollouts."),
     "verify": ("verify", "verify", "Judge every answer by its group's rubric."),
     "inspect-rubrics": ("inspect_rubrics", "inspect_rubrics", "Show rubrics, verdicts and scores of groups."),
     "train": ("train", "train", "Train the student (verl GRPO, vLLM rollouts)."),
-    "eval": ("eval", "app", "Measure a model on benchmarks, and say how far the figures can be trusted."),
-    "rejudge": (
-        "rejudge",
-        "rejudge",
-        "Judge the saved groups of a run again, and say how far the judges agree.",
-    ),
+    "eval": ("eval", "app", "Measure a model on benchmarks, with the uncertainty of each figure."),
+    "rejudge": ("rejudge", "rejudge", "Judge the saved groups of a run again, and measure how far the judges agree."),
     "report": ("report", "report", "Write one page of a training run, or of several side by side."),
-    "doctor": ("doctor", "doctor", "Say what works here, and what to do about what does not."),
-    "cache": ("cache", "app", "Look after the cache of replies."),
-    "serve-judge": (
-        "serve_judge",
-        "serve_judge",
-        "Serve a judge over HTTP: vLLM, or built-in rules.",
-    ),
+    "doctor": ("doctor", "doctor", "Check what works on this machine, and how to mend what does not."),
+    "cache": ("cache", "app", "Show, clean and export the cache of replies."),
+    "serve-judge": ("serve_judge", "serve_judge", "Serve a judge over HTTP: vLLM, or built-in rules."),
 }
 
 
@@ -53,49 +49,36 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][2], rich_markup_mode=None)
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][2], rich_markup_mode="rich")
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            ctx.fail(f"No such command '{args[0]}'.{hint}")
+            ctx.fail(f"No such command '{args[0]}'" + (f", did you mean {near[0]}?" if near else ""))
         name, stub, rest = super().resolve_command(ctx, args)
         return name, load_command(name) if name in COMMANDS else stub, rest
 
 
 def load_command(name: str) -> Any:
-    """The real command of a name of ``COMMANDS``."""
+    """Import and return the real command of a name of ``COMMANDS``."""
     module, attribute, _ = COMMANDS[name]
     target = getattr(importlib.import_module(f"ropd_cli.cli.{module}"), attribute)
+    command: Any
     if isinstance(target, typer.Typer):
         command = typer.main.get_group(target)
     else:
-        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
         single.command(name)(target)
         command = typer.main.get_command(single)
     command.name = name
     for each in (command, *getattr(command, "commands", {}).values()):
-        each.help = _reflowed(each.help)
+        if each.help is not None:  # one line per paragraph: the terminal's width breaks them, not the source's
+            paragraphs = inspect.cleandoc(each.help).split("\n\n")
+            each.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     return command
 
 
-def _reflowed(text: str | None) -> str | None:
-    """Help with its paragraphs as one line each: the terminal's width breaks them, not the source's."""
-    if text is None:
-        return None
-    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
-
-
-app = typer.Typer(
-    name="ropd",
-    cls=LazyGroup,
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = command_group("ropd", cls=LazyGroup, add_completion=True)
 
 
 def _version(show: bool) -> None:
@@ -118,12 +101,25 @@ def root(
 
 
 def main() -> None:
-    """Entry point of the ``ropd`` script."""
+    """Run the ``ropd`` script."""
     try:
-        app()
-    except BrokenPipeError:  # `ropd … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        # Not standalone: typer would print a usage error in its own style, and not as `ropd: error:` with a hint.
+        sys.exit(app(prog_name="ropd", standalone_mode=False) or 0)
+    except TyperException as fault:
+        sys.exit(_usage_error(fault))
+    except typer.Abort:  # Ctrl-C or the end of input at a question
+        print_error("aborted", None)
+        sys.exit(EXIT_FAILED)
+
+
+def _usage_error(fault: TyperException) -> int:
+    """Print what is wrong with a command line, and return the exit code."""
+    message = fault.format_message().rstrip(".").replace("Value error, ", "")
+    context = getattr(fault, "ctx", None)
+    if message:  # empty where a group was called without a command: its help is printed already
+        path = context.command_path if context is not None else "ropd"
+        print_error(f"{message[:1].lower()}{message[1:]}", f"{path} --help lists what it takes")
+    return EXIT_INPUT
 
 
 if __name__ == "__main__":

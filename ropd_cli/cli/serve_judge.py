@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ropd_cli.cli import _options as o
+from ropd_cli.cli._options import command
 from ropd_cli.cli._screen import Screen
 
 if TYPE_CHECKING:
@@ -19,118 +21,95 @@ if TYPE_CHECKING:
 BUILTIN_NAME = "checkable"
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GROUP = (4, 8)
-"""Teacher answers and rollouts of the method's usual group, for what is said of the context's size."""
+"""Teacher answers and rollouts of the method's usual group, for the note on the context's size."""
 BESIDES_TOKENS = 6000
 """Instructions, question, rubric and reply, roughly."""
-_MODEL = "A model of your own (these need --model)"
+_model_option = partial(typer.Option, rich_help_panel="A model of your own (with --model)")
 
 
-def serve_judge(
-    name: Annotated[
-        str | None, typer.Argument(help=f"Which embedded provider (default: {BUILTIN_NAME}); not with --model.")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", rich_help_panel=_MODEL, help="Serve this model by vLLM: a folder, or a name on the hub."
-        ),
-    ] = None,
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; 0.0.0.0: all of this machine.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8710,
+@dataclass(frozen=True)
+class ModelOptions:
+    """How vLLM serves the model of ``--model``; None: as JudgeOptions has it."""
+
     served_model_name: Annotated[
         str | None,
-        typer.Option(
-            "--served-model-name", rich_help_panel=_MODEL, help="Its name in requests (default: its path or hub name)."
-        ),
-    ] = None,
+        _model_option("--served-model-name", help="Model name in requests.", show_default="its path or hub name"),
+    ] = None
     max_model_len: Annotated[
         int | None,
-        typer.Option(
-            "--max-model-len", min=1, rich_help_panel=_MODEL, help="Tokens of prompt and reply (default: the model's)."
+        _model_option(
+            "--max-model-len", min=1, help="Tokens of prompt and reply, at most.", show_default="the model's"
         ),
-    ] = None,
+    ] = None
     max_num_seqs: Annotated[
-        int | None,
-        typer.Option("--max-num-seqs", min=1, rich_help_panel=_MODEL, help="Requests at once (default: 64)."),
-    ] = None,
+        int | None, _model_option("--max-num-seqs", min=1, help="Requests at once.", show_default="64")
+    ] = None
     dtype: Annotated[
-        str | None,
-        typer.Option("--dtype", rich_help_panel=_MODEL, help="Of the weights (default: auto, as they are stored)."),
-    ] = None,
+        str | None, _model_option("--dtype", help="Type of the weights.", show_default="auto, as they are stored")
+    ] = None
     tensor_parallel_size: Annotated[
-        int | None, typer.Option("--tensor-parallel-size", min=1, rich_help_panel=_MODEL, help="Devices that share it.")
-    ] = None,
+        int | None, _model_option("--tensor-parallel-size", min=1, help="Devices that share the model.")
+    ] = None
     gpu_memory_utilization: Annotated[
-        float | None,
-        typer.Option(
-            "--gpu-memory-utilization", min=0.05, max=1.0, rich_help_panel=_MODEL, help="On a GPU: share of its memory."
-        ),
-    ] = None,
+        float | None, _model_option("--gpu-memory-utilization", min=0.05, max=1.0, help="Share of a GPU's memory.")
+    ] = None
     kv_cache_gb: Annotated[
-        int | None,
-        typer.Option("--kv-cache-gb", min=1, rich_help_panel=_MODEL, help="On a CPU: memory of the KV cache."),
-    ] = None,
+        int | None, _model_option("--kv-cache-gb", min=1, help="Memory of the KV cache on a CPU, in GB.")
+    ] = None
     thinking: Annotated[
-        bool | None,
-        typer.Option(
-            "--thinking/--no-thinking", rich_help_panel=_MODEL, help="For chat templates that have the switch."
-        ),
-    ] = None,
+        bool | None, _model_option("--thinking/--no-thinking", help="Set the chat template's thinking switch.")
+    ] = None
     api_key_env: Annotated[
-        str | None,
-        typer.Option(
-            "--api-key-env", rich_help_panel=_MODEL, help="Variable that holds the key which clients have to send."
-        ),
-    ] = None,
+        str | None, _model_option("--api-key-env", help="Environment variable that holds the key clients must send.")
+    ] = None
     vllm_arg: Annotated[
-        list[str] | None,
-        typer.Option("--vllm-arg", rich_help_panel=_MODEL, help="A further option of `vllm serve` (repeatable)."),
+        list[str] | None, _model_option("--vllm-arg", help="Another option of `vllm serve` (repeatable).")
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that were given, by the names of JudgeOptions."""
+        values = vars(self) | {"vllm_args": tuple(self.vllm_arg) if self.vllm_arg else None, "vllm_arg": None}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@command
+def serve_judge(
+    name: Annotated[
+        str | None, typer.Argument(help="Embedded provider; not with --model.", show_default=BUILTIN_NAME)
     ] = None,
+    model: Annotated[
+        str | None, _model_option("--model", help="Model to serve with vLLM: a folder or hub name.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 is every address of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 is any free one.")] = 8710,
     log: Annotated[
-        Path | None,
-        typer.Option(
-            "--log", rich_help_panel=_MODEL, help="File for what vLLM prints (default: in the cache directory)."
-        ),
+        Path | None, _model_option("--log", help="File for what vLLM prints.", show_default="in the cache directory")
     ] = None,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
+    *,
+    serving: ModelOptions,
+    screen: Screen,
 ) -> None:
     """Serve a judge over HTTP: vLLM, or built-in rules.
 
-    With --model it starts vLLM's OpenAI server with prefix caching and strict structured output, prints the
-    settings for a configuration on stdout once it answers, and watches it; the log is kept.
+    With --model: starts vLLM's OpenAI server with prefix caching and strict structured output, prints the settings
+    for a configuration on stdout once it answers, and watches it. The log is kept.
 
-    Without --model it serves the built-in provider, a set of rules for small checkable tasks and no language model,
+    Without --model: serves the built-in provider, a set of rules for small checkable tasks and no language model,
     and prints the URL to give as --base-url.
 
-    Ctrl-C ends it.
+    Ctrl-C stops it.
     """
-    screen = Screen(json, quiet, debug)
-    sizes = {
-        "served_model_name": served_model_name,
-        "max_model_len": max_model_len,
-        "max_num_seqs": max_num_seqs,
-        "dtype": dtype,
-        "tensor_parallel_size": tensor_parallel_size,
-        "gpu_memory_utilization": gpu_memory_utilization,
-        "kv_cache_gb": kv_cache_gb,
-        "thinking": thinking,
-        "api_key_env": api_key_env,
-        "vllm_args": tuple(vllm_arg) if vllm_arg else None,
-    }
-    with screen.errors():
-        given = {key: value for key, value in sizes.items() if value is not None}
-        if model is None:
-            _serve_builtin(screen, name or BUILTIN_NAME, host, port, [*given, *(["log"] if log else [])])
-            return
-        _serve_model(screen, _options(name, model, host, port, given), log)
+    given = serving.given()
+    if model is None:
+        _serve_builtin(screen, name or BUILTIN_NAME, host, port, [*given, *(["log"] if log else [])])
+        return
+    _serve_model(screen, _options(name, model, host, port, given), log)
 
 
 def _options(name: str | None, model: str, host: str, port: int, given: dict[str, Any]) -> JudgeOptions:
-    """What is served. Raises InputError for options that do not go together."""
+    """Return what to serve. Raises InputError for options that do not go together."""
     from ropd_cli.engines.judge_server import JudgeOptions
     from ropd_cli.engines.vllm_sampling import installed_device
     from ropd_cli.errors import InputError
@@ -166,7 +145,7 @@ def _serve_model(screen: Screen, options: JudgeOptions, log: Path | None) -> Non
 
 
 def _room(max_model_len: int) -> str:
-    """What the context holds of a group."""
+    """Return how much of a group the context holds, in words."""
     teacher, rollouts = GROUP
     each = (max_model_len - BESIDES_TOKENS) // (teacher + rollouts)
     if each < 50:

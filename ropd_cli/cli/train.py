@@ -7,65 +7,63 @@ from typing import Annotated
 
 import typer
 
-from ropd_cli.cli import _options as options
+from ropd_cli.cli._options import CacheDir, ConfigOptions, MaxCost, Seed, Set, command
 from ropd_cli.cli._screen import Screen
 
 
+@command
 def train(
-    config: Annotated[
-        Path, typer.Option("--config", "-c", help="YAML configuration: a path, or a shipped one's name.")
-    ],
-    set_: options.Set = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Run directory (instead of the configuration's).")] = None,
+    config: Annotated[Path, typer.Option("--config", "-c", help="YAML configuration: a path, or a shipped name.")],
+    set_: Set = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run directory.", show_default="out of the configuration")
+    ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint of the run directory.")
+        bool, typer.Option("--resume", help="Continue from the last checkpoint of the run directory.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print verl's configuration and a forecast of the cost.")
+        bool, typer.Option("--dry-run", help="Print verl's configuration and a forecast of the cost; train nothing.")
     ] = False,
-    max_cost: options.MaxCost = None,
-    seed: options.Seed = None,
-    cache_dir: options.CacheDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    max_cost: MaxCost = None,
+    seed: Seed = None,
+    cache_dir: CacheDir = None,
+    *,
+    screen: Screen,
 ) -> None:
     """Train the student (verl GRPO, vLLM rollouts).
 
     Every group of rollouts is judged by the rubricator and the verifier while others still generate.
-    A finished run is not run again: its result is printed.
+    A finished run is not trained again: its result is printed.
     """
     import os
 
-    screen = Screen(json, quiet, debug)
-    with screen.errors():
-        from ropd_cli.training import launch
+    from ropd_cli.training import launch
 
-        flags = {"out": str(out) if out else None, "seed": seed, "max_cost": max_cost}
-        resolved = options.load(config, set_, flags, cache_dir=cache_dir)
-        if dry_run:
-            tree, forecast = launch.resolve(resolved)
-            from omegaconf import OmegaConf  # comes with verl, whose absence has been said by now
+    flags = {"out": str(out) if out else None, "seed": seed, "max_cost": max_cost}
+    resolved = ConfigOptions(config, set_, cache_dir).load(flags)
+    if dry_run:
+        tree, forecast = launch.resolve(resolved)
+        from omegaconf import OmegaConf  # comes with verl, whose absence is an error of resolve()
 
-            document = OmegaConf.to_container(tree)
-            document["ropd"]["forecast"] = forecast  # type: ignore[index,call-overload]
-            screen.result(document, OmegaConf.to_yaml(tree))
-            if forecast is not None:
-                from ropd_cli.training.run_estimate import sentence
+        document = OmegaConf.to_container(tree)
+        document["ropd"]["forecast"] = forecast
+        screen.result(document, OmegaConf.to_yaml(tree))
+        if forecast is not None:
+            from ropd_cli.training.run_estimate import sentence
 
-                screen.note(sentence(forecast))
-            return
-        try:
-            result = launch.train(resolved, resume=resume, environ=os.environ, progress=screen.progress())
-        finally:
-            if resolved.out:
-                _write_report(Path(resolved.out), screen)
-        document = result.document()
-        screen.result(document, _sentence(document))
+            screen.note(sentence(forecast))
+        return
+    try:
+        result = launch.train(resolved, resume=resume, environ=os.environ, progress=screen.progress())
+    finally:
+        if resolved.out:
+            _write_report(Path(resolved.out), screen)
+    document = result.document()
+    screen.result(document, _sentence(document))
 
 
 def _write_report(run: Path, screen: Screen) -> None:
-    """The run's page, also of one that stopped; nothing where no step of it is finished."""
+    """Write the run's page, also of a run that stopped; nothing where no step is finished."""
     from ropd_cli.analysis.run_data import read_run
     from ropd_cli.records.files import write_atomic
     from ropd_cli.report.run_page import page

@@ -15,7 +15,6 @@ from ropd_cli.config.models import (
     StudentConfig,
     TrainConfig,
 )
-from ropd_cli.config.teachers import named_teacher
 
 __all__ = [
     "DataConfig",
@@ -31,5 +30,4 @@ __all__ = [
     "StudentConfig",
     "TrainConfig",
     "load_config",
-    "named_teacher",
 ]

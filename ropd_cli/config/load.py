@@ -11,8 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ropd_cli.config.models import EndpointConfig, RopdConfig
-from ropd_cli.config.teachers import laid_over
+from ropd_cli.config.models import EndpointConfig, RopdConfig, laid_over
 from ropd_cli.errors import ConfigError, InputError
 from ropd_cli.util.resources import find_config
 
@@ -42,7 +41,7 @@ def load_config(
     flags: Mapping[str, Any] | None = None,
     environ: Mapping[str, str],
 ) -> RopdConfig:
-    """The configuration a command runs with.
+    """Return the configuration a command runs with.
 
     ``overrides`` are ``a.b=value`` (the value is read as YAML); ``flags`` are dotted keys of
     command-line options, the last word; a None among them is "not given". A YAML file's relative
@@ -75,15 +74,21 @@ def load_config(
     try:
         config = RopdConfig.model_validate(laid_over(RopdConfig().model_dump(), tree))
     except ValidationError as fault:
-        problems += [_describe(error, error["loc"]) for error in fault.errors()]
-    problems += _faults_of_teachers(tree)
+        errors = fault.errors()
+        of_teacher = [(error["loc"][1:], error["input"]) for error in errors if error["loc"][0] == "teacher"]
+        # What an entry of `teachers` has from `teacher` is wrong once, and not in every entry.
+        problems += [
+            _describe(error)
+            for error in errors
+            if error["loc"][0] != "teachers" or (error["loc"][2:], error["input"]) not in of_teacher
+        ]
     if problems:
         raise ConfigError(problems, source, "ropd's keys and defaults are listed in docs/configuration.md")
     return config
 
 
 def dump_config(config: RopdConfig) -> str:
-    """The resolved configuration as YAML, as it is written to a run directory."""
+    """Return the resolved configuration as YAML, as it is written to a run directory."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -132,35 +137,9 @@ def _set(tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> Non
     node[last] = value
 
 
-def _faults_of_teachers(tree: dict[str, Any]) -> list[str]:
-    """What is wrong in the entries of ``teachers``, also where other sections are wrong; what an entry has from
-    ``teacher`` is reported there."""
-    problems: list[str] = []
-    entries, below = tree.get("teachers"), tree.get("teacher")
-    defaults = laid_over(EndpointConfig().model_dump(), below if isinstance(below, dict) else {})
-    for name, entry in entries.items() if isinstance(entries, dict) else ():
-        if not isinstance(entry, dict):
-            continue  # no section at all, which has been said
-        try:
-            EndpointConfig.model_validate(laid_over(defaults, entry))
-        except ValidationError as fault:
-            own = (error for error in fault.errors() if _stands_in(entry, error["loc"]))
-            problems += [_describe(error, ("teachers", name, *error["loc"])) for error in own]
-    return problems
-
-
-def _stands_in(tree: Any, loc: tuple[Any, ...]) -> bool:
-    """Whether a section itself has the key at ``loc``, or a value in the place of a section on the way there."""
-    for part in loc:
-        if not isinstance(tree, dict):
-            return True
-        if part not in tree:
-            return False
-        tree = tree[part]
-    return True
-
-
-def _describe(error: Any, loc: tuple[Any, ...]) -> str:
+def _describe(error: Any) -> str:
+    """Return one fault as its dotted path and what is wrong there."""
+    loc = error["loc"]
     path = ".".join(str(part) for part in loc)
     if error["type"] == "value_error":  # of a whole section: its keys do not fit together
         return f"{path}: {error['ctx']['error']}"
@@ -171,6 +150,7 @@ def _describe(error: Any, loc: tuple[Any, ...]) -> str:
 
 
 def _known_keys(parents: tuple[Any, ...]) -> list[str]:
+    """Return the keys of the section at a path."""
     model: type[BaseModel] = RopdConfig
     if parents[:1] == ("teachers",) and len(parents) > 1:
         model, parents = EndpointConfig, parents[2:]

@@ -68,44 +68,49 @@ class EndpointConfig(Section):
 
 
 class PriceConfig(Section):
-    """What a model costs, in dollars a million tokens; ``cached_input`` None: as ``input``."""
+    """What a model costs, in dollars per million tokens; ``cached_input`` None: as ``input``."""
 
     input: float = Field(ge=0)
     cached_input: float | None = Field(None, ge=0)
     output: float = Field(ge=0)
-    batch_factor: float = Field(0.5, ge=0, description="what a request of a batch costs of that")
+    batch_factor: float = Field(0.5, ge=0, description="factor of these prices for a request of a batch")
 
 
 class JudgeConfig(Section):
     """How a group is judged."""
 
-    m: int = Field(4, ge=1, description="teacher answers a prompt, distinct")
+    m: int = Field(4, ge=1, description="distinct teacher answers per prompt")
     form: Literal["shared-prefix", "group", "paper"] = Field(
-        "shared-prefix", description="how the requests are laid out; paper: a verifier call a rollout"
+        "shared-prefix", description="how the requests are laid out; paper: one verifier call per rollout"
     )
     language: Literal["en", "zh"] = Field("en", description="of the shipped templates")
-    rubric_per: Literal["group", "rollout"] = Field("group", description="one rubric for all rollouts, or one each")
+    rubric_per: Literal["group", "rollout"] = Field(
+        "group", description="one rubric for all rollouts, or one per rollout"
+    )
     blind: bool = Field(True, description="the verifier is not told which answers are the teacher's")
     teacher_in_pool: bool = Field(True, description="the verifier judges the teacher's answers too")
-    chunk_size: int | None = Field(None, ge=1, description="answers a verifier call; None: all of a group")
-    repeats: int = Field(1, ge=1, description="verifier calls of the same question; the majority counts")
+    chunk_size: int | None = Field(None, ge=1, description="answers per verifier call; None: all of a group")
+    repeats: int = Field(1, ge=1, description="verifier calls per question; the majority counts")
     rubrics: Literal["induced", "dataset", "both"] = Field(
-        "induced", description="written by the rubricator, brought by the prompts, or the two together"
+        "induced", description="written by the rubricator, from the data set, or both"
     )
     min_coverage: float = Field(
-        0.5, gt=0, le=1, description="of a rubric's weight has to be judged for all rollouts, else the group is missing"
+        0.5,
+        gt=0,
+        le=1,
+        description="share of a rubric's weight that must be judged for all rollouts, else the group is missing",
     )
     max_answer_tokens: int = Field(
         524_288, ge=16, description="a longer answer is shown to the judges without its middle"
     )
     on_no_answer: Literal["zero", "drop"] = "zero"
     templates: str | None = Field(None, description="folder of your own templates; None: the shipped ones")
-    rubricator_instructions: str | None = Field(None, description="said to the rubricator besides its template")
-    verifier_instructions: str | None = Field(None, description="said to the verifier besides its template")
+    rubricator_instructions: str | None = Field(None, description="added to the rubricator's template")
+    verifier_instructions: str | None = Field(None, description="added to the verifier's template")
     repair: bool = Field(
-        False, description="training: the rubricator is asked once more where all rewards of a group are equal"
+        False, description="training: ask the rubricator once more where all rewards of a group are equal"
     )
-    max_failed_fraction: float = Field(0.25, ge=0, le=1, description="of the groups of a step; above it a run stops")
+    max_failed_fraction: float = Field(0.25, ge=0, le=1, description="share of a step's groups; above it a run stops")
 
     @model_validator(mode="after")
     def _fits(self) -> JudgeConfig:
@@ -119,7 +124,8 @@ class JudgeConfig(Section):
 
 
 class RewardConfig(Section):
-    """What a rollout is paid: the sum of its parts, each in [0, 1] (your own: any number), times these weights."""
+    """How a rollout's reward is computed: the sum of its parts, each in [0, 1] (your own: any number), times these
+    weights."""
 
     rubric: float = Field(1.0, description="weight of the rubric's score")
     exact: float = Field(0.0, description="weight of: the final result equals the prompt's `answer`")
@@ -138,7 +144,7 @@ class StudentConfig(Section):
     model_path: str | None = Field(None, description="Hugging Face folder or hub name")
     endpoint: EndpointConfig = Field(EndpointConfig(), description="`ropd rollout` from an API instead of a folder")
     system_prompt: str | None = None
-    enable_thinking: bool | None = Field(None, description="handed to the chat template; None: not handed over")
+    enable_thinking: bool | None = Field(None, description="passed to the chat template; None: not passed")
     lora_rank: int = Field(0, ge=0, description="0: all weights are trained")
     lora_alpha: int = Field(16, ge=1)
     dtype: Literal["float32", "bfloat16"] | None = Field(None, description="None: by device")
@@ -199,7 +205,7 @@ class EvalConfig(Section):
     benchmarks: list[str] = Field(default_factory=list, description="by name, in the order of the report")
     data: dict[str, str] = Field(default_factory=dict, description="files to read benchmarks from, by name")
     grader: dict[str, str] = Field(default_factory=dict, description="how files of your own are graded, by name")
-    n: int = Field(16, ge=1, description="samples a problem")
+    n: int = Field(16, ge=1, description="samples per problem")
     temperature: float | None = Field(1.0, ge=0, le=2)
     top_p: float | None = Field(0.95, gt=0, le=1)
     max_tokens: int | None = Field(32_768, ge=1)
@@ -215,7 +221,7 @@ class ValidateConfig(Section):
     benchmarks: list[str] = Field(default_factory=list, description="as those of `ropd eval`; none: no validation")
     every: int | None = Field(None, ge=1, description="steps; None: where a checkpoint is saved")
     before: bool = Field(True, description="also before the first step")
-    n: int = Field(1, ge=1, description="samples a problem")
+    n: int = Field(1, ge=1, description="samples per problem")
     limit: int | None = Field(None, ge=1, description="the first problems of each benchmark only")
     temperature: float = Field(1.0, ge=0)
     top_p: float = Field(0.95, gt=0, le=1)
@@ -231,28 +237,30 @@ class ValidateConfig(Section):
 
 
 class ThresholdsConfig(Section):
-    """What a figure of the monitor may come to, as a mean over `monitor.window` steps; None: anything."""
+    """Limits of the monitor's figures, as means over `monitor.window` steps; None: no limit."""
 
-    gap_growth: float | None = Field(None, gt=0, description="of the first judge's mean over the second's, at most")
+    gap_growth: float | None = Field(
+        None, gt=0, description="growth of the first judge's mean over the second's, at most"
+    )
     rank_agreement: float | None = Field(
-        None, gt=0, le=1, description="pairs of rollouts that both judges put in the same order, at least"
+        None, gt=0, le=1, description="share of rollout pairs that both judges order alike, at least"
     )
     length_ratio: float | None = Field(
-        None, gt=1, description="of the rollouts' length: so many times longer or shorter"
+        None, gt=1, description="factor by which rollouts get longer or shorter, at most"
     )
-    fence_attempts: float | None = Field(None, gt=0, lt=1, description="of the rollouts, at most")
+    fence_attempts: float | None = Field(None, gt=0, lt=1, description="share of the rollouts, at most")
 
 
 class MonitorConfig(Section):
-    """What a training watches for besides its rewards."""
+    """What a training monitors besides its rewards."""
 
-    share: float = Field(0.0, ge=0, le=1, description="of the groups goes to a second judge; 0: none is asked")
+    share: float = Field(0.0, ge=0, le=1, description="share of the groups that a second judge judges, too; 0: none")
     judge: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.0))
     templates: str | None = Field(None, description="folder of the second judge's templates; None: judge.templates")
     window: int = Field(
         5, ge=1, description="steps that a figure is averaged over before it is held against a threshold"
     )
-    wait_s: float = Field(30.0, ge=0, description="so long a step waits for the second judge")
+    wait_s: float = Field(30.0, ge=0, description="seconds that a step waits for the second judge")
     warn: ThresholdsConfig = ThresholdsConfig(gap_growth=0.1, rank_agreement=0.6, length_ratio=2.0, fence_attempts=0.05)
     stop: ThresholdsConfig = ThresholdsConfig()
 
@@ -270,12 +278,14 @@ class RopdConfig(Section):
     seed: int = 0
     device: Literal["cpu", "gpu"] = "gpu"
     cache_dir: str | None = None
-    cache_max_gb: float | None = Field(20.0, gt=0, description="above it the oldest replies go; None: no limit")
+    cache_max_gb: float | None = Field(
+        20.0, gt=0, description="above it the oldest replies are removed; None: no limit"
+    )
     prices: dict[str, PriceConfig] = Field(default_factory=dict, description="by model name")
     max_cost: float | None = Field(None, ge=0, description="dollars; no request is sent that could go beyond it")
     teacher: EndpointConfig = EndpointConfig()
-    teachers: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="further teachers by name, each a section laid over `teacher`"
+    teachers: dict[str, EndpointConfig] = Field(
+        default_factory=dict, description="further teachers by name; what an entry leaves out is as in `teacher`"
     )
     rubricator: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.7))
     verifier: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.0))
@@ -290,3 +300,27 @@ class RopdConfig(Section):
     lint: LintConfig = LintConfig()
     eval: EvalConfig = EvalConfig()
     verl: dict[str, Any] = Field(default_factory=dict, description="raw settings, merged into verl's own last")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lay_teachers(cls, tree: Any) -> Any:
+        """Lay each entry of ``teachers`` over the section ``teacher``."""
+        if not isinstance(tree, dict) or not isinstance(tree.get("teachers"), dict):
+            return tree  # pydantic says what is wrong with it
+        teacher = tree.get("teacher", {})
+        if isinstance(teacher, EndpointConfig):
+            teacher = teacher.model_dump()
+        entries = {
+            name: laid_over(teacher, entry) if isinstance(entry, dict) and isinstance(teacher, dict) else entry
+            for name, entry in tree["teachers"].items()
+        }
+        return {**tree, "teachers": entries}
+
+
+def laid_over(defaults: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+    """Return ``tree`` laid over ``defaults``, section by section: a section given in part keeps its other defaults."""
+    merged = dict(defaults)
+    for key, value in tree.items():
+        below = merged.get(key)
+        merged[key] = laid_over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged

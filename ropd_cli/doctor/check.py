@@ -1,4 +1,4 @@
-"""What a check returns, and what it is told."""
+"""What a check returns, and what it is given."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.errors import RopdError
+from ropd_cli.errors import expected_error
 
 Status = Literal["ok", "warn", "fail", "skipped"]
 _MANY = 2000
 
 
 class Check(BaseModel):
-    """One line: what was looked at, how it is, what was found, and what to do about it (``mend``)."""
+    """One line: what was checked, its status, what was found, and what to do about it (``mend``)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -28,8 +28,10 @@ class Check(BaseModel):
     found: str
     mend: str | None = None
 
-
-Lines = list[Check] | Awaitable[list[Check]]
+    @field_validator("found", "mend")
+    @classmethod
+    def _one_line(cls, text: str | None) -> str | None:
+        return one_line(text) if text is not None else None
 
 
 @dataclass(frozen=True)
@@ -39,25 +41,20 @@ class Section:
     name: str
 
     def ok(self, name: str, found: str) -> Check:
-        return self._check(name, "ok", found, None)
+        return Check(section=self.name, name=name, status="ok", found=found)
 
     def warn(self, name: str, found: str, mend: str) -> Check:
-        return self._check(name, "warn", found, mend)
+        return Check(section=self.name, name=name, status="warn", found=found, mend=mend)
 
     def fail(self, name: str, found: str, mend: str) -> Check:
-        return self._check(name, "fail", found, mend)
+        return Check(section=self.name, name=name, status="fail", found=found, mend=mend)
 
     def skipped(self, name: str, because: str) -> Check:
-        return self._check(name, "skipped", f"skipped, because {because}", None)
-
-    def _check(self, name: str, status: Status, found: str, mend: str | None) -> Check:
-        return Check(
-            section=self.name, name=name, status=status, found=one_line(found), mend=one_line(mend) if mend else None
-        )
+        return Check(section=self.name, name=name, status="skipped", found=f"skipped, because {because}")
 
 
 def one_line(text: str) -> str:
-    """A text on one line, without what would steer a terminal: part of it may be a server's or a file's."""
+    """Return a text on one line, without control characters: part of it may come from a server or a file."""
     shown = "".join(char if char.isprintable() else " " for char in text[:_MANY])
     return " ".join(shown.split())
 
@@ -82,7 +79,7 @@ class Pace:
 
 @dataclass
 class Learnt:
-    """What earlier sections found out and later ones go by."""
+    """What earlier sections learnt and later ones use."""
 
     silent: dict[str, str] = field(default_factory=dict)
     """By role ("verifier", …) why its endpoint can't be asked."""
@@ -109,7 +106,7 @@ class Case:
 
 
 def shown_seconds(seconds: float) -> str:
-    """A span of time in its own unit."""
+    """Return a span of time in a unit that fits it."""
     for unit, size in (("days", 86_400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
@@ -117,12 +114,12 @@ def shown_seconds(seconds: float) -> str:
 
 
 def shown_bytes(count: float) -> str:
-    """A size in GB, or MB below a tenth of one."""
+    """Return a size in GB, or in MB below a tenth of one."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
 
 
 def few(items: list[str], shown: int = 5) -> str:
-    """The first of several names."""
+    """Return the first of several names."""
     return ", ".join(items[:shown]) + (" …" if len(items) > shown else "")
 
 
@@ -137,14 +134,16 @@ class Stopwatch:
         return time.perf_counter() - self._began
 
 
-async def guarded(here: Section, name: str, work: Callable[[], Lines], *, debug: bool = False) -> list[Check]:
-    """The checks that ``work`` gives; an error of it becomes a line, with the error's own hint. ``debug``: an
+async def guarded(
+    here: Section, name: str, work: Callable[[], list[Check] | Awaitable[list[Check]]], *, debug: bool = False
+) -> list[Check]:
+    """Return the checks of ``work``; an error of it becomes a line, with the error's own hint. ``debug``: an
     unexpected one is raised instead."""
     try:
-        found = work()
-        return await found if inspect.isawaitable(found) else found
+        checks = work()
+        return await checks if inspect.isawaitable(checks) else checks
     except Exception as fault:  # of whatever kind: the other checks go on
-        expected = _expected(fault)
+        expected = expected_error(fault)
         if expected is not None:
             return [here.fail(name, expected.message, expected.hint or "see the line itself")]
         if debug:
@@ -152,9 +151,3 @@ async def guarded(here: Section, name: str, work: Callable[[], Lines], *, debug:
         return [
             here.fail(name, f"{type(fault).__name__}: {fault}", "a fault of ropd doctor itself: run it with --debug")
         ]
-
-
-def _expected(fault: BaseException) -> RopdError | None:
-    while isinstance(fault, BaseExceptionGroup):
-        fault = fault.exceptions[0]
-    return fault if isinstance(fault, RopdError) else None

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from ropd_cli.doctor.check import Case, Check, Section, shown_bytes
 from ropd_cli.doctor.model_folder import local_folder, parameters
@@ -18,36 +19,39 @@ HERE = Section("disk")
 PROBE_BYTES = 256 * 1024
 LITTLE = 1e9
 CHECKPOINT_BYTES = 16
-"""A weight: in float32 by itself, as a Hugging Face model, and with AdamW's two moments."""
+"""Per weight: in float32 by itself, as a Hugging Face model, and with AdamW's two moments."""
 LORA_CHECKPOINT_BYTES = 8
 SHARED_MEMORY = Path("/dev/shm")
 LEAST_SHARED = 2e9
 RAY_STOPS_AT = 0.95
-"""Ray writes nothing any more to a disk that is so full."""
+"""Ray stops writing to a disk that is fuller."""
 
-Open = Callable[[Path], int]
-"""Opens a new file in a folder and returns its descriptor; the file need not have a name."""
+Open = Callable[..., IO[bytes]]
+"""Opens a new file in the folder ``dir``."""
 
 
 def run_directory(case: Case) -> list[Check]:
-    """Where a run is written to, and whether its checkpoints fit."""
+    """Check the run directory, and that its checkpoints fit."""
     if case.config.out is None:
         return [HERE.skipped("run directory", "out is not set (ropd train --out)")] if case.named else []
     folder = Path(case.config.out).expanduser()
-    checks = writable(folder, "run directory", "out: (or --out)")
-    needed = _checkpoints(case)
-    if checks[0].status == "fail" or needed is None:
-        return checks
-    return [*checks, room(_existing(folder), *needed)]
+    check = writable(folder, "run directory", "out: (or --out)")
+    model = local_folder(case.config.student.model_path)
+    weights = parameters(model) if model is not None else None
+    if check.status == "fail" or weights is None:
+        return [check]
+    each = LORA_CHECKPOINT_BYTES if case.config.student.lora_rank else CHECKPOINT_BYTES
+    kept = case.config.train.keep_checkpoints if case.config.train.save_every else 1
+    return [check, room(_existing(folder), float(weights * each), kept)]
 
 
 def cache(case: Case) -> list[Check]:
-    """Where replies are kept."""
-    return writable(replies_folder(case.config.cache_dir), "cache", "ROPD_CACHE_DIR (or cache_dir:, --cache-dir)")
+    """Check the cache of replies."""
+    return [writable(replies_folder(case.config.cache_dir), "cache", "ROPD_CACHE_DIR (or cache_dir:, --cache-dir)")]
 
 
 def scratch(case: Case) -> list[Check]:
-    """What Ray writes to."""
+    """Check what Ray writes to: temporary files and shared memory."""
     if "ray" not in installed_versions():
         return []
     folder = Path(tempfile.gettempdir())
@@ -69,38 +73,29 @@ def scratch(case: Case) -> list[Check]:
     return [*checks, HERE.ok("shared memory", found)]
 
 
-def writable(folder: Path, name: str, setting: str, opened: Open | None = None) -> list[Check]:
-    """Whether a file can be written in ``folder`` (or, where it is not there yet, in the nearest one above it):
-    a probe is written, flushed and removed. ``setting`` is what moves the folder."""
+def writable(folder: Path, name: str, setting: str, opened: Open = tempfile.TemporaryFile) -> Check:
+    """Check that a file can be written in ``folder`` (or, where it is not there yet, in the nearest one above it):
+    a file without a name is written and flushed. ``setting`` is what moves the folder."""
     place = _existing(folder)
     try:
-        probe(place, opened or _unnamed)
+        with opened(dir=place) as file:
+            file.write(os.urandom(PROBE_BYTES))  # a disk that compresses has to find room for it too
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as fault:
         if fault.errno in (errno.ENOSPC, errno.EDQUOT):
-            return [HERE.fail(name, f"{folder}: no space left on the disk", f"make room, or move it by {setting}")]
+            return HERE.fail(name, f"{folder}: no space left on the disk", f"make room, or move it by {setting}")
         found = f"{folder}: can't be written to ({fault.strerror})"
-        return [HERE.fail(name, found, f"change the rights of {place}, or choose another place by {setting}")]
+        return HERE.fail(name, found, f"change the rights of {place}, or choose another place by {setting}")
     free = shutil.disk_usage(place).free
     found = f"{folder}: writable, {shown_bytes(free)} free"
     if free < LITTLE:
-        return [HERE.warn(name, found, f"make room, or move it by {setting}")]
-    return [HERE.ok(name, found)]
-
-
-def probe(folder: Path, opened: Open) -> None:
-    """Write some blocks and have them put on the disk. Raises OSError."""
-    descriptor = opened(folder)
-    try:
-        data = memoryview(os.urandom(PROBE_BYTES))  # a disk that compresses has to find room for it too
-        while data:
-            data = data[os.write(descriptor, data) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return HERE.warn(name, found, f"make room, or move it by {setting}")
+    return HERE.ok(name, found)
 
 
 def room(place: Path, one: float, count: int) -> Check:
-    """Whether ``count`` checkpoints of ``one`` byte each fit, and the one that is being written."""
+    """Check that ``count`` checkpoints of ``one`` byte each fit, and the one that is being written."""
     free = shutil.disk_usage(place).free
     kept = "a checkpoint" if count == 1 else f"{count} checkpoints"
     found = f"{kept} of {shown_bytes(one)} and one being written, {shown_bytes(free)} free"
@@ -111,28 +106,9 @@ def room(place: Path, one: float, count: int) -> Check:
     return HERE.ok("checkpoints", found)
 
 
-def _checkpoints(case: Case) -> tuple[float, int] | None:
-    """(bytes of a checkpoint, how many are kept); None where the student's size is not known."""
-    folder = local_folder(case.config.student.model_path)
-    weights = parameters(folder) if folder is not None else None
-    if weights is None:
-        return None
-    each = LORA_CHECKPOINT_BYTES if case.config.student.lora_rank else CHECKPOINT_BYTES
-    return float(weights * each), case.config.train.keep_checkpoints if case.config.train.save_every else 1
-
-
 def _existing(folder: Path) -> Path:
     folder = folder.absolute()
     return next(place for place in (folder, *folder.parents) if place.exists())
-
-
-def _unnamed(folder: Path) -> int:
-    """A new file that is gone once it is closed, also after a kill."""
-    if not folder.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(folder))
-    descriptor, name = tempfile.mkstemp(prefix=".ropd-doctor-", dir=folder)
-    os.unlink(name)
-    return descriptor
 
 
 CHECKS = (run_directory, cache, scratch)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ropd_cli.analysis.intervals import wilson
 from ropd_cli.config import RopdConfig
-from ropd_cli.doctor.check import Case, Check, Pace, Section, guarded, shown_seconds
+from ropd_cli.doctor.check import Case, Check, Pace, Section, guarded
 from ropd_cli.doctor.endpoints import paced
 from ropd_cli.doctor.sample_groups import VOTES, calls_a_group, forced, rubric_asks, verdict_asks
 from ropd_cli.doctor.targets import JUDGES, asked, at_once, is_asked, section
@@ -20,16 +20,16 @@ from ropd_cli.errors import ReplyInvalid, RopdError
 from ropd_cli.llm.chat import ChatReply
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.shared import Shared
-from ropd_cli.llm.structured import Form, parse_json
+from ropd_cli.llm.structured import STARTS, Form, parse_json
 from ropd_cli.llm.urls import BUILTIN
 from ropd_cli.method.replies import Judgements, parse_rubric
+from ropd_cli.method.verdicts import agreement
 from ropd_cli.stages.verify import VerdictAsk
 
 HERE = Section("judges")
 ENOUGH = 0.8
 """Share of replies that fit; below it retries do not save a run."""
 MANY_FLIPS = 0.1
-SLOW_STEP_S = 900.0
 _CUT = "cut off at its length limit"
 
 
@@ -67,24 +67,6 @@ async def rubricator(case: Case) -> list[Check]:
 async def verifier(case: Case) -> list[Check]:
     """Verdicts on made-up groups, each asked for several times."""
     return await guarded(HERE, "verifier", partial(_verifier, case), debug=case.debug)
-
-
-def step(case: Case) -> list[Check]:
-    """What one training step would take of the judges' time."""
-    if not case.named or not all(role in case.learnt.pace for role in JUDGES if is_asked(case.config, role)):
-        return []
-    seconds = judging_seconds(case, case.config.train.prompts_per_step)
-    if seconds is None:
-        return []
-    calls = [count * case.config.train.prompts_per_step for count in calls_a_group(case.config)]
-    found = (
-        f"{case.config.train.prompts_per_step} groups: {calls[0]} + {calls[1]} calls, about {shown_seconds(seconds)} "
-        "at this pace (tiny groups; long answers take longer)"
-    )
-    if seconds > SLOW_STEP_S:
-        mend = "raise limits.concurrency, name several servers in base_url, or take a faster judge"
-        return [HERE.warn("a step", found, mend)]
-    return [HERE.ok("a step", found)]
 
 
 def judging_seconds(case: Case, groups: int) -> float | None:
@@ -187,19 +169,17 @@ def _temperature(case: Case) -> list[Check]:
 
 def flips(config: RopdConfig, asks: Sequence[VerdictAsk], results: Sequence[Any]) -> list[Check]:
     """Share of judgements on which VOTES equal requests do not agree; ``results`` has VOTES entries an ask."""
-    label, cells, changed = "verifier flips", 0, 0
+    label = "verifier flips"
+    answered: list[list[Judgements]] = []
     for number in range(len(asks)):
-        votes: list[Judgements] = [
-            each[1] for each in results[number * VOTES : (number + 1) * VOTES] if not isinstance(each, RopdError)
-        ]
-        if len(votes) < VOTES:
-            continue
-        for rows in zip(*votes, strict=True):
-            for values in zip(*rows, strict=True):
-                cells += 1
-                changed += len(set(values)) > 1
-    if not cells:
+        replies = results[number * VOTES : (number + 1) * VOTES]
+        if not any(isinstance(each, RopdError) for each in replies):
+            answered.append([judgements for _, judgements in replies])
+    share = agreement(answered)
+    if share is None:
         return [HERE.skipped(label, f"no question was answered {VOTES} times")]
+    cells = sum(len(row) for votes in answered for row in votes[0])
+    changed = round((1 - share) * cells)
     rate = wilson(changed, cells)
     found = (
         f"{changed} of {cells} judgements changed when asked {VOTES} times: {rate.mean:.0%} "
@@ -251,16 +231,13 @@ def _json_mend(role: str, form: Form) -> str:
     return others
 
 
-_FORMS = {"json_schema": Form.JSON_SCHEMA, "json_object": Form.JSON_OBJECT, "plain text": Form.TEXT}
-_CONFIGURED = {"json_schema": Form.JSON_SCHEMA, "json_object": Form.JSON_OBJECT, "text": Form.TEXT}
-
-
 def _how(client: ChatClient) -> str:
-    """In which form JSON is asked for, and what the endpoint has refused before."""
-    form, wanted = client.json_form, _CONFIGURED[client.endpoint.structured_output]
-    refused = [name for name, each in _FORMS.items() if wanted <= each < form]
-    asked_by = f"asked by {next(name for name, each in _FORMS.items() if each is form)}"
-    return f"{' and '.join(refused)} refused, {asked_by}" if refused else asked_by
+    """Return in which form JSON is asked for, and which forms the endpoint has refused before."""
+    names = {Form.JSON_SCHEMA: "json_schema", Form.JSON_OBJECT: "json_object", Form.TEXT: "plain text"}
+    first = STARTS[client.endpoint.structured_output]
+    refused = [name for form, name in names.items() if first <= form < client.json_form]
+    how = f"asked by {names[client.json_form]}"
+    return f"{' and '.join(refused)} refused, {how}" if refused else how
 
 
-CHECKS = (rubricator, verifier, step)
+CHECKS = (rubricator, verifier)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from ropd_cli.doctor import devices, disk, endpoints, judges, packages, student
 from ropd_cli.doctor import run_cost as forecast
@@ -25,35 +23,20 @@ SECTIONS = (packages, devices, disk, endpoints, judges, index, student, forecast
 COUNT = sum(len(section.CHECKS) for section in SECTIONS)
 
 
-@dataclass(frozen=True)
-class Asking:
-    """What is about to be asked of one endpoint; ``cost_usd`` None: its model has no price."""
-
-    model: str
-    shown: str
-    calls: int
-    tokens: int
-    cost_usd: float | None
-
-    def __str__(self) -> str:
-        cost = "no price known" if self.cost_usd is None else f"${self.cost_usd:.4f}"
-        return f"{self.calls} calls to {self.model} at {self.shown}, {self.tokens:,} tokens, {cost}"
-
-
 async def examine(case: Case, done: Callable[[str], None]) -> list[Check]:
-    """Every check in order. ``done`` is told the section of each function that has ended."""
+    """Run every check in order. ``done`` is called with the section of each function that has ended."""
     checks: list[Check] = []
     for section in SECTIONS:
         for function in section.CHECKS:
             name = function.__name__.replace("_", " ")
-            checks += await guarded(section.HERE, name, partial(_call, function, case), debug=case.debug)
+            checks += await guarded(section.HERE, name, partial(function, case), debug=case.debug)
             done(section.HERE.name)
     return checks
 
 
-def plan(case: Case) -> list[Asking]:
-    """What the endpoints are going to be asked; nothing of the built-in one. What can't be told yet is left out: the
-    checks say why."""
+def plan(case: Case) -> list[str]:
+    """Return, in words, what each endpoint is going to be asked; nothing of the built-in one. What can't be told yet
+    is left out: the checks say why."""
     if case.offline:
         return []
     asking = []
@@ -68,7 +51,7 @@ def plan(case: Case) -> list[Asking]:
     return asking
 
 
-def _asking(case: Case, target: Target) -> Asking:
+def _asking(case: Case, target: Target) -> str:
     endpoint = target.endpoint.model_copy(update={"model": target.model})
     requests: list[ChatRequest] = [hello(endpoint)] * len(target.servers)
     if not set(target.roles) & set(JUDGES):
@@ -78,7 +61,8 @@ def _asking(case: Case, target: Target) -> Asking:
             requests += _of_judge(case, role)
     found = forecast_calls(requests, target.at(target.servers[0]), None, Budget(case.config.prices))
     tokens = found.prompt_tokens + found.completion_tokens
-    return Asking(str(target.model), target.shown, found.calls, tokens, found.cost_usd)
+    cost = "no price known" if found.cost_usd is None else f"${found.cost_usd:.4f}"
+    return f"{found.calls} calls to {target.model} at {target.shown}, {tokens:,} tokens, {cost}"
 
 
 def _of_judge(case: Case, role: str) -> list[ChatRequest]:
@@ -88,7 +72,3 @@ def _of_judge(case: Case, role: str) -> list[ChatRequest]:
     if role == "rubricator":
         return probe + [ask.request for ask in rubric_asks(case.config, endpoint)]
     return probe + [request for ask in verdict_asks(case.config, endpoint) for request in ask.requests]
-
-
-def _call(function: Callable[[Case], Any], case: Case) -> list[Check] | Awaitable[list[Check]]:
-    return function(case)

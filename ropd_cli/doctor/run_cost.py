@@ -10,15 +10,15 @@ from ropd_cli.doctor.targets import JUDGES, is_asked, section
 from ropd_cli.errors import InputError
 from ropd_cli.llm.urls import BUILTIN
 from ropd_cli.records.schemas import load_prompts
-from ropd_cli.training.run_estimate import forecast_run
+from ropd_cli.training.run_estimate import forecast_run, sentence
 from ropd_cli.training.verl_config import steps_of
 
 HERE = Section("forecast")
-_ASSUMED = "rollouts half as long as data.max_response_tokens allows, no retries, nothing cached"
+SLOW_STEP_S = 900.0
 
 
 def prices(case: Case) -> list[Check]:
-    """Models without a price, where money plays a part."""
+    """Check that every model that a run pays for has a price."""
     if not case.named:
         return []
     lacking = []
@@ -38,7 +38,7 @@ def prices(case: Case) -> list[Check]:
 
 
 def judging(case: Case) -> list[Check]:
-    """Calls, tokens, money and time of a run's judging."""
+    """Estimate calls, tokens, cost and time of a run's judging."""
     config = case.config
     if not case.named:
         return []
@@ -50,41 +50,32 @@ def judging(case: Case) -> list[Check]:
         if is_asked(config, role) and not endpoint.model and not (endpoint.base_url or "").startswith(BUILTIN):
             return [HERE.skipped("judging", f"the {role} has no model")]
     try:
-        asked = load_prompts(str(config.data.prompts))
-        unlimited = config.model_copy(update={"max_cost": None})  # a price that is missing is said by itself
-        found = forecast_run(unlimited, asked, steps_of(config, len(asked)))
+        prompts = load_prompts(str(config.data.prompts))
+        unlimited = config.model_copy(update={"max_cost": None})  # the check of prices says what is missing
+        estimate = forecast_run(unlimited, prompts, steps_of(config, len(prompts)))
     except InputError as fault:  # of the prompts, the index or the templates: it has a line already
         return [HERE.skipped("judging", fault.message)]
-    if found is None:
+    if estimate is None:
         return [HERE.ok("judging", "reward.rubric is 0: no judge is asked")]
-    cost = "no price known" if found["cost_usd"] is None else f"${found['cost_usd']:,.2f}"
-    said = (
-        f"{found['steps']} steps, {found['groups']:,} groups, {found['calls']:,} calls; about "
-        f"{found['prompt_tokens']:,} tokens of prompts and {found['completion_tokens']:,} of replies; {cost} "
-        f"({_ASSUMED})"
-    )
-    limit = config.max_cost
-    if limit is not None and found["cost_usd"] is not None and found["cost_usd"] > limit:
-        checks = [
-            HERE.warn(
-                "judging", f"{said}; max_cost is {limit:g}", "raise max_cost, or lower train.steps: the run stops there"
-            )
-        ]
-    else:
-        checks = [HERE.ok("judging", said)]
-    return [*checks, _time(case, found["groups"])]
-
-
-def _time(case: Case, groups: int) -> Check:
-    seconds = judging_seconds(case, groups)
+    found, limit, cost = sentence(estimate).removeprefix("forecast: "), config.max_cost, estimate["cost_usd"]
+    check = HERE.ok("judging", found)
+    if limit is not None and cost is not None and cost > limit:
+        mend = "raise max_cost, or lower train.steps: the run stops there"
+        check = HERE.warn("judging", f"{found}; max_cost is {limit:g}", mend)
+    seconds = judging_seconds(case, estimate["groups"])
     if seconds is None:
-        return HERE.skipped("time", "the judges' pace was not measured")
+        return [check, HERE.skipped("time", "the judges' pace was not measured")]
+    a_step = seconds / estimate["steps"]
     paces = "; ".join(f"{role} {case.learnt.pace[role]}" for role in JUDGES if role in case.learnt.pace)
-    return HERE.ok(
-        "time",
-        f"judging alone about {shown_seconds(seconds)} at the pace measured here ({paces}, tiny groups: real answers "
-        "are longer, and more requests at once may be faster); it runs beside the rollouts",
+    found = (
+        f"judging alone about {shown_seconds(seconds)}, {shown_seconds(a_step)} per step, at the pace measured here "
+        f"({paces}, tiny groups: real answers are longer, and more requests at once may be faster); it runs beside the "
+        "rollouts"
     )
+    if a_step > SLOW_STEP_S:
+        mend = "raise limits.concurrency, put more servers behind base_url, or take a faster judge"
+        return [check, HERE.warn("time", found, mend)]
+    return [check, HERE.ok("time", found)]
 
 
 CHECKS = (prices, judging)

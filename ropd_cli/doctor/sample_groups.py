@@ -83,7 +83,7 @@ def forced(endpoint: EndpointConfig) -> tuple[ChatRequest, str]:
         "additionalProperties": False,
     }
     messages = (Message(role="user", content='Name a fruit, as JSON: {"word": "…"}'),)
-    return endpoint_request(endpoint, messages, JsonSchema(name="ropd_word", schema=body)), word
+    return endpoint_request(endpoint, messages, JsonSchema.model_validate({"name": "ropd_word", "schema": body})), word
 
 
 def _group(number: int, a: int, b: int) -> Group:

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ropd_cli.answers.thinking import OPEN
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Case, Check, Section, few, shown_bytes
-from ropd_cli.doctor.model_folder import SWITCH, Template, local_folder, looks_local, parameters, read_json
+from ropd_cli.doctor.model_folder import Template, local_folder, looks_local, parameters, read_json
 from ropd_cli.errors import InputError
 from ropd_cli.records.schemas import Prompt, load_prompts, with_system
 from ropd_cli.util.tokens import estimate_tokens
 
 HERE = Section("student")
 HUB_TIMEOUT_S = 10.0
+SWITCH = "enable_thinking"
 SAMPLE = 200
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _TRIED = [{"role": "user", "content": "What is 2 + 2?"}]
 
 
 def folder(case: Case) -> list[Check]:
-    """The model's files, or its name on the hub."""
+    """Check the model's files, or its name on the hub."""
     path = case.config.student.model_path
     if path is None:
         return [HERE.skipped("model", "student.model_path is not set")] if case.named else []
     here = local_folder(path)
-    if here is None:
-        return [_missing(path)] if looks_local(path) else [_on_hub(path, case.offline)]
-    if not (here / "config.json").is_file():
-        return [_missing(path)]
+    if here is None and not looks_local(path):
+        return [_on_hub(path, case.offline)]
+    if here is None or not (here / "config.json").is_file():
+        mend = "give the folder of a Hugging Face model, or a hub name (student.model_path, ROPD_MODEL_PATH)"
+        return [HERE.fail("model", f"{path}: no model there (config.json is missing)", mend)]
     if not any((here / name).is_file() for name in TOKENIZERS):
         mend = "give the whole folder of a model (tokenizer.json stands in it)"
         return [HERE.fail("model", f"{path}: no tokenizer in {here}", mend)]
@@ -41,7 +42,7 @@ def folder(case: Case) -> list[Check]:
 
 
 def template(case: Case) -> list[Check]:
-    """The chat template, and what it does about thinking."""
+    """Check the chat template, and what it does about thinking."""
     here = local_folder(case.config.student.model_path)
     if here is None or not (here / "config.json").is_file():
         return []
@@ -53,81 +54,56 @@ def template(case: Case) -> list[Check]:
 
 
 def prompt_lengths(case: Case) -> list[Check]:
-    """Tokens of a sample of the prompts, as the student gets them."""
+    """Check the tokens of a sample of the prompts, as the student gets them."""
     here, data = local_folder(case.config.student.model_path), case.config.data
     if here is None or data.prompts is None or not Path(data.prompts).is_file():
         return []
     asked = load_prompts(data.prompts)
     sample = asked[:: max(1, len(asked) // SAMPLE)][:SAMPLE]
-    counter = Counter.of(here)
-    counts = {prompt.uid: counter.tokens(prompt, case.config) for prompt in sample}
+    tokens, is_exact = _counter(here, case.config)
+    counts = {prompt.uid: tokens(prompt) for prompt in sample}
     long = [f"{uid} {count}" for uid, count in counts.items() if count > data.max_prompt_tokens]
     most = max(counts.values())
-    found = f"{counter.how} {most} tokens at most, of {len(sample)} prompts looked at; data.max_prompt_tokens is "
-    if long:
-        make = HERE.fail if counter.is_exact else HERE.warn
-        return [
-            make(
-                "prompt lengths",
-                f"{found}{data.max_prompt_tokens}, {len(long)} are longer ({few(long)})",
-                f"--set data.max_prompt_tokens={most}, or leave them out",
-            )
-        ]
-    return [HERE.ok("prompt lengths", f"{found}{data.max_prompt_tokens}")]
+    found = (
+        f"{'' if is_exact else 'by estimate '}{most} tokens at most, of {len(sample)} prompts looked at; "
+        f"data.max_prompt_tokens is {data.max_prompt_tokens}"
+    )
+    if not long:
+        return [HERE.ok("prompt lengths", found)]
+    make = HERE.fail if is_exact else HERE.warn
+    mend = f"--set data.max_prompt_tokens={most}, or leave them out"
+    return [make("prompt lengths", f"{found}, {len(long)} are longer ({few(long)})", mend)]
 
 
-@dataclass(frozen=True)
-class Counter:
-    """Counts a prompt's tokens: with the model's tokenizer and template where the packages for it are there, else by
-    its bytes."""
+def _counter(here: Path, config: RopdConfig) -> tuple[Callable[[Prompt], int], bool]:
+    """Return what counts a prompt's tokens, and whether it is exact: with the model's tokenizer and template where
+    the package tokenizers is installed, else by its bytes. Raises InputError for a tokenizer that can't be read."""
+    chat, file = Template.of(here), here / "tokenizer.json"
+    try:
+        from tokenizers import Tokenizer
 
-    tokenizer: Any
-    template: Template | None
+        tokenizer = Tokenizer.from_file(str(file)) if file.is_file() else None
+    except ImportError:
+        tokenizer = None
+    except Exception as fault:  # tokenizers raises nothing narrower
+        raise InputError(f"{file}: can't be read ({fault})", "copy or download the model again") from fault
+    thinking = config.student.enable_thinking
+    options = {} if thinking is None else {SWITCH: thinking}
 
-    @classmethod
-    def of(cls, here: Path) -> Counter:
-        try:
-            import jinja2  # noqa: F401
-            from tokenizers import Tokenizer
-        except ImportError:
-            return cls(None, None)
-        file = here / "tokenizer.json"
-        if not file.is_file():
-            return cls(None, None)
-        try:
-            return cls(Tokenizer.from_file(str(file)), Template.of(here))
-        except Exception as fault:  # tokenizers raises nothing narrower
-            raise InputError(f"{file}: can't be read ({fault})", "copy or download the model again") from fault
+    def tokens(prompt: Prompt) -> int:
+        messages = [m.model_dump(mode="json") for m in with_system(prompt.messages, config.student.system_prompt)]
+        if tokenizer is None or chat is None:
+            return estimate_tokens("\n".join(str(message["content"]) for message in messages))
+        return len(tokenizer.encode(chat.render(messages, **options), add_special_tokens=False).ids)
 
-    @property
-    def is_exact(self) -> bool:
-        return self.tokenizer is not None and self.template is not None
-
-    @property
-    def how(self) -> str:
-        return "" if self.is_exact else "by estimate"
-
-    def tokens(self, prompt: Prompt, config: RopdConfig) -> int:
-        """Raises InputError where the template does not take the prompt."""
-        said = [m.model_dump(mode="json") for m in with_system(prompt.messages, config.student.system_prompt)]
-        if self.tokenizer is None or self.template is None:
-            return estimate_tokens("\n".join(str(message["content"]) for message in said))
-        thinking = config.student.enable_thinking
-        options = {} if thinking is None else {SWITCH: thinking}
-        return len(self.tokenizer.encode(self.template.render(said, **options), add_special_tokens=False).ids)
+    return tokens, tokenizer is not None and chat is not None
 
 
 def switch(found: Template, wanted: bool | None) -> Check:
-    """Whether a template has the switch that ``student.enable_thinking`` turns, and where it stands by itself."""
+    """Check that a template has the switch that ``student.enable_thinking`` sets, and what it does without it."""
     label = "thinking switch"
-    try:
-        by_itself, on, off = (found.render(_TRIED, **options) for options in ({}, {SWITCH: True}, {SWITCH: False}))
-    except ImportError:  # an installation for endpoints only
-        on = off = by_itself = ""
-        has_switch = found.names_switch
-    else:
-        has_switch = on != off
-    if not has_switch:
+    by_itself, on, off = (found.render(_TRIED, **options) for options in ({}, {SWITCH: True}, {SWITCH: False}))
+    if on == off:
         opens = " (it opens <think> itself: every rollout begins inside its thinking)" if _opens(by_itself) else ""
         if wanted is None:
             return HERE.ok(label, f"the chat template has none{opens}")
@@ -135,16 +111,11 @@ def switch(found: Template, wanted: bool | None) -> Check:
         return HERE.fail(label, f"{told}: it would change nothing{opens}", "--set student.enable_thinking=null")
     if wanted is not None:
         return HERE.ok(label, f"the chat template has one, and it is {'on' if wanted else 'off'}")
-    if not on:
-        found_it = "the chat template has one, and student.enable_thinking is not set"
-        return HERE.warn(label, f"{found_it} (what it does then was not looked at: jinja2 is missing)", _SAY_IT)
     if by_itself == on:
         told = "the student thinks, as its chat template does by itself: student.enable_thinking is not set"
-        return HERE.warn(label, f"{told}; thoughts use up data.max_response_tokens and are never judged", _SAY_IT)
+        mend = "--set student.enable_thinking=false, or true to have it think"
+        return HERE.warn(label, f"{told}; thoughts use up data.max_response_tokens and are never judged", mend)
     return HERE.ok(label, "the chat template has one, off by itself")
-
-
-_SAY_IT = "--set student.enable_thinking=false, or true to have it think"
 
 
 def _opens(rendered: str) -> bool:
@@ -152,7 +123,7 @@ def _opens(rendered: str) -> bool:
 
 
 def _context(config: RopdConfig, here: Path) -> list[Check]:
-    """Whether prompts and rollouts fit into what the model was made for."""
+    """Check that prompts and rollouts fit into the model's context."""
     known = read_json(here / "config.json")
     most = known.get("max_position_embeddings") or (known.get("text_config") or {}).get("max_position_embeddings")
     wanted = config.data.max_prompt_tokens + config.data.max_response_tokens
@@ -163,13 +134,8 @@ def _context(config: RopdConfig, here: Path) -> list[Check]:
     return [HERE.fail("context", found, mend)]
 
 
-def _missing(path: str) -> Check:
-    mend = "give the folder of a Hugging Face model, or a hub name (student.model_path, ROPD_MODEL_PATH)"
-    return HERE.fail("model", f"{path}: no model there (config.json is missing)", mend)
-
-
 def _on_hub(name: str, offline: bool) -> Check:
-    """Whether the hub has a model; nothing is downloaded."""
+    """Check that the hub has a model; nothing is downloaded."""
     if offline:
         return HERE.skipped("model", f"{name} is not on this disk, and the hub is not asked (--offline)")
     from huggingface_hub import HfApi
@@ -185,24 +151,19 @@ def _on_hub(name: str, offline: bool) -> Check:
     except (RepositoryNotFoundError, HFValidationError, GatedRepoError) as fault:
         mend = "check student.model_path; for a gated or private model: hf auth login"
         return HERE.fail("model", f"{name}: not on the hub for you ({type(fault).__name__})", mend)
-    except (OSError, OfflineModeIsEnabled, RuntimeError) as fault:
-        return _unreachable(name, fault)
     except Exception as fault:
-        if type(fault).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2", "requests"):
+        # Which HTTP library the hub's client uses, and so whose errors these are, differs between its versions.
+        of_http = type(fault).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2", "requests")
+        if not of_http and not isinstance(fault, OSError | OfflineModeIsEnabled | RuntimeError):
             raise
-        return _unreachable(name, fault)
+        return HERE.warn(
+            "model",
+            f"{name}: not on this disk, and the hub is out of reach ({type(fault).__name__})",
+            "give student.model_path a folder, or download the model first (hf download NAME); a mirror: HF_ENDPOINT",
+        )
     size = sum(file.size or 0 for file in about.siblings or ())
-    return HERE.ok(
-        "model", f"{name}: on the hub, {shown_bytes(size)} to download; its template is looked at once it is here"
-    )
-
-
-def _unreachable(name: str, fault: Exception) -> Check:
-    return HERE.warn(
-        "model",
-        f"{name}: not on this disk, and the hub is out of reach ({type(fault).__name__})",
-        "give student.model_path a folder, or download the model first (hf download NAME); a mirror: HF_ENDPOINT",
-    )
+    found = f"{name}: on the hub, {shown_bytes(size)} to download; its template is looked at once it is here"
+    return HERE.ok("model", found)
 
 
 CHECKS = (folder, template, prompt_lengths)

@@ -1,4 +1,4 @@
-"""What an index holds, in figures; no text is read for it."""
+"""Counts and lengths of an index; no text is read for them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Lengths:
             return None
         values = sorted(values)
 
-        def rank(share: float) -> int:
-            return values[max(0, -(-int(share * 1000 * len(values)) // 1000) - 1)]
+        def rank(percent: int) -> int:
+            return values[-(-percent * len(values) // 100) - 1]  # the ceiling, in integers
 
-        return cls(values[0], rank(0.5), rank(0.95), values[-1])
+        return cls(values[0], rank(50), rank(95), values[-1])
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Survey:
 
 
 def survey(index: TeacherIndex) -> Survey:
-    """The figures of an index."""
+    """Count what an index holds."""
     rows = index.query("SELECT prompt_id, source_id, usable, chars, tokens, finish_reason FROM answers")
     sources = {number: orjson.loads(body) for number, body in index.query("SELECT id, body FROM sources")}
     per_prompt: dict[int, int] = {number: 0 for (number,) in index.query("SELECT id FROM prompts")}
@@ -100,19 +100,19 @@ def survey(index: TeacherIndex) -> Survey:
 
 
 def _models(rows: list[tuple], sources: dict[int, dict[str, Any]]) -> dict[str, ModelFigures]:
-    """By model, the one with the most answers first."""
+    """Return figures by model, the one with the most answers first."""
     by_model: dict[str, list[tuple]] = {}
     for row in rows:
         by_model.setdefault(sources.get(row[1], {}).get("model", ""), []).append(row)
     figures = {}
     for model, mine in by_model.items():
         usable = [row for row in mine if row[2]]
-        heats = {sources[row[1]].get("sampling", {}).get("temperature") for row in mine}
+        temperatures = {sources[row[1]].get("sampling", {}).get("temperature") for row in mine}
         figures[model] = ModelFigures(
             answers=len(usable),
             truncated=sum(row[5] == b"length" for row in mine),
             tokens=sum(row[4] or 0 for row in mine),
             mean_chars=sum(row[3] for row in usable) / len(usable) if usable else 0.0,
-            temperatures=tuple(sorted(heats, key=lambda heat: (heat is not None, heat or 0.0))),
+            temperatures=tuple(sorted(temperatures, key=lambda each: (each is not None, each or 0.0))),
         )
     return dict(sorted(figures.items(), key=lambda item: (-item[1].answers, item[0])))

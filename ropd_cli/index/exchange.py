@@ -30,8 +30,8 @@ _HINT = "a row has schema_version, uid, raw_prompt_hash, teacher_fingerprint and
 
 
 def reference_row(row: Row, version: str, *, plain: bool = False) -> dict[str, Any] | None:
-    """A row in the reference's format; ``plain``: without the field of ours. None where the format can't hold it: v1
-    and plain rows need an answer that can be used. v1 takes the first one."""
+    """Return a row in the reference's format; ``plain``: without the field of ours. None where the format can't hold
+    it: v1 and plain rows need an answer that can be used. v1 takes the first one."""
     usable = [stored for stored in row.answers if stored.usable]
     if not usable and (plain or version == V1):
         return None
@@ -71,19 +71,19 @@ def write_reference(index: TeacherIndex, out: Path, version: str, *, plain: bool
 
 
 def prompts_by_hash(file: Path) -> dict[str, Any]:
-    """The prompts of a file by their ``raw_prompt_hash``, as JSON holds them."""
+    """Return the prompts of a file by their ``raw_prompt_hash``, as JSON holds them."""
     return {prompt.raw_prompt_hash: prompt.to_json()["prompt"] for prompt in load_prompts(file)}
 
 
 def imported_rows(file: Path, prompts: Mapping[str, Any] | None = None) -> Iterator[Row]:
-    """The rows of a file of the reference's (v1 and v2 may be mixed). ``prompts``: prompts by their hash, for rows
-    that do not bring theirs. Raises InputError with file and line for a row that is none."""
+    """Yield the rows of a file of the reference's (v1 and v2 may be mixed). ``prompts``: prompts by their hash, for
+    rows without theirs. Raises InputError with file and line for a row that is none."""
     for number, record in read_records(file):
         yield _row(record, f"{file}:{number}", prompts or {})
 
 
 def _fingerprint(source: Source) -> dict[str, Any]:
-    """The reference's description of how answers were sampled; of an imported row, what it brought."""
+    """Return the reference's description of how answers were sampled; of an imported row, its own."""
     if source.fingerprint is not None:
         return source.fingerprint
     sampling = source.sampling
@@ -101,7 +101,7 @@ def _fingerprint(source: Source) -> dict[str, Any]:
 
 
 def _extra(row: Row) -> dict[str, Any]:
-    """What the reference's format has no place for."""
+    """Return what the reference's format has no place for."""
     sources: dict[bytes, int] = {}
     answers = []
     for stored in row.answers:
@@ -159,7 +159,7 @@ def _source(fingerprint: dict[str, Any] | None) -> Source:
 
 
 def _own_row(uid: str, hash_: str, texts: list[str], extra: dict[str, Any], where: str) -> Row:
-    """A row that was exported from here. Raises InputError where the two parts of it no longer fit."""
+    """Return a row that this program exported. Raises InputError where the two parts of it no longer fit."""
     left = iter(texts)
     stored = []
     try:

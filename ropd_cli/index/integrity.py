@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ropd_cli.errors import InputError
@@ -21,50 +21,49 @@ class Damage:
     count: int = 0
     findings: list[str] = field(default_factory=list)
 
-    def say(self, what: str) -> None:
-        """Book a finding."""
+    def add(self, what: str) -> None:
+        """Count a finding, and keep it where there is room."""
         self.count += 1
         if len(self.findings) < SHOWN:
             self.findings.append(what)
 
 
-def integrity(index: TeacherIndex, step: Callable[[], None] = lambda: None) -> Damage:
+def integrity(index: TeacherIndex, track: Callable[[list[tuple]], Iterable[tuple]] = iter) -> Damage:
     """Read everything: the database's own check (pages, order, that the tables' indexes fit), then every checksum,
-    every length, every hash of a prompt whose text is known. ``step`` is called after each prompt."""
+    every length, every hash of a prompt whose text is known. ``track`` shows how far the loop over prompts is."""
     damage = Damage()
     try:
         for (line,) in index.query(f"PRAGMA integrity_check({SHOWN})"):
             if line != b"ok":
-                damage.say(line.decode().replace("\n", " "))
+                damage.add(line.decode().replace("\n", " "))
         orphans = index.query(
             "SELECT count(*) FROM answers a LEFT JOIN prompts p ON p.id = a.prompt_id"
             " LEFT JOIN sources s ON s.id = a.source_id WHERE p.id IS NULL OR s.id IS NULL"
         )[0][0]
         if orphans:
-            damage.say(f"{orphans} answers belong to no prompt or no source")
-        for (number,) in index.query("SELECT id FROM prompts ORDER BY id"):
+            damage.add(f"{orphans} answers belong to no prompt or no source")
+        for (number,) in track(index.query("SELECT id FROM prompts ORDER BY id")):
             damage.rows += 1
             try:
-                _look(index, number, damage)
+                _check_row(index, number, damage)
             except InputError as fault:
-                damage.say(fault.message.removeprefix(f"{index.path}: "))
-            step()
+                damage.add(fault.message.removeprefix(f"{index.path}: "))
     except InputError as fault:
-        damage.say(fault.message.removeprefix(f"{index.path}: "))
+        damage.add(fault.message.removeprefix(f"{index.path}: "))
     return damage
 
 
-def _look(index: TeacherIndex, number: int, damage: Damage) -> None:
-    """One prompt and its answers, beside the columns that are derived from them."""
+def _check_row(index: TeacherIndex, number: int, damage: Damage) -> None:
+    """Compare one prompt and its answers with the columns that are derived from them."""
     row = index.row(number)
     if row.prompt is not None and prompt_hash(row.prompt) != row.raw_prompt_hash:
-        damage.say(f"uid {row.uid!r}: raw_prompt_hash is not that of the prompt")
+        damage.add(f"uid {row.uid!r}: raw_prompt_hash is not that of the prompt")
     columns = index.query(
         "SELECT chars, tokens, finish_reason, digest FROM answers WHERE prompt_id = ? ORDER BY id", (number,)
     )
     for stored, (chars, tokens, reason, digest) in zip(row.answers, columns, strict=True):
         answer = stored.answer
-        said = answer.usage.completion_tokens if answer.usage else None
-        kept = (len(answer.text), said, answer.finish_reason, text_digest(answer.text))
+        tokens_of_usage = answer.usage.completion_tokens if answer.usage else None
+        kept = (len(answer.text), tokens_of_usage, answer.finish_reason, text_digest(answer.text))
         if kept != (chars, tokens, reason.decode() if reason is not None else None, digest):
-            damage.say(f"uid {row.uid!r}: what is counted of an answer is not what it has")
+            damage.add(f"uid {row.uid!r}: what is counted of an answer is not what it has")

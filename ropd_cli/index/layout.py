@@ -41,27 +41,27 @@ _HEADER_BYTES = 100
 
 
 def seed_of(uid: str, raw_prompt_hash: str) -> int:
-    """What the checksums of a prompt's answers begin with: an answer that moved to another prompt does not fit."""
+    """Return the seed of the checksums of a prompt's answers: an answer that moved to another prompt does not fit."""
     return xxhash.xxh3_64_intdigest(f"{uid}\0{raw_prompt_hash}".encode())
 
 
 def checksum(data: bytes, seed: int) -> int:
-    """XXH3-64 as a signed integer, as SQLite holds it."""
+    """Return the XXH3-64 of ``data`` as a signed integer, as SQLite holds it."""
     return xxhash.xxh3_64_intdigest(data, seed) - (1 << 63)
 
 
 def text_seed(seed: int, usable: bool) -> int:
-    """An answer that can't be used must not become one that can by one bit."""
+    """Return the seed of an answer's text: one flipped bit must not turn an unusable answer into a usable one."""
     return seed ^ usable
 
 
 def text_digest(text: str) -> bytes:
-    """What two equal answers have in common, 16 bytes; white space around an answer does not make it another."""
+    """Return 16 bytes that equal answers share; white space around an answer does not make it another."""
     return xxhash.xxh3_128_digest(text.strip().encode())
 
 
 def open_read(path: Path) -> sqlite3.Connection:
-    """A connection for reading; texts come as bytes. Time and memory do not depend on the size of the file.
+    """Open a connection for reading; texts come as bytes. Time and memory do not depend on the size of the file.
 
     ``immutable``: no locks are taken, which network file systems get wrong and read-only ones refuse; a file of
     this format never changes once it has its name. Raises InputError for a file that is missing, none, or not whole.
@@ -80,12 +80,13 @@ def open_read(path: Path) -> sqlite3.Connection:
 
 
 def open_write(path: Path) -> sqlite3.Connection:
-    """A connection to a file that this process alone knows of, and holds a lock on. Raises sqlite3.Error."""
+    """Open a connection to a file that this process alone knows of, and holds a lock on. Raises sqlite3.Error."""
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rwc&nolock=1", uri=True, isolation_level=None)
     db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
     db.execute("PRAGMA locking_mode = EXCLUSIVE")
-    db.execute("PRAGMA journal_mode = TRUNCATE")
-    db.execute("PRAGMA synchronous = NORMAL")
+    # The file of a build that fails or is killed is thrown away: there is nothing to roll back to.
+    db.execute("PRAGMA journal_mode = OFF")
+    db.execute("PRAGMA synchronous = OFF")
     db.execute("PRAGMA cache_size = -32000")
     return db
 
@@ -99,15 +100,15 @@ def create(db: sqlite3.Connection) -> None:
 
 
 def meta(db: sqlite3.Connection, key: str) -> str | None:
-    """A value that belongs to the whole file."""
-    found = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    if found is None:
+    """Return a value that belongs to the whole file; None where it is not set."""
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    if row is None:
         return None
-    return found[0].decode() if isinstance(found[0], bytes) else found[0]
+    return row[0].decode() if isinstance(row[0], bytes) else row[0]
 
 
 def set_meta(db: sqlite3.Connection, key: str, value: str) -> None:
-    """Set such a value."""
+    """Set a value that belongs to the whole file."""
     db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value))
 
 

@@ -1,4 +1,4 @@
-"""Looking answers up."""
+"""Looking up answers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TeacherIndex:
 
     @classmethod
     def open(cls, path: str | Path) -> TeacherIndex:
-        """The index at ``path``, read-only. Raises InputError for a file that is missing, none, or not whole."""
+        """Open the index at ``path``, read-only. Raises InputError for a file that is missing, none, or not whole."""
         path = Path(path)
         return cls(open_read(path), path)
 
@@ -71,33 +71,30 @@ class TeacherIndex:
 
     @property
     def prompts(self) -> int:
-        """How many prompts there are."""
-        return self._query("SELECT count(*) FROM prompts")[0][0]
+        """Number of prompts."""
+        return self.query("SELECT count(*) FROM prompts")[0][0]
 
     def answers(self, uid: str, raw_prompt_hash: str, m: int, *, seed: int = 0, epoch: int = 0) -> tuple[str, ...]:
-        """``m`` distinct answers to a prompt, in the order they were added, shape (m,). Where there are more,
-        ``choice`` says which.
+        """Return ``m`` distinct answers to a prompt, in the order they were added, shape (m,). Where there are more,
+        ``selection`` says which.
 
         Raises IndexMissing where there is none, TooFewAnswers where there are fewer than ``m``, InputError where
         one is damaged.
         """
-        where, values = _PAIR, (raw_prompt_hash, uid)
-        found = self._usable(where, values, m, seed, uid, epoch)
-        if not found:
-            where, values = _HASH, (raw_prompt_hash,)
-            found = self._usable(where, values, m, seed, uid, epoch)
-        if not found:
+        texts = self._usable(_PAIR, (raw_prompt_hash, uid), m, seed, uid, epoch)
+        texts = texts or self._usable(_HASH, (raw_prompt_hash,), m, seed, uid, epoch)
+        if not texts:
             raise self._missing(uid, raw_prompt_hash)
-        if len(found) < m:
+        if len(texts) < m:
             raise TooFewAnswers(
-                f"{self._path}: uid {uid!r} has {len(found)} distinct answers, {m} are asked for",
+                f"{self._path}: uid {uid!r} has {len(texts)} distinct answers, {m} are asked for",
                 "ask the teacher for more (a temperature above 0), or lower judge.m",
             )
-        return tuple(found)
+        return tuple(texts)
 
     def get(self, uid: str | None = None, raw_prompt_hash: str | None = None) -> list[Stored]:
-        """Every answer to a prompt, the unusable ones too: by uid, by hash, or by both (then by the hash alone where
-        the pair is not there). Answers of the same text under several uids are given once."""
+        """Return every answer to a prompt, the unusable ones too: by uid, by hash, or by both (then by the hash
+        alone where the pair is not there). Answers of the same text under several uids are given once."""
         if uid is not None and raw_prompt_hash is not None:
             pair = self._stored(_PAIR, (raw_prompt_hash, uid))
             return pair or self.get(None, raw_prompt_hash)
@@ -109,7 +106,7 @@ class TeacherIndex:
         return list(first.values())
 
     def check(self, prompts: Iterable[Prompt], m: int) -> Coverage:
-        """Which of the prompts lack ``m`` distinct usable answers; no text is read."""
+        """Return which of the prompts lack ``m`` distinct usable answers; no text is read."""
         coverage = Coverage(prompts=0)
         for prompt in prompts:
             coverage.prompts += 1
@@ -121,53 +118,49 @@ class TeacherIndex:
         return coverage
 
     def count(self, uid: str, raw_prompt_hash: str) -> int:
-        """Distinct usable answers to a prompt."""
-        pair = self._query(_DIGESTS[_PAIR], (raw_prompt_hash, uid))
-        return len(_distinct(pair or self._query(_DIGESTS[_HASH], (raw_prompt_hash,))))
+        """Return the number of distinct usable answers to a prompt."""
+        pair = self.query(_DIGESTS[_PAIR], (raw_prompt_hash, uid))
+        return len(_distinct(pair or self.query(_DIGESTS[_HASH], (raw_prompt_hash,))))
 
     def rows(self) -> Iterator[Row]:
-        """Every prompt with its answers, in the order the prompts were added; each is read when it is asked for."""
-        for (number,) in self._query("SELECT id FROM prompts ORDER BY id"):
+        """Yield every prompt with its answers, in the order the prompts were added."""
+        for (number,) in self.query("SELECT id FROM prompts ORDER BY id"):
             yield self.row(number)
 
     def row(self, number: int) -> Row:
-        """The prompt of this number in the table of prompts, with its answers."""
-        found = self._query("SELECT uid, hash, sum, prompt FROM prompts WHERE id = ?", (number,))
-        if not found:
+        """Return the prompt of this number in the table of prompts, with its answers."""
+        rows = self.query("SELECT uid, hash, sum, prompt FROM prompts WHERE id = ?", (number,))
+        if not rows:
             raise self._damaged(f"prompt {number} is not where it should be")
-        uid, hash_, sum_, prompt = _word(found[0][0]), _word(found[0][1]), *found[0][2:]
+        uid, hash_, sum_, prompt = _word(rows[0][0]), _word(rows[0][1]), *rows[0][2:]
         if not _fits(b"" if prompt is None else prompt, seed_of(uid, hash_), sum_):
             raise self._damaged(f"the prompt of uid {uid!r} is not what was written")
         answers = tuple(self._stored("p.id = ?", (number,)))
         return Row(uid, hash_, orjson.loads(prompt) if prompt is not None else None, answers)
 
     def uids(self) -> Iterator[str]:
-        """The uids of all prompts, in the order they were added."""
-        yield from (_word(uid) for (uid,) in self._query("SELECT uid FROM prompts ORDER BY id"))
+        """Yield the uids of all prompts, in the order they were added."""
+        yield from (_word(uid) for (uid,) in self.query("SELECT uid FROM prompts ORDER BY id"))
 
     def meta(self, key: str) -> str | None:
-        """A value that belongs to the whole index: ``format``, ``generation`` (a new one with every build)."""
+        """Return a value of the whole index: ``format``, ``generation`` (a new one with every build), ``built``."""
         return meta(self._db, key)
 
     def models(self) -> tuple[str, ...]:
-        """The models that its answers are of, by name; without those whose model is not known."""
-        bodies = (orjson.loads(body) for (body,) in self._query("SELECT body FROM sources"))
+        """Return the names of the models that gave its answers; answers without a model's name are left out."""
+        bodies = (orjson.loads(body) for (body,) in self.query("SELECT body FROM sources"))
         return tuple(sorted({model for body in bodies if (model := body.get("model"))}))
-
-    def query(self, sql: str, values: tuple = ()) -> list[tuple]:
-        """Rows of the index's tables (``layout``); texts are bytes. Raises InputError where the file is damaged."""
-        return self._query(sql, values)
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
     def _usable(self, where: str, values: tuple[str, ...], m: int, seed: int, uid: str, epoch: int) -> list[str]:
-        """The texts that are used, at most m; all that are there where they are fewer."""
-        known = _distinct(self._query(_DIGESTS[where], values))
+        """Return the texts that are used, at most m."""
+        known = _distinct(self.query(_DIGESTS[where], values))
         places = chosen([digest for _, _, digest in known], m, seed=seed, uid=uid, epoch=epoch)
         owners = {known[place][0]: _word(known[place][1]) for place in places}
-        rows = self._query(_texts(len(owners)), tuple(owners))
+        rows = self.query(_texts(len(owners)), tuple(owners))
         return [self._text(owners[number], values[0], True, text, sum_) for number, sum_, text in rows]
 
     def _text(self, uid: str, raw_prompt_hash: str, usable: bool, text: bytes, sum_: int) -> str:
@@ -176,7 +169,7 @@ class TeacherIndex:
         return text.decode()
 
     def _stored(self, where: str, values: tuple[Any, ...]) -> list[Stored]:
-        return [self._one(*row) for row in self._query(f"{_STORED} WHERE {where} ORDER BY a.id", values)]
+        return [self._one(*row) for row in self.query(f"{_STORED} WHERE {where} ORDER BY a.id", values)]
 
     def _one(
         self,
@@ -190,14 +183,15 @@ class TeacherIndex:
         body: bytes | None,
     ) -> Stored:
         owner, raw_prompt_hash = _word(uid), _word(hash_)
-        said = self._text(owner, raw_prompt_hash, bool(usable), text, sum_)
-        kept = rest + body if isinstance(rest, bytes) and isinstance(body, bytes) else None
-        if not _fits(kept, seed_of(owner, raw_prompt_hash), rest_sum):
+        answer = self._text(owner, raw_prompt_hash, bool(usable), text, sum_)
+        # A damaged file may have other types in its cells, or no source for an answer.
+        whole = isinstance(rest, bytes) and isinstance(body, bytes)
+        if not whole or body is None or not _fits(rest + body, seed_of(owner, raw_prompt_hash), rest_sum):
             raise self._damaged(f"what is known of an answer to uid {owner!r} is not what was written")
-        return Stored(owner, raw_prompt_hash, answer_of(said, rest), Source.of(body), bool(usable))
+        return Stored(owner, raw_prompt_hash, answer_of(answer, rest), Source.of(body), bool(usable))
 
     def _missing(self, uid: str, raw_prompt_hash: str) -> IndexMissing:
-        others = self._query(
+        others = self.query(
             "SELECT count(*) FROM answers a JOIN prompts p ON p.id = a.prompt_id WHERE p.hash = ?", (raw_prompt_hash,)
         )[0][0]
         if others:
@@ -210,7 +204,9 @@ class TeacherIndex:
             "run ropd teacher-gen for it, then ropd index build; ropd index check lists all that are missing",
         )
 
-    def _query(self, sql: str, values: tuple = ()) -> list[tuple]:
+    def query(self, sql: str, values: tuple = ()) -> list[tuple]:
+        """Return rows of the index's tables (``layout``); texts are bytes. Raises InputError where the file is
+        damaged."""
         try:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.OperationalError as fault:
@@ -224,7 +220,7 @@ class TeacherIndex:
             raise self._damaged(str(fault)) from fault
 
     def _reopened(self) -> bool:
-        """Open the file anew: over a network the one that was replaced is gone for those who were reading it."""
+        """Open the file again: on a network file system a file that was replaced is gone for its readers."""
         try:
             fresh = open_read(self._path)
         except InputError:
@@ -238,17 +234,17 @@ class TeacherIndex:
 
 
 def _word(value: Any) -> str:
-    """A uid or a hash; of a damaged one, something that no checksum fits."""
+    """Return a uid or a hash; of a damaged one, something that no checksum fits."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _fits(data: Any, seed: int, sum_: Any) -> bool:
-    """Whether a text is the one that its checksum was made of."""
+    """Return whether a text has its checksum."""
     return isinstance(data, bytes) and checksum(data, seed) == sum_
 
 
 def _distinct(rows: list[tuple[int, bytes, bytes]]) -> list[tuple[int, bytes, bytes]]:
-    """(id, uid, digest) of the first answer of each digest, in order."""
+    """Return (id, uid, digest) of the first answer of each digest, in order."""
     first: dict[bytes, tuple[int, bytes, bytes]] = {}
     for row in rows:
         first.setdefault(row[2], row)
@@ -256,5 +252,5 @@ def _distinct(rows: list[tuple[int, bytes, bytes]]) -> list[tuple[int, bytes, by
 
 
 def _texts(count: int) -> str:
-    """The question for the texts of so many answers; the same text for the same count, so that it is compiled once."""
+    """Return the query for the texts of ``count`` answers; SQLite compiles it once per count."""
     return f"SELECT id, sum, text FROM answers WHERE id IN ({', '.join('?' * count)}) ORDER BY id"

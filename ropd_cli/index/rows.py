@@ -1,4 +1,4 @@
-"""What an index holds of a prompt and of an answer."""
+"""The records of an index: sources, answers, and prompts with all their answers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ropd_cli.records.schemas import Answer
 @dataclass(frozen=True)
 class Source:
     """How answers were made: the model, where it was asked (a URL without secrets), with what sampling, and the hash
-    of what was said besides the prompt. ``fingerprint`` is the reference's ``teacher_fingerprint`` of imported rows,
-    as it stood there."""
+    of a system prompt of the teacher's own. ``fingerprint`` is the reference's ``teacher_fingerprint`` of imported
+    rows, as it stood there."""
 
     model: str = ""
     endpoint: str | None = None
@@ -23,20 +23,20 @@ class Source:
     fingerprint: dict[str, Any] | None = None
 
     def body(self) -> bytes:
-        """Canonical JSON: equal sources stand once in an index."""
+        """Return its canonical JSON, by which equal sources stand once in an index."""
         fields = {name: value for name, value in vars(self).items() if value is not None}
         return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
 
     @classmethod
     def of(cls, body: bytes) -> Source:
-        """From its JSON."""
+        """Return the source of a ``body``."""
         return cls(**orjson.loads(body))
 
 
 @dataclass(frozen=True)
 class Stored:
     """One answer as the index holds it, and where it came from. ``usable`` is false for an answer that was cut off:
-    it is kept, and never handed out."""
+    it is kept, and never used."""
 
     uid: str
     raw_prompt_hash: str
@@ -53,7 +53,7 @@ class Stored:
         return self.source.sampling
 
     def to_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the answer as ``--json`` prints it."""
         answer = {k: v for k, v in self.answer.model_dump(mode="json").items() if v is not None}
         head = {"uid": self.uid, "raw_prompt_hash": self.raw_prompt_hash, "usable": self.usable}
         return head | orjson.loads(self.source.body()) | answer
@@ -62,7 +62,7 @@ class Stored:
 @dataclass(frozen=True)
 class Row:
     """A prompt and all its answers, in the order they were added. ``prompt`` is the prompt as JSON holds it (a string
-    or a list of messages), None where the index was not told."""
+    or a list of messages), None where it is not known."""
 
     uid: str
     raw_prompt_hash: str
@@ -71,11 +71,11 @@ class Row:
 
 
 def rest_of(answer: Answer) -> bytes:
-    """All of an answer but its text and its source, as JSON."""
+    """Return all of an answer but its text and its source, as JSON."""
     fields = answer.model_dump(mode="json", exclude={"text", "model", "endpoint", "sampling"})
     return orjson.dumps({name: value for name, value in fields.items() if value is not None})
 
 
 def answer_of(text: str, rest: bytes) -> Answer:
-    """The answer of ``rest_of``."""
+    """Return the answer with this text and ``rest_of``."""
     return Answer.model_validate({"text": text, **orjson.loads(rest)})

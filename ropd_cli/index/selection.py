@@ -2,7 +2,7 @@
 
 The answers of a prompt are put in an order that is drawn by (seed, uid): by the SHA-256 of both and of the answer's
 text. Epoch e takes m of them from place e * m on, around the end, so that over the epochs all are used equally
-often. Nothing else has a part in it: not the process, not the order of the files, not the other prompts.
+often. Nothing else matters: not the process, not the order of the files, not the other prompts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 
 def chosen(digests: Sequence[bytes], m: int, *, seed: int, uid: str, epoch: int) -> list[int]:
-    """Positions of the answers that are used, ascending, shape (min(m, count),)."""
+    """Return the positions of the answers that are used, ascending, shape (min(m, count),)."""
     count = len(digests)
     if count <= m:
         return list(range(count))

@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from ropd_cli.config.models import EndpointConfig, RopdConfig
-from ropd_cli.config.teachers import named_teacher
 from ropd_cli.errors import RopdError
 from ropd_cli.llm.breaker import Breaker
 from ropd_cli.llm.limits import LONGEST_HOLD_S, Limiter
@@ -85,7 +84,7 @@ class Shared:
     def of(cls, config: RopdConfig, say: Callable[[str], None] = log.warning, *, spent_usd: float = 0.0) -> Shared:
         """What a configuration says; ``spent_usd`` is what an earlier part of the same run has cost."""
         shared = cls(Budget(config.prices, config.max_cost, spent_usd), say)
-        teachers = [config.teacher, *(named_teacher(config, name) for name in config.teachers)]
+        teachers = [config.teacher, *config.teachers.values()]
         shared._endpoints = [*teachers, config.student.endpoint, config.rubricator, config.verifier]
         return shared
 

@@ -60,7 +60,8 @@ def read_records(path: str | Path) -> Iterator[tuple[int, Record]]:
 
 
 def loads(raw: bytes) -> Any:
-    """The JSON of a line. Half of a surrogate pair, which other writers escape and UTF-8 can't hold, becomes U+FFFD."""
+    """Return the JSON of a line. Half a surrogate pair, which other writers escape and UTF-8 can't hold, becomes
+    U+FFFD."""
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -74,7 +75,7 @@ def loads(raw: bytes) -> Any:
 
 
 def count_records(path: str | Path) -> int:
-    """About how many records a file holds, for a progress bar: its lines, or a Parquet file's rows."""
+    """Return about how many records a file holds, for a progress bar: its lines, or a Parquet file's rows."""
     path = Path(path)
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
@@ -131,18 +132,18 @@ class RecordWriter:
 
 
 def journal_of(path: Path) -> Path:
-    """The file that records are appended to: the path itself, or the journal of a ``.parquet``."""
+    """Return the file that records are appended to: the path itself, or the journal of a ``.parquet``."""
     return path.with_name(path.name + ".journal.jsonl") if path.suffix == ".parquet" else path
 
 
 def failed_path(path: str | Path) -> Path:
-    """Where the failed records of an output file are listed: ``<out>.failed.jsonl``."""
+    """Return the file that lists the failed records of an output file: ``<out>.failed.jsonl``."""
     path = Path(path)
     return path.with_name(path.name + ".failed.jsonl")
 
 
 def existing_records(path: str | Path) -> Iterator[tuple[int, Record]]:
-    """Records already written to an output file (or its journal); nothing where there is none."""
+    """Yield the records already written to an output file (or its journal); none where there is no file."""
     journal = journal_of(Path(path))
     if journal.is_file():
         _cut_unfinished(journal)
@@ -186,7 +187,7 @@ def _reader(path: Path) -> Iterator[Iterator[bytes]]:
 
 
 def _zst_lines(raw: io.BufferedReader) -> Iterator[bytes]:
-    """Lines of a file of zstandard frames; a cut-off last frame ends it quietly."""
+    """Yield the lines of a file of zstandard frames; a cut-off last frame is no error."""
     import zstandard
 
     stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
@@ -214,9 +215,9 @@ def _cut_unfinished(path: Path) -> None:
         while end > 0:
             step = min(1 << 16, end)
             file.seek(end - step)
-            found = file.read(step).rfind(b"\n")
-            if found >= 0:
-                end = end - step + found + 1
+            newline = file.read(step).rfind(b"\n")
+            if newline >= 0:
+                end = end - step + newline + 1
                 break
             end -= step
         if end != size:
@@ -224,7 +225,7 @@ def _cut_unfinished(path: Path) -> None:
 
 
 def frames(path: Path) -> Iterator[tuple[int, int, int]]:
-    """The whole frames of a ``.jsonl.zst`` file: (place, length) in bytes, and how many records each holds; an
+    """Yield the whole frames of a ``.jsonl.zst`` file: (place, length) in bytes, and how many records each holds; an
     unfinished last frame is passed over."""
     import zstandard
 
@@ -280,7 +281,7 @@ def _journal_to_parquet(journal: Path, path: Path) -> None:
 
 
 def _without_empty(value: Any) -> Any:
-    """The same, null where an object has no fields: Parquet has no type for a column of such."""
+    """Return the value with null for objects without fields: Parquet has no type for a column of such."""
     if isinstance(value, dict):
         return {name: _without_empty(part) for name, part in value.items()} or None
     return [_without_empty(part) for part in value] if isinstance(value, list) else value

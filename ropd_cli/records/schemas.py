@@ -63,7 +63,7 @@ class Prompt(RecordModel):
     answer: str | None = None
     data_source: str | None = None
     rubric: Any = None
-    """A rubric that the data set brings, as it stands there (``brought`` reads it)."""
+    """A rubric of the data set, as it stands there (``method.dataset_rubrics`` reads it)."""
 
     @property
     def messages(self) -> tuple[Message, ...]:

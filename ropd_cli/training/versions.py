@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,10 +45,10 @@ PYTHON: dict[Device, tuple[str, ...]] = {"cpu": ("3.11",), "gpu": ("3.11", "3.12
 PACKAGES = ("ropd-cli", *(known.name for known in KNOWN_GOOD))
 
 
-def installed_versions() -> dict[str, str]:
-    """Version of Python and of each installed package of ``PACKAGES``; nothing is imported."""
+def installed_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return the version of Python and of each of these packages that is installed; nothing is imported."""
     versions = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in packages:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -9,13 +9,14 @@ from typing import TypeVar
 from ropd_cli.errors import CostLimit, ProviderDown, ProviderError, RopdError
 
 STOPS = (CostLimit, ProviderDown)
-"""No further call makes sense: nothing new is begun, what is under way is finished, no record failed of it."""
+"""Errors after which no further call makes sense: nothing new is begun, what is under way is finished, and no record
+counts as failed."""
 
 V = TypeVar("V")
 
 
 async def all_of(calls: Sequence[Callable[[], Awaitable[V]]], *, partial: bool) -> list[V | RopdError]:
-    """What calls about one record came to, made at once.
+    """Make several calls about one record at once, and return their results in order.
 
     With ``partial`` a call that failed has its error in its place, unless all failed. Else, and where no further
     call makes sense, the first error is raised, when all calls are over: their replies are paid for, and kept.

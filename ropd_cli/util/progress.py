@@ -1,4 +1,4 @@
-"""What a stage says of its progress; who shows it (a bar, log lines, nobody) is not its business."""
+"""How a stage reports its progress; the command decides how it is shown (a bar, log lines, not at all)."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told by a stage how far it is."""
+    """Is told by a stage how far it is."""
 
     def start(self, total: int, what: str) -> None:
-        """``total`` pieces of work named ``what`` begin; those already finished are not counted."""
+        """Begin ``total`` pieces of work named ``what``; those already finished are not counted."""
 
     def advance(self, n: int = 1, failed: int = 0) -> None:
-        """``n`` more pieces are over, ``failed`` of them without success."""
+        """Count ``n`` more pieces as over, ``failed`` of them as failed."""
 
     def note(self, text: str) -> None:
-        """One line worth reading now."""
+        """Show one line now."""
 
     def finish(self) -> None:
-        """No more will come."""
+        """The work is over."""
 
 
 class NoProgress:
-    """Tells nobody."""
+    """Shows nothing."""
 
     def start(self, total: int, what: str) -> None: ...
 

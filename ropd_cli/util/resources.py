@@ -10,7 +10,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def shipped(kind: str) -> Path:
-    """The folder of shipped files of a ``kind`` ("prompts" or "configs").
+    """Return the folder of shipped files of a ``kind`` ("prompts" or "configs").
 
     A wheel carries them as ``ropd_cli/_shipped/<kind>``; a checkout (or an editable installation) has
     them beside the package.
@@ -25,7 +25,7 @@ def shipped(kind: str) -> Path:
 
 
 def find_config(name: str | Path) -> Path:
-    """The configuration a user means: a file of that path, else a shipped one of that name.
+    """Return the configuration that a user names: a file of that path, else a shipped one of that name.
 
     Raises InputError where neither is there.
     """

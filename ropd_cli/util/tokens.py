@@ -1,4 +1,4 @@
-"""How many tokens a text has, where no tokenizer is at hand: an estimate, and said to be one."""
+"""Estimates of how many tokens a text has, for where there is no tokenizer."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ BYTES_A_TOKEN = 4
 
 
 def estimate_tokens(text: str | bytes) -> int:
-    """Bytes of UTF-8 over BYTES_A_TOKEN, rounded up."""
+    """Return the bytes of UTF-8 over BYTES_A_TOKEN, rounded up."""
     size = len(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
     return -(-size // BYTES_A_TOKEN)
 
 
 def cut_middle(data: bytes, max_tokens: int) -> str | None:
-    """A text of UTF-8 ``data`` without its middle, so that it has at most ``max_tokens`` tokens by estimate; None
-    where it is not longer than that. Characters are kept whole, and a line says how many bytes went."""
+    """Return the text of UTF-8 ``data`` without its middle, so that it has at most ``max_tokens`` tokens by estimate;
+    None where it is not longer than that. Characters are kept whole, and a line says how many bytes went."""
     if len(data) <= max_tokens * BYTES_A_TOKEN:
         return None
     mark = "\n[… {} bytes left out …]\n"

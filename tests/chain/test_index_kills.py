@@ -23,7 +23,7 @@ from ropd_cli.records.schemas import prompt_hash
 
 KILLS = int(os.environ.get("ROPD_KILLS", "4"))
 ROWS, ANSWERS = 1500, 4
-"""Of each of the files that are added one after the other: 50 MB, so that a build commits in between."""
+"""Of each of the files that are added one after the other: 50 MB, so that kills fall into all parts of a build."""
 
 
 def text(part, number, k):
@@ -72,7 +72,7 @@ def test_kills_cost_nothing_that_was_recorded(tmp_path):
     stop, seen = multiprocessing.Event(), multiprocessing.Queue()
     reader = multiprocessing.Process(target=watch, args=(index, stop, seen), daemon=True)
     reader.start()
-    kills = part = went_on = 0
+    kills = part = 0
     whole_s = build_s(tmp_path)
     try:
         while kills < KILLS:
@@ -84,9 +84,7 @@ def test_kills_cost_nothing_that_was_recorded(tmp_path):
                 wait_until(lambda copy=copy, child=child: has_open(child, copy) or child.poll() is not None)
                 time.sleep(draw.uniform(0, whole_s))
                 if child.poll() is not None:  # it was finished before it could be killed
-                    complaint = child.stderr.read()
-                    assert child.returncode == 0, complaint
-                    went_on += "goes on" in complaint
+                    assert child.returncode == 0, child.stderr.read()
                     break
                 child.send_signal(signal.SIGKILL)
                 child.communicate()
@@ -96,7 +94,6 @@ def test_kills_cost_nothing_that_was_recorded(tmp_path):
             assert child.returncode == 0, complaint
             said = orjson.loads(said)
             assert said["answers"] + said["known"] == ROWS * ANSWERS
-            went_on += "goes on" in complaint
             part += 1
             file.unlink()
             if part == 3:  # large enough; begin anew
@@ -118,8 +115,7 @@ def test_kills_cost_nothing_that_was_recorded(tmp_path):
     assert not faults
     assert readings > 3
     assert not copy.exists()
-    assert went_on or KILLS < 20
-    print(f"{kills} kills, {readings} readings, {went_on} finished builds had gone on after a kill")
+    print(f"{kills} kills, {readings} readings")
 
 
 def has_open(child, path):

@@ -9,14 +9,14 @@ import pytest
 from processes import start_ropd
 from servers import Reply, ScriptedServer
 
-from ropd_cli.cli._stages import Counted, so_far
+from ropd_cli.cli._screen import LogLines
+from ropd_cli.cli._stages import stats_words
 from ropd_cli.cli._teachers import endpoints_of, text_or_file
 from ropd_cli.config import load_config
 from ropd_cli.errors import ConfigError, InputError
 from ropd_cli.llm.chat import ClientStats
 from ropd_cli.llm.shared import Shared
 from ropd_cli.records.files import read_records
-from ropd_cli.util.progress import NoProgress
 
 CONFIG = """
 teacher: {{base_url: "{0}", model: first, sampling: {{temperature: 0.7}}, limits: {{concurrency: 9}}}}
@@ -105,7 +105,7 @@ def test_faults_of_further_teachers_are_found_at_load_and_their_limits_are_kept(
 def test_a_mistake_is_one_line_and_a_hint(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"uid": "a", "prompt": "q"}\n')
     _, err = run(tmp_path, "--out", "t.jsonl", "--base-url", "builtin://checkable", "--n-per-request", 3, code=2)
-    assert "--n-per-request '3': not known" in err and "hint: one of auto, 1" in err and "Traceback" not in err
+    assert "'--n-per-request': '3' is not one of 'auto', '1'\nhint: " in err and "Traceback" not in err
 
 
 def test_a_system_prompt_may_lie_in_a_file(tmp_path):
@@ -116,16 +116,22 @@ def test_a_system_prompt_may_lie_in_a_file(tmp_path):
         text_or_file("--system-prompt", "@absent.txt")
 
 
-def test_the_money_of_the_whole_run_is_forecast_from_what_is_done():
-    progress = Counted(NoProgress())
+def test_the_money_of_the_whole_run_is_forecast_from_what_is_done(capsys):
     stats = [ClientStats(cost_usd=0.5, cache_hits=1), ClientStats(cost_usd=None, cache_hits=2)]
-    assert so_far(stats, progress.share_done) == "3 cached, $0.5000"
-    progress.start(8, "x")
+    progress = LogLines(lambda share_done: stats_words(stats, share_done))
+    progress.start(8, "prompts")
+    progress.finish()
+    progress.start(8, "prompts")
     progress.advance(1, failed=1)
     progress.advance(1)
-    assert so_far(stats, progress.share_done) == "3 cached, $0.5000 of about $2.00"
-    progress.advance(6)
-    assert so_far(stats, progress.share_done) == "3 cached, $0.5000"
+    progress.finish()
+    progress.start(8, "prompts")
+    progress.advance(8)
+    progress.finish()
+    begun, quarter, whole = (line for line in capsys.readouterr().err.splitlines() if "to do" not in line)
+    assert begun.endswith(", 3 cached, $0.5000")
+    assert quarter.endswith(", 1 failed, 3 cached, $0.5000 of about $2.00")
+    assert whole.endswith(", 3 cached, $0.5000")
 
 
 @pytest.mark.slow

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import operator
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
+from typing import Annotated
 
 import pytest
 import typer
 
+from ropd_cli.cli._options import command
 from ropd_cli.cli._screen import Screen, pace
-from ropd_cli.cli.main import COMMANDS, load_command
+from ropd_cli.cli.main import COMMANDS, load_command, main
+from ropd_cli.config import RopdConfig
 from ropd_cli.errors import InputError, ProviderUnreachable
 
 HEAVY = ("torch", "openai", "vllm", "verl", "ray", "datasets", "starlette", "uvicorn", "diskcache", "pyarrow")
@@ -48,9 +53,91 @@ def test_every_command_has_the_common_options(name):
     assert {"--json", "--quiet", "--debug"} <= options
 
 
-def test_unknown_command_is_usage_with_the_nearest_name():
-    done = ropd("trian")
-    assert done.returncode == 2 and "train" in done.stderr and "Traceback" not in done.stderr
+def run_main(monkeypatch, capsys, *arguments):
+    """(exit code, stdout, stderr) of a command line in this process."""
+    monkeypatch.setattr(sys, "argv", ["ropd", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "helped"),
+    [
+        (["trian"], "did you mean train", "ropd --help"),
+        (["cache", "nope"], "'nope'", "ropd cache --help"),
+        (["verify", "--foo", "x"], "--foo", "ropd verify --help"),
+        (["verify"], "'prompts'", "ropd verify --help"),
+        (["verify", "p.jsonl"], "'--rubrics'", "ropd verify --help"),
+        (["cache", "gc", "--max-gb", "x"], "'--max-gb'", "ropd cache gc --help"),
+        (["data", "prepare", "sums", "--out", "x", "--dedup", "y"], "'y' is not one of", "ropd data prepare --help"),
+        (["eval", "--nonsense"], "--nonsense", "ropd eval --help"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_usage_error_looks_like_every_other_error(monkeypatch, capsys, arguments, named, helped):
+    code, out, err = run_main(monkeypatch, capsys, *arguments)
+    error, hint = err.splitlines()
+    assert (code, out) == (2, "") and error.startswith("ropd: error: ") and named in error
+    assert hint.startswith("hint: ") and helped in hint
+
+
+@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS), ["cache", "gc"], ["eval", "compare"]])
+def test_help_has_one_style_and_shows_a_help_for_every_option(monkeypatch, capsys, arguments):
+    code, out, err = run_main(monkeypatch, capsys, *arguments, "--help")
+    assert (code, err) == (0, "") and " ".join(["Usage: ropd", *arguments]) in out
+    assert "╭─ Options ─" in out and "╰─" in out
+    if arguments:
+        command = load_command(arguments[0])
+        command = command.commands[arguments[1]] if len(arguments) > 1 else command
+        assert [each.name for each in command.params if not getattr(each, "help", None)] == []
+
+
+def test_a_group_without_a_command_prints_its_help(monkeypatch, capsys):
+    code, out, err = run_main(monkeypatch, capsys, "cache")
+    assert code == 2 and "export" in out and err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "key"),
+    [
+        ("teacher-gen", "m", "judge.m"),
+        ("rubricate", "m", "judge.m"),
+        ("verify", "m", "judge.m"),
+        ("verify", "on_no_answer", "judge.on_no_answer"),
+        ("rollout", "n", "rollout.n"),
+        ("eval", "n", "eval.n"),
+        ("eval", "judge_api_key_env", "verifier.api_key_env"),
+        *((name, "concurrency", "verifier.limits.concurrency") for name in ("verify", "rejudge")),
+        *((name, "api", "teacher.api") for name in ("teacher-gen", "rollout")),
+        ("verify", "api_key_env", "verifier.api_key_env"),
+    ],
+)
+def test_defaults_in_a_help_are_those_of_the_configuration(name, option, key):
+    (parameter,) = [each for each in load_command(name).params if each.name == option]
+    assert parameter.default is None and parameter.show_default == str(operator.attrgetter(key)(RopdConfig()))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    width: Annotated[int, typer.Option("--width")] = 3
+    height: Annotated[int | None, typer.Option("--height")] = None
+
+
+def test_a_command_gets_one_object_per_group_of_options(capsys):
+    calls = []
+
+    @command
+    def draw(name: Annotated[str, typer.Argument()], *, sizes: Sizes, screen: Screen) -> None:
+        calls.append((name, sizes, screen))
+        raise InputError("too small")
+
+    app = typer.Typer()
+    app.command()(draw)
+    with pytest.raises(SystemExit) as ended:
+        typer.main.get_command(app)(["a", "--height", "2", "--quiet"])
+    assert ended.value.code == 2 and capsys.readouterr().err == "ropd: error: too small\n"
+    assert calls == [("a", Sizes(3, 2), Screen(quiet=True))]
 
 
 def test_an_expected_error_is_two_lines_and_a_code(capsys):

@@ -15,11 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropd_cli.errors import IndexMissing, InputError
-from ropd_cli.index import IndexWriter, TeacherIndex, job_of
+from ropd_cli.index import IndexWriter, TeacherIndex
 from ropd_cli.index.contents import Lengths, survey
 from ropd_cli.index.integrity import integrity
 from ropd_cli.index.selection import chosen
-from ropd_cli.index.writer import COMMIT_BYTES
 from ropd_cli.records.schemas import Answer, AnswerRecord, Prompt, Usage
 
 
@@ -128,57 +127,30 @@ def test_a_second_writer_is_told_to_wait(tmp_path):
     build(path, record("b", "y"))
 
 
-def test_a_build_goes_on_where_one_of_the_same_job_was_interrupted(tmp_path, monkeypatch):
-    monkeypatch.setattr("ropd_cli.index.writer.COMMIT_BYTES", 1)
-    assert COMMIT_BYTES > 1
-    path, records = tmp_path / "i.db", [record(uid, "x", "") for uid in "abcd"]
-    with pytest.raises(KeyboardInterrupt), IndexWriter(path, job="j") as writer:
-        for one in records[:2]:
-            writer.add(one)
-        raise KeyboardInterrupt
-    assert not path.exists()
-    with IndexWriter(path, job="j") as writer:
-        left = [one for one in records if not writer.passed_over()]
-        assert [one.uid for one in left] == ["c", "d"]
-        for one in left:
-            writer.add(one)
-    assert (writer.added.prompts, writer.added.answers, writer.added.unusable) == (4, 4, 4)
-    with closing(TeacherIndex.open(path)) as index:
-        assert list(index.uids()) == list("abcd")
-
-
-def test_another_job_takes_nothing_over_from_one_that_was_interrupted(tmp_path):
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, InputError("x")], ids=["interrupted", "failed"])
+@pytest.mark.parametrize("base", [(), ("z",)], ids=["new", "added to"])
+def test_a_build_that_does_not_end_leaves_the_index_as_it_was(tmp_path, fault, base):
     path = tmp_path / "i.db"
-    for base in ((), (record("z", "z"),)):
-        if base:
-            build(path, *base)
-        with pytest.raises(KeyboardInterrupt), IndexWriter(path, job="wrong file") as writer:
-            writer.add(record("a", "x"))
-            raise KeyboardInterrupt
-        with IndexWriter(path, job="right file") as writer:
-            assert not writer.passed_over()
-            writer.add(record("b", "y"))
-        with closing(TeacherIndex.open(path)) as index:
-            assert "a" not in index.uids()
-    file = tmp_path / "f"
-    file.write_text("1")
-    before = job_of("build", [file])
-    file.write_text("12")
-    assert before != job_of("build", [file]) != job_of("build", [file], True)
-
-
-def test_an_interrupted_build_on_an_index_that_changed_meanwhile_begins_anew(tmp_path):
-    path, other = tmp_path / "i.db", tmp_path / "other.db"
-    build(path, record("a", "x"))
-    with pytest.raises(KeyboardInterrupt), IndexWriter(path, job="j") as writer:
-        writer.add(record("b", "y"))
-        raise KeyboardInterrupt
-    build(other, record("c", "z"))
-    os.replace(other, path)
-    with IndexWriter(path, job="j") as writer:
-        assert not writer.passed_over()
+    for uid in base:
+        build(path, record(uid, uid))
+    with pytest.raises((KeyboardInterrupt, InputError)), IndexWriter(path) as writer:
+        writer.add(record("a", "x"))
+        raise fault
+    assert [each.name for each in tmp_path.iterdir()] == ([path.name] if base else [])
+    build(path, record("b", "y"))
     with closing(TeacherIndex.open(path)) as index:
-        assert list(index.uids()) == ["c"]
+        assert list(index.uids()) == [*base, "b"] and integrity(index).count == 0
+
+
+def test_what_a_killed_build_left_is_not_taken_over(tmp_path):
+    path = tmp_path / "i.db"
+    build(path, record("a", "x"))
+    (tmp_path / ".i.db.building").write_bytes(path.read_bytes() * 3)
+    (tmp_path / ".i.db.building-journal").write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + b"x" * 2000)
+    build(path, record("b", "y"))
+    with closing(TeacherIndex.open(path)) as index:
+        assert list(index.uids()) == ["a", "b"] and integrity(index).count == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["i.db"]
 
 
 @pytest.mark.parametrize("cut", [0, 99, 5000, -1])
