@@ -1,8 +1,11 @@
 # Two commands: `make quickstart` and `make test`. Both make the environment first (Python 3.11, Linux x86-64).
 #
 #   make quickstart [SEED=0] [OUT=runs/quickstart]     the main job
-#   make test                                          all tests; `make test-fast` leaves the long ones out
-#   make env                                           the environment alone, in $(VENV)
+#   make test          the checks, and all tests but the long ones: at most 15 minutes on 2 cores
+#   make test-fast     of these what takes seconds each
+#   make test-all      the checks and all tests: campaigns of kills, dying judges in verl, weak judges
+#   make lint          the checks alone: ruff's rules and format, and mypy
+#   make env           the environment alone, in $(VENV)
 #
 # The CPU training stack is a lock file installed without dependency resolution on top of a CPU build of
 # torch (docs/install.md says why). PyTorch's own index has that build; a mirror can be named by TORCH_INDEX.
@@ -15,8 +18,12 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH = torch==2.13.0+cpu
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 READY = $(VENV)/.ropd-ready
+# more workers than cores, because many tests wait for a process or for a reply
+PYTEST = $(VENV)/bin/python -m pytest
+ABREAST = -n 3 --dist worksteal
 
-.PHONY: env quickstart test test-fast docs docs-pages lint clean
+.PHONY: env quickstart lint test test-fast test-chains test-training test-all docs docs-pages clean
+.NOTPARALLEL:
 
 env: $(READY)
 
@@ -31,12 +38,28 @@ $(READY): requirements-cpu.lock pyproject.toml
 quickstart: $(READY)
 	$(VENV)/bin/ropd quickstart --seed $(SEED) --out $(OUT)
 
-test: test-fast
-	$(VENV)/bin/python -m pytest -m "slow and not training" -n 2 --dist worksteal
-	$(VENV)/bin/python -m pytest -m training
+lint: $(READY)
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m mypy
+
+test: lint test-chains test-training
 
 test-fast: $(READY)
-	$(VENV)/bin/python -m pytest -m "not training and not slow" -n 3 --dist worksteal
+	$(PYTEST) -m "not training and not slow and not long" $(ABREAST)
+
+# all that needs neither verl nor vLLM
+test-chains: $(READY)
+	$(PYTEST) -m "not training and not long" $(ABREAST) --cov=ropd_cli --cov-report=
+	@echo "lines of ropd_cli that ran in the tests' own process: $$($(VENV)/bin/python -m coverage report --format=total)%"
+
+# one after the other: a start of verl needs the whole machine
+test-training: $(READY)
+	$(PYTEST) -m "training and not long"
+
+test-all: lint
+	$(PYTEST) -m "not training" $(ABREAST)
+	$(PYTEST) -m training
 
 docs: $(READY)
 	$(VENV)/bin/python -m mkdocs build --strict
@@ -44,8 +67,5 @@ docs: $(READY)
 docs-pages: $(READY)
 	$(VENV)/bin/python docs/_generate.py
 
-lint: $(READY)
-	$(VENV)/bin/ruff check ropd_cli tests benchmarks
-
 clean:
-	rm -rf $(VENV) dist build site .pytest_cache
+	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache .coverage

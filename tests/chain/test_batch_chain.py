@@ -171,7 +171,7 @@ def test_a_lost_connection_makes_no_second_batch(setting, fault):
     assert len(setting.server.batches) == 1 and set(setting.asked.values()) == {2}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kills_at_any_moment_hand_nothing_over_twice(setting):
     setting.server.looks = 15
     for delay in (0.35, 0.45, 0.5, 0.55, 0.6, 0.7, 0.9):

@@ -210,6 +210,7 @@ def test_grades_of_another_text_grader_or_answer_are_made_anew(setting):
     assert setting.figures(found, "math")["metrics"]["accuracy"]["value"] == 0.0
 
 
+@pytest.mark.long
 def test_killed_and_interrupted_runs_go_on(setting):
     gate = threading.Event()
     model = setting.model

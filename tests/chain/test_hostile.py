@@ -124,10 +124,10 @@ def test_there_are_fifty():
     assert len(HOSTILE) == 50 == len(set(HOSTILE.values()))
 
 
-_SLOW = [pytest.param(form, marks=pytest.mark.slow) for form in ("group", "paper")]
+_LONG = [pytest.param(form, marks=pytest.mark.long) for form in ("group", "paper")]
 
 
-@pytest.mark.parametrize("form", ["shared-prefix", *_SLOW])
+@pytest.mark.parametrize("form", ["shared-prefix", *_LONG])
 def test_the_exact_texts_arrive_and_the_others_are_judged_as_ever(files, form):
     with ScriptedServer() as server:
         server.default = judge

@@ -66,7 +66,7 @@ def watch(path, stop, seen):
     seen.put((0, faults))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kills_cost_nothing_that_was_recorded(tmp_path):
     index, draw = tmp_path / "teacher.index", random.Random(3)
     stop, seen = multiprocessing.Event(), multiprocessing.Queue()

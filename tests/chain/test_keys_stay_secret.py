@@ -182,6 +182,7 @@ def test_two_keys_and_a_header_of_ones_own(work, server):
     assert work.leaks() == []
 
 
+@pytest.mark.long
 def test_a_server_that_says_it_back_in_every_kind_of_fault(work, server):
     server.default = lambda body: Reply(judged(body))
     work.chain()

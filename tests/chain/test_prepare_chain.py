@@ -83,7 +83,7 @@ def test_a_fault_is_one_line_and_nothing_is_written(ropd, tmp_path, arguments, s
 
 
 @pytest.mark.skipif(not Path(DAPO).is_file(), reason="ROPD_TEST_DAPO names no DAPO-Math-17K file")
-@pytest.mark.slow
+@pytest.mark.long
 def test_dapo_math_17k_has_17398_different_prompts(ropd):
     command = ("data", "prepare", "dapo-math-17k", "--local", DAPO, "--out", "p.parquet", "--json")
     document = json.loads(ropd(*command)[0])

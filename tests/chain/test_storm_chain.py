@@ -93,7 +93,7 @@ def listed(work, out):
     return set(work.read(f"{out}.failed.jsonl"))
 
 
-@pytest.mark.parametrize("seed", [11, 12])
+@pytest.mark.parametrize("seed", [11, pytest.param(12, marks=pytest.mark.long)])
 def test_both_commands_in_a_storm(work, server, seed):
     rubrics, verdicts = work.rubrics_and_verdicts(server)
     assert len({tuple(record["rewards"]) for record in verdicts.values()}) > GROUPS // 3
@@ -117,7 +117,10 @@ def test_both_commands_in_a_storm(work, server, seed):
 DEATHS = {"port": None, "hang": Hang(), "status": Status(503, "out of order")}
 
 
-@pytest.mark.parametrize(("death", "concurrency"), [("port", 32), ("port", 1), ("hang", 8), ("status", 8)])
+LONG = [pytest.param(*case, marks=pytest.mark.long) for case in (("port", 1), ("hang", 8), ("status", 8))]
+
+
+@pytest.mark.parametrize(("death", "concurrency"), [("port", 32), *LONG])
 def test_an_endpoint_that_dies_for_good_is_waited_for_and_nobody_fails_of_it(work, server, death, concurrency):
     _, verdicts = work.rubrics_and_verdicts(server)
     fill = ["--concurrency", concurrency, "--timeout", 1]

@@ -21,7 +21,7 @@ from servers import FromRequest, Raw, ScriptedServer
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.records.files import read_records
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 KILLS = int(os.environ.get("ROPD_KILLS", "4"))
 SEED = int(os.environ.get("ROPD_KILLS_SEED", "0"))

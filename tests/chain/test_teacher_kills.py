@@ -61,7 +61,7 @@ def whole_lines(path):
     return data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kills_at_any_moment_lose_nothing_and_repeat_only_what_was_under_way(tmp_path, server):
     server.default = teacher
     chance = random.Random(20261123)

@@ -99,7 +99,7 @@ def test_the_storm_is_worth_the_name(calm):
     [
         (1, 5, "chat"),
         (4, 5, "responses"),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(2, 5, "chat"), (3, 5, "chat"), (5, 1, "chat")]),
+        *(pytest.param(*case, marks=pytest.mark.long) for case in [(2, 5, "chat"), (3, 5, "chat"), (5, 1, "chat")]),
         (6, 0, "chat"),
     ],
 )

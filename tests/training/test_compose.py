@@ -21,7 +21,7 @@ from ropd_cli.training.launch import resolve
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.verl_config import compose, default_cpu_dtype
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.timeout(300)]
 pytest.importorskip("verl", reason="needs the CPU stack: make env")
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

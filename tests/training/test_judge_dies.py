@@ -6,22 +6,18 @@ One run in two starts: ``stopped`` (two steps and a part of the third, then the 
 from __future__ import annotations
 
 import json
-import re
 import threading
 
 import pytest
+from judges import read
 from servers import Drop, ScriptedServer
-from storms import Storm
+from storms import Storm, user_text
+from tiny_runs import PROMPTS_A_STEP, check_rewards, groups_of, reply_of, rows_of, write_inputs
 
-from ropd_cli.method.scoring import EPSILON
-from ropd_cli.records.files import read_records
-from ropd_cli.records.schemas import prompt_hash
-
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.long, pytest.mark.timeout(900)]
 pytest.importorskip("verl", reason="needs the CPU stack: make env")
 
-PROMPTS_A_STEP, ROLLOUTS, STEPS = 4, 4, 4
-WORDS, WEIGHTS = ("w3", "w4", "w5", "w6"), (5, 1, 1, 1)
+STEPS = 4
 CONFIG = """
 device: cpu
 judge: {{m: 1, max_failed_fraction: 0.5}}
@@ -34,28 +30,12 @@ data: {{prompts: prompts.jsonl, index: teacher.index, max_prompt_tokens: 16, max
 rollout: {{n: 4, temperature: 1.0}}
 train: {{steps: 4, prompts_per_step: 4, lr: 1e-3, lr_schedule: constant, weight_decay: 0.0}}
 """
-FUNCTION = """
-def variety(solution_str, **_):
-    return len(set(solution_str.split())) / 12
-"""
-
-
-def judged(answer):
-    return [word in answer.split() for word in WORDS]
 
 
 def judge(body):
-    text = body["messages"][-1]["content"]
-    if body["response_format"]["json_schema"]["name"] == "ropd_rubric":
-        criteria = [
-            {"criterion_id": f"c{k}", "category": "Task Completion", "criterion": f"Holds {word}.", "points": points}
-            for k, (word, points) in enumerate(zip(WORDS, WEIGHTS, strict=True), start=1)
-        ]
-        return json.dumps({"schema_version": "ropd.rubric.v1", "rubrics": criteria, "maximum_score": 8})
-    tag = re.match(r"<question-([0-9a-f]{16})>\n", text)[1]
-    answers = re.findall(rf'<answer-{tag} index="\d+">(.*?)</answer-{tag}>', text, re.DOTALL)
-    rows = [{"answer_index": k, "judgement": judged(a), "final_score": 0} for k, a in enumerate(answers, start=1)]
-    return json.dumps({"schema_version": "ropd.batch_verifier.v2", "answers": rows})
+    """What a request is answered when there is no fault; a request may be followed by a reply and a complaint."""
+    seen = read({**body, "messages": [{"role": "user", "content": user_text(body)}]})
+    return reply_of(seen).text
 
 
 class Judge:
@@ -70,24 +50,16 @@ class Judge:
     def __call__(self, body):
         with self.lock:
             if body["response_format"]["json_schema"]["name"] == "ropd_rubric":
-                self.asked.add(body["messages"][1]["content"])
+                self.asked.add(user_text(body))
             down = self.down_after is not None and len(self.asked) > self.down_after
         return Drop() if down else self.storm
 
 
 @pytest.fixture(scope="module")
 def files(shell, tiny_model):
-    with open(shell.folder / "prompts.jsonl", "w") as prompts, open(shell.folder / "teacher.jsonl", "w") as teacher:
-        for k in range(STEPS * PROMPTS_A_STEP):
-            question = f"w{k} w{k}"
-            prompts.write(json.dumps({"uid": f"p{k}", "prompt": question}) + "\n")
-            record = {"uid": f"p{k}", "prompt": question, "raw_prompt_hash": prompt_hash(question), "model": "big"}
-            teacher.write(json.dumps(record | {"answers": [{"text": "w3 w4 w5 w6"}]}) + "\n")
-    (shell.folder / "mine.py").write_text(FUNCTION)
-    shell.ropd("index", "build", "teacher.jsonl", "--out", "teacher.index")
+    write_inputs(shell, STEPS * PROMPTS_A_STEP)
     with ScriptedServer() as server:
         server.default = shell.judge = Judge()
-        shell.server = server
         (shell.folder / "run.yaml").write_text(CONFIG.format(url=server.url, model=tiny_model))
         yield shell
 
@@ -103,14 +75,6 @@ def resumed(files, stopped):
     files.judge.down_after = None
     out, _ = files.ropd("train", "--config", "run.yaml", "--out", "run", "--resume", "--json")
     return json.loads(out)
-
-
-def groups_of(shell, step):
-    return {g["uid"]: g for _, g in read_records(shell.folder / "run" / "groups" / f"step-{step}.jsonl.zst")}
-
-
-def rows_of(shell):
-    return [row for _, row in read_records(shell.folder / "run" / "metrics.jsonl")]
 
 
 def test_a_judge_that_is_dead_is_waited_for_and_then_the_run_stops(stopped):
@@ -135,31 +99,13 @@ def test_it_goes_on_where_it_stopped(files, stopped, resumed):
 
 def test_in_the_storm_every_score_is_right_or_missing(files, resumed):
     assert sum(files.judge.storm.faults.values()) >= 10
-    for step in range(1, STEPS + 1):
+    for step, row in enumerate(rows_of(files), start=1):
         groups = groups_of(files, step).values()
-        row = rows_of(files)[step - 1]
-        assert row["groups/missing"] == sum(g["rewards"] is None for g in groups)
+        assert row["groups/missing"] == sum(group["rewards"] is None for group in groups)
         for group in groups:
             assert (group["rewards"] is None) == (group["error"] is not None)
-            for k, reward in enumerate(group["rewards"] or ()):
-                text = group["rollouts"][k]["text"].rpartition("</think>")[2]
-                has_answer = bool(text.strip()) and "<think>" not in text
-                right = [w for w, v in zip(WEIGHTS, judged(text), strict=True) if v]
-                rubric = sum(right) / (8 + EPSILON) if has_answer else 0.0
-                length = 1 - group["rollouts"][k]["usage"]["completion_tokens"] / 12
-                custom = len(set(group["rollouts"][k]["text"].split())) / 12
-                assert reward == pytest.approx(rubric + 0.5 * length + 0.25 * custom, abs=1e-6)
-                parts = group["verdicts"]["parts"]
-                assert [parts[p][k] for p in ("rubric", "length", "custom")] == pytest.approx([rubric, length, custom])
-
-
-def test_parts_and_money_are_in_the_metrics(files, resumed):
-    for step, row in enumerate(rows_of(files), start=1):
-        judged_groups = [g for g in groups_of(files, step).values() if g["rewards"] is not None]
-        for part in ("rubric", "length", "custom"):
-            values = [v for g in judged_groups for v in g["verdicts"]["parts"][part]]
-            assert row[f"reward/{part}_mean"] == pytest.approx(sum(values) / len(values))
-        assert row["judge/cost_usd"] > 0 and row["judge/requests_sent"] >= 2 * len(judged_groups)
+            if group["rewards"] is not None:
+                check_rewards(group)
     assert sum(row["judge/retries"] for row in rows_of(files)) > 0
 
 

@@ -1,9 +1,9 @@
-"""``ropd serve-judge --model`` with real vLLM. A start takes half a minute or more, so there are four:
+"""``ropd serve-judge --model`` with real vLLM. A start takes half a minute or more, so ``make test`` has one for all
+cases, of a tiny random model with a long context: a key, rubrics and verdicts under structured output, the share of
+prompt tokens that the form ``shared-prefix`` computes, and the death of its engine. ``make test-all`` has three more:
 
-* the small real model: rubrics and verdicts under structured output, then Ctrl-C. ``ROPD_TEST_JUDGED=50`` is the full
-  length, half an hour where the processor has no AVX-512;
-* a tiny random model with a long context: the share of prompt tokens that the form ``shared-prefix`` computes, a key,
-  then the death of its engine;
+* the small real model: more rubrics and verdicts, then Ctrl-C. ``ROPD_TEST_JUDGED=50`` is the full length, half an hour
+  where the processor has no AVX-512;
 * a model without weights; and a start that is stopped by SIGTERM.
 """
 
@@ -33,11 +33,15 @@ from ropd_cli.records.schemas import Answer, Group, Message, prompt_hash
 from ropd_cli.stages.rubricate import rubricate_group
 from ropd_cli.stages.verify import verify_group
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.timeout(900)]
 pytest.importorskip("vllm", reason="needs the CPU stack: make env")
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 START_S = 300
+KEY = "s3cret"
+CONTEXT = 65_536
+# the penalty keeps so small a model from saying one thing until the context is full
+WEAK = """--override-generation-config '{"repetition_penalty": 1.1}'"""
 GROUPS = int(os.environ.get("ROPD_TEST_JUDGED", "12"))
 TASKS = [  # question, teacher answers, rollouts
     (
@@ -83,9 +87,11 @@ LlamaForCausalLM(config).float().save_pretrained(folder)
 
 @pytest.fixture(scope="module")
 def long_model(small_model, tmp_path_factory):
-    """A random Llama of one layer with the small model's tokenizer and a context of 65,536 tokens."""
+    """A random Llama of one layer with the small model's tokenizer and a context of CONTEXT tokens."""
     folder = tmp_path_factory.mktemp("long") / "model"
-    subprocess.run([sys.executable, "-c", MAKE_LONG, str(small_model), str(folder), "65536"], check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-c", MAKE_LONG, str(small_model), str(folder), str(CONTEXT)], check=True, timeout=120
+    )
     return folder
 
 
@@ -169,13 +175,13 @@ def group(number):
     )
 
 
-async def judged(config, numbers):
+async def judged(config, numbers, environ, form):
     """Rubric and verdicts of groups, all at once, each request sent once and nothing kept."""
-    settings = JudgeConfig()
+    settings = JudgeConfig(form=form)
     templates = Templates.load(settings)
     async with (
-        ChatClient.open(config.rubricator, cache=None) as rubricator,
-        ChatClient.open(config.verifier, cache=None) as verifier,
+        ChatClient.open(config.rubricator, cache=None, environ=environ) as rubricator,
+        ChatClient.open(config.verifier, cache=None, environ=environ) as verifier,
         asyncio.TaskGroup() as tasks,
     ):
 
@@ -187,63 +193,85 @@ async def judged(config, numbers):
     return [task.result() for task in running], rubricator.stats, verifier.stats
 
 
-def test_a_weak_model_keeps_to_the_schema_every_time_and_ctrl_c_leaves_nothing(shell, small_model):
-    # the penalty keeps so small a model from saying one thing until the context is full
-    weak = """--override-generation-config '{"repetition_penalty": 1.1}'"""
-    with serving(shell, small_model, "--kv-cache-gb", 4, "--log", "judge.log", "--vllm-arg", weak) as server:
-        assert server.get("/health")[0] == 200
-        assert server.said["model"] == str(small_model) and server.said["max_model_len"] == 8192
+def keeps_to_the_schema(settings, count, form):
+    """Rubrics and verdicts of so many groups, by the settings that ``serve-judge`` printed: each at the first try."""
+    overrides = ("rubricator.limits.max_retries=0", "verifier.limits.max_retries=0")
+    environ = {"MY_KEY": KEY}
+    config = load_config(settings, overrides=overrides, environ=environ)
+    began = time.monotonic()
+    records, rubrics, verdicts = asyncio.run(judged(config, range(count), environ, form))
+    print(f"\n{count} rubrics and {count} verdicts in {time.monotonic() - began:.0f} s; {rubrics}; {verdicts}")
+    assert (rubrics.requests_sent, rubrics.failures, rubrics.retries) == (count, 0, 0)
+    answers = sum(len(group(k).rollouts) + len(group(k).teacher_answers) for k in range(count))
+    sent = answers if form == "paper" else count
+    assert (verdicts.requests_sent, verdicts.failures, verdicts.retries) == (sent, 0, 0)
+    for number, (rubric, verdict) in enumerate(records):
+        assert MIN_CRITERIA <= len(rubric.rubric.rubrics) <= MAX_CRITERIA
+        assert len(verdict.rewards) == len(group(number).rollouts)
+        assert all(0 <= reward <= 1 for reward in verdict.rewards)
+    assert verdicts.cached_tokens > 0  # the server says what its prefix cache held
+
+
+def shared_prefix(server, *options):
+    """What ``benchmarks/shared_prefix.py`` measures at a server."""
+    command = [sys.executable, BENCHMARKS / "shared_prefix.py", "--base-url", server.url, "--model", "judge", "--json"]
+    environ = {**os.environ, "OPENAI_API_KEY": KEY}
+    done = subprocess.run([*command, *options], env=environ, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    print("\n", done.stdout)
+    found = json.loads(done.stdout)
+    for form in found["forms"].values():
+        assert form["asked"] == form["prompt_tokens"]  # the counters count tokens, and these requests alone
+        assert form["prompt_tokens"] > found["groups"] * 2 * 12 * found["answer_bytes"] / 5
+    return found["share"]
+
+
+@pytest.fixture(scope="module")
+def server(shell, long_model):
+    """The server of the tests of ``make test``; the last of them ends it."""
+    options = ("--kv-cache-gb", 1, "--served-model-name", "judge", "--api-key-env", "MY_KEY")
+    with serving(shell, long_model, *options, MY_KEY=KEY) as server:
+        yield server
+
+
+def test_a_key_is_asked_for_and_named_in_the_settings_but_not_said(server):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        server.get("/v1/models")
+    assert refused.value.code == 401 and server.get("/v1/models", KEY)[0] == 200
+    assert KEY not in json.dumps(server.said) and server.said["settings"]["verifier"]["api_key_env"] == "MY_KEY"
+    assert server.get("/health")[0] == 200
+    assert server.said["model"] == "judge" and server.said["max_model_len"] == CONTEXT
+    assert {"VLLM::EngineCore", "VLLM::Worker"} <= set(map(title, server.processes))
+
+
+def test_rubrics_and_verdicts_keep_to_the_schema(shell, server):
+    (shell.folder / "c.yaml").write_text(json.dumps(server.said["settings"]))
+    # one answer a request: of several, a random model does not say which is which
+    keeps_to_the_schema(shell.folder / "c.yaml", 2, "paper")
+
+
+def test_a_shared_prefix_is_computed_once(server):
+    assert shared_prefix(server, "--groups", "1") <= 0.55
+
+
+def test_a_dead_engine_ends_it(server):
+    os.kill(next(pid for pid in server.processes if title(pid) == "VLLM::EngineCore"), signal.SIGKILL)
+    code, err = server.ends()
+    assert code == 1 and "ropd: error: vLLM ended" in err and "EngineDeadError" in err
+
+
+@pytest.mark.long
+def test_many_rubrics_and_verdicts_and_ctrl_c_leaves_nothing(shell, small_model):
+    with serving(shell, small_model, "--kv-cache-gb", 4, "--log", "judge.log", "--vllm-arg", WEAK) as server:
+        assert server.said["max_model_len"] == 8192
         (shell.folder / "c.yaml").write_text(json.dumps(server.said["settings"]))
-        overrides = ("rubricator.limits.max_retries=0", "verifier.limits.max_retries=0")
-        config = load_config(shell.folder / "c.yaml", overrides=overrides, environ={})
-        began = time.monotonic()
-        records, rubrics, verdicts = asyncio.run(judged(config, range(GROUPS)))
-        print(f"\n{GROUPS} rubrics and {GROUPS} verdicts in {time.monotonic() - began:.0f} s; {rubrics}; {verdicts}")
-        assert (rubrics.requests_sent, rubrics.failures, rubrics.retries) == (GROUPS, 0, 0)
-        assert (verdicts.requests_sent, verdicts.failures, verdicts.retries) == (GROUPS, 0, 0)
-        for number, (rubric, verdict) in enumerate(records):
-            assert MIN_CRITERIA <= len(rubric.rubric.rubrics) <= MAX_CRITERIA
-            assert len(verdict.rewards) == len(group(number).rollouts)
-            assert all(0 <= reward <= 1 for reward in verdict.rewards)
-        assert verdicts.cached_tokens > 0  # the server says what its prefix cache held
-        assert {"VLLM::EngineCore", "VLLM::Worker"} <= set(map(title, server.processes))
+        keeps_to_the_schema(shell.folder / "c.yaml", GROUPS, JudgeConfig().form)
         server.child.send_signal(signal.SIGINT)
         code, err = server.ends()
     assert code == 130 and "judge.log" in err and (shell.folder / "judge.log").stat().st_size > 0
 
 
-def test_a_shared_prefix_is_computed_once_a_key_is_asked_for_and_a_dead_engine_ends_it(shell, long_model):
-    options = ("--kv-cache-gb", 1, "--served-model-name", "long", "--api-key-env", "MY_KEY")
-    with serving(shell, long_model, *options, MY_KEY="s3cret") as server:
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            server.get("/v1/models")
-        assert refused.value.code == 401 and server.get("/v1/models", "s3cret")[0] == 200
-        assert (
-            "s3cret" not in json.dumps(server.said) and server.said["settings"]["verifier"]["api_key_env"] == "MY_KEY"
-        )
-        command = [
-            sys.executable,
-            BENCHMARKS / "shared_prefix.py",
-            "--base-url",
-            server.url,
-            "--model",
-            "long",
-            "--json",
-        ]
-        environ = shell.environ | {"OPENAI_API_KEY": "s3cret"}
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr
-        found = json.loads(done.stdout)
-        print("\n", done.stdout)
-        for form in found["forms"].values():
-            assert form["asked"] == form["prompt_tokens"]  # the counters count tokens, and these requests alone
-            assert form["prompt_tokens"] > 4 * 2 * 12 * 10_240 / 5
-        assert found["share"] <= 0.55
-        os.kill(next(pid for pid in server.processes if title(pid) == "VLLM::EngineCore"), signal.SIGKILL)
-        code, err = server.ends()
-    assert code == 1 and "ropd: error: vLLM ended" in err and "EngineDeadError" in err
-
-
+@pytest.mark.long
 def test_a_model_without_weights_is_one_line(shell, tiny_model):
     broken = shell.folder / "broken"
     shutil.copytree(tiny_model, broken)
@@ -256,6 +284,7 @@ def test_a_model_without_weights_is_one_line(shell, tiny_model):
     assert log.parent == shell.folder / "cache" / "logs" and "annot find any model weights" in log.read_text()
 
 
+@pytest.mark.long
 def test_a_start_that_is_stopped_leaves_nothing(shell, tiny_model):
     child = start_ropd(["serve-judge", "--model", tiny_model, "--port", 0], shell.folder, shell.environ)
     deadline = time.monotonic() + START_S

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.timeout(300)]
 pytest.importorskip("verl", reason="needs the CPU stack: make env")
 
 DOC = Path(__file__).parents[2] / "docs" / "cpu.md"

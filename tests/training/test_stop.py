@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -10,29 +9,22 @@ from pathlib import Path
 
 import pytest
 from processes import start_ropd
+from tiny_runs import write_inputs
 
-from ropd_cli.records.schemas import prompt_hash
-
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.timeout(300)]
 pytest.importorskip("verl", reason="needs the CPU stack: make env")
 
 
 @pytest.fixture(scope="module")
 def files(shell, tiny_model):
-    rows = [(f"p{k}", f"w{k} w{k}") for k in range(4)]
-    with open(shell.folder / "p.jsonl", "w") as prompts, open(shell.folder / "t.jsonl", "w") as teacher:
-        for uid, question in rows:
-            prompts.write(json.dumps({"uid": uid, "prompt": question}) + "\n")
-            record = {"uid": uid, "prompt": question, "raw_prompt_hash": prompt_hash(question), "model": "big"}
-            teacher.write(json.dumps(record | {"answers": [{"text": "w1"}]}) + "\n")
-    shell.ropd("index", "build", "t.jsonl", "--out", "i.db")
+    write_inputs(shell, 4)
     return shell
 
 
 def command(tiny_model, out, **settings):
     settings = {
-        "data.prompts": "p.jsonl",
-        "data.index": "i.db",
+        "data.prompts": "prompts.jsonl",
+        "data.index": "teacher.index",
         "student.model_path": tiny_model,
         "judge.m": 1,
         "train.prompts_per_step": 4,
@@ -68,6 +60,7 @@ def test_a_prompt_that_is_too_long_is_named_and_nothing_is_cut(files, tiny_model
     assert "4 of 4 prompts have more tokens than data.max_prompt_tokens 4: p0 (5)" in err and "Traceback" not in err
 
 
+@pytest.mark.long  # a start of verl
 def test_ctrl_c_ends_everything_and_says_130(files, tiny_model):
     run = files.folder / "stopped"
     child = start_ropd(command(tiny_model, "stopped"), files.folder, files.environ)

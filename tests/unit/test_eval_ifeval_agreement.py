@@ -18,7 +18,7 @@ from ropd_cli.evaluation.tasks.ifeval import followed, instructions_of
 from ropd_cli.evaluation.tasks.ifeval_instructions import KINDS
 from ropd_cli.evaluation.tasks.ifeval_text import English
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 RANDOM_THERE = {("keywords:letter_frequency", "#"), ("keywords:letter_frequency", "!")}
 """lm-eval draws a letter at random where the one demanded is none."""
 

@@ -36,12 +36,14 @@ def test_all_reference_solutions_meet_their_answers():
     assert misjudged(lambda question: [question.solution], 1.0) == (500, [])
 
 
+@pytest.mark.long
 def test_at_most_a_two_hundredth_of_equivalent_forms_is_misjudged():
     count, bad = misjudged(lambda question: equivalent(question.answer), 1.0)
     assert count == 500 * FORMS
     assert len(bad) <= 0.005 * count, bad
 
 
+@pytest.mark.long
 def test_at_most_a_five_hundredth_of_wrong_answers_is_misjudged():
     count, bad = misjudged(lambda question: wrong(question.answer), 0.0)
     assert count > 2500
