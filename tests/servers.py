@@ -83,6 +83,8 @@ class Request:
     headers: dict[str, str]
     body: dict[str, Any]
     at: float
+    data: bytes = b""
+    """The body as it came."""
 
 
 @dataclass(frozen=True)
@@ -214,11 +216,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         server: ScriptedServer = self.server.scripted
-        body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))))
+        data = self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = json.loads(data)
         headers = {name.lower(): value for name, value in self.headers.items()}
         server.count(+1)
         try:
-            self._play(server.take(Request(self.path, headers, body, time.monotonic())), body, server)
+            self._play(server.take(Request(self.path, headers, body, time.monotonic(), data)), body, server)
         except OSError:  # the client went away
             self.close_connection = True
         finally:
