@@ -56,7 +56,7 @@ def run_training_group(folder, settings, uid, rollouts):
     """One group of a training step, as the training judges it; the record of its group file."""
     from judged_runs import judge_of
 
-    from ropd_cli.artifacts import read_records
+    from ropd_cli.records.files import read_records
 
     async def work():
         judge, run = judge_of(folder, **{name.replace(".", "__"): value for name, value in settings.items()})
@@ -71,8 +71,8 @@ def run_training_group(folder, settings, uid, rollouts):
 
 def hashes_of_group(messages, teacher, rollouts, max_answer_tokens):
     """(places, tag, hash of the block) of a group."""
-    from ropd_cli.block import build_block
-    from ropd_cli.schemas import Answer, Group, Message, prompt_hash
+    from ropd_cli.method.block import build_block
+    from ropd_cli.records.schemas import Answer, Group, Message, prompt_hash
 
     prompt = tuple(Message(**message) for message in messages)
     answers = tuple(Answer(text=text) for text in rollouts)
@@ -86,14 +86,14 @@ def hashes_of_group(messages, teacher, rollouts, max_answer_tokens):
 def template_hashes(**settings):
     """The hashes of the rubricator's, the verifier's and the repair's templates."""
     from ropd_cli.config import JudgeConfig
-    from ropd_cli.templates import Templates
+    from ropd_cli.method.prompts import Templates
 
     return Templates.load(JudgeConfig(**settings)).hashes
 
 
 def hash_of_prompt(prompt):
     """``raw_prompt_hash``, which a file of answers needs."""
-    from ropd_cli.schemas import Prompt
+    from ropd_cli.records.schemas import Prompt
 
     return Prompt(uid="u", prompt=prompt).raw_prompt_hash
 
