@@ -14,7 +14,7 @@ from ropd_cli.cli._stages import dollars, in_words, open_cache, run_clients
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ropd_cli.config import EndpointConfig, RopdConfig
+    from ropd_cli.config import RopdConfig
     from ropd_cli.llm.chat import ClientStats
     from ropd_cli.llm.client import ChatClient
     from ropd_cli.recipes.rejudge import Rejudger
@@ -76,7 +76,9 @@ def rejudge(
         from ropd_cli.errors import InputError
         from ropd_cli.llm.urls import model_name
         from ropd_cli.method.prompts import Templates
-        from ropd_cli.recipes.rejudge import RejudgeFiles, Rejudger, default_out
+        from ropd_cli.recipes.rejudge import RejudgeFiles, Rejudger, RubricSource, default_out
+        from ropd_cli.stages.rubricator import Rubricator
+        from ropd_cli.stages.verifier import Verifier
 
         if new_rubrics and rubrics is not None:
             raise InputError("--new-rubrics and --rubrics are two choices", "leave one of them out")
@@ -102,7 +104,7 @@ def rejudge(
         settings = o.load(config or (own if own.is_file() else None), overrides, flags, cache_dir=cache_dir)
         endpoint = settings.verifier.model_copy(update={"model": model_name(settings.verifier, "verifier")})
         texts = Templates.load(settings.judge)
-        source = "new" if new_rubrics else "file" if rubrics is not None else "saved"
+        source: RubricSource = "new" if new_rubrics else "file" if rubrics is not None else "saved"
         if out is None:
             if not run.is_dir():
                 raise InputError("a group file has no place of its own for the figures", "say where: --out DIR")
@@ -110,11 +112,14 @@ def rejudge(
             by = [writer.model, writer.base_url, writer.sampling.model_dump()] if new_rubrics else rubrics or ""
             out = default_out(run, settings.judge, texts, endpoint, f"{source} {by}")
         files = RejudgeFiles(run, out, _steps(step), limit, rubrics)
+        rejudger = Rejudger(files, Verifier(endpoint, settings.judge, texts), repeats, source)
+        if new_rubrics:
+            writer = settings.rubricator.model_copy(update={"model": model_name(settings.rubricator, "rubricator")})
+            rejudger.rubricator = Rubricator(writer, settings.judge, texts)
         _work(
             screen,
             settings,
-            endpoint,
-            Rejudger(files, settings.judge, texts, repeats, source),
+            rejudger,
             dry_run=dry_run,
             cached=not no_cache,
             max_failed_fraction=max_failed_fraction,
@@ -135,7 +140,6 @@ def _steps(text: str | None) -> range | None:
 def _work(
     screen: Screen,
     settings: RopdConfig,
-    endpoint: EndpointConfig,
     rejudger: Rejudger,
     *,
     dry_run: bool,
@@ -147,20 +151,18 @@ def _work(
     from ropd_cli.llm.chat import ClientStats
     from ropd_cli.llm.cost_estimate import forecast
     from ropd_cli.llm.shared import Shared
-    from ropd_cli.llm.urls import model_name
+    from ropd_cli.stages.rubricator import Rubricator
+    from ropd_cli.stages.verifier import Verifier
 
-    files = rejudger.files
+    files, verifier, rubricator = rejudger.files, rejudger.verifier, rejudger.rubricator
     rejudger.count()
-    endpoints = [endpoint]
-    if rejudger.source == "new":
-        writer = settings.rubricator
-        endpoints.append(writer.model_copy(update={"model": model_name(writer, "rubricator")}))
+    endpoints = [verifier.endpoint, *([rubricator.endpoint] if rubricator is not None else [])]
     with ExitStack() as stack:
         cache = open_cache(stack, settings, cached)
         if dry_run:
             budget = Shared.of(settings).budget
-            found = [forecast(rejudger.pending(endpoint), endpoint, cache, budget)]
-            found += [forecast(rejudger.pending_rubrics(each), each, cache, budget) for each in endpoints[1:]]
+            found = [forecast(rejudger.pending(), endpoints[0], cache, budget)]
+            found += [forecast(rejudger.pending_rubrics(), each, cache, budget) for each in endpoints[1:]]
             lines = [in_words(each, str(at.model)) for each, at in zip(found, endpoints, strict=True)]
             documents = [{"model": at.model} | each.as_dict() for each, at in zip(found, endpoints, strict=True)]
             screen.result({"forecast": documents}, "\n".join(lines))
@@ -169,8 +171,10 @@ def _work(
         stats = [ClientStats() for _ in endpoints]
 
         async def stage(clients: Sequence[ChatClient], progress: Progress) -> Tally:
-            rejudger.rubricator = clients[1] if len(clients) > 1 else None
-            return await rejudger.run(clients[0], max_failed_fraction=max_failed_fraction, progress=progress)
+            rejudger.verifier = Verifier(clients[0], verifier.settings, verifier.templates)
+            if rubricator is not None:
+                rejudger.rubricator = Rubricator(clients[1], rubricator.settings, rubricator.templates)
+            return await rejudger.run(max_failed_fraction=max_failed_fraction, progress=progress)
 
         tally = run_clients(screen, settings, endpoints, stats, cache, stage)
     _show(screen, rejudger, tally, ClientStats.total(stats))

@@ -55,6 +55,7 @@ def rubricate(
         from ropd_cli.method.prompts import Templates
         from ropd_cli.stages.rubricate import RubricateFiles, pending
         from ropd_cli.stages.rubricate import rubricate as stage
+        from ropd_cli.stages.rubricator import Rubricator
 
         flags = o.endpoint_flags(
             "rubricator",
@@ -85,14 +86,12 @@ def rubricate(
             "rubricator",
             lambda client, progress: stage(
                 files,
-                client,
-                settings.judge,
-                templates=texts,
+                Rubricator(client, settings.judge, texts),
                 max_failed_fraction=max_failed_fraction,
                 progress=progress,
             ),
             out,
-            requests=lambda endpoint: pending(files, endpoint, settings.judge, texts),
+            requests=lambda endpoint: pending(files, Rubricator(endpoint, settings.judge, texts)),
             dry_run=dry_run,
             cached=not no_cache,
             noun="groups",

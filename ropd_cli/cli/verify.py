@@ -66,6 +66,7 @@ def verify(
     with screen.errors():
         from ropd_cli.method.prompts import Templates
         from ropd_cli.method.rewards import RewardMixer
+        from ropd_cli.stages.verifier import Verifier
         from ropd_cli.stages.verify import VerifyFiles, pending
         from ropd_cli.stages.verify import verify as stage
 
@@ -103,15 +104,12 @@ def verify(
             "verifier",
             lambda client, progress: stage(
                 files,
-                client,
-                settings.judge,
-                templates=texts,
-                mixer=mixer,
+                Verifier(client, settings.judge, texts, mixer),
                 max_failed_fraction=max_failed_fraction,
                 progress=progress,
             ),
             out,
-            requests=lambda endpoint: pending(files, endpoint, settings.judge, texts, mixer),
+            requests=lambda endpoint: pending(files, Verifier(endpoint, settings.judge, texts, mixer)),
             dry_run=dry_run,
             cached=not no_cache,
             noun="groups",

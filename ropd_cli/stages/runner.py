@@ -1,9 +1,9 @@
-"""How a stage works through its records: so many at once, each written when it is done, the failed ones listed."""
+"""Work through the records of a stage: so many at once, each written when it is done, the failed ones listed."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -139,37 +139,10 @@ async def run_jobs(
     """``run_records`` for work that writes what it makes itself: it returns whether the endpoint was needed, None for
     an item that was done before. ``out`` names the list of failed ones. Raises as ``run_records``."""
     run = _Run(out, stage, total, max_failed_fraction, progress)
-    progress.start(total, stage)
-    try:
-        await _work_through(iter(items), work, run, concurrency)
-    finally:
-        progress.finish()
-        run.write_failed()
-    if run.stopped_by is not None:
-        raise run.stopped_by
-    if run.dead_endpoint is not None:
-        raise run.dead_endpoint
-    if run.first_error is not None and run.nothing_succeeded:
-        raise run.first_error
-    return run.tally
+    shared = iter(items)  # each item goes to the worker that is free
 
-
-def _reopen(out: Path) -> None:
-    """Make a finished ``.parquet`` a journal again: a RecordWriter begins a new file, which would replace it."""
-    journal = journal_of(out)
-    if journal != out and out.is_file() and not journal.exists():
-        write_atomic(journal, _lines(record for _, record in existing_records(out)))
-
-
-def _lines(records: Iterable[Record]) -> bytes:
-    return b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
-
-
-async def _work_through(
-    items: Iterator[T], work: Callable[[T], Awaitable[bool | None]], run: _Run, concurrency: int
-) -> None:
     async def worker() -> None:
-        for item in items:  # shared: each item goes to the worker that is free
+        for item in shared:
             if run.stopped_by is not None:
                 return
             try:
@@ -185,14 +158,33 @@ async def _work_through(
             else:
                 run.succeed(item.uid, asked=asked)
 
+    progress.start(total, stage)
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(max(1, min(concurrency, run.total or 1))):
+            for _ in range(max(1, min(concurrency, total or 1))):
                 group.create_task(worker())
     except BaseExceptionGroup as faults:
         if all(isinstance(fault, RopdError) for fault in faults.exceptions):
             raise faults.exceptions[0] from None
         raise
+    finally:
+        progress.finish()
+        run.write_failed()
+    for error in (run.stopped_by, run.dead_endpoint, run.first_error if run.nothing_succeeded else None):
+        if error is not None:
+            raise error
+    return run.tally
+
+
+def _reopen(out: Path) -> None:
+    """Make a finished ``.parquet`` a journal again: a RecordWriter begins a new file, which would replace it."""
+    journal = journal_of(out)
+    if journal != out and out.is_file() and not journal.exists():
+        write_atomic(journal, _lines(record for _, record in existing_records(out)))
+
+
+def _lines(records: Iterable[Record]) -> bytes:
+    return b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
 
 
 class _Run:

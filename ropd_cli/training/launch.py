@@ -22,7 +22,7 @@ from ropd_cli.errors import ConfigError, InputError, TrainingError
 from ropd_cli.llm.money import Budget
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.urls import base_url, model_name
-from ropd_cli.method.dataset_rubrics import brought_rubric
+from ropd_cli.method.dataset_rubrics import dataset_rubric
 from ropd_cli.method.prompts import Templates
 from ropd_cli.method.rewards import RewardMixer
 from ropd_cli.records.files import write_atomic
@@ -235,7 +235,7 @@ def _check_judges(config: RopdConfig, prompts: list[Prompt]) -> None:
     if config.monitor.share:
         _check_second_judge(config, budget)
     if config.judge.rubrics != "induced":
-        lacking = [prompt.uid for prompt in prompts if brought_rubric(prompt) is None]
+        lacking = [prompt.uid for prompt in prompts if dataset_rubric(prompt) is None]
         if lacking:
             raise InputError(
                 f"judge.rubrics is {config.judge.rubrics}, and {len(lacking)} prompts bring no rubric "

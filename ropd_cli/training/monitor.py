@@ -1,7 +1,7 @@
-"""Watching for a student that learns to please its judge: a second judge on a share of the groups, and thresholds.
+"""Watch for a student that learns to please its judge: a second judge on a share of the groups, and thresholds.
 
 Nothing here touches a reward. The second judge reads the group's own rubric and answers after the first has judged
-them; what it fails to say is missing, and a step waits ``monitor.wait_s`` for it at most.
+them; where it fails its verdicts are missing, and a step waits ``monitor.wait_s`` for it at most.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ropd_cli.method.prompts import Templates
 from ropd_cli.method.scoring import coverage, judged_for_all, score
 from ropd_cli.records.files import RecordWriter, read_records, write_atomic
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord
-from ropd_cli.stages.verify import verify_group
+from ropd_cli.stages.verifier import Verifier
 from ropd_cli.training.run_dir import RunDir
 
 Row = tuple[bool | None, ...]
@@ -99,8 +99,8 @@ def _score(row: Row, weights_K: tuple[int, ...], counted_K: tuple[bool, ...]) ->
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A group that the second judge is asked about; without ``task`` it was not, because it is silent."""
+class SharedGroup:
+    """A group of the second judge's share; without ``task`` it is not asked about it, because it is silent."""
 
     group: Group
     rubric: RubricRecord
@@ -117,12 +117,11 @@ class SecondJudge:
 
     def __init__(self, config: RopdConfig, run: RunDir, cache: ReplyCache, shared: Shared) -> None:
         self._settings, self._run, self._seed = config.monitor, run, config.seed
-        self._judge = config.judge.model_copy(update={"templates": second_templates(config)})
-        self._templates = Templates.load(self._judge)
         # its own limits and servers: the verifier may be at the same URL, and must not wait where this one fails
-        self._client = ChatClient.open(config.monitor.judge, cache=cache, shared=shared.apart())
+        client = ChatClient.open(config.monitor.judge, cache=cache, shared=shared.apart())
+        self._verifier = Verifier(client, config.judge.model_copy(update={"templates": second_templates(config)}))
         self._say = shared.say
-        self._asked: dict[int, list[Asked]] = {}
+        self._groups: dict[int, list[SharedGroup]] = {}
         self._is_silent = False
         self._probe: asyncio.Task[VerdictRecord] | None = None
         """The one question that a silent judge is asked at a time."""
@@ -139,22 +138,21 @@ class SecondJudge:
         self._listen()
         task = None
         if not self._is_silent or self._probe is None:
-            asked = verify_group(group, rubric, self._client, self._judge, templates=self._templates, partial=True)
-            task = asyncio.create_task(asked)
+            task = asyncio.create_task(self._verifier.verdicts(group, rubric, partial=True))
             if self._is_silent:
                 self._probe = task
-        self._asked.setdefault(step, []).append(Asked(group, rubric, verdicts, task))
+        self._groups.setdefault(step, []).append(SharedGroup(group, rubric, verdicts, task))
 
     def _listen(self) -> None:
         """Whether a silent judge has answered meanwhile."""
         if self._probe is not None and self._probe.done():
-            heard = not self._probe.cancelled() and self._probe.exception() is None
-            self._probe, self._is_silent = None, not heard
+            has_answered = not self._probe.cancelled() and self._probe.exception() is None
+            self._probe, self._is_silent = None, not has_answered
 
     async def finish(self, step: int) -> dict[str, float]:
         """The metrics of a step, its groups written; waits for what is under way, but not for long."""
         began = time.monotonic()
-        entries = self._asked.pop(step, [])
+        entries = self._groups.pop(step, [])
         tasks = [entry.task for entry in entries if entry.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=0 if self._is_silent else self._settings.wait_s)
@@ -165,12 +163,12 @@ class SecondJudge:
         compared, missing, why = Comparison(), 0, ""
         records = []
         for entry in entries:
-            said, fault = self._outcome(entry.task)
-            if said is None:
+            second, fault = self._outcome(entry.task)
+            if second is None:
                 missing, why = missing + 1, fault
             else:
-                compared.add(entry.verdicts, said, entry.rubric, self._judge.min_coverage)
-            verdicts_json = said.to_json() if said is not None else None
+                compared.add(entry.verdicts, second, entry.rubric, self._verifier.settings.min_coverage)
+            verdicts_json = second.to_json() if second is not None else None
             records.append({"step": step, "uid": entry.group.uid, "verdicts": verdicts_json, "error": fault or None})
         self._write(step, records)
         self._note_silence(step, len(entries), missing, why)
@@ -179,20 +177,20 @@ class SecondJudge:
 
     def counters(self) -> dict[str, float]:
         """What its endpoint did in this process so far."""
-        stats = self._client.stats
-        found: dict[str, float] = {"monitor/requests_sent": stats.requests_sent}
+        stats = self._verifier.client.stats
+        counters: dict[str, float] = {"monitor/requests_sent": stats.requests_sent}
         if stats.cost_usd is not None:
-            found["monitor/cost_usd"] = stats.cost_usd
-        return found
+            counters["monitor/cost_usd"] = stats.cost_usd
+        return counters
 
     async def close(self) -> None:
         """End what is under way, and close the connections."""
-        tasks = [entry.task for entries in self._asked.values() for entry in entries if entry.task is not None]
+        tasks = [entry.task for entries in self._groups.values() for entry in entries if entry.task is not None]
         tasks += [self._probe] if self._probe is not None else []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._client.close()
+        await self._verifier.client.close()
 
     def _outcome(self, task: asyncio.Task[VerdictRecord] | None) -> tuple[VerdictRecord | None, str]:
         if task is None:
@@ -213,14 +211,14 @@ class SecondJudge:
             for record in records:
                 writer.append(record)
 
-    def _note_silence(self, step: int, asked: int, missing: int, why: str) -> None:
-        if not asked:
+    def _note_silence(self, step: int, groups: int, missing: int, why: str) -> None:
+        if not groups:
             return
         self._listen()
-        was, self._is_silent = self._is_silent, missing == asked
+        was, self._is_silent = self._is_silent, missing == groups
         if self._is_silent and not was:
             self._say(
-                f"step {step}: the second judge said nothing of {asked} groups ({why}); rewards do not depend on it, "
+                f"step {step}: the second judge said nothing of {groups} groups ({why}); rewards do not depend on it, "
                 "and the run does not wait for it until it answers"
             )
 

@@ -1,4 +1,4 @@
-"""What the groups of one training step came to, and its metrics."""
+"""Count the groups of one training step, and compute its metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ropd_cli.answers.thinking import split_thinking
 from ropd_cli.errors import RopdError
 from ropd_cli.lint import RULES, lint_group
 from ropd_cli.method.block import has_answer
-from ropd_cli.method.injection import fence_attempt
+from ropd_cli.method.injection import injection_kind
 from ropd_cli.method.replies import CATEGORIES
 from ropd_cli.method.scoring import group_stats
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord
@@ -84,9 +84,9 @@ class StepTally:
         stats = group_stats(rewards, verdicts.teacher_scores, verdicts.student_scores)
         self.judged += 1
         if rubric is not None:
-            found = lint_group(group, rubric, verdicts)
-            self.lint.update(finding.rule for finding in found or ())
-            self.lint_failed += found is None
+            findings = lint_group(group, rubric, verdicts)
+            self.lint.update(finding.rule for finding in findings or ())
+            self.lint_failed += findings is None
             self._book_categories(rubric, verdicts)
         self.rewards += present
         self.zero_variance += stats.zero_variance
@@ -142,13 +142,13 @@ class StepTally:
         return metrics
 
     def _book_rollouts(self, group: Group) -> None:
-        asked = [content for message in group.prompt if isinstance(content := message.content, str)]
-        innocent = {kind for text in (*asked, *group.teacher_answers) if (kind := fence_attempt(text)) is not None}
+        prompt = [content for message in group.prompt if isinstance(content := message.content, str)]
+        innocent = {kind for text in (*prompt, *group.teacher_answers) if (kind := injection_kind(text)) is not None}
         for rollout in group.rollouts:
             counted = rollout.usage.completion_tokens if rollout.usage is not None else 0
             self.tokens.append(counted or estimate_tokens(rollout.text))
             shown = split_thinking(rollout.text)[1]  # no judge is shown the thinking
-            kind = fence_attempt(shown, innocent) if shown is not None else None
+            kind = injection_kind(shown, innocent) if shown is not None else None
             if kind is not None:
                 self.attempts[kind] += 1
 
@@ -158,10 +158,10 @@ class StepTally:
             for criterion in own.rubrics:
                 self._category(criterion.category).weight += criterion.points
         for answer in verdicts.answers:
-            own = rubrics.get(answer.whose_rubric)
-            if own is None or len(answer.judgement) != len(own.rubrics):
+            judged_by = rubrics.get(answer.whose_rubric)
+            if judged_by is None or len(answer.judgement) != len(judged_by.rubrics):
                 continue
-            for criterion, mark in zip(own.rubrics, answer.judgement, strict=True):
+            for criterion, mark in zip(judged_by.rubrics, answer.judgement, strict=True):
                 if mark is not None:
                     category = self._category(criterion.category)
                     category.judged[answer.source] += 1
