@@ -344,7 +344,7 @@ def test_in_training_what_one_failed_call_was_about_is_missing(folder, server):
     train = Train(folder, server)
     found = train.play(refusing(ROLLOUTS[1], TEACHER[0]), "judge.form=paper")
     assert found.rewards == pytest.approx([SCORES[0], None, SCORES[2], 0.0])
-    assert train.result.rewards == found.rewards
+    assert list(train.result.rewards) == found.rewards
     assert found.verdicts["answers"][1]["judgement"] == [None] * 4 and found.verdicts["coverage"] == 1.0
     assert train.metrics["groups/missing_rollouts"] == train.metrics["groups/no_answer_rollouts"] == 1
     with pytest.raises(AssertionError):  # no group is left of it where all calls fail
