@@ -113,7 +113,7 @@ class RunJudge:
             if isinstance(caught, STOPS):  # no further group can be judged either
                 self._stopped_by = self._stopped_by or caught
         seconds = time.monotonic() - began
-        tally.seconds.append(seconds)
+        tally.values["judge/seconds_mean"].append(seconds)
         tally.ended = time.monotonic()
         rewards = tally.book(group, rubric, verdicts, fault)
         second = self._second if rewards is not None else None
@@ -121,7 +121,7 @@ class RunJudge:
             second.start(step, group, rubric, verdicts)
         self._write(step, group, rubric, verdicts, rewards, fault, seconds)
         self._keep_spent()
-        return GroupRewards(tuple(rewards) if rewards is not None else None, str(fault) if fault else None)
+        return GroupRewards(rewards, str(fault) if fault else None)
 
     async def step_metrics(self, step: int, expected_groups: int) -> dict[str, float]:
         """Metrics of a step whose groups are all over; closes its group file. Where a figure passes one of the
@@ -252,7 +252,7 @@ class RunJudge:
         group: Group,
         rubric: RubricRecord | None,
         verdicts: VerdictRecord | None,
-        rewards: list[float | None] | None,
+        rewards: tuple[float | None, ...] | None,
         fault: RopdError | None,
         seconds: float,
     ) -> None:

@@ -1,4 +1,4 @@
-"""A training run, seen from outside: prepares it, starts verl in a process of its own, watches, collects."""
+"""Run a training: check and prepare it, start verl in a process of its own, watch that, and collect what it made."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from ropd_cli.llm.urls import base_url, model_name
 from ropd_cli.method.dataset_rubrics import dataset_rubric
 from ropd_cli.method.prompts import Templates
 from ropd_cli.method.rewards import RewardMixer
-from ropd_cli.records.files import write_atomic
-from ropd_cli.records.schemas import Prompt
+from ropd_cli.records.files import write_atomic, write_records
+from ropd_cli.records.schemas import Prompt, load_prompts
 from ropd_cli.training.dataset import load_checked_prompts, write_verl_prompts
-from ropd_cli.training.monitor import second_templates
+from ropd_cli.training.monitor import second_settings
 from ropd_cli.training.process_watch import watch
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.run_estimate import forecast_run
@@ -80,8 +80,6 @@ class Result:
 def resolve(config: RopdConfig) -> tuple[Any, dict[str, Any] | None]:
     """For ``--dry-run``: verl's configuration, and a forecast of the judging where prompts and an index are
     named. Nothing is written or started."""
-    from ropd_cli.records.schemas import load_prompts
-
     run = _run_of(config)
     prompts = load_prompts(str(config.data.prompts)) if config.data.prompts else []
     if prompts and config.data.index is not None and config.data.on_few_answers == "skip":
@@ -124,8 +122,7 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
         write_verl_prompts(prompts, run.train_prompts, config.student.system_prompt)
         if validation:
             write_validation_prompts(validation, run.val_prompts, config.student.system_prompt)
-        lines = [orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in checked.skipped]
-        write_atomic(run.skipped, b"".join(lines))
+        write_records(run.skipped, checked.skipped)
         run.forget_after(first)
         run.stopped.unlink(missing_ok=True)
         if first < steps:  # else only the end of it was lost
@@ -248,7 +245,7 @@ def _check_second_judge(config: RopdConfig, budget: Budget) -> None:
     second, verifier = config.monitor.judge, config.verifier
     name = model_name(second, "monitor.judge")
     budget.price(name, base_url(second))
-    own = Templates.load(config.judge.model_copy(update={"templates": second_templates(config)}))
+    own = Templates.load(second_settings(config))
     same = (name, base_url(second)) == (model_name(verifier, "verifier"), base_url(verifier))
     if same and own.verifier_hash == Templates.load(config.judge).verifier_hash:
         raise InputError(

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import operator
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
-import orjson
-
-from ropd_cli.config import MonitorConfig, RopdConfig
+from ropd_cli.config import JudgeConfig, MonitorConfig, RopdConfig
 from ropd_cli.errors import RopdError
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.shared import Shared
 from ropd_cli.method.prompts import Templates
 from ropd_cli.method.scoring import coverage, judged_for_all, score
-from ropd_cli.records.files import RecordWriter, read_records, write_atomic
+from ropd_cli.records.files import RecordWriter, read_records, write_records
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord
 from ropd_cli.stages.verifier import Verifier
 from ropd_cli.training.run_dir import RunDir
@@ -119,7 +118,7 @@ class SecondJudge:
         self._settings, self._run, self._seed = config.monitor, run, config.seed
         # its own limits and servers: the verifier may be at the same URL, and must not wait where this one fails
         client = ChatClient.open(config.monitor.judge, cache=cache, shared=shared.apart())
-        self._verifier = Verifier(client, config.judge.model_copy(update={"templates": second_templates(config)}))
+        self._verifier = Verifier(client, second_settings(config))
         self._say = shared.say
         self._groups: dict[int, list[SharedGroup]] = {}
         self._is_silent = False
@@ -227,7 +226,7 @@ def judges_since(config: RopdConfig, run: RunDir) -> int:
     """The first step that the two judges of a configuration judge, written down for the next start: where one of them
     has changed it is the next step."""
     settings, verifier, second = config.judge, config.verifier, config.monitor.judge
-    own = Templates.load(settings.model_copy(update={"templates": second_templates(config)})).verifier_hash
+    own = Templates.load(second_settings(config)).verifier_hash
     parts = [
         *((each.base_url, each.model, each.sampling.model_dump()) for each in (verifier, second)),
         *(Templates.load(settings).verifier_hash, own, settings.form, settings.blind, settings.chunk_size),
@@ -237,13 +236,53 @@ def judges_since(config: RopdConfig, run: RunDir) -> int:
     done = max((row["step"] for row in run.metric_rows()), default=0)
     if not known or known[-1]["judges"] != pair:
         known.append({"step": done + 1, "judges": pair})
-        write_atomic(run.judges, b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in known))
+        write_records(run.judges, known)
     return min(known[-1]["step"], done + 1)
 
 
-def second_templates(config: RopdConfig) -> str | None:
-    """The folder of the second judge's templates."""
-    return config.monitor.templates or config.judge.templates
+def second_settings(config: RopdConfig) -> JudgeConfig:
+    """The second judge's settings: those of the first, but for the templates."""
+    return config.judge.model_copy(update={"templates": config.monitor.templates or config.judge.templates})
+
+
+class Rule(NamedTuple):
+    """What a threshold of ``monitor.warn`` and ``monitor.stop`` looks at: a metric, as a mean over the last window."""
+
+    metric: str
+    words: str
+    """What is said of the value."""
+    from_start: Callable[[float, float], float | None] | None = None
+    """Where the first window counts too: the value by (mean of the first, mean of the last)."""
+    is_passed: Callable[[float, float], bool] = operator.gt
+    """Of value and threshold."""
+    of_two: bool = False
+    """Whether the metric compares two judges."""
+
+
+RULES = {
+    "gap_growth": Rule(
+        "monitor/gap",
+        "the gap between the first judge and the second has grown by {:.2f} since the first steps: the student may be "
+        "learning to please the first",
+        from_start=lambda first, last: last - first,
+        of_two=True,
+    ),
+    "rank_agreement": Rule(
+        "monitor/rank_agreement",
+        "the two judges put only {:.0%} of the pairs of rollouts in the same order",
+        is_passed=operator.lt,
+        of_two=True,
+    ),
+    "length_ratio": Rule(
+        "rollouts/tokens_mean",
+        "rollouts are {:.2f} times as long as in the first steps",
+        from_start=lambda first, last: last / first if first > 0 else None,
+        is_passed=lambda value, threshold: value > threshold or value < 1 / threshold,
+    ),
+    "fence_attempts": Rule(
+        "rollouts/fence_attempts", "{:.1%} of the rollouts try to leave their fence or to give the judge orders"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -260,28 +299,12 @@ class Alarm:
     @property
     def text(self) -> str:
         """In words."""
-        what = _WORDS[self.rule].format(self.value)
-        return f"step {self.step}: {what} (monitor.{self.action}.{self.rule} {self.threshold:g})"
+        words = RULES[self.rule].words.format(self.value)
+        return f"step {self.step}: {words} (monitor.{self.action}.{self.rule} {self.threshold:g})"
 
     def to_json(self) -> dict[str, Any]:
         """For ``monitor.jsonl``."""
-        return {
-            "step": self.step,
-            "rule": self.rule,
-            "value": self.value,
-            "threshold": self.threshold,
-            "action": self.action,
-            "message": self.text,
-        }
-
-
-_WORDS = {
-    "gap_growth": "the gap between the first judge and the second has grown by {:.2f} since the first steps: the "
-    "student may be learning to please the first",
-    "rank_agreement": "the two judges put only {:.0%} of the pairs of rollouts in the same order",
-    "length_ratio": "rollouts are {:.2f} times as long as in the first steps",
-    "fence_attempts": "{:.1%} of the rollouts try to leave their fence or to give the judge orders",
-}
+        return asdict(self) | {"message": self.text}
 
 
 class Thresholds:
@@ -291,74 +314,42 @@ class Thresholds:
         self, settings: MonitorConfig, earlier: Iterable[Mapping[str, Any]] = (), *, judges_since: int = 1
     ) -> None:
         """``earlier``: the rows of the steps that are finished. ``judges_since``: the first step with the two judges as
-        they are; what others said is no baseline."""
+        they are; with others before there is no baseline."""
         self._settings = settings
-        self._series: dict[str, list[float]] = {name: [] for name in _SERIES}
+        self._series: dict[str, list[float]] = {name: [] for name in RULES}
         self._passed: set[tuple[str, str]] = set()
+        of_two = {rule.metric for rule in RULES.values() if rule.of_two}
         for row in earlier:
             if row["step"] < judges_since:
-                row = {name: value for name, value in row.items() if name not in _OF_TWO}
-            self.check(row["step"], row)  # what has been said of these steps is not said again
+                row = {name: value for name, value in row.items() if name not in of_two}
+            self.check(row["step"], row)  # alarms of these steps are not given again
 
     def check(self, step: int, metrics: Mapping[str, float]) -> tuple[dict[str, float], list[Alarm]]:
-        """What the windows say with this step's metrics, as metrics too, and the thresholds that are passed now and
+        """The windows' values with this step's metrics, as metrics too, and the thresholds that are passed now and
         were not the step before."""
-        fresh = self._append(metrics)
-        values = {rule: value for rule, value in self._values().items() if _RULES[rule] in fresh}
-        alarms, passed = [], {(rule, action) for rule, action in self._passed if _RULES[rule] not in fresh}
-        for rule, value in values.items():
+        shown: dict[str, float] = {}
+        alarms: list[Alarm] = []
+        for name, rule in RULES.items():
+            value = metrics.get(rule.metric)
+            if value is None:
+                continue  # what was passed stays passed: nothing new is known
+            self._series[name].append(value)
+            value = self._value(name, rule)
+            if value is not None and rule.from_start is not None:
+                shown[f"monitor/{name}"] = value
             for action in ("warn", "stop"):
-                threshold = getattr(getattr(self._settings, action), rule)
-                if threshold is None or not _is_passed(rule, value, threshold):
-                    continue
-                passed.add((rule, action))
-                if (rule, action) not in self._passed:
-                    alarms.append(Alarm(step, rule, value, threshold, action))
-        self._passed = passed
-        shown = {f"monitor/{rule}": value for rule, value in values.items() if rule in _DERIVED}
+                threshold = getattr(getattr(self._settings, action), name)
+                if value is None or threshold is None or not rule.is_passed(value, threshold):
+                    self._passed.discard((name, action))
+                elif (name, action) not in self._passed:
+                    self._passed.add((name, action))
+                    alarms.append(Alarm(step, name, value, threshold, action))
         return shown, alarms
 
-    def _append(self, row: Mapping[str, Any]) -> set[str]:
-        """The metrics of which this step has a figure."""
-        fresh = {name for name in self._series if row.get(name) is not None}
-        for name in fresh:
-            self._series[name].append(row[name])
-        return fresh
-
-    def _values(self) -> dict[str, float]:
-        window, found = self._settings.window, {}
-        for rule, name in _RULES.items():
-            series = self._series[name]
-            if len(series) < window + (rule in _DERIVED):
-                continue
-            first, last = fmean(series[:window]), fmean(series[-window:])
-            if rule == "gap_growth":
-                found[rule] = last - first
-            elif rule == "length_ratio":
-                if first > 0:
-                    found[rule] = last / first
-            else:
-                found[rule] = last
-        return found
-
-
-_RULES = {
-    "gap_growth": "monitor/gap",
-    "rank_agreement": "monitor/rank_agreement",
-    "length_ratio": "rollouts/tokens_mean",
-    "fence_attempts": "rollouts/fence_attempts",
-}
-"""By rule the metric that it looks at."""
-_DERIVED = frozenset({"gap_growth", "length_ratio"})
-"""Those that compare the last window with the first."""
-_SERIES = tuple(_RULES.values())
-_OF_TWO = frozenset({"monitor/gap", "monitor/rank_agreement"})
-"""Figures that say something of two judges."""
-
-
-def _is_passed(rule: str, value: float, threshold: float) -> bool:
-    if rule == "rank_agreement":
-        return value < threshold
-    if rule == "length_ratio":
-        return value > threshold or value < 1 / threshold
-    return value > threshold
+    def _value(self, name: str, rule: Rule) -> float | None:
+        """The value of a rule; None while too few steps are there."""
+        series, window = self._series[name], self._settings.window
+        if len(series) < window + (rule.from_start is not None):
+            return None
+        last = fmean(series[-window:])
+        return last if rule.from_start is None else rule.from_start(fmean(series[:window]), last)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ropd_cli.records.files import read_records, write_atomic
+from ropd_cli.records.files import read_records, write_atomic, write_records
 
 
 class Stop(NamedTuple):
@@ -152,8 +152,7 @@ class RunDir:
             self.keep_spent(usd)
         for file in (self.metrics, self.validation, self.alarms):
             if file.is_file():
-                kept = [row for _, row in read_records(file) if row["step"] <= step]
-                write_atomic(file, b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in kept))
+                write_records(file, [row for _, row in read_records(file) if row["step"] <= step])
         for folder in (self.groups, self.validation_file(0).parent, self.monitor_file(0).parent):
             for file in folder.glob("step-*.jsonl.zst"):
                 if int(file.name.split("-")[1].split(".")[0]) > step:
