@@ -140,7 +140,7 @@ async def draw(
             return await run_jobs(
                 jobs,
                 work,
-                asked=bool,
+                needed_endpoint=bool,
                 total=len(jobs),
                 out=run.path / "samples.jsonl",
                 stage="eval",

@@ -2,8 +2,8 @@
 
 The formats are the reference's, ``ropd.rubric.v1`` and ``ropd.batch_verifier.v2``. A reply is never
 trusted further than its choices: sums and scores are computed here or later, ids and lengths are
-checked. What is only a little off and has one meaning (a wrong sum, ids out of order) is mended, and said to
-be; anything else that does not fit raises ReplyInvalid, so that it is asked for again.
+checked. What is only a little off and has one meaning (a wrong sum, ids out of order) is mended, and
+named in the record; anything else that does not fit raises ReplyInvalid, so that it is asked for again.
 """
 
 from __future__ import annotations

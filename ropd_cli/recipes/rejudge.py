@@ -187,7 +187,7 @@ class Rejudger:
             concurrency=self.verifier.endpoint.limits.concurrency,
             max_failed_fraction=max_failed_fraction,
             progress=progress,
-            asked=lambda record: any(answer.judgement for answer in record.answers),
+            needed_endpoint=lambda record: any(answer.judgement for answer in record.answers),
         )
 
     def pending(self) -> Iterator[ChatRequest]:

@@ -1,5 +1,8 @@
-"""Repair a rubric by which all rollouts of a group got the same score (``judge.repair``): nothing is learnt from such a
-group, so the rubricator writes its rubric again, told what is wrong with it, and the group is judged by the new one."""
+"""Repair a rubric by which all rollouts of a group got the same score (``judge.repair``).
+
+Nothing is learnt from such a group, so the rubricator writes its rubric again, knowing what is wrong with it, and the
+group is judged by the new one.
+"""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ async def rubricate(
             concurrency=rubricator.endpoint.limits.concurrency,
             max_failed_fraction=max_failed_fraction,
             progress=progress,
-            asked=lambda record: bool(record.by_rollout),
+            needed_endpoint=lambda record: bool(record.by_rollout),
         )
 
 

@@ -60,20 +60,20 @@ class Finished:
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        self._asked: dict[str, str | None] = {
+        self._hashes: dict[str, str | None] = {
             r["uid"]: r.get("request_hash") for _, r in existing_records(out) if "uid" in r
         }
 
     def left_of(self, uids: Iterable[str]) -> int:
         """How many of the uids are still to do."""
-        return sum(uid not in self._asked for uid in uids)
+        return sum(uid not in self._hashes for uid in uids)
 
-    def holds(self, uid: str, asked: str) -> bool:
+    def holds(self, uid: str, request_hash: str) -> bool:
         """Whether the record of ``uid`` is there. Raises InputError where it answers another question than
-        ``asked``; a record of unknown origin is taken as it is."""
-        if uid not in self._asked:
+        ``request_hash`` stands for; a record of unknown origin is taken as it is."""
+        if uid not in self._hashes:
             return False
-        if self._asked[uid] not in (None, asked):
+        if self._hashes[uid] not in (None, request_hash):
             raise InputError(
                 f"{self._out}: the record of uid {uid!r} was made from other answers, templates or settings",
                 "give another --out, or delete the file to make all of it again",
@@ -98,13 +98,15 @@ async def run_records(
     items: Iterable[T],
     work: Callable[[T], Awaitable[R | None]],
     *,
-    asked: Callable[[R], bool] = lambda _: True,
+    needed_endpoint: Callable[[R], bool] = lambda _: True,
     **options: Unpack[Options],
 ) -> Tally:
     """Do ``work`` on every item as ``run_jobs`` does, and append the records that it returns to ``out``."""
     _reopen(options["out"])
     with RecordWriter(options["out"]) as writer:
-        return await run_jobs(items, work, lambda record: writer.append(record.to_json()), asked=asked, **options)
+        return await run_jobs(
+            items, work, lambda record: writer.append(record.to_json()), needed_endpoint=needed_endpoint, **options
+        )
 
 
 async def run_jobs(
@@ -112,16 +114,16 @@ async def run_jobs(
     work: Callable[[T], Awaitable[V | None]],
     keep: Callable[[V], None] = lambda _: None,
     *,
-    asked: Callable[[V], bool],
+    needed_endpoint: Callable[[V], bool],
     **options: Unpack[Options],
 ) -> Tally:
     """Do ``work`` on every item, ``concurrency`` at once, and ``keep`` what it returns.
 
-    ``work`` returns None for an item that was done before. An item that raises one of RECORD_ERRORS goes to
-    ``<out>.failed.jsonl``, which is rewritten at the end, also after an interruption. ``asked`` says of a result
-    whether the endpoint was needed for it. Raises one of STOPS when what was under way is finished, JudgeError when
-    more than ``max_failed_fraction`` of ``total`` failed, the endpoint's own error when it answered nothing at all, and
-    the first error when no item succeeded, now or before.
+    ``work`` returns None for an item that was done before; ``needed_endpoint`` says whether the endpoint had
+    to be there for it. An item that raises one of RECORD_ERRORS goes to ``<out>.failed.jsonl``, which is rewritten at
+    the end, also after an interruption. Raises one of STOPS when what was under way is finished, JudgeError when more
+    than ``max_failed_fraction`` of ``total`` failed, the endpoint's own error when it answered nothing at all, and the
+    first error when no item succeeded, now or before.
     """
     run = _Run(options)
     shared = iter(items)  # each item goes to the worker that is free
@@ -142,7 +144,7 @@ async def run_jobs(
                 run.skip(item.uid)
             else:
                 keep(result)
-                run.succeed(item.uid, asked=asked(result))
+                run.succeed(item.uid, needed_endpoint=needed_endpoint(result))
 
     options["progress"].start(options["total"], options["stage"])
     try:
@@ -195,9 +197,9 @@ class _Run:
         self._settled.add(uid)
         self.tally.skipped += 1
 
-    def succeed(self, uid: str, *, asked: bool) -> None:
+    def succeed(self, uid: str, *, needed_endpoint: bool) -> None:
         self._settled.add(uid)
-        self._answered = self._answered or asked
+        self._answered = self._answered or needed_endpoint
         self.tally.done += 1
         self._options["progress"].advance()
 

@@ -68,7 +68,7 @@ async def verify(
             concurrency=verifier.endpoint.limits.concurrency,
             max_failed_fraction=max_failed_fraction,
             progress=progress,
-            asked=lambda record: any(answer.judgement for answer in record.answers),
+            needed_endpoint=lambda record: any(answer.judgement for answer in record.answers),
         )
 
 

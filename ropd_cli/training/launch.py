@@ -146,7 +146,7 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
 def child_environment(config: RopdConfig, run: RunDir, environ: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of the training process."""
     local = Path(str(config.student.model_path)).is_dir()
-    mine = {
+    own = {
         RUN_MARK: uuid.uuid4().hex,
         "RAY_USAGE_STATS_ENABLED": "0",
         "TOKENIZERS_PARALLELISM": "false",
@@ -156,9 +156,9 @@ def child_environment(config: RopdConfig, run: RunDir, environ: Mapping[str, str
         "PYTHONUNBUFFERED": "1",
     }
     if local:
-        mine["HF_HUB_OFFLINE"] = "1"
+        own["HF_HUB_OFFLINE"] = "1"
     if config.device == "cpu":
-        mine |= {
+        own |= {
             "VERL_PLATFORM": "cpu",
             "VLLM_CPU_KVCACHE_SPACE": str(config.rollout.kv_cache_gb),
             # Ray gives a worker one thread and a low priority unless it is told otherwise
@@ -166,7 +166,7 @@ def child_environment(config: RopdConfig, run: RunDir, environ: Mapping[str, str
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "RAY_worker_niceness": "0",
         }
-    return {**environ, **mine}
+    return {**environ, **own}
 
 
 def _run_of(config: RopdConfig) -> RunDir:

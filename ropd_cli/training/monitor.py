@@ -55,16 +55,16 @@ class Comparison:
         """
         others = {(a.index, a.whose_rubric): a for a in second.answers if a.source == "student"}
         by_rubric: dict[int | None, list[tuple[Row, Row]]] = {}
-        for mine in first.answers:
-            other = others.get((mine.index, mine.whose_rubric)) if mine.source == "student" else None
-            if other is None or not mine.judgement or len(mine.judgement) != len(other.judgement):
+        for own in first.answers:
+            other = others.get((own.index, own.whose_rubric)) if own.source == "student" else None
+            if other is None or not own.judgement or len(own.judgement) != len(other.judgement):
                 continue
-            if mine.score is None or other.score is None:
+            if own.score is None or other.score is None:
                 continue
-            marks = [pair for pair in zip(mine.judgement, other.judgement, strict=True) if None not in pair]
+            marks = [pair for pair in zip(own.judgement, other.judgement, strict=True) if None not in pair]
             self.judgements += len(marks)
             self.agreed += sum(a == b for a, b in marks)
-            by_rubric.setdefault(mine.whose_rubric, []).append((mine.judgement, other.judgement))
+            by_rubric.setdefault(own.whose_rubric, []).append((own.judgement, other.judgement))
         scores = []
         for whose, rows in by_rubric.items():
             weights_K = rubric.by_rollout[whose].weights_K
@@ -80,21 +80,21 @@ class Comparison:
 
     def metrics(self) -> dict[str, float]:
         """Means and shares; none where nothing could be compared."""
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         if self.first:
-            found["monitor/first_mean"], found["monitor/second_mean"] = fmean(self.first), fmean(self.second)
-            found["monitor/gap"] = found["monitor/first_mean"] - found["monitor/second_mean"]
+            metrics["monitor/first_mean"], metrics["monitor/second_mean"] = fmean(self.first), fmean(self.second)
+            metrics["monitor/gap"] = metrics["monitor/first_mean"] - metrics["monitor/second_mean"]
         if self.judgements:
-            found["monitor/agreement"] = self.agreed / self.judgements
+            metrics["monitor/agreement"] = self.agreed / self.judgements
         if self.pairs:
-            found["monitor/rank_agreement"] = self.in_order / self.pairs
-        return found
+            metrics["monitor/rank_agreement"] = self.in_order / self.pairs
+        return metrics
 
 
 def _score(row: Row, weights_K: tuple[int, ...], counted_K: tuple[bool, ...]) -> float:
-    found = score(row, weights_K, counted_K)
-    assert found is not None  # only criteria count that have a judgement
-    return found
+    value = score(row, weights_K, counted_K)
+    assert value is not None  # only criteria count that have a judgement
+    return value
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class SharedGroup:
 
 
 class SecondJudge:
-    """Judges a share of the groups again, beside the training, and writes what it said to ``monitor/step-N``.
+    """Judges a share of the groups again, beside the training, and writes its verdicts to ``monitor/step-N``.
 
     Where it says nothing in a whole step it is silent: from then on one group at a time is put to it, for as long as it
     takes and without anybody waiting, until it answers.
@@ -123,7 +123,7 @@ class SecondJudge:
         self._groups: dict[int, list[SharedGroup]] = {}
         self._is_silent = False
         self._probe: asyncio.Task[VerdictRecord] | None = None
-        """The one question that a silent judge is asked at a time."""
+        """The one question that a silent judge has at a time."""
 
     def wants(self, step: int, uid: str) -> bool:
         """Whether a group is of the share: the same groups whenever the same step is made."""
@@ -250,7 +250,7 @@ class Rule(NamedTuple):
 
     metric: str
     words: str
-    """What is said of the value."""
+    """Of the alarm; the value is put in."""
     from_start: Callable[[float, float], float | None] | None = None
     """Where the first window counts too: the value by (mean of the first, mean of the last)."""
     is_passed: Callable[[float, float], bool] = operator.gt

@@ -61,7 +61,7 @@ class RunDir:
     validation = _Place("validation.jsonl")
     """One JSON object a validation: its figures by benchmark."""
     best = _Place("best.json")
-    """Which checkpoint validation has found best, and by what; its weights are in ``best_model``."""
+    """The checkpoint that is best by validation, and by which figure; its weights are in ``best_model``."""
     best_model = _Place("best")
     """The best checkpoint as a plain Hugging Face folder."""
     spent = _Place("spent.json")
@@ -78,7 +78,7 @@ class RunDir:
     """Written when the run is finished."""
 
     def monitor_file(self, step: int) -> Path:
-        """What the second judge said of its share of a step's groups."""
+        """The second judge's verdicts on its share of a step's groups."""
         return self.path / "monitor" / f"step-{step}.jsonl.zst"
 
     def validation_file(self, step: int) -> Path:

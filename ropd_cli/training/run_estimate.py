@@ -64,12 +64,12 @@ def forecast_run(config: RopdConfig, prompts: list[Prompt], steps: int) -> dict[
     return _total(forecasts) | {"groups": groups, "steps": steps}
 
 
-def sentence(found: dict[str, Any]) -> str:
+def sentence(totals: dict[str, Any]) -> str:
     """A forecast in words."""
-    cost = "no price known" if found["cost_usd"] is None else f"${found['cost_usd']:,.2f}"
+    cost = "no price known" if totals["cost_usd"] is None else f"${totals['cost_usd']:,.2f}"
     return (
-        f"forecast: {found['steps']} steps, {found['groups']:,} groups, {found['calls']:,} calls; about "
-        f"{found['prompt_tokens']:,} tokens of prompts and {found['completion_tokens']:,} of replies; {cost} "
+        f"forecast: {totals['steps']} steps, {totals['groups']:,} groups, {totals['calls']:,} calls; about "
+        f"{totals['prompt_tokens']:,} tokens of prompts and {totals['completion_tokens']:,} of replies; {cost} "
         "(rollouts half as long as data.max_response_tokens allows, no retries or repairs, nothing cached)"
     )
 

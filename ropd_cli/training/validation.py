@@ -41,8 +41,8 @@ def validation_rows(chosen: list[Choice]) -> Iterator[dict[str, Any]]:
         benchmark = choice.benchmark
         for question in benchmark.questions:
             wordings: dict[bytes, list[int]] = {}
-            asked = [benchmark.task.ask(question, sample) for sample in range(benchmark.n)]
-            for sample, each in enumerate(asked):
+            for sample in range(benchmark.n):
+                each = benchmark.task.ask(question, sample)
                 messages = [message.model_dump(mode="json") for message in each.messages]
                 wordings.setdefault(orjson.dumps([messages, each.key and dict(each.key)]), []).append(sample)
             for wording, samples in wordings.items():

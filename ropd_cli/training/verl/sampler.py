@@ -38,12 +38,12 @@ class JudgedSampler(ReplayBuffer):
             return batch, metrics
         if ray.get(self._owner.stopped.remote()) is not None:
             self._stop(global_steps, 0, batch_size)
-        mine = ray.get(self._owner.step_metrics.remote(global_steps, batch_size))
-        if mine["groups/missing"] > self._limit * batch_size:
-            self._stop(global_steps, int(mine["groups/missing"]), batch_size)
+        own = ray.get(self._owner.step_metrics.remote(global_steps, batch_size))
+        if own["groups/missing"] > self._limit * batch_size:
+            self._stop(global_steps, int(own["groups/missing"]), batch_size)
         if ray.get(self._owner.stopped.remote()) is not None:  # a threshold of the monitor: the step is not learnt from
             self._stop(global_steps, 0, batch_size)
-        return batch, metrics | mine
+        return batch, metrics | own
 
     @property
     def _owner(self) -> Any:

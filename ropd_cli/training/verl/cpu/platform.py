@@ -127,12 +127,12 @@ def require_cpu_platform() -> None:
     from verl.utils.device import get_device_name
 
     try:
-        found = get_device_name()
+        device = get_device_name()
     except ValueError as fault:  # "Unknown platform"
-        found = str(fault)
-    if found != "cpu":
+        device = str(fault)
+    if device != "cpu":
         raise TrainingError(
-            f"verl did not load the CPU platform ({found})",
+            f"verl did not load the CPU platform ({device})",
             "reinstall ropd-cli so that its entry points are registered: pip install --no-deps -e . (or make env)",
         )
 
