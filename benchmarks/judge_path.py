@@ -4,7 +4,7 @@
     python benchmarks/judge_path.py --memory 20000     # resident memory over so many groups
 
 The bare loop: aiohttp, orjson, the same two requests a group from texts made before, the replies parsed and thrown
-away. Ours: ``rubricate_group`` and ``verify_group`` with a ``ChatClient`` and a cache on disk, which lay out the block,
+away. Ours: ``Rubricator`` and ``Verifier`` with a ``ChatClient`` and a cache on disk, which lay out the block,
 make schemas, keys and requests, check the replies, keep them and compute scores. Both have 128 groups at once and
 run in turns in one process on one core against a judge server in another process on another core; medians over
 the pairs. The time of ours ends when the cache is closed.
@@ -27,14 +27,13 @@ import orjson
 from judge_server import running
 from material import Texts, endpoint, machine, median, rss_mb, rubric_record, show, table
 
-from ropd_cli.config import JudgeConfig
+from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.method.block import build_block
 from ropd_cli.method.prompts import Templates
 from ropd_cli.records.schemas import Group
-from ropd_cli.stages.rubricate import rubric_requests, rubricate_group
-from ropd_cli.stages.verify import verdict_requests, verify_group
+from ropd_cli.stages.rubricator import Rubricator
+from ropd_cli.stages.verifier import Verifier
 
 AT_ONCE = 128
 LOOKS = 40
@@ -86,17 +85,23 @@ async def bare(url: str, bodies: list[Bodies]) -> None:
         await at_once((bodies.pop() for _ in range(len(bodies))), work)
 
 
+def judges(model: ChatClient | EndpointConfig) -> tuple[Rubricator, Verifier]:
+    """Both judges, with the defaults."""
+    settings, templates = JudgeConfig(), Templates.load()
+    return Rubricator(model, settings, templates), Verifier(model, settings, templates)
+
+
 async def ours(url: str, groups: Iterable[Group], cache_dir: str) -> None:
     """The judge path."""
-    settings, templates = JudgeConfig(), Templates.load()
     cache = ReplyCache.open(cache_dir)
     try:
         async with ChatClient.open(endpoint(url, AT_ONCE), cache=cache, environ={}) as client:
+            rubricator, verifier = judges(client)
 
             async def work(group: Group) -> None:
-                block = build_block(group, settings.max_answer_tokens)  # once for both, as training does
-                rubric = await rubricate_group(group, client, settings, templates=templates, block=block)
-                record = await verify_group(group, rubric, client, settings, templates=templates, block=block)
+                block = rubricator.block(group)  # once for both, as training does
+                rubric = await rubricator.rubric(group, block=block)
+                record = await verifier.verdicts(group, rubric, block=block)
                 if None in record.rewards:
                     raise SystemExit(f"group {group.uid} has no rewards")
 
@@ -107,13 +112,11 @@ async def ours(url: str, groups: Iterable[Group], cache_dir: str) -> None:
         cache.close()
 
 
-def same_requests(group: Group, url: str, templates: Templates) -> Bodies:
+def same_requests(group: Group, rubricator: Rubricator, verifier: Verifier) -> Bodies:
     """What ours sends for a group, as the bare loop's documents."""
-    asked = endpoint(url, AT_ONCE)
     bodies = []
-    block = build_block(group)
-    (rubric,) = rubric_requests(group, asked, JudgeConfig(), templates, block)
-    (verdicts,) = verdict_requests(group, rubric_record(group), asked, JudgeConfig(), templates, block)
+    (rubric,) = rubricator.requests(group)
+    (verdicts,) = verifier.requests(group, rubric_record(group))
     for request in (rubric.request, *verdicts.requests):
         schema = {"name": request.form.name, "strict": True, "schema": request.form.body}
         messages = [{"role": message.role, "content": message.content} for message in request.messages]
@@ -142,13 +145,14 @@ def own_core() -> list[str]:
 
 def compare(latency_ms: float, groups: int, pairs: int, size: int, server: list[str]) -> dict[str, Any]:
     """Medians of ``pairs`` pairs of runs, bare then ours."""
-    templates, texts = Templates.load(), Texts(size)
+    texts = Texts(size)
     runs: dict[str, list[Run]] = {"bare": [], "ours": []}
     with running("--latency-ms", latency_ms, *server) as url:
+        both_judges = judges(endpoint(url, AT_ONCE))
         for pair in range(-1, pairs):
             count = groups if pair >= 0 else min(groups, AT_ONCE)  # the first pair warms up
             batch = [texts.group(f"{latency_ms:g}-{pair}-{number}") for number in range(count)]
-            bodies = [same_requests(group, url, templates) for group in batch]
+            bodies = [same_requests(group, *both_judges) for group in batch]
             one = timed(bare(url, bodies), count)
             with tempfile.TemporaryDirectory() as folder:
                 other = timed(ours(url, batch, folder), count)

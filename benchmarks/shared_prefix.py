@@ -23,11 +23,9 @@ from material import Texts, endpoint, rubric_record, show, table
 
 from ropd_cli.config import JudgeConfig, SamplingConfig
 from ropd_cli.llm.client import ChatClient, ChatRequest
-from ropd_cli.method.block import build_block
-from ropd_cli.method.prompts import Templates
 from ropd_cli.records.schemas import Group
-from ropd_cli.stages.rubricate import rubric_requests
-from ropd_cli.stages.verify import verdict_requests
+from ropd_cli.stages.rubricator import Rubricator
+from ropd_cli.stages.verifier import Verifier
 
 FORMS = ("group", "shared-prefix")
 
@@ -60,18 +58,17 @@ def prefix_counters(url: str) -> tuple[int, int]:
 async def _send(groups: list[Group], form: str, url: str, model: str, at_once: int) -> int:
     """Send the requests of the groups, so many groups at once; their prompt tokens by the replies' own count."""
     settings = JudgeConfig(form=form)
-    templates = Templates.load(settings)
     where = endpoint(url, at_once).model_copy(update={"model": model})
+    rubricator, verifier = Rubricator(where, settings), Verifier(where, settings)
     free = asyncio.Semaphore(at_once)
     async with ChatClient.open(where, cache=None) as client, asyncio.TaskGroup() as tasks:
 
         async def one(group: Group) -> int:
-            block = build_block(group)
-            asks = rubric_requests(group, where, settings, templates, block)
-            verdicts = verdict_requests(group, rubric_record(group), where, settings, templates, block)
+            requests = [each.request for each in rubricator.requests(group)]
+            requests += [one for each in verifier.requests(group, rubric_record(group)) for one in each.requests]
             total = 0
             async with free:
-                for request in (*(ask.request for ask in asks), *(each for ask in verdicts for each in ask.requests)):
+                for request in requests:
                     reply = await client.complete(_short(request))
                     assert reply.usage is not None
                     total += reply.usage.prompt_tokens

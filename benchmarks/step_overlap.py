@@ -25,10 +25,9 @@ from material import STUDENTS, Texts, endpoint, machine, median, show, table
 from ropd_cli.config import JudgeConfig
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.method.prompts import Templates
 from ropd_cli.records.schemas import Group
-from ropd_cli.stages.rubricate import rubricate_group
-from ropd_cli.stages.verify import verify_group
+from ropd_cli.stages.rubricator import Rubricator
+from ropd_cli.stages.verifier import Verifier
 
 
 @dataclass(frozen=True)
@@ -44,14 +43,12 @@ class Drawn:
 class Judges:
     """The judge path."""
 
-    client: ChatClient
-    settings: JudgeConfig
-    templates: Templates
+    rubricator: Rubricator
+    verifier: Verifier
 
     async def judge(self, group: Group) -> None:
         """Rubric and verdicts of a group."""
-        rubric = await rubricate_group(group, self.client, self.settings, templates=self.templates)
-        await verify_group(group, rubric, self.client, self.settings, templates=self.templates)
+        await self.verifier.verdicts(group, await self.rubricator.rubric(group))
 
 
 def draw(name: str, texts: Texts, options: argparse.Namespace) -> Drawn:
@@ -97,7 +94,9 @@ async def steps(url: str, options: argparse.Namespace) -> list[dict[str, float]]
         for name, way in (("ours_s", overlapped), ("barrier_s", after_barrier)):
             with tempfile.TemporaryDirectory() as folder, ReplyCache.open(folder) as cache:
                 async with ChatClient.open(endpoint(url, options.concurrency), cache=cache, environ={}) as client:
-                    row[name] = await way(step, Judges(client, JudgeConfig(), Templates.load()))
+                    row[name] = await way(
+                        step, Judges(Rubricator(client, JudgeConfig()), Verifier(client, JudgeConfig()))
+                    )
         measured.append(row)
     return measured
 

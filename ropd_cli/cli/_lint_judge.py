@@ -87,6 +87,7 @@ class LintJudge:
                 out=catalogue.path,
                 stage="lint",
                 concurrency=endpoint.limits.concurrency,
+                needed_endpoint=bool,
                 max_failed_fraction=run.max_failed_fraction,
                 progress=progress,
             )

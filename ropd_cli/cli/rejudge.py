@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ from ropd_cli.cli._stages import calls_words, in_words, open_cache, run_clients,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ropd_cli.config import EndpointConfig, RopdConfig
+    from ropd_cli.config import RopdConfig
     from ropd_cli.llm.chat import ClientStats
     from ropd_cli.llm.client import ChatClient
     from ropd_cli.recipes.rejudge import Rejudger
@@ -57,7 +57,9 @@ def rejudge(
     """
     from ropd_cli.errors import InputError
     from ropd_cli.method.prompts import Templates
-    from ropd_cli.recipes.rejudge import RejudgeFiles, Rejudger, default_out
+    from ropd_cli.recipes.rejudge import RejudgeFiles, Rejudger, RubricSource, default_out
+    from ropd_cli.stages.rubricator import Rubricator
+    from ropd_cli.stages.verifier import Verifier
 
     if new_rubrics and rubrics is not None:
         raise InputError("--new-rubrics and --rubrics are two choices", "leave one of them out")
@@ -66,17 +68,20 @@ def rejudge(
         requests = replace(requests, config=own)
     flags = {"judge.templates": str(templates) if templates else None}
     settings = requests.load(endpoint.flags("verifier") | flags)
-    verifier = with_model(settings.verifier, "verifier")
+    judge = with_model(settings.verifier, "verifier")
     texts = Templates.load(settings.judge)
-    source: Literal["new", "file", "saved"] = "new" if new_rubrics else "file" if rubrics is not None else "saved"
+    source: RubricSource = "new" if new_rubrics else "file" if rubrics is not None else "saved"
     if out is None:
         if not run.is_dir():
             raise InputError("a group file has no place of its own for the figures", "say where: --out DIR")
         writer = settings.rubricator
         by = [writer.model, writer.base_url, writer.sampling.model_dump()] if new_rubrics else rubrics or ""
-        out = default_out(run, settings.judge, texts, verifier, f"{source} {by}")
+        out = default_out(run, settings.judge, texts, judge, f"{source} {by}")
     files = RejudgeFiles(run, out, _steps(step), limit, rubrics)
-    _work(screen, settings, verifier, Rejudger(files, settings.judge, texts, repeats, source), requests)
+    rejudger = Rejudger(files, Verifier(judge, settings.judge, texts), repeats, source)
+    if new_rubrics:
+        rejudger.rubricator = Rubricator(with_model(settings.rubricator, "rubricator"), settings.judge, texts)
+    _work(screen, settings, rejudger, requests)
 
 
 def _steps(text: str | None) -> range | None:
@@ -91,36 +96,35 @@ def _steps(text: str | None) -> range | None:
     return range(int(first), int(last if dash else first) + 1)
 
 
-def _work(
-    screen: Screen, settings: RopdConfig, endpoint: EndpointConfig, rejudger: Rejudger, requests: RequestOptions
-) -> None:
+def _work(screen: Screen, settings: RopdConfig, rejudger: Rejudger, requests: RequestOptions) -> None:
     """Judge what is not judged yet and print the agreement; with ``--dry-run`` print a forecast."""
     from ropd_cli.llm.chat import ClientStats
     from ropd_cli.llm.cost_estimate import forecast
     from ropd_cli.llm.shared import Shared
+    from ropd_cli.stages.rubricator import Rubricator
+    from ropd_cli.stages.verifier import Verifier
 
-    files = rejudger.files
+    files, verifier, rubricator = rejudger.files, rejudger.verifier, rejudger.rubricator
     rejudger.count()
-    endpoints = [endpoint]
-    if rejudger.source == "new":
-        endpoints.append(with_model(settings.rubricator, "rubricator"))
+    endpoints = [verifier.endpoint, *([rubricator.endpoint] if rubricator is not None else [])]
     with ExitStack() as stack:
         cache = open_cache(stack, settings, not requests.no_cache)
         if requests.dry_run:
             budget = Shared.of(settings).budget
-            forecasts = [forecast(rejudger.pending(endpoint), endpoint, cache, budget)]
-            forecasts += [forecast(rejudger.pending_rubrics(each), each, cache, budget) for each in endpoints[1:]]
-            models = [str(each.model) for each in endpoints]
-            lines = [in_words(each, model) for each, model in zip(forecasts, models, strict=True)]
-            documents = [{"model": model} | each.as_dict() for each, model in zip(forecasts, models, strict=True)]
+            estimates = [forecast(rejudger.pending(), endpoints[0], cache, budget)]
+            estimates += [forecast(rejudger.pending_rubrics(), each, cache, budget) for each in endpoints[1:]]
+            lines = [in_words(each, str(at.model)) for each, at in zip(estimates, endpoints, strict=True)]
+            documents = [{"model": at.model} | each.as_dict() for each, at in zip(estimates, endpoints, strict=True)]
             screen.result({"forecast": documents}, "\n".join(lines))
             return
         files.out.mkdir(parents=True, exist_ok=True)
         stats = [ClientStats() for _ in endpoints]
 
         async def stage(clients: Sequence[ChatClient], progress: Progress) -> Tally:
-            rejudger.rubricator = clients[1] if len(clients) > 1 else None
-            return await rejudger.run(clients[0], max_failed_fraction=requests.max_failed_fraction, progress=progress)
+            rejudger.verifier = Verifier(clients[0], verifier.settings, verifier.templates)
+            if rubricator is not None:
+                rejudger.rubricator = Rubricator(clients[1], rubricator.settings, rubricator.templates)
+            return await rejudger.run(max_failed_fraction=requests.max_failed_fraction, progress=progress)
 
         tally = run_clients(screen, settings, endpoints, stats, cache, stage)
     _show(screen, rejudger, tally, ClientStats.total(stats))

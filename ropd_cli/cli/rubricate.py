@@ -37,6 +37,7 @@ def rubricate(
     from ropd_cli.method.prompts import Templates
     from ropd_cli.stages.rubricate import RubricateFiles, pending
     from ropd_cli.stages.rubricate import rubricate as stage
+    from ropd_cli.stages.rubricator import Rubricator
 
     flags = {"judge.m": m, "judge.templates": str(templates) if templates else None}
     settings = run.load(endpoint.flags("rubricator", seed=run.seed) | flags)
@@ -50,14 +51,12 @@ def rubricate(
         "rubricator",
         lambda client, progress: stage(
             files,
-            client,
-            settings.judge,
-            templates=texts,
+            Rubricator(client, settings.judge, texts),
             max_failed_fraction=run.max_failed_fraction,
             progress=progress,
         ),
         out,
         run,
-        requests=lambda endpoint: pending(files, endpoint, settings.judge, texts),
+        requests=lambda endpoint: pending(files, Rubricator(endpoint, settings.judge, texts)),
         noun="groups",
     )

@@ -49,6 +49,7 @@ def verify(
     """
     from ropd_cli.method.prompts import Templates
     from ropd_cli.method.rewards import RewardMixer
+    from ropd_cli.stages.verifier import Verifier
     from ropd_cli.stages.verify import VerifyFiles, pending
     from ropd_cli.stages.verify import verify as stage
 
@@ -69,15 +70,12 @@ def verify(
         "verifier",
         lambda client, progress: stage(
             files,
-            client,
-            settings.judge,
-            templates=texts,
-            mixer=mixer,
+            Verifier(client, settings.judge, texts, mixer),
             max_failed_fraction=run.max_failed_fraction,
             progress=progress,
         ),
         out,
         run,
-        requests=lambda endpoint: pending(files, endpoint, settings.judge, texts, mixer),
+        requests=lambda endpoint: pending(files, Verifier(endpoint, settings.judge, texts, mixer)),
         noun="groups",
     )

@@ -14,7 +14,7 @@ from ropd_cli.analysis.intervals import wilson
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Case, Check, Pace, Section, guarded
 from ropd_cli.doctor.endpoints import paced
-from ropd_cli.doctor.sample_groups import VOTES, calls_a_group, forced, rubric_asks, verdict_asks
+from ropd_cli.doctor.sample_groups import VOTES, calls_a_group, forced, rubric_requests, verdict_requests
 from ropd_cli.doctor.targets import JUDGES, asked, at_once, is_asked, section
 from ropd_cli.errors import ReplyInvalid, RopdError
 from ropd_cli.llm.chat import ChatReply
@@ -22,9 +22,10 @@ from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.structured import STARTS, Form, parse_json
 from ropd_cli.llm.urls import BUILTIN
-from ropd_cli.method.replies import Judgements, parse_rubric
+from ropd_cli.method.replies import Judgements
 from ropd_cli.method.verdicts import agreement
-from ropd_cli.stages.verify import VerdictAsk
+from ropd_cli.stages.rubricator import read_rubric
+from ropd_cli.stages.verifier import VerdictRequest
 
 HERE = Section("judges")
 ENOUGH = 0.8
@@ -84,8 +85,9 @@ async def _rubricator(case: Case) -> list[Check]:
     if (why := _left_out(case, "rubricator")) is not None:
         return why
     async with asked(case, case.config.rubricator, _shared(case)) as client:
-        asks = rubric_asks(case.config, client.endpoint)
-        calls = [partial(client.ask, ask.request, _read_rubric) for ask in asks]
+        calls = [
+            partial(client.ask, each.request, read_rubric) for each in rubric_requests(case.config, client.endpoint)
+        ]
         results, pace = await at_once(calls, client.endpoint.limits.concurrency, case.timeout_s)
         checks = _obedience(case.config, "rubricator", Replies.of(results), client, "rubrics")
         checks += await _enforced(case, "rubricator", client, Replies.of(results))
@@ -96,13 +98,13 @@ async def _verifier(case: Case) -> list[Check]:
     if (why := _left_out(case, "verifier")) is not None:
         return why
     async with asked(case, case.config.verifier, _shared(case)) as client:
-        asks = verdict_asks(case.config, client.endpoint)
-        calls = [partial(client.ask, request, ask.read) for ask in asks for request in ask.requests]
+        questions = verdict_requests(case.config, client.endpoint)
+        calls = [partial(client.ask, request, each.read) for each in questions for request in each.requests]
         results, pace = await at_once(calls, client.endpoint.limits.concurrency, case.timeout_s)
         checks = _obedience(case.config, "verifier", Replies.of(results), client, "verdicts")
         checks += await _enforced(case, "verifier", client, Replies.of(results))
     checks += _temperature(case)
-    checks += flips(case.config, asks, results)
+    checks += flips(case.config, questions, results)
     return [*checks, _pace(case, "verifier", results, pace)]
 
 
@@ -167,11 +169,11 @@ def _temperature(case: Case) -> list[Check]:
     return [HERE.warn("verifier temperature", found, "--set verifier.sampling.temperature=0, or judge.repeats 3")]
 
 
-def flips(config: RopdConfig, asks: Sequence[VerdictAsk], results: Sequence[Any]) -> list[Check]:
-    """Share of judgements on which VOTES equal requests do not agree; ``results`` has VOTES entries an ask."""
+def flips(config: RopdConfig, questions: Sequence[VerdictRequest], results: Sequence[Any]) -> list[Check]:
+    """Share of judgements on which VOTES equal requests do not agree; ``results`` has VOTES entries a question."""
     label = "verifier flips"
     answered: list[list[Judgements]] = []
-    for number in range(len(asks)):
+    for number in range(len(questions)):
         replies = results[number * VOTES : (number + 1) * VOTES]
         if not any(isinstance(each, RopdError) for each in replies):
             answered.append([judgements for _, judgements in replies])
@@ -214,10 +216,6 @@ def _left_out(case: Case, role: str) -> list[Check] | None:
 
 def _shared(case: Case) -> Shared:
     return Shared.of(case.config, lambda _line: None)
-
-
-def _read_rubric(reply: ChatReply) -> Any:
-    return parse_rubric(parse_json(reply.text))
 
 
 def _read_word(reply: ChatReply) -> Any:

@@ -9,7 +9,7 @@ from ropd_cli.doctor import devices, disk, endpoints, judges, packages, student
 from ropd_cli.doctor import run_cost as forecast
 from ropd_cli.doctor import teacher_index as index
 from ropd_cli.doctor.check import Case, Check, guarded
-from ropd_cli.doctor.sample_groups import hello, rubric_asks, verdict_asks
+from ropd_cli.doctor.sample_groups import hello, rubric_requests, verdict_requests
 from ropd_cli.doctor.targets import JUDGES, Target, targets, unpriced
 from ropd_cli.errors import RopdError
 from ropd_cli.llm.chat import ChatRequest
@@ -70,5 +70,5 @@ def _of_judge(case: Case, role: str) -> list[ChatRequest]:
     endpoint = endpoint.model_copy(update={"model": model_name(endpoint)})
     probe = [hello(endpoint)]  # stands for the one about the schema
     if role == "rubricator":
-        return probe + [ask.request for ask in rubric_asks(case.config, endpoint)]
-    return probe + [request for ask in verdict_asks(case.config, endpoint) for request in ask.requests]
+        return probe + [each.request for each in rubric_requests(case.config, endpoint)]
+    return probe + [request for each in verdict_requests(case.config, endpoint) for request in each.requests]

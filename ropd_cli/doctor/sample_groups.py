@@ -9,12 +9,11 @@ import secrets
 
 from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.llm.chat import ChatRequest, JsonSchema, endpoint_request
-from ropd_cli.method.block import build_block
-from ropd_cli.method.prompts import Templates
+from ropd_cli.method.groups import given_rubric
 from ropd_cli.method.replies import CATEGORIES
 from ropd_cli.records.schemas import Answer, Criterion, Group, Message, Rubric, RubricRecord, prompt_hash
-from ropd_cli.stages.rubricate import RubricAsk, rubric_requests
-from ropd_cli.stages.verify import VerdictAsk, verdict_requests
+from ropd_cli.stages.rubricator import Rubricator, RubricRequest
+from ropd_cli.stages.verifier import VerdictRequest, Verifier
 
 SUMS = ((17, 25), (38, 14), (9, 46), (23, 58), (61, 12))
 VOTES = 3
@@ -36,18 +35,16 @@ def groups() -> list[Group]:
     return [_group(number, *numbers) for number, numbers in enumerate(SUMS)]
 
 
-def rubric_asks(config: RopdConfig, endpoint: EndpointConfig) -> list[RubricAsk]:
-    """A request for a rubric of each made-up group, as the configuration lays it out."""
-    induced = config.judge.model_copy(update={"rubrics": "induced"})
-    templates = Templates.load(config.judge)
-    return [rubric_requests(g, endpoint, induced, templates, build_block(g))[0] for g in groups()]
+def rubric_requests(config: RopdConfig, endpoint: EndpointConfig) -> list[RubricRequest]:
+    """A request for a rubric of each sample group, as the configuration lays it out."""
+    rubricator = Rubricator(endpoint, config.judge.model_copy(update={"rubrics": "induced"}))
+    return [rubricator.requests(group)[0] for group in groups()]
 
 
-def verdict_asks(config: RopdConfig, endpoint: EndpointConfig) -> list[VerdictAsk]:
-    """A question to the verifier about each made-up group, with VOTES requests."""
-    settings = config.judge.model_copy(update={"repeats": VOTES})
-    templates = Templates.load(config.judge)
-    return [verdict_requests(g, _record(g, config), endpoint, settings, templates, build_block(g))[0] for g in groups()]
+def verdict_requests(config: RopdConfig, endpoint: EndpointConfig) -> list[VerdictRequest]:
+    """A question to the verifier about each sample group, with VOTES requests."""
+    verifier = Verifier(endpoint, config.judge.model_copy(update={"repeats": VOTES}))
+    return [verifier.requests(group, _rubric(group, config))[0] for group in groups()]
 
 
 def calls_a_group(config: RopdConfig) -> tuple[int, int]:
@@ -58,11 +55,11 @@ def calls_a_group(config: RopdConfig) -> tuple[int, int]:
     rollouts = tuple(Answer(text=f"It is {number}.") for number in range(config.rollout.n))
     teacher = tuple(f"The result is {number}." for number in range(config.judge.m))
     group = one.model_copy(update={"rollouts": rollouts, "teacher_answers": teacher})
-    block, templates, anyone = build_block(group), Templates.load(config.judge), EndpointConfig(model="m")
-    induced = config.judge.model_copy(update={"rubrics": "induced"})
-    rubrics = 0 if config.judge.rubrics == "dataset" else len(rubric_requests(group, anyone, induced, templates, block))
-    asks = verdict_requests(group, _record(group, config), anyone, config.judge, templates, block)
-    return rubrics, sum(len(ask.requests) for ask in asks)
+    anyone = EndpointConfig(model="m")
+    rubricator = Rubricator(anyone, config.judge.model_copy(update={"rubrics": "induced"}))
+    rubrics = 0 if config.judge.rubrics == "dataset" else len(rubricator.requests(group))
+    verdicts = Verifier(anyone, config.judge).requests(group, _rubric(group, config))
+    return rubrics, sum(len(each.requests) for each in verdicts)
 
 
 def hello(endpoint: EndpointConfig, sample: int = 0) -> ChatRequest:
@@ -83,7 +80,7 @@ def forced(endpoint: EndpointConfig) -> tuple[ChatRequest, str]:
         "additionalProperties": False,
     }
     messages = (Message(role="user", content='Name a fruit, as JSON: {"word": "…"}'),)
-    return endpoint_request(endpoint, messages, JsonSchema.model_validate({"name": "ropd_word", "schema": body})), word
+    return endpoint_request(endpoint, messages, JsonSchema(name="ropd_word", body=body)), word
 
 
 def _group(number: int, a: int, b: int) -> Group:
@@ -103,7 +100,7 @@ def _group(number: int, a: int, b: int) -> Group:
     )
 
 
-def _record(group: Group, config: RopdConfig) -> RubricRecord:
+def _rubric(group: Group, config: RopdConfig) -> RubricRecord:
     result = group.answer or ""
     criteria = tuple(
         Criterion(
@@ -112,13 +109,4 @@ def _record(group: Group, config: RopdConfig) -> RubricRecord:
         for k, (points, text) in enumerate(_CRITERIA, start=1)
     )
     rubric = Rubric(rubrics=criteria, maximum_score=sum(points for points, _ in _CRITERIA))
-    own = config.judge.rubric_per == "rollout"
-    return RubricRecord(
-        uid=group.uid,
-        raw_prompt_hash=group.raw_prompt_hash,
-        rubric=None if own else rubric,
-        rubrics=(rubric,) * len(group.rollouts) if own else (),
-        rubric_hash=rubric.hash,
-        model="",
-        template_hash="",
-    )
+    return given_rubric(group, rubric, config.judge)

@@ -140,6 +140,7 @@ async def draw(
             return await run_jobs(
                 jobs,
                 work,
+                needed_endpoint=bool,
                 total=len(jobs),
                 out=run.path / "samples.jsonl",
                 stage="eval",

@@ -1,4 +1,4 @@
-"""What the judges read of a group: its prompt and the answers to it, fenced::
+"""Lay out a group as the judges read it: its prompt and the answers to it, each between tags that nobody can know::
 
     <question-TAG>
     the prompt; "[role]" lines between the messages where it is more than one user message
@@ -37,6 +37,7 @@ from ropd_cli.util.tokens import cut_middle, estimate_tokens
 
 LAYOUT = "ropd.block.v2"
 """Part of every template hash: a new layout of the block asks something new."""
+Source = Literal["student", "teacher"]
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _OPENING = re.compile(r"<question-([0-9a-f]{16})>\n")
 
@@ -47,7 +48,7 @@ log = logging.getLogger(__name__)
 class ShownAnswer:
     """One answer as the judge sees it, and whose it is (which the judge is not told)."""
 
-    source: Literal["student", "teacher"]
+    source: Source
     index: int
     """From 0, among the answers of its source."""
     text: str
@@ -119,27 +120,28 @@ class Block:
         if tuple(numbers) == self.numbers:
             return self
         shown = [(self.answers[k - 1], self.hashes[k - 1]) for k in numbers]
-        found = [_Found(answer, answer.text.encode(), digest) for answer, digest in shown]
-        return _block(self.question, self.question.encode(), found)
+        chosen = [_Encoded(answer, answer.text.encode(), digest) for answer, digest in shown]
+        return _block(self.question, self.question.encode(), chosen)
 
 
 def build_block(group: Group, max_answer_tokens: int | None = None) -> Block:
-    """The block of a group: its prompt and every answer of teacher and student, in blind order.
+    """The block of a group: its prompt and every answer of teacher and student, in blind order (step 4 of the method).
 
     Only what follows an answer's thinking is shown; a reply without an answer is left out. An answer of
     more than ``max_answer_tokens`` (by estimate) is shown without its middle, and that is logged.
     """
     question, question_data = encoded(render_question([m.model_dump(mode="json") for m in group.prompt]))
-    found: list[_Found] = []
-    for source, texts in (("teacher", group.teacher_answers), ("student", [r.text for r in group.rollouts])):
-        for index, whole in enumerate(texts):
-            visible = _visible(*encoded(whole))
-            if visible is not None:
-                found.append(_shown(group.uid, source, index, *visible, max_answer_tokens))
-    return _block(question, question_data, shown_order(hashlib.sha256(question_data).digest(), found))
+    texts: list[tuple[Source, int, str]] = [("teacher", k, text) for k, text in enumerate(group.teacher_answers)]
+    texts += [("student", k, rollout.text) for k, rollout in enumerate(group.rollouts)]
+    answers: list[_Encoded] = []
+    for source, index, whole in texts:
+        visible = _visible(*encoded(whole))
+        if visible is not None:
+            answers.append(_shown(group.uid, source, index, *visible, max_answer_tokens))
+    return _block(question, question_data, shown_order(hashlib.sha256(question_data).digest(), answers))
 
 
-class _Found(NamedTuple):
+class _Encoded(NamedTuple):
     """An answer that is shown, its text in UTF-8, and the hash of that."""
 
     answer: ShownAnswer
@@ -147,7 +149,7 @@ class _Found(NamedTuple):
     hash: bytes
 
 
-def _block(question: str, question_data: bytes, ordered: Sequence[_Found]) -> Block:
+def _block(question: str, question_data: bytes, ordered: Sequence[_Encoded]) -> Block:
     answers = tuple([each.answer for each in ordered])
     own = tuple([each.hash for each in ordered])
     hashes = [hashlib.sha256(question_data).digest(), *own]
@@ -159,17 +161,15 @@ def _block(question: str, question_data: bytes, ordered: Sequence[_Found]) -> Bl
     return Block(tag=tag, question=question, answers=answers, text="".join(parts), hash=whole, hashes=own)
 
 
-def shown_order(seed: bytes, answers: Sequence[_Found]) -> list[_Found]:
-    """The answers shuffled by content: sorted by a hash of ``seed``, of all their hashes and of their own, so that
-    no text has a place of its own among others.
-
-    The same prompt and texts always come in the same order, whoever wrote them. Equal texts are numbered, so
-    that they need not stand together.
-    """
+def shown_order(seed: bytes, answers: Sequence[_Encoded]) -> list[_Encoded]:
+    """The answers shuffled by content: sorted by a hash of ``seed``, of all their hashes and of their own. The same
+    prompt and texts always come in the same order, whoever wrote them."""
+    # with the other answers in it, no text has a place of its own that a student could learn to take
     seed = hashlib.sha256(seed + b"".join(sorted([each.hash for each in answers]))).digest()
     count: Counter[bytes] = Counter()
     drawn = []
     for each in answers:
+        # equal texts are numbered, so that they need not stand together
         drawn.append((hashlib.sha256(seed + each.hash + count[each.hash].to_bytes(4, "big")).digest(), each))
         count[each.hash] += 1
     drawn.sort(key=lambda one: one[0])
@@ -177,13 +177,11 @@ def shown_order(seed: bytes, answers: Sequence[_Found]) -> list[_Found]:
 
 
 def group_tag(texts: Sequence[bytes], hashes: Sequence[bytes] | None = None, digits: int = 16) -> str:
-    """First ``digits`` hex digits of the SHA-256 of the hashes of texts in UTF-8 (made here where they are not given).
-
-    A text that holds its own tag would be a fixed point of the hash; should there be one, a counter is
-    hashed along until the tag stands nowhere in the texts.
-    """
+    """First ``digits`` hex digits of the SHA-256 of the hashes of texts in UTF-8, which are made where not given."""
     start = b"".join(hashes if hashes is not None else [hashlib.sha256(text).digest() for text in texts])
     tag, salt = hashlib.sha256(start).hexdigest()[:digits], 0
+    # A text that holds its own tag would be a fixed point of the hash; should there be one, a counter is hashed along
+    # until the tag stands nowhere in the texts.
     while any(map(contains, texts, repeat(tag.encode()))):
         salt += 1
         tag = hashlib.sha256(start + salt.to_bytes(8, "big")).hexdigest()[:digits]
@@ -237,9 +235,7 @@ def _visible(text: str, data: bytes) -> tuple[str, bytes] | None:
     return (answer, answer.encode()) if answer is not None else None
 
 
-def _shown(
-    uid: str, source: Literal["student", "teacher"], index: int, text: str, data: bytes, max_tokens: int | None
-) -> _Found:
+def _shown(uid: str, source: Source, index: int, text: str, data: bytes, max_tokens: int | None) -> _Encoded:
     """An answer as it is shown."""
     shorter = cut_middle(data, max_tokens) if max_tokens is not None else None
     if shorter is not None:
@@ -249,7 +245,7 @@ def _shown(
             *(uid, source, index, tokens, max_tokens),
         )
         text, data = shorter, shorter.encode()
-    return _Found(ShownAnswer(source, index, text, shorter is not None), data, hashlib.sha256(data).digest())
+    return _Encoded(ShownAnswer(source, index, text, shorter is not None), data, hashlib.sha256(data).digest())
 
 
 def _content(content: Any) -> str:

@@ -1,4 +1,4 @@
-"""Rubrics that a data set brings with its prompts, in the forms they come in.
+"""Read the rubric that a data set has for a prompt, in the forms such rubrics come in.
 
 - the reference's ``{"schema_version": "ropd.rubric.v1", "rubrics": [...]}``;
 - a list of criteria, each with a text (``criterion``, ``description`` or ``text``) and a number (``points`` or
@@ -23,7 +23,7 @@ from ropd_cli.errors import InputError
 from ropd_cli.method.replies import CATEGORIES, MAX_CRITERION_CHARS, MAX_POINTS
 from ropd_cli.records.schemas import Criterion, Prompt, Rubric
 
-MAX_BROUGHT = 100
+MAX_DATASET_CRITERIA = 100
 AVOIDS = "The answer avoids this mistake: "
 _TEXT_FIELDS, _WEIGHT_FIELDS = ("criterion", "description", "text"), ("points", "weight")
 _LABEL = re.compile(r"\s*(essential|important|optional|pitfall)(?:\s+criteri(?:a|on))?\s*:\s*", re.IGNORECASE)
@@ -38,11 +38,11 @@ _AVOIDS = re.compile(
     r"(?:(?:the|this)\s+)?(?:(?:response|answer|solution)\s+)?(?:avoids|avoiding|refrains)\b", re.IGNORECASE
 )
 """A demand in a pitfall of RaR; elsewhere it may be the mistake ("avoids the question")."""
-_HINT = "see the forms of brought rubrics in docs/rewards.md"
+_HINT = "see the forms of a data set's rubrics in docs/rewards.md"
 
 
-def brought_rubric(prompt: Prompt) -> Rubric | None:
-    """The rubric a prompt brings; None where it brings none. Raises InputError that names the uid."""
+def dataset_rubric(prompt: Prompt) -> Rubric | None:
+    """The rubric that comes with a prompt; None where none does. Raises InputError that names the uid."""
     raw = prompt.rubric
     if raw is None and prompt.model_extra:
         extra_info = prompt.model_extra.get("extra_info")
@@ -50,12 +50,12 @@ def brought_rubric(prompt: Prompt) -> Rubric | None:
     if raw is None:
         return None
     items = _items(raw, prompt.uid)
-    if not 1 <= len(items) <= MAX_BROUGHT:
-        raise _bad(prompt.uid, f"{len(items)} criteria, not 1 to {MAX_BROUGHT}")
+    if not 1 <= len(items) <= MAX_DATASET_CRITERIA:
+        raise _bad(prompt.uid, f"{len(items)} criteria, not 1 to {MAX_DATASET_CRITERIA}")
     weights = [_weight(item, prompt.uid, number) for number, item in enumerate(items, start=1)]
     largest = max(map(abs, weights))
     whole = all(weight == int(weight) for weight in weights) and largest <= MAX_POINTS
-    most = MAX_POINTS if whole else largest  # becomes MAX_POINTS
+    most = MAX_POINTS if whole else largest  # whole weights up to MAX_POINTS stay what they are, others are scaled
     criteria = tuple(
         _criterion(item, weight, most, prompt.uid, number)
         for number, (item, weight) in enumerate(zip(items, weights, strict=True), start=1)
@@ -63,14 +63,13 @@ def brought_rubric(prompt: Prompt) -> Rubric | None:
     return Rubric(rubrics=criteria, maximum_score=sum(each.points for each in criteria))
 
 
-def merged(brought: Rubric, induced: Rubric) -> Rubric:
-    """One rubric of the criteria of both, the brought ones first. Where the rubricator used ids like d1 itself, the
-    brought ones get as many d's more as it takes."""
+def merged(dataset: Rubric, induced: Rubric) -> Rubric:
+    """One rubric of the criteria of both, the data set's first (``judge.rubrics: both``)."""
     taken = {each.criterion_id for each in induced.rubrics}
     prefix = ""
-    while any(f"{prefix}{each.criterion_id}" in taken for each in brought.rubrics):
-        prefix += "d"
-    first = [each.model_copy(update={"criterion_id": f"{prefix}{each.criterion_id}"}) for each in brought.rubrics]
+    while any(f"{prefix}{each.criterion_id}" in taken for each in dataset.rubrics):
+        prefix += "d"  # the rubricator has used ids like d1 itself
+    first = [each.model_copy(update={"criterion_id": f"{prefix}{each.criterion_id}"}) for each in dataset.rubrics]
     criteria = (*first, *induced.rubrics)
     return Rubric(rubrics=criteria, maximum_score=sum(each.points for each in criteria))
 
@@ -90,9 +89,9 @@ def _items(raw: Any, uid: str) -> list[Any]:
 
 def _weight(item: Any, uid: str, number: int) -> float:
     """The weight of a criterion, not 0."""
-    found = [item[name] for name in _WEIGHT_FIELDS if item.get(name) is not None] if isinstance(item, dict) else []
+    given = [item[name] for name in _WEIGHT_FIELDS if item.get(name) is not None] if isinstance(item, dict) else []
     try:
-        weight = float(found[0]) if found and isinstance(found[0], int | float) and found[0] is not True else 0.0
+        weight = float(given[0]) if given and isinstance(given[0], int | float) and given[0] is not True else 0.0
     except OverflowError:
         weight = math.inf
     if not weight or not math.isfinite(weight):

@@ -1,8 +1,8 @@
-"""Answers that try to leave the fence they are shown to a judge in, or to give the judge orders.
+"""Recognise answers that try to break out of their tags, or to give the judge orders.
 
-The fence itself holds (``block``): no answer can know its tag. An attempt is still worth counting, because a student
-that makes more of them from step to step has found something in its rewards that it should not have found. Patterns
-are narrow: an XML or HTML ``<answer>`` element, JSON, and plain talk of criteria are everyday text.
+The tags themselves hold (``block``): no answer can know their code. An attempt is still worth counting, because a
+student that makes more of them from step to step has found something in its rewards that it should not have found.
+Patterns are narrow: an XML or HTML ``<answer>`` element, JSON, and plain talk of criteria are everyday text.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ SEARCHED_CHARS = 200_000
 """So much of an answer's beginning and of its end is read."""
 
 
-def fence_attempt(text: str, innocent: Collection[str] = ()) -> str | None:
+def injection_kind(text: str, innocent: Collection[str] = ()) -> str | None:
     """The kind of attempt that an answer makes on its judge; None where it makes none. Kinds that are ``innocent`` (the
     question or a teacher has them too) are not looked for.
 

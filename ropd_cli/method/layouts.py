@@ -1,4 +1,4 @@
-"""What of a group each request shows: which answers, and which of them are to be judged.
+"""Lay out what each request shows of a group: which answers, and which of them are to be judged.
 
 ======================  ==================================================  =========================================
 ``judge.form``          the rubricator is shown                             the verifier is shown
@@ -19,29 +19,36 @@ from ropd_cli.method.block import Block
 
 
 @dataclass(frozen=True)
-class View:
-    """A verifier's request: what it shows, and the shown numbers of the answers that are to be judged."""
+class Layout:
+    """What one request shows of a group."""
 
     block: Block
-    judged: tuple[int, ...]
+    judged: tuple[int, ...] = ()
+    """Shown numbers of the answers that the verifier is to judge; the rubricator judges none."""
+    rollout: int | None = None
+    """The rollout whose rubric this is about; None: one rubric for all of them."""
 
     @property
     def is_part(self) -> bool:
-        """Whether answers are shown that this request is not about."""
+        """Whether answers are shown that the verifier is not asked about."""
         return len(self.judged) < len(self.block.answers)
 
 
-def rubric_blocks(block: Block, settings: JudgeConfig) -> list[tuple[int | None, Block]]:
-    """What the rubricator is shown of a group whose whole block is ``block``, and for which rollout the rubric is:
-    None for all of them, else one request for each rollout that has an answer."""
+def rubric_layouts(block: Block, settings: JudgeConfig) -> list[Layout]:
+    """The rubricator's requests about a group whose whole block is ``block``: one, or one for each rollout that has an
+    answer (step 3)."""
     if settings.rubric_per == "group":
-        return [(None, _laid_out(block, block.numbers, settings))]
-    return [(block.answers[k - 1].index, _laid_out(block, _with_teacher(block, k), settings)) for k in _in_order(block)]
+        return [Layout(_teacher_first(block, block.numbers, settings))]
+    in_own_order = sorted(block.rollouts, key=lambda k: block.answers[k - 1].index)
+    return [
+        Layout(_teacher_first(block, _with_teacher(block, k), settings), rollout=block.answers[k - 1].index)
+        for k in in_own_order
+    ]
 
 
-def verdict_views(block: Block, settings: JudgeConfig, rollout: int | None = None) -> list[View]:
+def verdict_layouts(block: Block, settings: JudgeConfig, rollout: int | None = None) -> list[Layout]:
     """The verifier's requests about a group whose whole block is ``block``; with ``rollout`` those by the rubric of
-    that rollout alone."""
+    that rollout alone (step 4)."""
     numbers: Sequence[int] = block.numbers
     if rollout is not None:
         numbers = _with_teacher(block, next(k for k in block.rollouts if block.answers[k - 1].index == rollout))
@@ -49,13 +56,16 @@ def verdict_views(block: Block, settings: JudgeConfig, rollout: int | None = Non
         numbers = [k for k in numbers if block.answers[k - 1].source == "student"]
     size = 1 if settings.form == "paper" else settings.chunk_size or len(numbers)
     if settings.form == "shared-prefix":
+        # every chunk shows all answers, so that an endpoint's prefix cache serves them all
         shown = block.of(numbers)
-        return [View(shown, chunk) for chunk in _chunks(shown.numbers, size)]
+        return [Layout(shown, chunk, rollout) for chunk in _chunks(shown.numbers, size)]
     parts = [block.of(chunk) for chunk in _chunks(numbers, size)]
-    return [View(part, part.numbers) for part in parts]
+    return [Layout(part, part.numbers, rollout) for part in parts]
 
 
-def _laid_out(block: Block, numbers: Sequence[int], settings: JudgeConfig) -> Block:
+def _teacher_first(block: Block, numbers: Sequence[int], settings: JudgeConfig) -> Block:
+    """These answers as the rubricator is shown them: it is told which are references, so the order need not be blind,
+    unless the verifier reads the same block."""
     if settings.form != "shared-prefix":
         numbers = sorted(numbers, key=lambda k: block.answers[k - 1].source != "teacher")
     return block.of(numbers)
@@ -64,11 +74,6 @@ def _laid_out(block: Block, numbers: Sequence[int], settings: JudgeConfig) -> Bl
 def _with_teacher(block: Block, number: int) -> list[int]:
     """The teacher's answers and one rollout, in shown order."""
     return [k for k in block.numbers if k == number or block.answers[k - 1].source == "teacher"]
-
-
-def _in_order(block: Block) -> list[int]:
-    """Shown numbers of the rollouts, in the rollouts' own order."""
-    return sorted(block.rollouts, key=lambda k: block.answers[k - 1].index)
 
 
 def _chunks(numbers: Sequence[int], size: int) -> list[tuple[int, ...]]:

@@ -1,4 +1,5 @@
-"""The texts that the two judges read: instructions from template files, and a group's block between or before them.
+"""Make the texts that the two judges read: instructions from template files, and a group's block between or before
+them.
 
 In the form ``shared-prefix`` both requests have the same system message and a user message that begins with the same
 bytes, the block, so that an endpoint's prefix cache serves both; the instructions follow it. In the forms
@@ -22,7 +23,7 @@ import orjson
 from ropd_cli.config import JudgeConfig
 from ropd_cli.errors import InputError
 from ropd_cli.method.block import LAYOUT, Block, encoded
-from ropd_cli.method.layouts import View
+from ropd_cli.method.layouts import Layout
 from ropd_cli.records.schemas import Message, Rubric, Written, digest
 from ropd_cli.util.resources import shipped
 
@@ -114,32 +115,34 @@ class Templates:
         return digest([self.rubricator_hash, self.repair])[:16]
 
     def repair_messages(
-        self, block: Block, asked: tuple[Message, ...], rubric: Rubric, findings: str, score: float
+        self, block: Block, request: tuple[Message, ...], rubric: Rubric, findings: str, score: float
     ) -> tuple[Message, ...]:
-        """The request ``asked`` for a rubric of a block, the rubric that came, and what was found in it. ``findings``
-        has words of models in it."""
-        shown = findings.replace("<", "‹") if block.tag in findings else findings
-        said = fill(self.repair, {"findings": shown, "score": f"{score:.2f}"})
+        """The request for a rubric of a block, the rubric that came, and what is wrong with it."""
+        if block.tag in findings:  # they quote models that have seen the tag: no finding can close or open one
+            findings = findings.replace("<", "‹")
+        order = fill(self.repair, {"findings": findings, "score": f"{score:.2f}"})
         before = Message(role="assistant", content=_rubric_json(rubric, block.tag))
-        return (*asked, before, Message(role="user", content=said))
+        return (*request, before, Message(role="user", content=order))
 
-    def verifier_messages(self, view: View, rubric: Rubric) -> tuple[Message, ...]:
+    def verifier_messages(self, layout: Layout, rubric: Rubric) -> tuple[Message, ...]:
         """The request for verdicts. Whose answers are whose is told only where ``is_blind`` is False."""
-        block = view.block
-        judged = _tagged("judged", _listed(view.judged), block) if view.is_part else ""
+        block = layout.block
+        judged = _tagged("judged", _listed(layout.judged), block) if layout.is_part else ""
         values = {
             "rubric": _tagged("rubric", _rubric_json(rubric, block.tag), block),
             "criterion_count": str(len(rubric.rubrics)),
             "judged": judged,
-            "judged_count": str(len(view.judged)),
+            "judged_count": str(len(layout.judged)),
             "references": "" if self.is_blind else _tagged("references", _listed(block.references), block),
             "students": "" if self.is_blind else _tagged("students", _listed(block.rollouts), block),
         }
         return self._messages(block, self.verifier, values | {"instructions": self.verifier_instructions})
 
     def written(self, block: Block, messages: tuple[Message, ...]) -> Written | None:
-        """``messages``, which were made from ``block`` here, as JSON and their hash. The block, the long part of
-        both requests of a group, is encoded and hashed once. None in the other forms, which have no such part."""
+        """``messages``, which were made from ``block`` here, as JSON and their hash; None in the forms whose requests
+        do not begin with the block."""
+        # The block is the long part of both requests of a group: it is encoded and hashed once. The hash is part of the
+        # cache key, so another way of making it would lose every reply that is kept.
         if self.form != "shared-prefix":
             return None
         tail = messages[-1].content[len(block.text) :]
@@ -152,10 +155,10 @@ class Templates:
     def _messages(self, block: Block, template: str, values: dict[str, str]) -> tuple[Message, ...]:
         values |= {"tag": block.tag, "answer_count": str(len(block.answers))}
         if self.form == "shared-prefix":
-            said = f"{block.text}\n\n{fill(template, values)}"
+            text = f"{block.text}\n\n{fill(template, values)}"
         else:
-            said = fill(template, values | {"question": block.question_text, "answers": block.answers_text})
-        user = Message(role="user", content=said)
+            text = fill(template, values | {"question": block.question_text, "answers": block.answers_text})
+        user = Message(role="user", content=text)
         return (Message(role="system", content=self.system), user) if self.system else (user,)
 
     def _hash(self, template: str, instructions: str) -> str:
@@ -214,9 +217,9 @@ def _read_template(name: str, file: Path, needed: Mapping[str, str]) -> str:
         raise InputError(f"{file}: not UTF-8 text", "save the template as UTF-8") from fault
     except OSError as fault:
         raise InputError(f"{file}: {fault.strerror}", "check the template's path and rights") from fault
-    found = {match[2] for match in _MARK.finditer(text)}
+    used = {match[2] for match in _MARK.finditer(text)}
     known = needed.keys() | _OPTIONAL[name]
-    for placeholder in sorted(found - known):
+    for placeholder in sorted(used - known):
         near = difflib.get_close_matches(placeholder, known, n=1)
         can = ", ".join(f"{{{{{each}}}}}" for each in sorted(known)) or "none"
         raise InputError(
@@ -224,7 +227,7 @@ def _read_template(name: str, file: Path, needed: Mapping[str, str]) -> str:
             + (f", did you mean {{{{{near[0]}}}}}?" if near else ""),
             f"placeholders of {name}.md: {can}",
         )
-    for placeholder in sorted(needed.keys() - found):
+    for placeholder in sorted(needed.keys() - used):
         why = f" ({needed[placeholder]})" if needed[placeholder] else ""
         raise InputError(
             f"{file}: placeholder {{{{{placeholder}}}}} is missing{why}",

@@ -1,9 +1,9 @@
-"""The judges' answers on the wire: the JSON schemas sent with a request, and the reading of a reply.
+"""Make the JSON schemas of the judges' replies, and read a reply.
 
 The formats are the reference's, ``ropd.rubric.v1`` and ``ropd.batch_verifier.v2``. A reply is never
 trusted further than its choices: sums and scores are computed here or later, ids and lengths are
-checked. What is only a little off and has one meaning (a wrong sum, ids out of order) is mended, and said to
-be; anything else that does not fit raises ReplyInvalid, so that it is asked for again.
+checked. What is only a little off and has one meaning (a wrong sum, ids out of order) is mended, and
+named in the record; anything else that does not fit raises ReplyInvalid, so that it is asked for again.
 """
 
 from __future__ import annotations
@@ -142,8 +142,8 @@ def _judgement(row: Any, number: int, first: int, criteria: int) -> tuple[bool |
         raise _invalid(f"{where}.answer_index is {short(index)}, not {number}")
     judgement = row.get("judgement")
     if not isinstance(judgement, list) or len(judgement) != criteria:
-        found = f"{len(judgement)} values" if isinstance(judgement, list) else "no list"
-        raise _invalid(f"{where}.judgement has {found}, the rubric has {criteria} criteria")
+        given = f"{len(judgement)} values" if isinstance(judgement, list) else "no list"
+        raise _invalid(f"{where}.judgement has {given}, the rubric has {criteria} criteria")
     for value in judgement:
         if value is not True and value is not False and value is not None:  # 1 == True, and is none
             raise _invalid(f"{where}.judgement holds something else than true, false and null")

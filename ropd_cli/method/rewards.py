@@ -1,4 +1,4 @@
-"""What a rollout is paid: the rubric's score, alone or mixed with other parts, each weighted as the user says.
+"""Compute the rewards of a group: the rubric's scores, alone or mixed with other parts (step 5).
 
 reward_i = sum_p weight_p * part_pi over the parts whose weight is not 0. A part that is missing makes the
 reward missing. With the rubric alone at weight 1 the rewards are the scores.
@@ -7,6 +7,7 @@ reward missing. With the rubric alone at weight 1 the rewards are the scores.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -51,6 +52,7 @@ class RewardMixer:
         self._custom = custom
         self._pattern = re.compile(settings.format_pattern, re.DOTALL)
         self._weights = {name: getattr(settings, name) for name in PARTS if getattr(settings, name) != 0}
+        self._dumped = settings.model_dump()
 
     @classmethod
     def load(cls, settings: RewardConfig) -> RewardMixer:
@@ -105,14 +107,15 @@ class RewardMixer:
         for name in self._weights:
             if name == "exact":
                 right = group.answer
-                found = [None if right is None else float(is_exact(each.text, right)) for each in group.rollouts]
-                parts[name] = tuple(found)
+                parts[name] = tuple(
+                    [None if right is None else float(is_exact(each.text, right)) for each in group.rollouts]
+                )
             elif name == "length":
                 parts[name] = tuple([self._length(each) for each in group.rollouts])
             elif name == "format":
                 parts[name] = tuple([self._format(each) for each in group.rollouts])
             elif name == "custom":
-                parts[name] = tuple([await self._ask(group, each) for each in group.rollouts])
+                parts[name] = tuple([await self._custom_score(group, each) for each in group.rollouts])
         columns = [(self._weights[name], parts[name]) for name in self._weights]
         rewards = [_sum([(weight, part[k]) for weight, part in columns]) for k in range(len(group.rollouts))]
         if not all(reward is None or math.isfinite(reward) for reward in rewards):
@@ -130,8 +133,18 @@ class RewardMixer:
         visible = split_thinking(rollout.text)[1]
         return float(visible is not None and self._pattern.search(visible[-SEARCHED_CHARS:]) is not None)
 
-    async def _ask(self, group: Group, rollout: Answer) -> float | None:
-        """What the user's function says of one rollout, called as verl calls its ``compute_score``."""
+    def fingerprint(self, group: Group) -> list[Any] | dict[str, Any]:
+        """What rewards depend on besides the verdicts: the settings and, where more than the rubric is mixed in, what
+        no judge is shown of the group. Part of the ``request_hash`` of a verdict record."""
+        if not any(self._dumped[part] for part in PARTS if part != "rubric"):
+            return self._dumped
+        rollouts = [(r.text, r.usage.completion_tokens if r.usage is not None else None) for r in group.rollouts]
+        # Parquet brings dates and bytes too, which JSON does not know
+        shown = repr([group.answer, group.data_source, group.extra_info, rollouts])
+        return [self._dumped, hashlib.sha256(shown.encode()).hexdigest()]
+
+    async def _custom_score(self, group: Group, rollout: Answer) -> float | None:
+        """The user's function of one rollout, called as verl calls its ``compute_score``."""
         assert self._custom is not None
         arguments = {
             "data_source": group.data_source,
@@ -141,18 +154,18 @@ class RewardMixer:
         }
         try:
             if inspect.iscoroutinefunction(self._custom):
-                said = self._custom(**arguments)
+                value = self._custom(**arguments)
             else:  # it may take its time: the judges' replies are not to wait for it
-                said = await asyncio.to_thread(_call, self._custom, arguments)
-            if inspect.isawaitable(said):
-                said = await said
+                value = await asyncio.to_thread(_call, self._custom, arguments)
+            if inspect.isawaitable(value):
+                value = await value
         except (Exception, SystemExit) as fault:
-            fault = fault.__cause__ if isinstance(fault, _Raised) and fault.__cause__ else fault
-            raise self._failed(group, f"{type(fault).__name__}: {fault}") from fault
+            cause = fault.__cause__ if isinstance(fault, _Raised) and fault.__cause__ else fault
+            raise self._failed(group, f"{type(cause).__name__}: {cause}") from cause
         try:
-            return _number(said)
+            return _number(value)
         except (ValueError, TypeError, ArithmeticError, LookupError) as fault:
-            what = f"it returned {said!r}"[:200]
+            what = f"it returned {value!r}"[:200]
             raise self._failed(group, f"{what}, not a finite number, a dict with 'score', or None") from fault
 
     def _failed(self, group: Group, what: str) -> JudgeError:
@@ -184,9 +197,9 @@ def _call(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         raise _Raised from fault
 
 
-def _number(said: Any) -> float | None:
+def _number(returned: Any) -> float | None:
     """The number in what a function returned; None is missing. Raises an ordinary exception for anything else."""
-    value = said["score"] if isinstance(said, dict) else said
+    value = returned["score"] if isinstance(returned, dict) else returned
     if value is None:
         return None
     if getattr(value, "ndim", None) == 0:  # a scalar of numpy or torch

@@ -1,13 +1,14 @@
-"""From judgements to the verdicts and scores of a group. Pure; a missing judgement stays None all the way."""
+"""Turn the judgements on a group's answers into verdicts and scores (steps 4 and 5). A missing judgement stays None all
+the way: it is never counted as failed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from ropd_cli.config import JudgeConfig
 from ropd_cli.errors import JudgeError
-from ropd_cli.method.block import Block
+from ropd_cli.method.block import Block, Source
 from ropd_cli.method.replies import Judgements
 from ropd_cli.method.scoring import coverage, judged_for_all, score
 from ropd_cli.records.schemas import AnswerVerdict, Group, Rubric
@@ -30,10 +31,10 @@ def majority(votes: Sequence[Judgements], repeats: int) -> Judgements:
     return tuple([tuple([_decided(values, repeats) for values in _columns(rows)]) for rows in _columns(votes)])
 
 
-def agreement(asked: Sequence[Sequence[Judgements]]) -> float | None:
-    """Share of (answer, criterion) on which all votes agree, in [0, 1], over all questions that were asked more than
-    once; None where none was."""
-    cells = [values for votes in asked if len(votes) > 1 for rows in _columns(votes) for values in _columns(rows)]
+def agreement(questions: Sequence[Sequence[Judgements]]) -> float | None:
+    """Share of (answer, criterion) on which all votes on a question agree, in [0, 1], over the questions with more than
+    one vote; None where there is none."""
+    cells = [values for votes in questions if len(votes) > 1 for rows in _columns(votes) for values in _columns(rows)]
     return sum(len(set(values)) == 1 for values in cells) / len(cells) if cells else None
 
 
@@ -54,23 +55,26 @@ def score_answers(
         nothing += [_not_shown("teacher", k, settings) for k in range(len(group.teacher_answers))]
         return tuple(nothing), None
     if None in rubrics:
-        return _by_one(group, rubrics[None], rows, settings)
+        return _by_shared_rubric(group, rubrics[None], rows, settings)
     answered = {block.answers[k - 1].index for k in block.rollouts}
-    return _by_own(group, rubrics, rows, settings, answered)
+    return _by_own_rubric(group, rubrics, rows, settings, answered)
 
 
-def _by_one(
+def _by_shared_rubric(
     group: Group, rubric: Rubric, rows: Rows, settings: JudgeConfig
 ) -> tuple[tuple[AnswerVerdict, ...], float | None]:
     """By the rubric that all rollouts share."""
     weights_K = rubric.weights_K
+    # C of docs/method.md: scored each over its own criteria, the rollout whose hard one went unjudged would gain
     counted_K = judged_for_all([row for (_, source, _), row in rows.items() if source == "student" and row is not None])
     covered = coverage(counted_K, weights_K)
     if covered < settings.min_coverage:
-        raise _too_little(group, f"only {covered:.0%} of the rubric's weight was judged for all rollouts", settings)
+        raise _too_little_judged(
+            group, f"only {covered:.0%} of the rubric's weight was judged for all rollouts", settings
+        )
     counted = None if all(counted_K) else counted_K
 
-    def verdict(source: Literal["student", "teacher"], index: int) -> AnswerVerdict:
+    def verdict(source: Source, index: int) -> AnswerVerdict:
         if (None, source, index) not in rows:
             return _not_shown(source, index, settings)
         row = rows[None, source, index]
@@ -82,40 +86,39 @@ def _by_one(
     return students + tuple([verdict("teacher", index) for index in range(len(group.teacher_answers))]), covered
 
 
-def _by_own(
+def _by_own_rubric(
     group: Group, rubrics: Rubrics, rows: Rows, settings: JudgeConfig, answered: Collection[int]
 ) -> tuple[tuple[AnswerVerdict, ...], float | None]:
     """Each rollout by its own rubric; one that has an answer and no rubric is missing. The coverage is the least of
     those that are enough."""
-    found: list[AnswerVerdict] = []
+    verdicts: list[AnswerVerdict] = []
     coverages: list[float] = []
     for (of, source, index), row in sorted(rows.items(), key=lambda item: (item[0][1], item[0][2], item[0][0] or 0)):
         rubric = rubrics[of]
-        known = row or (None,) * len(rubric.rubrics)
-        counted_K = [value is not None for value in known]
+        judgement = row or (None,) * len(rubric.rubrics)
+        counted_K = [value is not None for value in judgement]
         covered = coverage(counted_K, rubric.weights_K)
         enough = covered >= settings.min_coverage
         if enough and source == "student":
             coverages.append(covered)
-        value = score(known, rubric.weights_K, counted_K) if enough else None
-        found.append(AnswerVerdict(source=source, index=index, judgement=known, score=value, rubric_of=of))
+        value = score(judgement, rubric.weights_K, counted_K) if enough else None
+        verdicts.append(AnswerVerdict(source=source, index=index, judgement=judgement, score=value, rubric_of=of))
     if not coverages:
-        raise _too_little(group, "too little of every rollout's rubric was judged", settings)
-    judged = {each.index: each for each in found if each.source == "student"}
-    everyone = range(len(group.rollouts))
-    students = [judged.get(k) or _not_shown("student", k, settings, failed=k in answered) for k in everyone]
-    return tuple(students + [each for each in found if each.source == "teacher"]), min(coverages)
+        raise _too_little_judged(group, "too little of every rollout's rubric was judged", settings)
+    judged = {each.index: each for each in verdicts if each.source == "student"}
+    students = [
+        judged.get(k) or _not_shown("student", k, settings, failed=k in answered) for k in range(len(group.rollouts))
+    ]
+    return tuple(students + [each for each in verdicts if each.source == "teacher"]), min(coverages)
 
 
-def _not_shown(
-    source: Literal["student", "teacher"], index: int, settings: JudgeConfig, *, failed: bool = False
-) -> AnswerVerdict:
+def _not_shown(source: Source, index: int, settings: JudgeConfig, *, failed: bool = False) -> AnswerVerdict:
     """Of an answer that no judge was shown: a rollout without an answer is the policy's failure."""
     is_zero = source == "student" and settings.on_no_answer == "zero" and not failed
     return AnswerVerdict(source=source, index=index, judgement=(), score=0.0 if is_zero else None)
 
 
-def _too_little(group: Group, what: str, settings: JudgeConfig) -> JudgeError:
+def _too_little_judged(group: Group, what: str, settings: JudgeConfig) -> JudgeError:
     return JudgeError(
         f"uid {group.uid}: {what}, less than judge.min_coverage {settings.min_coverage:.0%}",
         "asked again it is the same reply, from the cache: ask another verifier, or lower judge.min_coverage",

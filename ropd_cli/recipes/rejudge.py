@@ -1,4 +1,4 @@
-"""Rejudge: the saved groups of a run judged again, by another verifier, template, rubric or model, or by the same one.
+"""Judge the saved groups of a run again, by another verifier, template, rubric or model, or by the same one.
 
 Nothing is generated: rollouts and teacher answers are those of the group files, so the same judge and template ask
 exactly what the training asked, and the cache answers.
@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,14 +21,13 @@ from ropd_cli.analysis.agreement import Pair
 from ropd_cli.analysis.judged_groups import step_files
 from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.errors import InputError
-from ropd_cli.llm.client import ChatClient, ChatRequest
-from ropd_cli.method.block import Block, build_block
+from ropd_cli.llm.client import ChatRequest
 from ropd_cli.method.prompts import Templates
 from ropd_cli.records.files import RecordWriter, existing_records, read_records
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord, first_fault, load_models
-from ropd_cli.stages.rubricate import rubric_requests, rubricate_group
+from ropd_cli.stages.rubricator import Rubricator
 from ropd_cli.stages.runner import Tally, run_records
-from ropd_cli.stages.verify import VerdictAsk, verdict_requests, verify_group
+from ropd_cli.stages.verifier import VerdictRequest, Verifier
 from ropd_cli.util.progress import Progress
 
 STAGE = "rejudge"
@@ -117,32 +117,29 @@ def _saved(record: Mapping[str, Any], where: str) -> Saved | None:
 
 @dataclass
 class Rejudger:
-    """Judges the saved groups again. ``rubricator`` only where the rubrics are to be written anew."""
+    """Judges the saved groups again. ``rubricator`` only where the rubrics are to be written anew. The two need no
+    client before ``run``."""
 
     files: RejudgeFiles
-    settings: JudgeConfig
-    templates: Templates
+    verifier: Verifier
     repeats: int = 1
     source: RubricSource = "saved"
-    rubricator: ChatClient | None = None
-    _rubrics: dict[tuple[int, str], RubricRecord] = field(default_factory=dict)
+    rubricator: Rubricator | None = None
+    _written: dict[tuple[int, str], RubricRecord] = field(default_factory=dict)
     _locks: dict[tuple[int, str], asyncio.Lock] = field(default_factory=dict)
-    _brought: dict[tuple[str, str], RubricRecord] | None = None
 
     def jobs(self) -> Iterator[Job]:
         """Every group as often as it is to be judged, those without a rubric of the file left out."""
         for saved in self.files.groups():
-            if self.source != "file" or (saved.group.uid, saved.group.raw_prompt_hash) in self.brought:
+            if self.source != "file" or (saved.group.uid, saved.group.raw_prompt_hash) in self.of_file:
                 for repeat in range(self.repeats):
                     yield Job(saved, repeat)
 
-    @property
-    def brought(self) -> dict[tuple[str, str], RubricRecord]:
+    @cached_property
+    def of_file(self) -> dict[tuple[str, str], RubricRecord]:
         """The rubrics of ``files.rubrics``."""
-        if self._brought is None:
-            records = load_models(self.files.rubrics, RubricRecord) if self.files.rubrics else ()
-            self._brought = {(record.uid, record.raw_prompt_hash): record for record in records}
-        return self._brought
+        records = load_models(self.files.rubrics, RubricRecord) if self.files.rubrics else ()
+        return {(record.uid, record.raw_prompt_hash): record for record in records}
 
     def count(self) -> int:
         """How many jobs there are. Raises InputError where there is none."""
@@ -159,67 +156,55 @@ class Rejudger:
             )
         return total
 
-    async def run(self, verifier: ChatClient, *, max_failed_fraction: float | None, progress: Progress) -> Tally:
+    async def run(self, *, max_failed_fraction: float | None, progress: Progress) -> Tally:
         """Judge what is not judged yet. Raises as ``run_records``."""
         done = self._done()
         self._read_written()
         model = self.rubricator.endpoint.model if self.rubricator is not None else None
-        other = next((each.model for each in self._rubrics.values() if model and each.model != model), None)
+        other = next((each.model for each in self._written.values() if model and each.model != model), None)
         if other is not None:
             raise InputError(
                 f"{self.files.written_rubrics}: these rubrics are of {other}, not of {model}",
                 "give another --out, or delete the folder to have all of it written again",
             )
 
-        left = self._left(done, verifier.endpoint)
-
         async def work(job: Job) -> VerdictRecord | None:
             if job.key in done:
                 return None
-            rubric, block = await self._rubric_of(job.saved), self._block(job.saved.group)
-            asked = _digest(self._asks(job, rubric, block, verifier.endpoint), rubric)
-            record = await verify_group(
-                job.saved.group,
-                rubric,
-                verifier,
-                self.settings,
-                templates=self.templates,
-                block=block,
-                first_sample=job.repeat * self.settings.repeats,
-            )
-            where = {"step": job.saved.step, "repeat": job.repeat, "request_hash": asked}
+            group, rubric = job.saved.group, await self._rubric_of(job.saved)
+            block = self.verifier.block(group)
+            requests = self.verifier.requests(group, rubric, block, first_sample=self._first_sample(job))
+            record = await self.verifier.verdicts(group, rubric, block=block, requests=requests)
+            where = {"step": job.saved.step, "repeat": job.repeat, "request_hash": _digest(requests, rubric)}
             return record.model_copy(update=where)
 
         return await run_records(
             self.jobs(),
             work,
-            total=left,
+            total=self._left(done),
             out=self.files.verdicts,
             stage=STAGE,
-            concurrency=verifier.endpoint.limits.concurrency,
+            concurrency=self.verifier.endpoint.limits.concurrency,
             max_failed_fraction=max_failed_fraction,
             progress=progress,
-            asked=lambda record: any(answer.judgement for answer in record.answers),
+            needed_endpoint=lambda record: any(answer.judgement for answer in record.answers),
         )
 
-    def pending(self, endpoint: EndpointConfig) -> Iterator[ChatRequest]:
+    def pending(self) -> Iterator[ChatRequest]:
         """The verifier's requests that are still to be made; a rubric to be written is taken to be as the saved one."""
         done = self._done()
         for job in self.jobs():
             if job.key not in done:
-                rubric = self._known_rubric(job.saved) or job.saved.rubric
-                for ask in self._asks(job, rubric, self._block(job.saved.group), endpoint):
-                    yield from ask.requests
+                for each in self._requests(job, self._known_rubric(job.saved) or job.saved.rubric):
+                    yield from each.requests
 
-    def pending_rubrics(self, endpoint: EndpointConfig) -> Iterator[ChatRequest]:
+    def pending_rubrics(self) -> Iterator[ChatRequest]:
         """The rubricator's requests that are still to be made."""
-        if self.source == "new":
+        if self.rubricator is not None:
             self._read_written()
             for job in self.jobs():
                 if not job.repeat and self._known_rubric(job.saved) is None:
-                    group = job.saved.group
-                    for ask in rubric_requests(group, endpoint, self.settings, self.templates, self._block(group)):
-                        yield ask.request
+                    yield from (each.request for each in self.rubricator.requests(job.saved.group))
 
     def pairs(self) -> list[Pair]:
         """The groups under both judgings, as far as ``verdicts.jsonl`` goes; where a repeat failed, the others."""
@@ -228,18 +213,18 @@ class Rejudger:
             verdicts = VerdictRecord.model_validate(record)
             new.setdefault((record["step"], record["uid"]), {})[record["repeat"]] = verdicts
         self._read_written()
-        found = []
+        pairs = []
         for saved in self.files.groups():
             repeats = new.get((saved.step, saved.group.uid), {})
             rubric = self._known_rubric(saved)
             kept = tuple(repeats[k] for k in sorted(repeats) if k < self.repeats)
             if kept and rubric is not None:
-                found.append(Pair(saved.step, saved.group.uid, saved.verdicts, saved.rubric, kept, rubric))
-        return found
+                pairs.append(Pair(saved.step, saved.group.uid, saved.verdicts, saved.rubric, kept, rubric))
+        return pairs
 
     def _read_written(self) -> None:
         """Take the rubrics that were written anew before."""
-        self._rubrics |= {
+        self._written |= {
             (record["step"], record["uid"]): RubricRecord.model_validate(record)
             for _, record in existing_records(self.files.written_rubrics)
         }
@@ -250,41 +235,40 @@ class Rejudger:
             for _, r in existing_records(self.files.verdicts)
             if {"step", "uid", "repeat"} <= r.keys()
         }
-        return {key: asked for key, asked in keys.items() if key[2] < self.repeats}
+        return {key: hashed for key, hashed in keys.items() if key[2] < self.repeats}
 
-    def _left(self, done: Mapping[Key, str | None], endpoint: EndpointConfig) -> int:
+    def _left(self, done: Mapping[Key, str | None]) -> int:
         """How many jobs are still to be done. Raises InputError where a done one was not judged as it would be now."""
         left = 0
         for job in self.jobs():
             if job.key not in done:
                 left += 1
-            elif fault := self._differs(job, done[job.key], endpoint):
+            elif fault := self._difference(job, done[job.key]):
                 raise InputError(fault, "give another --out, or delete the folder to judge all of it again")
         return left
 
-    def _differs(self, job: Job, before: str | None, endpoint: EndpointConfig) -> str | None:
+    def _difference(self, job: Job, before: str | None) -> str | None:
         """How a job was judged otherwise than it would be now; None where it was not."""
         rubric = self._known_rubric(job.saved)
         if rubric is None:
             return f"{self.files.written_rubrics}: the rubric by which {job.uid} was judged is not there"
-        asked = _digest(self._asks(job, rubric, self._block(job.saved.group), endpoint), rubric)
-        if before in (None, asked):
+        if before in (None, _digest(self._requests(job, rubric), rubric)):
             return None
         return f"{self.files.verdicts}: {job.uid} was judged with another judge, template, rubric or setting"
 
-    def _block(self, group: Group) -> Block:
-        return build_block(group, self.settings.max_answer_tokens)
+    def _requests(self, job: Job, rubric: RubricRecord) -> list[VerdictRequest]:
+        return self.verifier.requests(job.saved.group, rubric, first_sample=self._first_sample(job))
 
-    def _asks(self, job: Job, rubric: RubricRecord, block: Block, endpoint: EndpointConfig) -> list[VerdictAsk]:
-        first = job.repeat * self.settings.repeats
-        return verdict_requests(job.saved.group, rubric, endpoint, self.settings, self.templates, block, first)
+    def _first_sample(self, job: Job) -> int:
+        """Each repeat asks anew, past the cache: the first one asks what the training asked."""
+        return job.repeat * self.verifier.settings.repeats
 
     def _known_rubric(self, saved: Saved) -> RubricRecord | None:
         if self.source == "saved":
             return saved.rubric
         if self.source == "file":
-            return self.brought.get((saved.group.uid, saved.group.raw_prompt_hash))
-        return self._rubrics.get((saved.step, saved.group.uid))
+            return self.of_file.get((saved.group.uid, saved.group.raw_prompt_hash))
+        return self._written.get((saved.step, saved.group.uid))
 
     async def _rubric_of(self, saved: Saved) -> RubricRecord:
         """The rubric to judge by; a new one is written once for all repeats, and kept."""
@@ -294,25 +278,22 @@ class Rejudger:
             if known is not None:
                 return known
             assert self.rubricator is not None
-            group = saved.group
-            record = await rubricate_group(
-                group, self.rubricator, self.settings, templates=self.templates, block=self._block(group)
-            )
-            self._rubrics[key] = record
+            record = await self.rubricator.rubric(saved.group)
+            self._written[key] = record
             with RecordWriter(self.files.written_rubrics) as writer:
                 writer.append({"step": saved.step, **record.to_json()})
             return record
 
 
-def _digest(asks: Sequence[VerdictAsk], rubric: RubricRecord) -> str:
-    digests = [request.digest for ask in asks for request in ask.requests]
+def _digest(requests: Sequence[VerdictRequest], rubric: RubricRecord) -> str:
+    digests = [request.digest for each in requests for request in each.requests]
     return hashlib.sha256(orjson.dumps([digests, rubric.rubric_hash])).hexdigest()
 
 
 def default_out(run: Path, settings: JudgeConfig, templates: Templates, endpoint: EndpointConfig, source: str) -> Path:
     """A folder of the run for this judge, template and rubrics: the same for the same."""
     model = endpoint.model or "judge"
-    told = [
+    parts = [
         model,
         endpoint.base_url,
         endpoint.sampling.model_dump(),
@@ -320,6 +301,6 @@ def default_out(run: Path, settings: JudgeConfig, templates: Templates, endpoint
         settings.model_dump(exclude={"templates", "max_failed_fraction", "repair"}),
         source,
     ]
-    short = hashlib.sha256(orjson.dumps(told)).hexdigest()[:8]
+    short = hashlib.sha256(orjson.dumps(parts)).hexdigest()[:8]
     name = "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in model).strip(".-") or "judge"
     return run / "rejudge" / f"{name[:60]}-{short}"

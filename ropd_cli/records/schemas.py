@@ -63,7 +63,7 @@ class Prompt(RecordModel):
     answer: str | None = None
     data_source: str | None = None
     rubric: Any = None
-    """A rubric of the data set, as it stands there (``method.dataset_rubrics`` reads it)."""
+    """The data set's own rubric, as it stands there (``method.dataset_rubrics`` reads it)."""
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -294,8 +294,8 @@ class Group(RecordModel):
     """The prompt's checkable final answer."""
     data_source: str | None = None
     extra_info: dict[str, Any] = Field(default_factory=dict)
-    brought: Rubric | None = None
-    """The rubric that the data set brings."""
+    dataset_rubric: Rubric | None = None
+    """The data set's own rubric for the prompt."""
 
 
 M = TypeVar("M", bound=RecordModel)

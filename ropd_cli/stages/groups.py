@@ -1,19 +1,14 @@
-"""Groups from files: each prompt with its rollouts and, where there is an index, its teacher answers."""
+"""Read groups from files: each prompt with its rollouts."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-import orjson
-
 from ropd_cli.errors import InputError
-from ropd_cli.index import TeacherIndex
-from ropd_cli.method.block import Block
-from ropd_cli.method.dataset_rubrics import brought_rubric
+from ropd_cli.method.groups import group_of
 from ropd_cli.records.files import read_records
-from ropd_cli.records.schemas import Answer, AnswerRecord, Group, Prompt, load_models, load_prompts
+from ropd_cli.records.schemas import AnswerRecord, Group, Prompt, load_models, load_prompts
 
 Key = tuple[str, str]
 """(uid, raw_prompt_hash)."""
@@ -69,46 +64,3 @@ class GroupFile:
     def prompts(self) -> Iterable[Prompt]:
         """The prompts that have a group."""
         return [self._prompts[key] for key in self._last]
-
-
-def group_of(
-    prompt: Prompt,
-    rollouts: tuple[Answer, ...],
-    teacher_answers: tuple[str, ...] = (),
-    *,
-    with_rubric: bool = False,
-) -> Group:
-    """The group of a prompt, with all that rewards may need of it; ``with_rubric``: with the rubric it brings.
-
-    Raises InputError where that can't be read.
-    """
-    extra_info = (prompt.model_extra or {}).get("extra_info")
-    return Group.model_construct(  # all of it was checked when it was read
-        uid=prompt.uid,
-        prompt=prompt.messages,
-        raw_prompt_hash=prompt.raw_prompt_hash,
-        teacher_answers=teacher_answers,
-        rollouts=rollouts,
-        answer=prompt.answer,
-        data_source=prompt.data_source,
-        extra_info=extra_info if isinstance(extra_info, dict) else {},
-        brought=brought_rubric(prompt) if with_rubric else None,
-    )
-
-
-def with_teacher(group: Group, index: TeacherIndex | None, m: int, *, seed: int, epoch: int = 0) -> Group:
-    """The group with m distinct teacher answers; of more, ``seed`` and ``epoch`` say which. Raises IndexMissing or
-    TooFewAnswers."""
-    if index is None:
-        return group
-    answers = index.answers(group.uid, group.raw_prompt_hash, m, seed=seed, epoch=epoch)
-    return group.model_copy(update={"teacher_answers": answers})
-
-
-def request_hash(group: Group, block: Block, digests: Sequence[str], *settings: object) -> str:
-    """First 16 hex digits of the SHA-256 of what was asked about a group (the digests of its requests), whose answers
-    stood where, and the settings that its record depends on: a record that carries the same one answers the same
-    question."""
-    asked = digests[0] if len(digests) == 1 else list(digests) or None
-    parts = [asked, block.places, len(group.rollouts), len(group.teacher_answers), *settings]
-    return hashlib.sha256(orjson.dumps(parts)).hexdigest()[:16]

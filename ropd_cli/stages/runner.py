@@ -1,14 +1,12 @@
-"""How a stage works through its records: so many at once, each written when it is done, the failed ones listed."""
+"""Work through the records of a stage: so many at once, each written when it is done, the failed ones listed."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
-
-import orjson
+from typing import Protocol, TypedDict, TypeVar, Unpack
 
 from ropd_cli.errors import (
     IndexMissing,
@@ -23,7 +21,7 @@ from ropd_cli.errors import (
     RopdError,
     TooFewAnswers,
 )
-from ropd_cli.records.files import Record, RecordWriter, existing_records, failed_path, journal_of, write_atomic
+from ropd_cli.records.files import RecordWriter, existing_records, failed_path, journal_of, write_records
 from ropd_cli.records.schemas import FailedRecord, Failure, RecordModel
 from ropd_cli.util.concurrency import STOPS
 from ropd_cli.util.progress import Progress
@@ -44,6 +42,7 @@ class HasUid(Protocol):
 
 T = TypeVar("T", bound=HasUid)
 R = TypeVar("R", bound=RecordModel)
+V = TypeVar("V")
 
 
 @dataclass
@@ -61,20 +60,20 @@ class Finished:
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        self._asked: dict[str, str | None] = {
+        self._hashes: dict[str, str | None] = {
             r["uid"]: r.get("request_hash") for _, r in existing_records(out) if "uid" in r
         }
 
     def left_of(self, uids: Iterable[str]) -> int:
         """How many of the uids are still to do."""
-        return sum(uid not in self._asked for uid in uids)
+        return sum(uid not in self._hashes for uid in uids)
 
-    def holds(self, uid: str, asked: str) -> bool:
+    def holds(self, uid: str, request_hash: str) -> bool:
         """Whether the record of ``uid`` is there. Raises InputError where it answers another question than
-        ``asked``; a record of unknown origin is taken as it is."""
-        if uid not in self._asked:
+        ``request_hash`` stands for; a record of unknown origin is taken as it is."""
+        if uid not in self._hashes:
             return False
-        if self._asked[uid] not in (None, asked):
+        if self._hashes[uid] not in (None, request_hash):
             raise InputError(
                 f"{self._out}: the record of uid {uid!r} was made from other answers, templates or settings",
                 "give another --out, or delete the file to make all of it again",
@@ -82,75 +81,86 @@ class Finished:
         return True
 
 
+class Options(TypedDict):
+    """How a stage works through its records."""
+
+    total: int
+    """How many are left to do: what ``out`` holds already is not counted."""
+    out: Path
+    """Names the list of failed ones too."""
+    stage: str
+    concurrency: int
+    max_failed_fraction: float | None
+    progress: Progress
+
+
 async def run_records(
     items: Iterable[T],
     work: Callable[[T], Awaitable[R | None]],
     *,
-    total: int,
-    out: Path,
-    stage: str,
-    concurrency: int,
-    max_failed_fraction: float | None,
-    progress: Progress,
-    asked: Callable[[R], bool] = lambda _: True,
+    needed_endpoint: Callable[[R], bool] = lambda _: True,
+    **options: Unpack[Options],
 ) -> Tally:
-    """Do ``work`` on every item, ``concurrency`` at once, and append what it returns to ``out``.
-
-    ``work`` returns None for an item that ``out`` already holds (``total`` does not count those). An item
-    that raises one of RECORD_ERRORS goes to ``<out>.failed.jsonl``, which is rewritten at the end, also
-    after an interruption. ``asked`` says of a record whether the endpoint was needed for it. Raises one of STOPS
-    when what was under way is finished, JudgeError
-    when more than ``max_failed_fraction`` of ``total`` failed, the endpoint's own error when it answered
-    nothing at all, and the first error when no record succeeded, now or before.
-    """
-    _reopen(out)
-    with RecordWriter(out) as writer:
-
-        async def write(item: T) -> bool | None:
-            record = await work(item)
-            if record is None:
-                return None
-            writer.append(record.to_json())
-            return asked(record)
-
+    """Do ``work`` on every item as ``run_jobs`` does, and append the records that it returns to ``out``."""
+    _reopen(options["out"])
+    with RecordWriter(options["out"]) as writer:
         return await run_jobs(
-            items,
-            write,
-            total=total,
-            out=out,
-            stage=stage,
-            concurrency=concurrency,
-            max_failed_fraction=max_failed_fraction,
-            progress=progress,
+            items, work, lambda record: writer.append(record.to_json()), needed_endpoint=needed_endpoint, **options
         )
 
 
 async def run_jobs(
     items: Iterable[T],
-    work: Callable[[T], Awaitable[bool | None]],
+    work: Callable[[T], Awaitable[V | None]],
+    keep: Callable[[V], None] = lambda _: None,
     *,
-    total: int,
-    out: Path,
-    stage: str,
-    concurrency: int,
-    max_failed_fraction: float | None,
-    progress: Progress,
+    needed_endpoint: Callable[[V], bool] = lambda _: True,
+    **options: Unpack[Options],
 ) -> Tally:
-    """``run_records`` for work that writes what it makes itself: it returns whether the endpoint was needed, None for
-    an item that was done before. ``out`` names the list of failed ones. Raises as ``run_records``."""
-    run = _Run(out, stage, total, max_failed_fraction, progress)
-    progress.start(total, stage)
+    """Do ``work`` on every item, ``concurrency`` at once, and ``keep`` what it returns.
+
+    ``work`` returns None for an item that was done before; ``needed_endpoint`` says whether the endpoint had
+    to be there for it. An item that raises one of RECORD_ERRORS goes to ``<out>.failed.jsonl``, which is rewritten at
+    the end, also after an interruption. Raises one of STOPS when what was under way is finished, JudgeError when more
+    than ``max_failed_fraction`` of ``total`` failed, the endpoint's own error when it answered nothing at all, and the
+    first error when no item succeeded, now or before.
+    """
+    run = _Run(options)
+    shared = iter(items)  # each item goes to the worker that is free
+
+    async def worker() -> None:
+        for item in shared:
+            if run.stopped_by is not None:
+                return
+            try:
+                result = await work(item)
+            except STOPS as fault:
+                run.stopped_by = run.stopped_by or fault
+                return
+            except RECORD_ERRORS as fault:
+                run.fail(item.uid, fault)
+                continue
+            if result is None:
+                run.skip(item.uid)
+            else:
+                keep(result)
+                run.succeed(item.uid, needed_endpoint=needed_endpoint(result))
+
+    options["progress"].start(options["total"], options["stage"])
     try:
-        await _work_through(iter(items), work, run, concurrency)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(max(1, min(options["concurrency"], options["total"] or 1))):
+                group.create_task(worker())
+    except BaseExceptionGroup as faults:
+        if all(isinstance(fault, RopdError) for fault in faults.exceptions):
+            raise faults.exceptions[0] from None
+        raise
     finally:
-        progress.finish()
+        options["progress"].finish()
         run.write_failed()
-    if run.stopped_by is not None:
-        raise run.stopped_by
-    if run.dead_endpoint is not None:
-        raise run.dead_endpoint
-    if run.first_error is not None and run.nothing_succeeded:
-        raise run.first_error
+    for error in (run.stopped_by, run.dead_endpoint, run.first_error if run.nothing_succeeded else None):
+        if error is not None:
+            raise error
     return run.tally
 
 
@@ -158,48 +168,14 @@ def _reopen(out: Path) -> None:
     """Make a finished ``.parquet`` a journal again: a RecordWriter begins a new file, which would replace it."""
     journal = journal_of(out)
     if journal != out and out.is_file() and not journal.exists():
-        write_atomic(journal, _lines(record for _, record in existing_records(out)))
-
-
-def _lines(records: Iterable[Record]) -> bytes:
-    return b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
-
-
-async def _work_through(
-    items: Iterator[T], work: Callable[[T], Awaitable[bool | None]], run: _Run, concurrency: int
-) -> None:
-    async def worker() -> None:
-        for item in items:  # shared: each item goes to the worker that is free
-            if run.stopped_by is not None:
-                return
-            try:
-                asked = await work(item)
-            except STOPS as fault:
-                run.stopped_by = run.stopped_by or fault
-                return
-            except RECORD_ERRORS as fault:
-                run.fail(item.uid, fault)
-                continue
-            if asked is None:
-                run.skip(item.uid)
-            else:
-                run.succeed(item.uid, asked=asked)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(max(1, min(concurrency, run.total or 1))):
-                group.create_task(worker())
-    except BaseExceptionGroup as faults:
-        if all(isinstance(fault, RopdError) for fault in faults.exceptions):
-            raise faults.exceptions[0] from None
-        raise
+        write_records(journal, (record for _, record in existing_records(out)))
 
 
 class _Run:
     """The books of one run: what is done, what failed, and when to stop."""
 
-    def __init__(self, out: Path, stage: str, total: int, limit: float | None, progress: Progress) -> None:
-        self.out, self.stage, self.total, self._limit, self._progress = out, stage, total, limit, progress
+    def __init__(self, options: Options) -> None:
+        self._options = options
         self.tally = Tally()
         self.first_error: RopdError | None = None
         self.stopped_by: RopdError | None = None
@@ -221,38 +197,39 @@ class _Run:
         self._settled.add(uid)
         self.tally.skipped += 1
 
-    def succeed(self, uid: str, *, asked: bool) -> None:
+    def succeed(self, uid: str, *, needed_endpoint: bool) -> None:
         self._settled.add(uid)
-        self._answered = self._answered or asked
+        self._answered = self._answered or needed_endpoint
         self.tally.done += 1
-        self._progress.advance()
+        self._options["progress"].advance()
 
     def fail(self, uid: str, fault: RopdError) -> None:
         """Book a failure. Raises where going on makes no sense."""
         self.tally.failed += 1
         self.first_error = self.first_error or fault
         self._failed[uid] = FailedRecord(
-            uid=uid, error=Failure(stage=self.stage, type=type(fault).__name__, message=fault.message)
+            uid=uid, error=Failure(stage=self._options["stage"], type=type(fault).__name__, message=fault.message)
         )
-        self._progress.advance(failed=1)
+        self._options["progress"].advance(failed=1)
         if isinstance(fault, ENDPOINT_ERRORS):
             self._lost.append(fault)
             if self.dead_endpoint and len(self._lost) >= GIVE_UP_AFTER:
                 raise fault
         self._answered = self._answered or isinstance(fault, ReplyInvalid)
-        if self._limit is not None and self.tally.failed > self._limit * self.total:
+        limit, total = self._options["max_failed_fraction"], self._options["total"]
+        if limit is not None and self.tally.failed > limit * total:
             raise JudgeError(
-                f"{self.tally.failed} of {self.total} failed, more than --max-failed-fraction {self._limit:g}; "
+                f"{self.tally.failed} of {total} failed, more than --max-failed-fraction {limit:g}; "
                 f"the last: {fault.message}",
-                f"see {failed_path(self.out)}; the same command tries them again",
+                f"see {failed_path(self._options['out'])}; the same command tries them again",
             )
 
     def write_failed(self) -> None:
         """Rewrite the list of failed records; earlier ones that were not tried again stay on it."""
-        path = failed_path(self.out)
+        path = failed_path(self._options["out"])
         kept = {r["uid"]: r for _, r in existing_records(path) if r.get("uid") not in self._settled}
         kept |= {uid: record.to_json() for uid, record in self._failed.items()}
         if kept:
-            write_atomic(path, _lines(kept.values()))
+            write_records(path, kept.values())
         else:
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The prompts of a run, checked against the teacher index and written in verl's columns."""
+"""Check the prompts of a run against the teacher index, and write them in verl's columns."""
 
 from __future__ import annotations
 
@@ -111,9 +111,6 @@ def write_verl_prompts(prompts: list[Prompt], path: Path, system_prompt: str | N
 
     ``system_prompt`` is put before prompts that have none of their own.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     rows = [
         {
             "data_source": prompt.data_source or "ropd",
@@ -123,6 +120,14 @@ def write_verl_prompts(prompts: list[Prompt], path: Path, system_prompt: str | N
         }
         for number, prompt in enumerate(prompts)
     ]
+    write_parquet(rows, path)
+
+
+def write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write rows to a Parquet file, which is whole or is not there."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")

@@ -1,54 +1,65 @@
-"""The one owner of judging in a run: endpoints, limits, cache, teacher index, group files and counters.
+"""Judge the groups of a run: the one owner of endpoints, limits, cache, teacher index, group files and counters.
 
-Plain asyncio code; ``agent_loop`` puts it into a Ray actor that all rollout workers call.
+Plain asyncio code; ``verl/agent_loop`` puts it into a Ray actor that all rollout workers call, with the records
+``Answer`` and ``Sample`` to it and ``GroupRewards`` and ``Stop`` back.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import orjson
 import yaml
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.errors import (
-    CostLimit,
-    IndexMissing,
-    JudgeError,
-    ProviderDown,
-    ProviderError,
-    RopdError,
-    TooFewAnswers,
-    TrainingError,
-)
+from ropd_cli.errors import RopdError, TrainingError
+from ropd_cli.evaluation.samples import Sample
 from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ClientStats
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.shared import Shared
-from ropd_cli.method.block import build_block
+from ropd_cli.method.groups import group_of, with_teacher
 from ropd_cli.method.prompts import Templates
 from ropd_cli.method.rewards import RewardMixer
-from ropd_cli.method.scoring import group_stats
 from ropd_cli.records.files import RecordWriter
-from ropd_cli.records.schemas import Answer, Group, Prompt, RubricRecord, VerdictRecord, load_prompts
-from ropd_cli.stages.groups import group_of, with_teacher
-from ropd_cli.stages.rubricate import repair_group, rubricate_group, spoilt_by
-from ropd_cli.stages.verify import unjudged_group, verify_group
+from ropd_cli.records.schemas import (
+    Answer,
+    AnswerVerdict,
+    Failure,
+    Group,
+    Prompt,
+    RubricRecord,
+    VerdictRecord,
+    load_prompts,
+)
+from ropd_cli.stages.repair import repair
+from ropd_cli.stages.rubricator import Rubricator
+from ropd_cli.stages.runner import RECORD_ERRORS
+from ropd_cli.stages.verifier import Verifier
 from ropd_cli.training.monitor import Alarm, SecondJudge, Thresholds, judges_since
-from ropd_cli.training.run_dir import RunDir
+from ropd_cli.training.run_dir import RunDir, Stop
 from ropd_cli.training.step_metrics import StepTally
 from ropd_cli.training.validation import Validator
+from ropd_cli.util.concurrency import STOPS
 
-STOPS = (ProviderDown, CostLimit)
-"""No further group can be judged: the run stops, and goes on from its last step when it is resumed."""
-GROUP_FAULTS = (*STOPS, JudgeError, ProviderError, IndexMissing, TooFewAnswers)
+OWNER = "ropd_run_judge"
+"""The name of the Ray actor."""
 REPAIRS = ("tried", "helped", "rejected", "failed")
 """What becomes of attempts to repair a rubric."""
 COUNTERS = ("requests_sent", "cache_hits", "retries", "prompt_tokens", "cached_tokens", "completion_tokens")
 """Of ClientStats, those that are metrics of a step."""
+
+
+class GroupRewards(NamedTuple):
+    """What a group's rollouts are worth, one entry a rollout, shape (n,), None for one that is missing; ``rewards`` is
+    None where the group could not be judged, and ``error`` says why."""
+
+    rewards: tuple[float | None, ...] | None
+    error: str | None = None
 
 
 class RunJudge:
@@ -61,14 +72,18 @@ class RunJudge:
         self._index = TeacherIndex.open(Path(str(self._config.data.index)))
         count = self._run.prompt_count() or len(self._prompts)
         self._steps_per_epoch = max(1, count // self._config.train.prompts_per_step)
-        self._templates = Templates.load(self._config.judge)
         self._mixer = RewardMixer.load(self._config.reward)
         self._cache = ReplyCache.open(self._config.cache_dir, self._config.cache_max_gb)
         rows = self._run.metric_rows()
         self._spent_usd = self._run.spent_usd()
         self._shared = Shared.of(self._config, self._say, spent_usd=self._spent_usd)
-        self._rubricator = ChatClient.open(self._config.rubricator, cache=self._cache, shared=self._shared)
-        self._verifier = ChatClient.open(self._config.verifier, cache=self._cache, shared=self._shared)
+        settings, templates = self._config.judge, Templates.load(self._config.judge)
+        rubricator, verifier = (
+            ChatClient.open(endpoint, cache=self._cache, shared=self._shared)
+            for endpoint in (self._config.rubricator, self._config.verifier)
+        )
+        self._rubricator = Rubricator(rubricator, settings, templates)
+        self._verifier = Verifier(verifier, settings, templates, self._mixer)
         self._validator = (
             Validator(self._config, self._run, self._cache, self._shared) if self._config.validate.benchmarks else None
         )
@@ -80,16 +95,11 @@ class RunJudge:
         self._steps: dict[int, StepTally] = {}
         self._writers: dict[int, RecordWriter] = {}
 
-    async def judge(self, step: int, uid: str, rollouts: list[dict[str, Any]]) -> dict[str, Any]:
-        """Rewards of one prompt's rollouts: ``{"rewards": [float | None] or None, "error": str | None}``.
-
-        ``rollouts`` holds {"text", "finish_reason"}, shape (n,). The group is written to the run directory
-        either way. None for all of them: the group could not be judged and is missing.
-        """
+    async def judge(self, step: int, uid: str, rollouts: Sequence[Answer]) -> GroupRewards:
+        """Rewards of one prompt's rollouts. The group is written to the run directory, judged or not."""
         tally, began = self._tally(step), time.monotonic()
         tally.arrived = began
-        answers = tuple(Answer(**rollout) for rollout in rollouts)
-        group = group_of(self._prompts[uid], answers, with_rubric=self._config.judge.rubrics != "induced")
+        group = group_of(self._prompts[uid], tuple(rollouts), with_rubric=self._config.judge.rubrics != "induced")
         rubric: RubricRecord | None = None
         verdicts: VerdictRecord | None = None
         fault: RopdError | None = self._stopped_by
@@ -97,20 +107,21 @@ class RunJudge:
             if fault is None:
                 epoch = (step - 1) // self._steps_per_epoch
                 group = with_teacher(group, self._index, self._config.judge.m, seed=self._config.seed, epoch=epoch)
-                rubric, verdicts = await self._ask(group, tally)
-        except GROUP_FAULTS as caught:
+                rubric, verdicts = await self._judged(group, tally)
+        except (*STOPS, *RECORD_ERRORS) as caught:
             fault = caught
-            if isinstance(caught, STOPS):
+            if isinstance(caught, STOPS):  # no further group can be judged either
                 self._stopped_by = self._stopped_by or caught
         seconds = time.monotonic() - began
-        tally.seconds.append(seconds)
+        tally.values["judge/seconds_mean"].append(seconds)
         tally.ended = time.monotonic()
         rewards = tally.book(group, rubric, verdicts, fault)
-        if rewards is not None and rubric is not None and self._second is not None and self._second.wants(step, uid):
-            self._second.start(step, group, rubric, verdicts)
+        second = self._second if rewards is not None else None
+        if second is not None and rubric is not None and verdicts is not None and second.wants(step, uid):
+            second.start(step, group, rubric, verdicts)
         self._write(step, group, rubric, verdicts, rewards, fault, seconds)
         self._keep_spent()
-        return {"rewards": rewards, "error": str(fault) if fault else None}
+        return GroupRewards(rewards, str(fault) if fault else None)
 
     async def step_metrics(self, step: int, expected_groups: int) -> dict[str, float]:
         """Metrics of a step whose groups are all over; closes its group file. Where a figure passes one of the
@@ -131,11 +142,10 @@ class RunJudge:
         self._keep_spent()
         return metrics | windows
 
-    async def grade(self, step: int, info: dict[str, Any], session: int, rollout: dict[str, Any]) -> float | None:
+    async def grade(self, step: int, sample: Sample) -> float | None:
         """The score of an answer of a validation; None where it could not be graded."""
         assert self._validator is not None
-        await self._validator.open()
-        return await self._validator.grade(step, info, session, rollout)
+        return await self._validator.grade(step, sample)
 
     async def validated(self, step: int) -> dict[str, float]:
         """Metrics of a validation whose answers are all there."""
@@ -143,10 +153,10 @@ class RunJudge:
         self._keep_spent()
         return self._validator.finish(step)
 
-    async def stopped(self) -> tuple[str, str, str | None] | None:
-        """(kind of error, message, hint) of what makes judging on pointless; None while nothing does."""
+    async def stopped(self) -> Stop | None:
+        """What makes judging on pointless; None while nothing does."""
         fault = self._stopped_by
-        return (type(fault).__name__, fault.message, fault.hint) if fault else None
+        return Stop(type(fault).__name__, fault.message, fault.hint) if fault else None
 
     async def last_fault(self, step: int) -> str:
         """Why the last group of a step that failed did so."""
@@ -161,53 +171,39 @@ class RunJudge:
             await self._validator.close()
         if self._second is not None:
             await self._second.close()
-        await self._rubricator.close()
-        await self._verifier.close()
+        await self._rubricator.client.close()
+        await self._verifier.client.close()
         self._cache.close()
         self._index.close()
 
-    async def _ask(self, group: Group, tally: StepTally) -> tuple[RubricRecord | None, VerdictRecord]:
+    async def _judged(self, group: Group, tally: StepTally) -> tuple[RubricRecord | None, VerdictRecord]:
+        """The group's rubric and verdicts; no rubric where its rewards need no judge."""
         if not self._mixer.needs_judges:
-            return None, await unjudged_group(group, self._mixer)
-        settings, templates = self._config.judge, self._templates
-        block = build_block(group, settings.max_answer_tokens)
-        rubric = await rubricate_group(
-            group, self._rubricator, settings, templates=templates, block=block, partial=True
+            return None, await self._unjudged(group)
+        block = self._rubricator.block(group)
+        rubric = await self._rubricator.rubric(group, block=block, partial=True)
+        verdicts = await self._verifier.verdicts(group, rubric, block=block, partial=True)
+        if not self._config.judge.repair:
+            return rubric, verdicts
+        final = await repair(group, rubric, verdicts, self._rubricator, self._verifier, block)
+        if final.outcome is not None:
+            tally.repairs.update(("tried", final.outcome))
+        return final.rubric, final.verdicts
+
+    async def _unjudged(self, group: Group) -> VerdictRecord:
+        """The rewards alone: no verdicts, all scores missing."""
+        n = len(group.rollouts)
+        mixed = await self._mixer.mix(group, [None] * n)
+        return VerdictRecord(
+            uid=group.uid,
+            raw_prompt_hash=group.raw_prompt_hash,
+            rubric_hash=None,
+            answers=tuple(AnswerVerdict(source="student", index=k, judgement=(), score=None) for k in range(n)),
+            rewards=mixed.rewards_G,
+            parts=mixed.parts,
+            model="",
+            template_hash="",
         )
-
-        async def verdicts_by(rubric: RubricRecord) -> VerdictRecord:
-            return await verify_group(
-                group,
-                rubric,
-                self._verifier,
-                settings,
-                templates=templates,
-                mixer=self._mixer,
-                block=block,
-                partial=True,
-            )
-
-        verdicts = await verdicts_by(rubric)
-        if not settings.repair or not group_stats(verdicts.rewards).zero_variance:
-            return rubric, verdicts
-        try:
-            again = await repair_group(
-                group, rubric, verdicts, self._rubricator, settings, templates=templates, block=block
-            )
-            found = await verdicts_by(again) if again is not None else None
-        except GROUP_FAULTS:  # the group is judged already, if to no use
-            tally.repairs.update(("tried", "failed"))
-            return rubric, verdicts
-        if again is None or found is None:
-            return rubric, verdicts
-        tally.repairs["tried"] += 1
-        if not group_stats(found.rewards).spread:
-            return rubric, verdicts
-        if spoilt_by(group, again, found) - spoilt_by(group, rubric, verdicts):
-            tally.repairs["rejected"] += 1
-            return rubric, verdicts
-        tally.repairs["helped"] += 1
-        return again, found
 
     def _say(self, line: str) -> None:
         """To the training's log, and to the parent process, which shows it."""
@@ -224,7 +220,7 @@ class RunJudge:
 
     def _counters(self) -> dict[str, float]:
         """What the endpoints did in this process so far, as metrics."""
-        both: list[ClientStats] = [self._rubricator.stats, self._verifier.stats]
+        both: list[ClientStats] = [self._rubricator.client.stats, self._verifier.client.stats]
         counters: dict[str, float] = {f"judge/{name}": sum(getattr(stats, name) for stats in both) for name in COUNTERS}
         counters["judge/pauses"] = self._shared.pauses
         if any(stats.cost_usd is not None for stats in both):
@@ -256,7 +252,7 @@ class RunJudge:
         group: Group,
         rubric: RubricRecord | None,
         verdicts: VerdictRecord | None,
-        rewards: list[float | None] | None,
+        rewards: tuple[float | None, ...] | None,
         fault: RopdError | None,
         seconds: float,
     ) -> None:
@@ -264,7 +260,7 @@ class RunJudge:
             file = self._run.group_file(step)
             file.unlink(missing_ok=True)  # of an earlier try at this step
             self._writers[step] = RecordWriter(file)
-        error = {"stage": "judge", "type": type(fault).__name__, "message": str(fault)} if fault else None
+        error = Failure(stage="judge", type=type(fault).__name__, message=str(fault)).to_json() if fault else None
         self._writers[step].append(
             {
                 "step": step,

@@ -1,4 +1,4 @@
-"""A training run, seen from outside: prepares it, starts verl in a process of its own, watches, collects."""
+"""Run a training: check and prepare it, start verl in a process of its own, watch that, and collect what it made."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from ropd_cli.errors import ConfigError, InputError, TrainingError
 from ropd_cli.llm.money import Budget
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.urls import base_url, model_name
-from ropd_cli.method.dataset_rubrics import brought_rubric
+from ropd_cli.method.dataset_rubrics import dataset_rubric
 from ropd_cli.method.prompts import Templates
 from ropd_cli.method.rewards import RewardMixer
-from ropd_cli.records.files import write_atomic
-from ropd_cli.records.schemas import Prompt
+from ropd_cli.records.files import write_atomic, write_records
+from ropd_cli.records.schemas import Prompt, load_prompts
 from ropd_cli.training.dataset import load_checked_prompts, write_verl_prompts
-from ropd_cli.training.monitor import second_templates
+from ropd_cli.training.monitor import second_settings
 from ropd_cli.training.process_watch import watch
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.run_estimate import forecast_run
@@ -80,8 +80,6 @@ class Result:
 def resolve(config: RopdConfig) -> tuple[Any, dict[str, Any] | None]:
     """For ``--dry-run``: verl's configuration, and a forecast of the judging where prompts and an index are
     named. Nothing is written or started."""
-    from ropd_cli.records.schemas import load_prompts
-
     run = _run_of(config)
     prompts = load_prompts(str(config.data.prompts)) if config.data.prompts else []
     if prompts and config.data.index is not None and config.data.on_few_answers == "skip":
@@ -124,8 +122,7 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
         write_verl_prompts(prompts, run.train_prompts, config.student.system_prompt)
         if validation:
             write_validation_prompts(validation, run.val_prompts, config.student.system_prompt)
-        lines = [orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in checked.skipped]
-        write_atomic(run.skipped, b"".join(lines))
+        write_records(run.skipped, checked.skipped)
         run.forget_after(first)
         run.stopped.unlink(missing_ok=True)
         if first < steps:  # else only the end of it was lost
@@ -149,7 +146,7 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
 def child_environment(config: RopdConfig, run: RunDir, environ: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of the training process."""
     local = Path(str(config.student.model_path)).is_dir()
-    mine = {
+    own = {
         RUN_MARK: uuid.uuid4().hex,
         "RAY_USAGE_STATS_ENABLED": "0",
         "TOKENIZERS_PARALLELISM": "false",
@@ -159,9 +156,9 @@ def child_environment(config: RopdConfig, run: RunDir, environ: Mapping[str, str
         "PYTHONUNBUFFERED": "1",
     }
     if local:
-        mine["HF_HUB_OFFLINE"] = "1"
+        own["HF_HUB_OFFLINE"] = "1"
     if config.device == "cpu":
-        mine |= {
+        own |= {
             "VERL_PLATFORM": "cpu",
             "VLLM_CPU_KVCACHE_SPACE": str(config.rollout.kv_cache_gb),
             # Ray gives a worker one thread and a low priority unless it is told otherwise
@@ -169,7 +166,7 @@ def child_environment(config: RopdConfig, run: RunDir, environ: Mapping[str, str
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "RAY_worker_niceness": "0",
         }
-    return {**environ, **mine}
+    return {**environ, **own}
 
 
 def _run_of(config: RopdConfig) -> RunDir:
@@ -235,7 +232,7 @@ def _check_judges(config: RopdConfig, prompts: list[Prompt]) -> None:
     if config.monitor.share:
         _check_second_judge(config, budget)
     if config.judge.rubrics != "induced":
-        lacking = [prompt.uid for prompt in prompts if brought_rubric(prompt) is None]
+        lacking = [prompt.uid for prompt in prompts if dataset_rubric(prompt) is None]
         if lacking:
             raise InputError(
                 f"judge.rubrics is {config.judge.rubrics}, and {len(lacking)} prompts bring no rubric "
@@ -248,7 +245,7 @@ def _check_second_judge(config: RopdConfig, budget: Budget) -> None:
     second, verifier = config.monitor.judge, config.verifier
     name = model_name(second, "monitor.judge")
     budget.price(name, base_url(second))
-    own = Templates.load(config.judge.model_copy(update={"templates": second_templates(config)}))
+    own = Templates.load(second_settings(config))
     same = (name, base_url(second)) == (model_name(verifier, "verifier"), base_url(verifier))
     if same and own.verifier_hash == Templates.load(config.judge).verifier_hash:
         raise InputError(

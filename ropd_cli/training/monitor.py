@@ -1,33 +1,32 @@
-"""Watching for a student that learns to please its judge: a second judge on a share of the groups, and thresholds.
+"""Watch for a student that learns to please its judge: a second judge on a share of the groups, and thresholds.
 
 Nothing here touches a reward. The second judge reads the group's own rubric and answers after the first has judged
-them; what it fails to say is missing, and a step waits ``monitor.wait_s`` for it at most.
+them; where it fails its verdicts are missing, and a step waits ``monitor.wait_s`` for it at most.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import operator
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
-import orjson
-
-from ropd_cli.config import MonitorConfig, RopdConfig
+from ropd_cli.config import JudgeConfig, MonitorConfig, RopdConfig
 from ropd_cli.errors import RopdError
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.shared import Shared
 from ropd_cli.method.prompts import Templates
 from ropd_cli.method.scoring import coverage, judged_for_all, score
-from ropd_cli.records.files import RecordWriter, read_records, write_atomic
+from ropd_cli.records.files import RecordWriter, read_records, write_records
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord
-from ropd_cli.stages.verify import verify_group
+from ropd_cli.stages.verifier import Verifier
 from ropd_cli.training.run_dir import RunDir
 
 Row = tuple[bool | None, ...]
@@ -56,16 +55,16 @@ class Comparison:
         """
         others = {(a.index, a.whose_rubric): a for a in second.answers if a.source == "student"}
         by_rubric: dict[int | None, list[tuple[Row, Row]]] = {}
-        for mine in first.answers:
-            other = others.get((mine.index, mine.whose_rubric)) if mine.source == "student" else None
-            if other is None or not mine.judgement or len(mine.judgement) != len(other.judgement):
+        for own in first.answers:
+            other = others.get((own.index, own.whose_rubric)) if own.source == "student" else None
+            if other is None or not own.judgement or len(own.judgement) != len(other.judgement):
                 continue
-            if mine.score is None or other.score is None:
+            if own.score is None or other.score is None:
                 continue
-            marks = [pair for pair in zip(mine.judgement, other.judgement, strict=True) if None not in pair]
+            marks = [pair for pair in zip(own.judgement, other.judgement, strict=True) if None not in pair]
             self.judgements += len(marks)
             self.agreed += sum(a == b for a, b in marks)
-            by_rubric.setdefault(mine.whose_rubric, []).append((mine.judgement, other.judgement))
+            by_rubric.setdefault(own.whose_rubric, []).append((own.judgement, other.judgement))
         scores = []
         for whose, rows in by_rubric.items():
             weights_K = rubric.by_rollout[whose].weights_K
@@ -81,26 +80,26 @@ class Comparison:
 
     def metrics(self) -> dict[str, float]:
         """Means and shares; none where nothing could be compared."""
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         if self.first:
-            found["monitor/first_mean"], found["monitor/second_mean"] = fmean(self.first), fmean(self.second)
-            found["monitor/gap"] = found["monitor/first_mean"] - found["monitor/second_mean"]
+            metrics["monitor/first_mean"], metrics["monitor/second_mean"] = fmean(self.first), fmean(self.second)
+            metrics["monitor/gap"] = metrics["monitor/first_mean"] - metrics["monitor/second_mean"]
         if self.judgements:
-            found["monitor/agreement"] = self.agreed / self.judgements
+            metrics["monitor/agreement"] = self.agreed / self.judgements
         if self.pairs:
-            found["monitor/rank_agreement"] = self.in_order / self.pairs
-        return found
+            metrics["monitor/rank_agreement"] = self.in_order / self.pairs
+        return metrics
 
 
 def _score(row: Row, weights_K: tuple[int, ...], counted_K: tuple[bool, ...]) -> float:
-    found = score(row, weights_K, counted_K)
-    assert found is not None  # only criteria count that have a judgement
-    return found
+    value = score(row, weights_K, counted_K)
+    assert value is not None  # only criteria count that have a judgement
+    return value
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A group that the second judge is asked about; without ``task`` it was not, because it is silent."""
+class SharedGroup:
+    """A group of the second judge's share; without ``task`` it is not asked about it, because it is silent."""
 
     group: Group
     rubric: RubricRecord
@@ -109,7 +108,7 @@ class Asked:
 
 
 class SecondJudge:
-    """Judges a share of the groups again, beside the training, and writes what it said to ``monitor/step-N``.
+    """Judges a share of the groups again, beside the training, and writes its verdicts to ``monitor/step-N``.
 
     Where it says nothing in a whole step it is silent: from then on one group at a time is put to it, for as long as it
     takes and without anybody waiting, until it answers.
@@ -117,15 +116,14 @@ class SecondJudge:
 
     def __init__(self, config: RopdConfig, run: RunDir, cache: ReplyCache, shared: Shared) -> None:
         self._settings, self._run, self._seed = config.monitor, run, config.seed
-        self._judge = config.judge.model_copy(update={"templates": second_templates(config)})
-        self._templates = Templates.load(self._judge)
         # its own limits and servers: the verifier may be at the same URL, and must not wait where this one fails
-        self._client = ChatClient.open(config.monitor.judge, cache=cache, shared=shared.apart())
+        client = ChatClient.open(config.monitor.judge, cache=cache, shared=shared.apart())
+        self._verifier = Verifier(client, second_settings(config))
         self._say = shared.say
-        self._asked: dict[int, list[Asked]] = {}
+        self._groups: dict[int, list[SharedGroup]] = {}
         self._is_silent = False
         self._probe: asyncio.Task[VerdictRecord] | None = None
-        """The one question that a silent judge is asked at a time."""
+        """The one question that a silent judge has at a time."""
 
     def wants(self, step: int, uid: str) -> bool:
         """Whether a group is of the share: the same groups whenever the same step is made."""
@@ -139,22 +137,21 @@ class SecondJudge:
         self._listen()
         task = None
         if not self._is_silent or self._probe is None:
-            asked = verify_group(group, rubric, self._client, self._judge, templates=self._templates, partial=True)
-            task = asyncio.create_task(asked)
+            task = asyncio.create_task(self._verifier.verdicts(group, rubric, partial=True))
             if self._is_silent:
                 self._probe = task
-        self._asked.setdefault(step, []).append(Asked(group, rubric, verdicts, task))
+        self._groups.setdefault(step, []).append(SharedGroup(group, rubric, verdicts, task))
 
     def _listen(self) -> None:
         """Whether a silent judge has answered meanwhile."""
         if self._probe is not None and self._probe.done():
-            heard = not self._probe.cancelled() and self._probe.exception() is None
-            self._probe, self._is_silent = None, not heard
+            has_answered = not self._probe.cancelled() and self._probe.exception() is None
+            self._probe, self._is_silent = None, not has_answered
 
     async def finish(self, step: int) -> dict[str, float]:
         """The metrics of a step, its groups written; waits for what is under way, but not for long."""
         began = time.monotonic()
-        entries = self._asked.pop(step, [])
+        entries = self._groups.pop(step, [])
         tasks = [entry.task for entry in entries if entry.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=0 if self._is_silent else self._settings.wait_s)
@@ -165,12 +162,12 @@ class SecondJudge:
         compared, missing, why = Comparison(), 0, ""
         records = []
         for entry in entries:
-            said, fault = self._outcome(entry.task)
-            if said is None:
+            second, fault = self._outcome(entry.task)
+            if second is None:
                 missing, why = missing + 1, fault
             else:
-                compared.add(entry.verdicts, said, entry.rubric, self._judge.min_coverage)
-            verdicts_json = said.to_json() if said is not None else None
+                compared.add(entry.verdicts, second, entry.rubric, self._verifier.settings.min_coverage)
+            verdicts_json = second.to_json() if second is not None else None
             records.append({"step": step, "uid": entry.group.uid, "verdicts": verdicts_json, "error": fault or None})
         self._write(step, records)
         self._note_silence(step, len(entries), missing, why)
@@ -179,20 +176,20 @@ class SecondJudge:
 
     def counters(self) -> dict[str, float]:
         """What its endpoint did in this process so far."""
-        stats = self._client.stats
-        found: dict[str, float] = {"monitor/requests_sent": stats.requests_sent}
+        stats = self._verifier.client.stats
+        counters: dict[str, float] = {"monitor/requests_sent": stats.requests_sent}
         if stats.cost_usd is not None:
-            found["monitor/cost_usd"] = stats.cost_usd
-        return found
+            counters["monitor/cost_usd"] = stats.cost_usd
+        return counters
 
     async def close(self) -> None:
         """End what is under way, and close the connections."""
-        tasks = [entry.task for entries in self._asked.values() for entry in entries if entry.task is not None]
+        tasks = [entry.task for entries in self._groups.values() for entry in entries if entry.task is not None]
         tasks += [self._probe] if self._probe is not None else []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._client.close()
+        await self._verifier.client.close()
 
     def _outcome(self, task: asyncio.Task[VerdictRecord] | None) -> tuple[VerdictRecord | None, str]:
         if task is None:
@@ -213,14 +210,14 @@ class SecondJudge:
             for record in records:
                 writer.append(record)
 
-    def _note_silence(self, step: int, asked: int, missing: int, why: str) -> None:
-        if not asked:
+    def _note_silence(self, step: int, groups: int, missing: int, why: str) -> None:
+        if not groups:
             return
         self._listen()
-        was, self._is_silent = self._is_silent, missing == asked
+        was, self._is_silent = self._is_silent, missing == groups
         if self._is_silent and not was:
             self._say(
-                f"step {step}: the second judge said nothing of {asked} groups ({why}); rewards do not depend on it, "
+                f"step {step}: the second judge said nothing of {groups} groups ({why}); rewards do not depend on it, "
                 "and the run does not wait for it until it answers"
             )
 
@@ -229,7 +226,7 @@ def judges_since(config: RopdConfig, run: RunDir) -> int:
     """The first step that the two judges of a configuration judge, written down for the next start: where one of them
     has changed it is the next step."""
     settings, verifier, second = config.judge, config.verifier, config.monitor.judge
-    own = Templates.load(settings.model_copy(update={"templates": second_templates(config)})).verifier_hash
+    own = Templates.load(second_settings(config)).verifier_hash
     parts = [
         *((each.base_url, each.model, each.sampling.model_dump()) for each in (verifier, second)),
         *(Templates.load(settings).verifier_hash, own, settings.form, settings.blind, settings.chunk_size),
@@ -239,13 +236,53 @@ def judges_since(config: RopdConfig, run: RunDir) -> int:
     done = max((row["step"] for row in run.metric_rows()), default=0)
     if not known or known[-1]["judges"] != pair:
         known.append({"step": done + 1, "judges": pair})
-        write_atomic(run.judges, b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in known))
+        write_records(run.judges, known)
     return min(known[-1]["step"], done + 1)
 
 
-def second_templates(config: RopdConfig) -> str | None:
-    """The folder of the second judge's templates."""
-    return config.monitor.templates or config.judge.templates
+def second_settings(config: RopdConfig) -> JudgeConfig:
+    """The second judge's settings: those of the first, but for the templates."""
+    return config.judge.model_copy(update={"templates": config.monitor.templates or config.judge.templates})
+
+
+class Rule(NamedTuple):
+    """What a threshold of ``monitor.warn`` and ``monitor.stop`` looks at: a metric, as a mean over the last window."""
+
+    metric: str
+    words: str
+    """Of the alarm; the value is put in."""
+    from_start: Callable[[float, float], float | None] | None = None
+    """Where the first window counts too: the value by (mean of the first, mean of the last)."""
+    is_passed: Callable[[float, float], bool] = operator.gt
+    """Of value and threshold."""
+    of_two: bool = False
+    """Whether the metric compares two judges."""
+
+
+RULES = {
+    "gap_growth": Rule(
+        "monitor/gap",
+        "the gap between the first judge and the second has grown by {:.2f} since the first steps: the student may be "
+        "learning to please the first",
+        from_start=lambda first, last: last - first,
+        of_two=True,
+    ),
+    "rank_agreement": Rule(
+        "monitor/rank_agreement",
+        "the two judges put only {:.0%} of the pairs of rollouts in the same order",
+        is_passed=operator.lt,
+        of_two=True,
+    ),
+    "length_ratio": Rule(
+        "rollouts/tokens_mean",
+        "rollouts are {:.2f} times as long as in the first steps",
+        from_start=lambda first, last: last / first if first > 0 else None,
+        is_passed=lambda value, threshold: value > threshold or value < 1 / threshold,
+    ),
+    "fence_attempts": Rule(
+        "rollouts/fence_attempts", "{:.1%} of the rollouts try to leave their fence or to give the judge orders"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -262,28 +299,12 @@ class Alarm:
     @property
     def text(self) -> str:
         """In words."""
-        what = _WORDS[self.rule].format(self.value)
-        return f"step {self.step}: {what} (monitor.{self.action}.{self.rule} {self.threshold:g})"
+        words = RULES[self.rule].words.format(self.value)
+        return f"step {self.step}: {words} (monitor.{self.action}.{self.rule} {self.threshold:g})"
 
     def to_json(self) -> dict[str, Any]:
         """For ``monitor.jsonl``."""
-        return {
-            "step": self.step,
-            "rule": self.rule,
-            "value": self.value,
-            "threshold": self.threshold,
-            "action": self.action,
-            "message": self.text,
-        }
-
-
-_WORDS = {
-    "gap_growth": "the gap between the first judge and the second has grown by {:.2f} since the first steps: the "
-    "student may be learning to please the first",
-    "rank_agreement": "the two judges put only {:.0%} of the pairs of rollouts in the same order",
-    "length_ratio": "rollouts are {:.2f} times as long as in the first steps",
-    "fence_attempts": "{:.1%} of the rollouts try to leave their fence or to give the judge orders",
-}
+        return asdict(self) | {"message": self.text}
 
 
 class Thresholds:
@@ -293,74 +314,42 @@ class Thresholds:
         self, settings: MonitorConfig, earlier: Iterable[Mapping[str, Any]] = (), *, judges_since: int = 1
     ) -> None:
         """``earlier``: the rows of the steps that are finished. ``judges_since``: the first step with the two judges as
-        they are; what others said is no baseline."""
+        they are; with others before there is no baseline."""
         self._settings = settings
-        self._series: dict[str, list[float]] = {name: [] for name in _SERIES}
+        self._series: dict[str, list[float]] = {name: [] for name in RULES}
         self._passed: set[tuple[str, str]] = set()
+        of_two = {rule.metric for rule in RULES.values() if rule.of_two}
         for row in earlier:
             if row["step"] < judges_since:
-                row = {name: value for name, value in row.items() if name not in _OF_TWO}
-            self.check(row["step"], row)  # what has been said of these steps is not said again
+                row = {name: value for name, value in row.items() if name not in of_two}
+            self.check(row["step"], row)  # alarms of these steps are not given again
 
     def check(self, step: int, metrics: Mapping[str, float]) -> tuple[dict[str, float], list[Alarm]]:
-        """What the windows say with this step's metrics, as metrics too, and the thresholds that are passed now and
+        """The windows' values with this step's metrics, as metrics too, and the thresholds that are passed now and
         were not the step before."""
-        fresh = self._append(metrics)
-        values = {rule: value for rule, value in self._values().items() if _RULES[rule] in fresh}
-        alarms, passed = [], {(rule, action) for rule, action in self._passed if _RULES[rule] not in fresh}
-        for rule, value in values.items():
+        shown: dict[str, float] = {}
+        alarms: list[Alarm] = []
+        for name, rule in RULES.items():
+            value = metrics.get(rule.metric)
+            if value is None:
+                continue  # what was passed stays passed: nothing new is known
+            self._series[name].append(value)
+            value = self._value(name, rule)
+            if value is not None and rule.from_start is not None:
+                shown[f"monitor/{name}"] = value
             for action in ("warn", "stop"):
-                threshold = getattr(getattr(self._settings, action), rule)
-                if threshold is None or not _is_passed(rule, value, threshold):
-                    continue
-                passed.add((rule, action))
-                if (rule, action) not in self._passed:
-                    alarms.append(Alarm(step, rule, value, threshold, action))
-        self._passed = passed
-        shown = {f"monitor/{rule}": value for rule, value in values.items() if rule in _DERIVED}
+                threshold = getattr(getattr(self._settings, action), name)
+                if value is None or threshold is None or not rule.is_passed(value, threshold):
+                    self._passed.discard((name, action))
+                elif (name, action) not in self._passed:
+                    self._passed.add((name, action))
+                    alarms.append(Alarm(step, name, value, threshold, action))
         return shown, alarms
 
-    def _append(self, row: Mapping[str, Any]) -> set[str]:
-        """The metrics of which this step has a figure."""
-        fresh = {name for name in self._series if row.get(name) is not None}
-        for name in fresh:
-            self._series[name].append(row[name])
-        return fresh
-
-    def _values(self) -> dict[str, float]:
-        window, found = self._settings.window, {}
-        for rule, name in _RULES.items():
-            series = self._series[name]
-            if len(series) < window + (rule in _DERIVED):
-                continue
-            first, last = fmean(series[:window]), fmean(series[-window:])
-            if rule == "gap_growth":
-                found[rule] = last - first
-            elif rule == "length_ratio":
-                if first > 0:
-                    found[rule] = last / first
-            else:
-                found[rule] = last
-        return found
-
-
-_RULES = {
-    "gap_growth": "monitor/gap",
-    "rank_agreement": "monitor/rank_agreement",
-    "length_ratio": "rollouts/tokens_mean",
-    "fence_attempts": "rollouts/fence_attempts",
-}
-"""By rule the metric that it looks at."""
-_DERIVED = frozenset({"gap_growth", "length_ratio"})
-"""Those that compare the last window with the first."""
-_SERIES = tuple(_RULES.values())
-_OF_TWO = frozenset({"monitor/gap", "monitor/rank_agreement"})
-"""Figures that say something of two judges."""
-
-
-def _is_passed(rule: str, value: float, threshold: float) -> bool:
-    if rule == "rank_agreement":
-        return value < threshold
-    if rule == "length_ratio":
-        return value > threshold or value < 1 / threshold
-    return value > threshold
+    def _value(self, name: str, rule: Rule) -> float | None:
+        """The value of a rule; None while too few steps are there."""
+        series, window = self._series[name], self._settings.window
+        if len(series) < window + (rule.from_start is not None):
+            return None
+        last = fmean(series[-window:])
+        return last if rule.from_start is None else rule.from_start(fmean(series[:window]), last)

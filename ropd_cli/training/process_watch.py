@@ -1,4 +1,4 @@
-"""The training process, seen from its parent: started, watched, its metrics copied, and nothing of it left behind."""
+"""Start and watch the training process, copy its metrics, and leave nothing of it behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from ropd_cli.util.progress import Progress
 
 POLL_S = 0.5
 
-KINDS = {kind.__name__: kind for kind in (InputError, TrainingError, ProviderDown, CostLimit)}
+KINDS: dict[str, type[RopdError]] = {
+    kind.__name__: kind for kind in (InputError, TrainingError, ProviderDown, CostLimit)
+}
 
 
 def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress: Progress) -> None:
@@ -32,14 +34,14 @@ def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress
         child = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-        heard, size = time.monotonic(), began
+        alive_at, size = time.monotonic(), began
         try:
             while child.poll() is None:
                 time.sleep(POLL_S)
                 grown = run.log.stat().st_size
                 if rows.copy() or grown != size:
-                    heard, size = time.monotonic(), grown
-                if time.monotonic() - heard > config.train.watchdog_s:
+                    alive_at, size = time.monotonic(), grown
+                if time.monotonic() - alive_at > config.train.watchdog_s:
                     raise TrainingError(
                         f"the training process was silent for {config.train.watchdog_s:g} s and was stopped",
                         f"see {run.log}; go on by --resume; a slow step wants a larger train.watchdog_s",
@@ -54,9 +56,8 @@ def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress
 
 def failure(run: RunDir, code: int, began: int) -> RopdError:
     """Why the process ended: its own word where it left one, else the last error line of its log."""
-    if run.stopped.is_file():
-        said = orjson.loads(run.stopped.read_bytes())
-        return KINDS[said["kind"]](said["message"], said["hint"])
+    if (stop := run.stop()) is not None:
+        return KINDS[stop.kind](stop.message, stop.hint)
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
     return TrainingError(
         f"the training process ended {how}: {last_error(run.log, began)}", f"see {run.log}; go on by --resume"
@@ -100,13 +101,13 @@ class _Rows:
                 self._progress.note(f"step {row['step']}: {_validated(row['data'])}")
                 continue
             self._writer.append({"step": row["step"], **row["data"]})
-            said = row["data"].get("reward/mean")
-            reward = f"reward {said:.3f}, " if said is not None else ""
+            mean = row["data"].get("reward/mean")
+            reward = f"reward {mean:.3f}, " if mean is not None else ""
             missing = row["data"].get("groups/missing", 0)
             seconds = row["data"].get("timing_s/step", 0.0)
             self._progress.advance()
-            measured = f"; {said}" if (said := _validated(row["data"])) else ""
-            self._progress.note(f"step {row['step']}: {reward}{missing:g} groups missing, {seconds:.1f} s{measured}")
+            scores = f"; {scores}" if (scores := _validated(row["data"])) else ""
+            self._progress.note(f"step {row['step']}: {reward}{missing:g} groups missing, {seconds:.1f} s{scores}")
         return bool(rows or notes)
 
     def close(self) -> None:

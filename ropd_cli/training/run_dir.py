@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from ropd_cli.records.files import read_records, write_atomic
+from ropd_cli.records.files import read_records, write_atomic, write_records
 
-_STEP = re.compile(r"global_step_(\d+)$")
+
+class Stop(NamedTuple):
+    """Why a run stopped: the name of an error of ours, and what a user is told."""
+
+    kind: str
+    message: str
+    hint: str | None
+
+
+class _Place:
+    """A place in the run directory, which ``RunDir`` gives as a whole path."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, run: RunDir, _: type[RunDir]) -> Path:
+        return run.path / self._name
 
 
 @dataclass(frozen=True)
@@ -19,99 +34,56 @@ class RunDir:
     """Paths of one run."""
 
     path: Path
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def verl_config(self) -> Path:
-        """verl's configuration as it was composed."""
-        return self.path / "verl.yaml"
-
-    @property
-    def prompts_lock(self) -> Path:
-        """Template hashes."""
-        return self.path / "prompts.lock"
-
-    @property
-    def versions(self) -> Path:
-        """Versions of the packages that took part."""
-        return self.path / "versions.json"
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON object a finished step."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def verl_metrics(self) -> Path:
-        """verl's own metrics file; verl empties it at every start, so the rows are copied as they come."""
-        return self.path / ".verl-metrics.jsonl"
-
-    @property
-    def groups(self) -> Path:
-        """Folder of ``step-N.jsonl.zst``."""
-        return self.path / "groups"
-
-    @property
-    def checkpoints(self) -> Path:
-        """verl's checkpoints."""
-        return self.path / "checkpoints"
-
-    @property
-    def train_prompts(self) -> Path:
-        """The prompts in verl's columns."""
-        return self.path / "prompts.parquet"
-
-    @property
-    def val_prompts(self) -> Path:
-        """The questions of the validation in verl's columns."""
-        return self.path / "validation.parquet"
-
-    @property
-    def alarms(self) -> Path:
-        """One JSON object each time that a figure passes a threshold of ``monitor``."""
-        return self.path / "monitor.jsonl"
+    config = _Place("config.yaml")
+    """The resolved configuration."""
+    verl_config = _Place("verl.yaml")
+    """verl's configuration as it was composed."""
+    prompts_lock = _Place("prompts.lock")
+    """Template hashes."""
+    versions = _Place("versions.json")
+    """Versions of the packages that took part."""
+    metrics = _Place("metrics.jsonl")
+    """One JSON object a finished step."""
+    verl_metrics = _Place(".verl-metrics.jsonl")
+    """verl's own metrics file; verl empties it at every start, so the rows are copied as they come."""
+    groups = _Place("groups")
+    """Folder of ``step-N.jsonl.zst``."""
+    checkpoints = _Place("checkpoints")
+    """verl's checkpoints."""
+    train_prompts = _Place("prompts.parquet")
+    """The prompts in verl's columns."""
+    val_prompts = _Place("validation.parquet")
+    """The questions of the validation in verl's columns."""
+    alarms = _Place("monitor.jsonl")
+    """One JSON object each time that a figure passes a threshold of ``monitor``."""
+    judges = _Place("monitor/judges.jsonl")
+    """From which step on which two judges are compared by the monitor."""
+    validation = _Place("validation.jsonl")
+    """One JSON object a validation: its figures by benchmark."""
+    best = _Place("best.json")
+    """The checkpoint that is best by validation, and by which figure; its weights are in ``best_model``."""
+    best_model = _Place("best")
+    """The best checkpoint as a plain Hugging Face folder."""
+    spent = _Place("spent.json")
+    """What the run has cost in dollars, steps that were lost and made again included."""
+    skipped = _Place("skipped.jsonl")
+    """The prompts that were left out for want of teacher answers."""
+    log = _Place("train.log")
+    """What the training process printed."""
+    notes = _Place(".notes")
+    """Lines for the user from the processes of the run, as they come."""
+    stopped = _Place("stopped.json")
+    """Written by the training process when it stops for a reason of ours: kind of error, message and hint."""
+    result = _Place("result.json")
+    """Written when the run is finished."""
 
     def monitor_file(self, step: int) -> Path:
-        """What the second judge said of its share of a step's groups."""
+        """The second judge's verdicts on its share of a step's groups."""
         return self.path / "monitor" / f"step-{step}.jsonl.zst"
-
-    @property
-    def judges(self) -> Path:
-        """From which step on which two judges are compared by the monitor."""
-        return self.path / "monitor" / "judges.jsonl"
-
-    @property
-    def validation(self) -> Path:
-        """One JSON object a validation: its figures by benchmark."""
-        return self.path / "validation.jsonl"
 
     def validation_file(self, step: int) -> Path:
         """The answers of one validation and their grades."""
         return self.path / "validation" / f"step-{step}.jsonl.zst"
-
-    @property
-    def best(self) -> Path:
-        """Which checkpoint validation has found best, and by what; its weights are in ``best_model``."""
-        return self.path / "best.json"
-
-    @property
-    def best_model(self) -> Path:
-        """The best checkpoint as a plain Hugging Face folder."""
-        return self.path / "best"
-
-    @property
-    def spent(self) -> Path:
-        """What the run has cost in dollars, steps that were lost and made again included."""
-        return self.path / "spent.json"
-
-    @property
-    def skipped(self) -> Path:
-        """The prompts that were left out for want of teacher answers."""
-        return self.path / "skipped.jsonl"
 
     def prompt_count(self) -> int | None:
         """How many prompts the run trains on; None before they are written."""
@@ -126,26 +98,6 @@ class RunDir:
         if not first:
             return None
         return [record["uid"] for _, record in read_records(self.skipped)] if self.skipped.is_file() else []
-
-    @property
-    def log(self) -> Path:
-        """What the training process printed."""
-        return self.path / "train.log"
-
-    @property
-    def notes(self) -> Path:
-        """Lines for the user from the processes of the run, as they come."""
-        return self.path / ".notes"
-
-    @property
-    def stopped(self) -> Path:
-        """Written by the training process when it stops for a reason of ours: kind of error, message and hint."""
-        return self.path / "stopped.json"
-
-    @property
-    def result(self) -> Path:
-        """Written when the run is finished."""
-        return self.path / "result.json"
 
     def group_file(self, step: int) -> Path:
         """The groups of one step."""
@@ -185,6 +137,14 @@ class RunDir:
         """Write down what the run has cost so far."""
         write_atomic(self.spent, orjson.dumps({"usd": usd}))
 
+    def keep_stop(self, stop: Stop) -> None:
+        """Leave word for the parent process why the run stops."""
+        write_atomic(self.stopped, orjson.dumps(stop._asdict()))
+
+    def stop(self) -> Stop | None:
+        """Why the training process stopped, where it left word."""
+        return Stop(**orjson.loads(self.stopped.read_bytes())) if self.stopped.is_file() else None
+
     def forget_after(self, step: int) -> None:
         """Drop metrics, alarms and groups of steps after ``step``: a resumed run makes them again. What they have cost
         stays in ``spent``."""
@@ -192,8 +152,7 @@ class RunDir:
             self.keep_spent(usd)
         for file in (self.metrics, self.validation, self.alarms):
             if file.is_file():
-                kept = [row for _, row in read_records(file) if row["step"] <= step]
-                write_atomic(file, b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in kept))
+                write_records(file, [row for _, row in read_records(file) if row["step"] <= step])
         for folder in (self.groups, self.validation_file(0).parent, self.monitor_file(0).parent):
             for file in folder.glob("step-*.jsonl.zst"):
                 if int(file.name.split("-")[1].split(".")[0]) > step:

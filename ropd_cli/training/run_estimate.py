@@ -1,4 +1,4 @@
-"""What judging a whole run would take: calls, tokens and money, from a sample of its prompts."""
+"""Estimate what judging a whole run would take: calls, tokens and money, from a sample of its prompts."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import Any
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import IndexMissing, TooFewAnswers
 from ropd_cli.index import TeacherIndex
+from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.cost_estimate import Forecast, forecast
 from ropd_cli.llm.money import TOKENS_A_BYTE, Budget
 from ropd_cli.llm.urls import model_name
-from ropd_cli.method.block import build_block
-from ropd_cli.method.prompts import Templates
+from ropd_cli.method.groups import given_rubric, group_of
 from ropd_cli.method.replies import CATEGORIES
-from ropd_cli.records.schemas import Answer, Criterion, Group, Prompt, Rubric, RubricRecord
-from ropd_cli.stages.groups import group_of
-from ropd_cli.stages.rubricate import rubric_requests
-from ropd_cli.stages.verify import verdict_requests
+from ropd_cli.records.schemas import Answer, Criterion, Group, Prompt, Rubric
+from ropd_cli.stages.rubricator import Rubricator
+from ropd_cli.stages.verifier import Verifier
 
 SAMPLE = 32
 _CRITERIA = 8
@@ -37,54 +36,52 @@ def forecast_run(config: RopdConfig, prompts: list[Prompt], steps: int) -> dict[
     with closing(TeacherIndex.open(Path(str(config.data.index)))) as index:
         sample = [_group(config, prompt, index) for prompt in prompts[::step][:SAMPLE]]
     budget = Budget(config.prices, config.max_cost)
-    templates = Templates.load(config.judge)
-    asked: dict[str, list[Any]] = {"rubricator": [], "verifier": []}
+    rubricator, verifier = (
+        endpoint.model_copy(update={"model": model_name(endpoint, name)})
+        for name, endpoint in (("rubricator", config.rubricator), ("verifier", config.verifier))
+    )
+    writer = Rubricator(rubricator, config.judge.model_copy(update={"rubrics": "induced"}))
+    judge = Verifier(verifier, config.judge, writer.templates)
+    rubric = _rubric()
+    rubrics: list[ChatRequest] = []
+    verdicts: list[ChatRequest] = []
     for group in sample:
-        block = build_block(group, config.judge.max_answer_tokens)
-        rubricator, verifier = (
-            getattr(config, name).model_copy(update={"model": model_name(getattr(config, name), name)})
-            for name in ("rubricator", "verifier")
-        )
+        block = writer.block(group)
         if config.judge.rubrics != "dataset":
-            induced = config.judge.model_copy(update={"rubrics": "induced"})
-            rubrics = rubric_requests(group, rubricator, induced, templates, block)
-            asked["rubricator"] += [ask.request for ask in rubrics]
-        verdicts = verdict_requests(group, _rubric(group, config), verifier, config.judge, templates, block)
-        asked["verifier"] += [request for ask in verdicts for request in ask.requests]
-    found = [forecast(asked[name], getattr(config, name), None, budget) for name in asked]
+            rubrics += [each.request for each in writer.requests(group, block)]
+        questions = judge.requests(group, given_rubric(group, rubric, config.judge), block)
+        verdicts += [request for each in questions for request in each.requests]
     groups = steps * config.train.prompts_per_step
-    total = _scaled(found, groups / len(sample))
+    share = groups / len(sample)
+    forecasts = [
+        (forecast(rubrics, rubricator, None, budget), share),
+        (forecast(verdicts, verifier, None, budget), share),
+    ]
     if config.monitor.share:  # the second judge is asked the verifier's questions
         name = model_name(config.monitor.judge, "monitor.judge")
-        questions = [request.model_copy(update={"model": name}) for request in asked["verifier"]]
-        second = forecast(questions, config.monitor.judge, None, budget)
-        total = _sum(total, _scaled([second], config.monitor.share * groups / len(sample)))
-    return total | {"groups": groups, "steps": steps}
+        again = [request.model_copy(update={"model": name}) for request in verdicts]
+        forecasts.append((forecast(again, config.monitor.judge, None, budget), share * config.monitor.share))
+    return _total(forecasts) | {"groups": groups, "steps": steps}
 
 
-def sentence(found: dict[str, Any]) -> str:
+def sentence(totals: dict[str, Any]) -> str:
     """A forecast in words."""
-    cost = "no price known" if found["cost_usd"] is None else f"${found['cost_usd']:,.2f}"
+    cost = "no price known" if totals["cost_usd"] is None else f"${totals['cost_usd']:,.2f}"
     return (
-        f"forecast: {found['steps']} steps, {found['groups']:,} groups, {found['calls']:,} calls; about "
-        f"{found['prompt_tokens']:,} tokens of prompts and {found['completion_tokens']:,} of replies; {cost} "
+        f"forecast: {totals['steps']} steps, {totals['groups']:,} groups, {totals['calls']:,} calls; about "
+        f"{totals['prompt_tokens']:,} tokens of prompts and {totals['completion_tokens']:,} of replies; {cost} "
         "(rollouts half as long as data.max_response_tokens allows, no retries or repairs, nothing cached)"
     )
 
 
-def _scaled(found: list[Forecast], factor: float) -> dict[str, Any]:
-    costs = [each.cost_usd for each in found]
+def _total(forecasts: list[tuple[Forecast, float]]) -> dict[str, Any]:
+    """The sum of forecasts, each scaled by its factor; without a price for one there is none for all."""
+    costs = [None if each.cost_usd is None else each.cost_usd * factor for each, factor in forecasts]
     total = {
-        name: round(sum(getattr(each, name) for each in found) * factor)
+        name: round(sum(getattr(each, name) * factor for each, factor in forecasts))
         for name in ("calls", "prompt_tokens", "completion_tokens")
     }
-    return total | {"cost_usd": None if None in costs else sum(c for c in costs if c is not None) * factor}
-
-
-def _sum(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    costs = (one["cost_usd"], other["cost_usd"])
-    counts = {name: one[name] + other[name] for name in one if name != "cost_usd"}
-    return counts | {"cost_usd": None if None in costs else sum(costs)}
+    return total | {"cost_usd": None if None in costs else sum(cost for cost in costs if cost is not None)}
 
 
 def _group(config: RopdConfig, prompt: Prompt, index: TeacherIndex) -> Group:
@@ -97,19 +94,9 @@ def _group(config: RopdConfig, prompt: Prompt, index: TeacherIndex) -> Group:
     return group_of(prompt, rollouts, answers or ("x" * size,) * config.judge.m)
 
 
-def _rubric(group: Group, config: RopdConfig) -> RubricRecord:
+def _rubric() -> Rubric:
     criteria = tuple(
         Criterion(criterion_id=f"c{k}", category=CATEGORIES[0], criterion="x" * _CRITERION_CHARS, points=2)
         for k in range(1, _CRITERIA + 1)
     )
-    rubric = Rubric(rubrics=criteria, maximum_score=2 * _CRITERIA)
-    own = config.judge.rubric_per == "rollout"
-    return RubricRecord(
-        uid=group.uid,
-        raw_prompt_hash=group.raw_prompt_hash,
-        rubric=None if own else rubric,
-        rubrics=(rubric,) * len(group.rollouts) if own else (),
-        rubric_hash=rubric.hash,
-        model="",
-        template_hash="",
-    )
+    return Rubric(rubrics=criteria, maximum_score=2 * _CRITERIA)

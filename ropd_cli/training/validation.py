@@ -1,7 +1,8 @@
-"""Benchmarks during a training: asked by verl's validation, graded as ``ropd eval`` grades, written to the run."""
+"""Grade benchmarks during a training: verl's validation asks, the graders of ``ropd eval`` grade, the run keeps it."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -18,8 +19,9 @@ from ropd_cli.evaluation.samples import Grade, Sample
 from ropd_cli.evaluation.statistics import benchmark_figures, lengths_of
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.shared import Shared
-from ropd_cli.records.files import RecordWriter, disk_errors, read_records, write_atomic
-from ropd_cli.records.schemas import Prompt, Usage, with_system
+from ropd_cli.records.files import RecordWriter, disk_errors, read_records, write_atomic, write_records
+from ropd_cli.records.schemas import Answer, Prompt, with_system
+from ropd_cli.training.dataset import write_parquet
 from ropd_cli.training.run_dir import RunDir
 
 
@@ -39,10 +41,10 @@ def validation_rows(chosen: list[Choice]) -> Iterator[dict[str, Any]]:
         benchmark = choice.benchmark
         for question in benchmark.questions:
             wordings: dict[bytes, list[int]] = {}
-            asked = [benchmark.task.ask(question, sample) for sample in range(benchmark.n)]
-            for sample, each in enumerate(asked):
-                said = [message.model_dump(mode="json") for message in each.messages]
-                wordings.setdefault(orjson.dumps([said, each.key and dict(each.key)]), []).append(sample)
+            for sample in range(benchmark.n):
+                each = benchmark.task.ask(question, sample)
+                messages = [message.model_dump(mode="json") for message in each.messages]
+                wordings.setdefault(orjson.dumps([messages, each.key and dict(each.key)]), []).append(sample)
             for wording, samples in wordings.items():
                 messages, key = orjson.loads(wording)
                 yield {
@@ -59,11 +61,21 @@ def validation_rows(chosen: list[Choice]) -> Iterator[dict[str, Any]]:
                 }
 
 
+def validation_sample(info: Mapping[str, Any], session: int, answer: Answer) -> Sample:
+    """The answer of one session to the question of a row (its ``extra_info``)."""
+    return Sample(
+        benchmark=info["ropd_benchmark"],
+        id=info["ropd_id"],
+        sample=int(info["ropd_samples"][session]),
+        text=answer.text,
+        finish_reason=answer.finish_reason or "stop",
+        usage=answer.usage,
+        key=orjson.loads(info["ropd_key"]),
+    )
+
+
 def write_validation_prompts(chosen: list[Choice], path: Path, system_prompt: str | None) -> list[Prompt]:
     """Write the questions as verl reads them; as prompts, so that their lengths can be looked at."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     prompts = []
     rows = list(validation_rows(chosen))
     for number, row in enumerate(rows):
@@ -73,10 +85,7 @@ def write_validation_prompts(chosen: list[Choice], path: Path, system_prompt: st
         row["prompt"] = [message.model_dump(mode="json") for message in messages]
         row["extra_info"] = info
         prompts.append(prompt)
-    with disk_errors(path):
-        temporary = path.with_name(f".{path.name}.tmp")
-        pq.write_table(pa.Table.from_pylist(rows), temporary)
-        os.replace(temporary, path)
+    write_parquet(rows, path)
     return prompts
 
 
@@ -93,36 +102,30 @@ class Validator:
             for name, choice in self._by_name.items()
         }
         self._stack = AsyncExitStack()
+        self._opening = asyncio.Lock()
         self._is_open = False
         self._writer: RecordWriter | None = None
         self._samples: list[Sample] = []
         self._grades: dict[str, dict[tuple[str, int], Grade]] = {}
 
-    async def open(self) -> None:
-        """Open the graders; before the first answer."""
-        if not self._is_open:
-            self._is_open = True
-            await self._stack.enter_async_context(self._tools)
-            for choice in self._chosen:
-                await self._stack.enter_async_context(choice.benchmark.task)
+    async def _open(self) -> None:
+        """Open the graders, once; whoever comes meanwhile waits."""
+        async with self._opening:
+            if not self._is_open:
+                self._is_open = True
+                await self._stack.enter_async_context(self._tools)
+                for choice in self._chosen:
+                    await self._stack.enter_async_context(choice.benchmark.task)
 
     async def close(self) -> None:
         """Close the graders."""
         await self._stack.aclose()
 
-    async def grade(self, step: int, info: Mapping[str, Any], session: int, rollout: Mapping[str, Any]) -> float | None:
-        """The score of one answer to the question of a row (its ``extra_info``); None where it could not be graded."""
-        name = info["ropd_benchmark"]
+    async def grade(self, step: int, sample: Sample) -> float | None:
+        """The score of one answer; None where it could not be graded."""
+        await self._open()
+        name = sample.benchmark
         choice = self._by_name[name]
-        sample = Sample(
-            benchmark=name,
-            id=info["ropd_id"],
-            sample=int(info["ropd_samples"][session]),
-            text=rollout["text"],
-            finish_reason=rollout["finish_reason"],
-            usage=Usage(prompt_tokens=0, completion_tokens=rollout["usage"]["completion_tokens"]),
-            key=orjson.loads(info["ropd_key"]),
-        )
         grade = await choice.benchmark.task.grade(self._questions[name][sample.id], sample)
         if self._writer is None:
             file = self._run.validation_file(step)
@@ -138,12 +141,13 @@ class Validator:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        metrics, row = {}, {}
+        metrics: dict[str, float] = {}
+        row: dict[str, Any] = {}
         for choice in self._chosen:
             benchmark = choice.benchmark
             ids = [question.id for question in benchmark.questions]
             samples = [sample for sample in self._samples if sample.benchmark == benchmark.name]
-            found = benchmark_figures(
+            figures = benchmark_figures(
                 ids,
                 benchmark.n,
                 benchmark.task.metrics,
@@ -151,9 +155,9 @@ class Validator:
                 lengths_of(samples, ids, benchmark.n),
                 extracts=benchmark.task.extracts,
             )
-            row[benchmark.name] = found.document()
-            metrics |= {f"val/{benchmark.name}/{name}": figure.value for name, figure in found.metrics.items()}
-            metrics[f"val/{benchmark.name}/missing"] = found.missing
+            row[benchmark.name] = figures.document()
+            metrics |= {f"val/{benchmark.name}/{name}": figure.value for name, figure in figures.metrics.items()}
+            metrics[f"val/{benchmark.name}/missing"] = figures.missing
         self._samples, self._grades = [], {}
         self._write_row({"step": step, "benchmarks": row})
         self._keep_best(step, row)
@@ -164,8 +168,7 @@ class Validator:
         if self._run.validation.is_file():
             rows = {each["step"]: each for _, each in read_records(self._run.validation)}
         rows[row["step"]] = row
-        lines = [orjson.dumps(rows[step], option=orjson.OPT_APPEND_NEWLINE) for step in sorted(rows)]
-        write_atomic(self._run.validation, b"".join(lines))
+        write_records(self._run.validation, [rows[step] for step in sorted(rows)])
 
     def _keep_best(self, step: int, row: Mapping[str, Any]) -> None:
         """Keep the weights of a step that has a checkpoint and a better score than any before it."""
@@ -184,8 +187,8 @@ class Validator:
             shutil.copytree(weights, fresh, copy_function=_linked)
             shutil.rmtree(self._run.best_model, ignore_errors=True)
             os.replace(fresh, self._run.best_model)
-        said = {"step": step, "benchmark": name, "metric": metric.name, "title": metric.title, **figure}
-        write_atomic(self._run.best, orjson.dumps(said, option=orjson.OPT_INDENT_2))
+        best = {"step": step, "benchmark": name, "metric": metric.name, "title": metric.title, **figure}
+        write_atomic(self._run.best, orjson.dumps(best, option=orjson.OPT_INDENT_2))
 
 
 def _linked(source: str, target: str) -> str:

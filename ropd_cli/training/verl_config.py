@@ -1,4 +1,4 @@
-"""verl's configuration, composed from ours: verl's packaged defaults, our settings, the user's ``verl:`` last."""
+"""Compose verl's configuration: verl's packaged defaults, our settings, the user's ``verl:`` last."""
 
 from __future__ import annotations
 

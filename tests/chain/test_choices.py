@@ -100,7 +100,7 @@ class Train:
 
         async def work():
             judge = RunJudge(str(run.path))
-            rollouts = [{"text": text, "finish_reason": "stop"} for text in (*ROLLOUTS, SILENT)]
+            rollouts = [Answer(text=text, finish_reason="stop") for text in (*ROLLOUTS, SILENT)]
             self.result = await judge.judge(1, "q", rollouts)
             self.metrics = await judge.step_metrics(1, 1)
             await judge.close()
@@ -344,12 +344,12 @@ def test_in_training_what_one_failed_call_was_about_is_missing(folder, server):
     train = Train(folder, server)
     found = train.play(refusing(ROLLOUTS[1], TEACHER[0]), "judge.form=paper")
     assert found.rewards == pytest.approx([SCORES[0], None, SCORES[2], 0.0])
-    assert train.result["rewards"] == found.rewards
+    assert list(train.result.rewards) == found.rewards
     assert found.verdicts["answers"][1]["judgement"] == [None] * 4 and found.verdicts["coverage"] == 1.0
     assert train.metrics["groups/missing_rollouts"] == train.metrics["groups/no_answer_rollouts"] == 1
     with pytest.raises(AssertionError):  # no group is left of it where all calls fail
         assert train.play(refusing(*ALL), "judge.form=paper", cache="none").verdicts is not None
-    assert train.result["rewards"] is None
+    assert train.result.rewards is None
 
 
 def test_in_a_stage_the_group_is_tried_again_and_only_what_failed_is_asked(folder, server):

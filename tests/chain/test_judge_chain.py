@@ -14,11 +14,10 @@ from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.errors import JudgeError, ReplyInvalid
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import RetryPolicy
-from ropd_cli.method.prompts import Templates
 from ropd_cli.records.files import RecordWriter, read_records
 from ropd_cli.records.schemas import Answer, AnswerRecord, Group, Prompt, Usage
-from ropd_cli.stages.rubricate import rubricate_group
-from ropd_cli.stages.verify import verify_group
+from ropd_cli.stages.rubricator import Rubricator
+from ropd_cli.stages.verifier import Verifier
 
 pytestmark = pytest.mark.slow
 QUESTIONS = {"a": "What is 17 + 25?", "b": "What is 20 + 22? (spoilt)", "c": "What is 2 + 2?", "d": "What is 5 + 5?"}
@@ -344,33 +343,34 @@ def test_the_embedded_judge_and_a_look_at_its_work(files):
 async def test_one_group_as_training_calls_it(judge, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "key")
     endpoint = EndpointConfig(model="judge", base_url=judge.url, limits={"max_retries": 2})
-    settings, templates = JudgeConfig(), Templates.load()
+    settings = JudgeConfig()
     prompt = Prompt(uid="b", prompt=QUESTIONS["b"])
     rollouts = tuple(Answer(text=text) for text in ("\\boxed{42}", "7", "<think>42"))
     group = Group(uid="b", prompt=prompt.messages, raw_prompt_hash="h", teacher_answers=("42",), rollouts=rollouts)
     async with ChatClient.open(endpoint, cache=None, retry=RetryPolicy(max_retries=2, first_wait_s=0)) as client:
-        rubric = await rubricate_group(group, client, settings, templates=templates)
-        verdicts = await verify_group(group, rubric, client, settings, templates=templates)
+        rubricator, verifier = Rubricator(client, settings), Verifier(client, settings)
+        rubric = await rubricator.rubric(group)
+        verdicts = await verifier.verdicts(group, rubric)
         assert verdicts.rewards == pytest.approx((1.0, 0.3, 0.0))
         assert verdicts.teacher_scores == pytest.approx((0.8,))
         assert verdicts.usage == Usage(prompt_tokens=10, completion_tokens=5)
         sent, judge.spoilt = len(judge.requests), True
         for call in (
-            rubricate_group(group, client, settings, templates=templates),
-            verify_group(group, rubric, client, settings, templates=templates),
+            rubricator.rubric(group),
+            verifier.verdicts(group, rubric),
         ):
             with pytest.raises(ReplyInvalid):
                 await call
         assert len(judge.requests) == sent + 2 * 3  # one budget of retries a call
 
         silent = group.model_copy(update={"rollouts": (Answer(text=""), Answer(text="<think>42"))})
-        rubric = await rubricate_group(silent, client, settings, templates=templates)
-        verdicts = await verify_group(silent, rubric, client, settings, templates=templates)
+        rubric = await rubricator.rubric(silent)
+        verdicts = await verifier.verdicts(silent, rubric)
         assert (rubric.rubric, verdicts.rewards) == (None, (0.0, 0.0))
         assert len(judge.requests) == sent + 2 * 3  # nobody was asked
 
         with pytest.raises(JudgeError, match="rubric record without a rubric"):
-            await verify_group(group, rubric, client, settings, templates=templates)
+            await verifier.verdicts(group, rubric)
         with pytest.raises(JudgeError, match="no teacher answer"):
             bare = group.model_copy(update={"teacher_answers": ("<think>cut off",)})
-            await rubricate_group(bare, client, settings, templates=templates)
+            await rubricator.rubric(bare)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from ropd_cli.cli.main import app
 from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import Answer
 
 pytestmark = pytest.mark.slow
 STEPS = 40
@@ -35,7 +36,7 @@ async def judged_run(run_judge, server):
         flags |= {f"{section}__limits__max_retries": 0, f"{section}__limits__concurrency": 8}
     judge, directory = run_judge(**flags)
     for step in range(1, STEPS + 1):
-        await judge.judge(step, "a", [{"text": text, "finish_reason": "stop"} for text in texts(step)])
+        await judge.judge(step, "a", [Answer(text=text, finish_reason="stop") for text in texts(step)])
         await judge.step_metrics(step, 1)
     await judge.close()
     server.requests.clear()

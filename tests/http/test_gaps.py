@@ -10,11 +10,10 @@ from ropd_cli.errors import JudgeError
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import NO_WAIT
 from ropd_cli.method.block import build_block
-from ropd_cli.method.prompts import Templates
 from ropd_cli.method.scoring import EPSILON
 from ropd_cli.records.files import read_records
 from ropd_cli.records.schemas import Answer, Criterion, Group, Message, Rubric, RubricRecord, prompt_hash
-from ropd_cli.stages.verify import verify_group
+from ropd_cli.stages.verifier import Verifier
 
 WEIGHTS = (5, 2, 2, 1)
 TEXTS = {"student": ("right", "half", "wrong"), "teacher": ("best",)}
@@ -62,9 +61,7 @@ async def judged(server, gaps, **settings):
     }
     server.default = reply(verdicts)
     async with ChatClient.open(EndpointConfig(model="m", base_url=server.url), cache=None, environ={}) as client:
-        return await verify_group(
-            make_group(), make_rubric(), client, JudgeConfig(**settings), templates=Templates.load()
-        )
+        return await Verifier(client, JudgeConfig(**settings)).verdicts(make_group(), make_rubric())
 
 
 async def test_without_gaps(server):
@@ -117,7 +114,7 @@ async def test_an_answerless_rollout_needs_no_verdict(server):
     server.default = Reply(json.dumps({"answers": rows}))
     endpoint = EndpointConfig(model="m", base_url=server.url)
     async with ChatClient.open(endpoint, cache=None, retry=NO_WAIT, environ={}) as client:
-        record = await verify_group(group, make_rubric(), client, JudgeConfig(), templates=Templates.load())
+        record = await Verifier(client, JudgeConfig()).verdicts(group, make_rubric())
     assert record.coverage == 1.0 and record.rewards == (10 / (10 + EPSILON), 0.0)
 
 

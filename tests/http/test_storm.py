@@ -21,11 +21,10 @@ from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import RetryPolicy
-from ropd_cli.method.prompts import Templates
 from ropd_cli.records.files import RecordWriter, read_records
 from ropd_cli.records.schemas import Answer, AnswerRecord, Group, Message, prompt_hash
-from ropd_cli.stages.rubricate import rubricate_group
-from ropd_cli.stages.verify import verify_group
+from ropd_cli.stages.rubricator import Rubricator
+from ropd_cli.stages.verifier import Verifier
 from ropd_cli.training.judge_owner import RunJudge
 from ropd_cli.training.run_dir import RunDir
 
@@ -61,13 +60,14 @@ async def judge_all(url, *, api="chat", retries=5, cache=None):
     limits = LimitsConfig(timeout_s=2.0, concurrency=32, max_retries=retries)
     endpoint = EndpointConfig(model="judge", base_url=url, limits=limits, api=api)
     retry = RetryPolicy(max_retries=retries, first_wait_s=0.01, max_wait_s=0.05)
-    templates, came_to = Templates.load(), {}
+    came_to = {}
     async with ChatClient.open(endpoint, cache=cache, retry=retry, environ={}) as client:
+        rubricator, verifier = Rubricator(client, JudgeConfig()), Verifier(client, JudgeConfig())
 
         async def one(group):
             try:
-                rubric = await rubricate_group(group, client, JudgeConfig(), templates=templates)
-                verdicts = await verify_group(group, rubric, client, JudgeConfig(), templates=templates)
+                rubric = await rubricator.rubric(group)
+                verdicts = await verifier.verdicts(group, rubric)
             except MAY_FAIL_OF as fault:
                 came_to[group.uid] = fault
             else:
@@ -149,8 +149,7 @@ async def test_a_storm_inside_training(server, tmp_path):
         said = {}
 
         async def one(group):
-            rollouts = [answer.model_dump(exclude={"usage"}) for answer in group.rollouts]
-            said[group.uid] = await judge.judge(1, group.uid, rollouts)
+            said[group.uid] = await judge.judge(1, group.uid, group.rollouts)
 
         async with asyncio.TaskGroup() as tasks:
             for group in ALL:
@@ -158,14 +157,16 @@ async def test_a_storm_inside_training(server, tmp_path):
         metrics = await judge.step_metrics(1, GROUPS)
         await judge.close()
         written = {group["uid"]: group for _, group in read_records(directory.group_file(1))}
-        assert {uid: group["rewards"] for uid, group in written.items()} == {u: s["rewards"] for u, s in said.items()}
+        assert {uid: group["rewards"] for uid, group in written.items()} == {
+            uid: s.rewards and list(s.rewards) for uid, s in said.items()
+        }
         return said, metrics, len(server.requests) - before
 
     calm, _, sent = await run("calm", Storm(0.0, seed=0))
     assert sent == 2 * GROUPS
     said, metrics, sent = await run("storm", Storm(0.3, seed=8))
-    missing = {uid for uid, outcome in said.items() if outcome["rewards"] is None}
-    assert all(said[uid]["error"] for uid in missing)
+    missing = {uid for uid, outcome in said.items() if outcome.rewards is None}
+    assert all(said[uid].error for uid in missing)
     assert {uid: said[uid] for uid in said.keys() - missing} == {uid: calm[uid] for uid in calm.keys() - missing}
     assert (metrics["groups/judged"], metrics["groups/missing"]) == (GROUPS - len(missing), len(missing))
     assert sent <= 2 * 2 * GROUPS and 0 < len(missing) <= 25

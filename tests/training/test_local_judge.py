@@ -27,11 +27,10 @@ from processes import start_ropd
 
 from ropd_cli.config import JudgeConfig, load_config
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.method.prompts import Templates
 from ropd_cli.method.replies import MAX_CRITERIA, MIN_CRITERIA
 from ropd_cli.records.schemas import Answer, Group, Message, prompt_hash
-from ropd_cli.stages.rubricate import rubricate_group
-from ropd_cli.stages.verify import verify_group
+from ropd_cli.stages.rubricator import Rubricator
+from ropd_cli.stages.verifier import Verifier
 
 pytestmark = [pytest.mark.training, pytest.mark.timeout(900)]
 pytest.importorskip("vllm", reason="needs the CPU stack: make env")
@@ -178,19 +177,19 @@ def group(number):
 async def judged(config, numbers, environ, form):
     """Rubric and verdicts of groups, all at once, each request sent once and nothing kept."""
     settings = JudgeConfig(form=form)
-    templates = Templates.load(settings)
     async with (
-        ChatClient.open(config.rubricator, cache=None, environ=environ) as rubricator,
-        ChatClient.open(config.verifier, cache=None, environ=environ) as verifier,
+        ChatClient.open(config.rubricator, cache=None, environ=environ) as writer,
+        ChatClient.open(config.verifier, cache=None, environ=environ) as judge,
         asyncio.TaskGroup() as tasks,
     ):
+        rubricator, verifier = Rubricator(writer, settings), Verifier(judge, settings)
 
         async def one(number):
-            rubric = await rubricate_group(group(number), rubricator, settings, templates=templates)
-            return rubric, await verify_group(group(number), rubric, verifier, settings, templates=templates)
+            rubric = await rubricator.rubric(group(number))
+            return rubric, await verifier.verdicts(group(number), rubric)
 
         running = [tasks.create_task(one(number)) for number in numbers]
-    return [task.result() for task in running], rubricator.stats, verifier.stats
+    return [task.result() for task in running], writer.stats, judge.stats
 
 
 def keeps_to_the_schema(settings, count, form):

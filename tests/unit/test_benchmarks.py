@@ -11,9 +11,8 @@ from servers import Drop
 from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.errors import ProviderUnreachable
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.method.prompts import Templates
-from ropd_cli.stages.rubricate import rubricate_group
-from ropd_cli.stages.verify import verify_group
+from ropd_cli.stages.rubricator import Rubricator
+from ropd_cli.stages.verifier import Verifier
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -72,34 +71,32 @@ async def test_the_judge_server_judges(bench):
 
     assert lognormal_s("a", "rubric", 1.0, 0.4) == lognormal_s("a", "rubric", 1.0, 0.4)
     assert lognormal_s("a", "rubric", 1.0, 0.4) != lognormal_s("a", "verdicts", 1.0, 0.4)
-    texts, templates, seen = Texts(60_000), Templates.load(), set()
+    texts, seen = Texts(60_000), set()
     with running() as url:
         endpoint = EndpointConfig(model="judge", base_url=url, limits={"max_retries": 0})
         async with ChatClient.open(endpoint, cache=None, environ={}) as client:
+            rubricator, verifier = Rubricator(client, JudgeConfig()), Verifier(client, JudgeConfig())
             for number in range(4):
                 group = texts.group(f"g-{number}")
-                rubric = await rubricate_group(group, client, JudgeConfig(), templates=templates)
-                record = await verify_group(group, rubric, client, JudgeConfig(), templates=templates)
+                record = await verifier.verdicts(group, await rubricator.rubric(group))
                 seen.add(record.rewards)
     assert len(seen) == 4 and all(0 <= reward <= 1 for rewards in seen for reward in rewards)
     assert len({reward for rewards in seen for reward in rewards}) > 4
 
 
 async def test_the_bare_loop_sends_what_ours_sends(bench, server):
-    from judge_path import same_requests
+    from judge_path import judges, same_requests
     from material import Texts, rubric_record
 
     server.default = Drop()
-    group, templates = Texts(500).group("one"), Templates.load()
+    group = Texts(500).group("one")
     endpoint = EndpointConfig(model="judge", base_url=server.url, limits={"max_retries": 0})
     async with ChatClient.open(endpoint, cache=None, environ={}) as client:
-        for call in (
-            rubricate_group(group, client, JudgeConfig(), templates=templates),
-            verify_group(group, rubric_record(group), client, JudgeConfig(), templates=templates),
-        ):
+        rubricator, verifier = judges(client)
+        for call in (rubricator.rubric(group), verifier.verdicts(group, rubric_record(group))):
             with pytest.raises(ProviderUnreachable):
                 await call
-    assert server.bodies == list(same_requests(group, server.url, templates))
+    assert server.bodies == list(same_requests(group, rubricator, verifier))
 
 
 @pytest.mark.slow

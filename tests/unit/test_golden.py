@@ -57,10 +57,11 @@ def run_training_group(folder, settings, uid, rollouts):
     from judged_runs import judge_of
 
     from ropd_cli.records.files import read_records
+    from ropd_cli.records.schemas import Answer
 
     async def work():
         judge, run = judge_of(folder, **{name.replace(".", "__"): value for name, value in settings.items()})
-        await judge.judge(1, uid, [{"text": text, "finish_reason": "stop"} for text in rollouts])
+        await judge.judge(1, uid, [Answer(text=text, finish_reason="stop") for text in rollouts])
         await judge.step_metrics(1, 1)
         await judge.close()
         return run.group_file(1)

@@ -22,7 +22,7 @@ LAYERS = {  # room (first part of the module's name below ropd_cli) -> layer
     "__main__": 12,
 }
 ROOT_FILES = {"__init__.py", "__main__.py", "errors.py"}
-SHARED_BY_STAGES = {"", "runner", "groups"}
+SHARED_BY_STAGES = {"", "runner", "groups", "judge", "rubricator", "verifier"}
 HEAVY = {"verl", "ray", "torch", "vllm"}
 FILES = sorted(ROOT.rglob("*.py"))
 

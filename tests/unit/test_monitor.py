@@ -12,7 +12,7 @@ from servers import Hang, Reply, Status
 
 from ropd_cli.config import MonitorConfig, RopdConfig
 from ropd_cli.records.files import read_records
-from ropd_cli.records.schemas import AnswerVerdict, Criterion, Rubric, RubricRecord, VerdictRecord
+from ropd_cli.records.schemas import Answer, AnswerVerdict, Criterion, Rubric, RubricRecord, Usage, VerdictRecord
 from ropd_cli.training.monitor import Comparison, Thresholds, judges_since
 from ropd_cli.training.run_dir import RunDir
 
@@ -20,7 +20,7 @@ ROLLOUTS = ["right and polite", "wrong, in a box", "right, in a box", "rude and 
 
 
 def said(texts=ROLLOUTS):
-    return [{"text": text, "finish_reason": "stop", "usage": {"completion_tokens": 10}} for text in texts]
+    return [Answer(text=text, finish_reason="stop", usage=Usage(completion_tokens=10)) for text in texts]
 
 
 MODELS = {"rubricator": "writer", "verifier": "first", "monitor__judge": "second"}
@@ -180,7 +180,7 @@ async def test_the_gap_is_measured_warned_of_and_stops_the_run(run_judge, server
     metrics = []
     for step, texts in enumerate((plain, gamed, all_gamed), start=1):
         result = await judge.judge(step, "a", said(texts))
-        assert result["rewards"] == pytest.approx([score(text) for text in texts])
+        assert result.rewards == pytest.approx([score(text) for text in texts])
         metrics.append(await judge.step_metrics(step, 1))
     assert [row["monitor/gap"] for row in metrics] == pytest.approx([0.0, 2 * 0.5 / 4, 3 * 0.5 / 4])
     assert await judge.stopped() is None  # 0.375 is below 0.45
@@ -190,7 +190,7 @@ async def test_the_gap_is_measured_warned_of_and_stops_the_run(run_judge, server
     kind, message, hint = await judge.stopped()
     assert kind == "TrainingError" and "step 4" in message and "grown by 0.50" in message
     assert "--step 4" in hint and "monitor.stop.gap_growth" in hint
-    assert (await judge.judge(5, "a", said()))["rewards"] is None
+    assert (await judge.judge(5, "a", said())).rewards is None
     await judge.close()
     alarms = [alarm for _, alarm in read_records(directory.alarms)]
     assert [(a["step"], a["rule"], a["action"]) for a in alarms] == [
@@ -214,7 +214,7 @@ async def test_a_second_judge_that_fails_costs_no_reward(run_judge, server, seco
     judge, directory = run_judge(**flags)
     for step in (1, 2):
         result = await asyncio.wait_for(judge.judge(step, "a", said()), 20)
-        assert result["rewards"] == pytest.approx([score(text) for text in ROLLOUTS])
+        assert result.rewards == pytest.approx([score(text) for text in ROLLOUTS])
         metrics = await asyncio.wait_for(judge.step_metrics(step, 1), 20)
         assert (metrics["monitor/judged"], metrics["monitor/missing"]) == (0, 1)
         assert "monitor/gap" not in metrics and metrics["groups/missing"] == 0
@@ -278,7 +278,7 @@ async def test_a_second_judge_that_fails_at_the_same_url_holds_up_nothing(run_ju
     judge, _ = run_judge(**flags)
     for step in range(1, 6):
         result = await asyncio.wait_for(judge.judge(step, "a", said([f"{text} {step}" for text in ROLLOUTS])), 10)
-        assert result["rewards"] is not None
+        assert result.rewards is not None
         metrics = await asyncio.wait_for(judge.step_metrics(step, 1), 10)
         assert metrics["judge/pauses"] == 0
     assert await judge.stopped() is None
@@ -343,5 +343,5 @@ async def test_what_the_second_judge_costs_counts_for_the_limit_of_the_run(run_j
     directory.metrics.write_text(json.dumps({"step": 1, **metrics}) + "\n")
     judge, _ = run_judge(**endpoints(server, second_server), prices=prices, max_cost=0.9)
     result = await judge.judge(2, "a", said(["right", "wrong"]))
-    assert result["rewards"] is None and "$1.0000 of $0.9" in result["error"]
+    assert result.rewards is None and "$1.0000 of $0.9" in result.error
     await judge.close()

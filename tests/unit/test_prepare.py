@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from ropd_cli.errors import InputError
-from ropd_cli.method.dataset_rubrics import brought_rubric
+from ropd_cli.method.dataset_rubrics import dataset_rubric
 from ropd_cli.records.files import read_records
 from ropd_cli.records.schemas import prompt_hash
 from ropd_cli.stages.prepare import Filters, Ledger, Part, Plan, Source, Wording, parse_part, prepare
@@ -175,7 +175,7 @@ def test_known_sets_read_their_own_columns_from_a_local_file(tmp_path):
     rubric = [{"title": "t", "description": "Essential Criteria: Says so.", "weight": 5}]
     rar = {"question": "Why?", "reference_answer": "So.", "question_source": "s", "rubric": rubric}
     (prompt,) = run(lines(tmp_path / "r.jsonl", rar | {"rubric_list": ["x"], "rubric_count": 1}), "rar-medicine")
-    assert brought_rubric(prompt).rubrics[0].criterion == "Says so."
+    assert dataset_rubric(prompt).rubrics[0].criterion == "Says so."
     assert prompt.answer is None and prompt.reference_answer == "So." and prompt.ability == "medicine"
     assert not {"rubric_list", "rubric_count"} & set(prompt.model_extra)
     assert run(tmp_path / "r.jsonl", "rar-medicine", columns={"answer": "reference_answer"})[0].answer == "So."

@@ -11,6 +11,7 @@ from servers import Reply, Status
 from ropd_cli.errors import InputError
 from ropd_cli.method.prompts import Templates
 from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import Answer
 
 DULL = ["Is an answer to the question.", "Has been written down.", "Consists of letters or digits.", "Is good."]
 ROLLOUTS = ["right", "wrong " * 20, "rude " * 20, "rude " * 30]
@@ -48,11 +49,11 @@ async def judged(run_judge, server, reader, texts=ROLLOUTS, **settings):
     flags |= {f"{section}__model": "m" for section in ("rubricator", "verifier")}
     flags |= {f"{section}__limits__max_retries": 0 for section in ("rubricator", "verifier")}
     judge, directory = run_judge(**flags, judge__repair=True, **settings)
-    result = await judge.judge(1, "a", [{"text": text, "finish_reason": "stop"} for text in texts])
+    result = await judge.judge(1, "a", [Answer(text=text, finish_reason="stop") for text in texts])
     metrics = await judge.step_metrics(1, 1)
     await judge.close()
     ((_, group),) = read_records(directory.group_file(1))
-    return result["rewards"], metrics, group
+    return list(result.rewards), metrics, group
 
 
 def tried(metrics):

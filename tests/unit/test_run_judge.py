@@ -10,32 +10,33 @@ from judges import Reader
 
 from ropd_cli.builtin.teacher import write_answer
 from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import Answer, Usage
 
 
 def said(*texts):
-    return [{"text": text, "finish_reason": "stop"} for text in texts]
+    return [Answer(text=text, finish_reason="stop") for text in texts]
 
 
 async def test_rewards_metrics_and_the_group_file_agree(run_judge):
     judge, directory = run_judge()
     result = await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9", "no idea", ""))
-    rewards = result["rewards"]
+    rewards = result.rewards
     assert rewards[0] > rewards[1] > rewards[2] >= 0 and rewards[3] == 0.0
     other = await judge.judge(1, "b", said("5 + 9 = 14", "5 + 9 = 14", "5 + 9 = 14"))
     metrics = await judge.step_metrics(1, 3)
     assert (metrics["groups/judged"], metrics["groups/missing"], metrics["groups/zero_variance"]) == (2, 1, 1)
     assert metrics["groups/no_answer_rollouts"] == 1
-    assert metrics["reward/mean"] == pytest.approx(sum(rewards + other["rewards"]) / 7)
+    assert metrics["reward/mean"] == pytest.approx(sum(rewards + other.rewards) / 7)
     assert metrics["judge/requests_sent"] == 4 and metrics["reward/teacher_mean"] == pytest.approx(1.0)
     written = {g["uid"]: g for _, g in read_records(directory.group_file(1))}
-    assert written["a"]["rewards"] == rewards and written["a"]["verdicts"]["rewards"] == rewards
+    assert written["a"]["rewards"] == written["a"]["verdicts"]["rewards"] == list(rewards)
     await judge.close()
 
 
 async def test_a_group_that_cannot_be_judged_has_no_rewards_at_all(run_judge):
     judge, directory = run_judge()
     result = await judge.judge(1, "odd", said("Goethe", "Schiller"))
-    assert result["rewards"] is None and "400" in result["error"]
+    assert result.rewards is None and "400" in result.error
     assert "400" in await judge.last_fault(1)
     metrics = await judge.step_metrics(1, 1)
     assert metrics["groups/missing"] == 1 and "reward/mean" not in metrics
@@ -47,10 +48,10 @@ async def test_a_group_that_cannot_be_judged_has_no_rewards_at_all(run_judge):
 async def test_no_answer_is_the_policy_s_failure_or_dropped(run_judge):
     judge, _ = run_judge(judge__on_no_answer="drop")
     result = await judge.judge(1, "a", said("3 + 4 = 7", "", "3 + 4 = 8"))
-    assert result["rewards"][1] is None and None not in (result["rewards"][0], result["rewards"][2])
+    assert result.rewards[1] is None and None not in (result.rewards[0], result.rewards[2])
     # a lone reward has nothing to be compared with
     result = await judge.judge(1, "b", said("5 + 9 = 14", "", "<think>14"))
-    assert result["rewards"] is None
+    assert result.rewards is None
     metrics = await judge.step_metrics(1, 2)
     assert metrics["groups/missing"] == 1
     await judge.close()
@@ -59,7 +60,7 @@ async def test_no_answer_is_the_policy_s_failure_or_dropped(run_judge):
 async def test_without_any_answer_all_get_zero_and_no_judge_is_asked(run_judge):
     judge, _ = run_judge()
     result = await judge.judge(1, "a", said("", "<think>7", " "))
-    assert result["rewards"] == [0.0, 0.0, 0.0]
+    assert result.rewards == (0.0, 0.0, 0.0)
     assert (await judge.step_metrics(1, 1))["judge/requests_sent"] == 0
     await judge.close()
 
@@ -92,27 +93,27 @@ async def test_the_same_group_again_comes_from_the_cache(run_judge):
 async def test_parts_are_mixed_counted_and_written(run_judge):
     judge, directory = run_judge(reward__length=0.5, reward__length_free_tokens=0, reward__length_max_tokens=10)
     rollouts = [
-        {"text": "3 + 4 = 7", "finish_reason": "stop", "usage": {"completion_tokens": 5}},
-        {"text": "3 + 4 = 9", "finish_reason": "stop", "usage": {"completion_tokens": 10}},
+        Answer(text="3 + 4 = 7", finish_reason="stop", usage=Usage(completion_tokens=5)),
+        Answer(text="3 + 4 = 9", finish_reason="stop", usage=Usage(completion_tokens=10)),
     ]
     result = await judge.judge(1, "a", rollouts)
     metrics = await judge.step_metrics(1, 1)
     ((_, group),) = read_records(directory.group_file(1))
     parts = group["verdicts"]["parts"]
     assert parts["length"] == [0.5, 0.0] and parts["rubric"][0] > parts["rubric"][1]
-    assert result["rewards"] == pytest.approx(
+    assert result.rewards == pytest.approx(
         [r + 0.5 * p for r, p in zip(*map(parts.get, ("rubric", "length")), strict=True)]
     )
     assert metrics["reward/length_mean"] == 0.25
     assert metrics["reward/rubric_mean"] == pytest.approx(sum(parts["rubric"]) / 2)
-    assert metrics["judge/coverage_mean"] == 1.0 and metrics["reward/mean"] == pytest.approx(sum(result["rewards"]) / 2)
+    assert metrics["judge/coverage_mean"] == 1.0 and metrics["reward/mean"] == pytest.approx(sum(result.rewards) / 2)
     await judge.close()
 
 
 async def test_without_a_weight_for_the_rubric_no_judge_is_asked(run_judge):
     judge, directory = run_judge(reward__rubric=0.0, reward__format=1.0, reward__format_pattern=r"= \d+")
     result = await judge.judge(1, "odd", said("it is = 7", "no idea"))  # the embedded judge would refuse this one
-    assert result["rewards"] == [1.0, 0.0]
+    assert result.rewards == (1.0, 0.0)
     metrics = await judge.step_metrics(1, 1)
     assert metrics["judge/requests_sent"] == 0 and "reward/rubric_mean" not in metrics
     ((_, group),) = read_records(directory.group_file(1))
@@ -133,7 +134,7 @@ async def test_money_that_an_earlier_part_of_the_run_spent_counts(run_judge, ser
     (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "judge/cost_usd": 4.9}\n')
     judge, _ = run_judge(**flags, prices=prices, max_cost=5.0)
     result = await judge.judge(2, "a", said("3 + 4 = 7", "3 + 4 = 9"))
-    assert result["rewards"] is None and not server.requests
+    assert result.rewards is None and not server.requests
     kind, message, hint = await judge.stopped()
     assert kind == "CostLimit" and "$4.9000 of $5 are spent" in message and "max" in hint
     await judge.close()
@@ -146,7 +147,7 @@ async def test_money_of_steps_that_are_dropped_stays_spent(run_judge, server):
     settings = {"base_url": server.url, "model": "judge", "limits.max_retries": 0}
     flags = {f"{section}__{key}": value for section in ("rubricator", "verifier") for key, value in settings.items()}
     judge, directory = run_judge(**flags, prices=prices)
-    assert (await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9")))["rewards"]
+    assert (await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9"))).rewards
     first = (await judge.step_metrics(1, 1))["judge/cost_usd"]
     directory.metrics.write_text(json.dumps({"step": 1, "judge/cost_usd": first}) + "\n")
     assert directory.spent_usd() == pytest.approx(first) and first > 0
@@ -188,7 +189,7 @@ async def test_the_embedded_judge_takes_every_choice(run_judge, choice):
 @pytest.mark.parametrize("form", ["shared-prefix", "group", "paper"])
 async def test_the_embedded_judge_writes_a_rubric_a_rollout(run_judge, form):
     judge, directory = run_judge(judge__rubric_per="rollout", judge__form=form)
-    rewards = (await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9", "")))["rewards"]
+    rewards = (await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9", ""))).rewards
     await judge.step_metrics(1, 1)
     assert rewards[0] > rewards[1] and rewards[2] == 0.0
     ((_, group),) = read_records(directory.group_file(1))

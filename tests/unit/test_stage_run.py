@@ -142,7 +142,7 @@ async def test_records_that_need_no_call_do_not_speak_for_the_endpoint(out):
     todo = {"total": 4, "out": out, "stage": "verify", "concurrency": 1, "max_failed_fraction": None}
     todo["progress"] = NoProgress()
     with pytest.raises(ProviderRefused):
-        await run_records(items(4), work, **todo, asked=lambda record: False)
+        await run_records(items(4), work, **todo, needed_endpoint=lambda record: False)
     assert uids(out) == ["0", "2"]  # what was finished is kept
     with pytest.raises(ProviderRefused):  # and neither does what was there before
         await run_records(items(4), work_or_skip(work, "0", "2"), **todo)

@@ -83,7 +83,7 @@ class HealthBenchTask:
         self._judging = Judging()
         how = "a call a criterion" if per_criterion else "a call an example"
         title = f"HealthBench: points met / positive points, judged by {client.endpoint.model or '?'}, {how}"
-        self.metrics = (Metric(NAME, title, binary=False, clipped=True),)
+        self.metrics: tuple[Metric, ...] = (Metric(NAME, title, binary=False, clipped=True),)
 
     async def __aenter__(self) -> HealthBenchTask:
         return self
@@ -211,7 +211,7 @@ def all_form(count: int) -> JsonSchema:
 
 def _form(name: str, properties: dict[str, Any]) -> JsonSchema:
     schema = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-    return JsonSchema(name=name, schema=schema)
+    return JsonSchema(name=name, body=schema)
 
 
 def _met(reply: ChatReply) -> bool:

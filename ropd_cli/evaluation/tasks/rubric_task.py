@@ -1,9 +1,9 @@
-"""Questions that bring their own rubric, graded as ``ropd verify`` grades rollouts: the weighted share passed.
+"""Grade questions that bring their own rubric, as ``ropd verify`` grades rollouts: the weighted share passed.
 
-The rubric stands in ``rubric`` or ``rubrics``, in any of the forms that ``brought`` reads; a criterion with a negative
-weight is turned round there. Of several answers to a question each is judged by itself, and by this rubric alone, so
-a score does not depend on what else was sampled. An answer that is empty or cut off inside its thinking scores 0
-without a call.
+The rubric stands in ``rubric`` or ``rubrics``, in any of the forms that ``method.dataset_rubrics`` reads; a criterion
+with a negative weight is turned round there. Of several answers to a question each is judged by itself, and by this
+rubric alone, so a score does not depend on what else was sampled. An answer that is empty or cut off inside its
+thinking scores 0 without a call.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from ropd_cli.evaluation.samples import Asked, Grade, Metric, Sample
 from ropd_cli.evaluation.tasks.judge_calls import Judging, group_of, kinds_of
 from ropd_cli.evaluation.tasks.plain_question import as_it_stands
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.method.dataset_rubrics import brought_rubric
+from ropd_cli.method.dataset_rubrics import dataset_rubric
+from ropd_cli.method.groups import given_rubric
 from ropd_cli.method.prompts import Templates
-from ropd_cli.records.schemas import Prompt, Rubric, RubricRecord
-from ropd_cli.stages.verify import verify_group
+from ropd_cli.records.schemas import Prompt, Rubric
+from ropd_cli.stages.verifier import Verifier
 
 NAME = "rubric_score"
 
@@ -35,12 +36,11 @@ class RubricTask:
     ) -> None:
         settings = settings or JudgeConfig()
         # An evaluation that leaves out what a model did not answer would flatter it.
-        self._settings = settings.model_copy(update={"on_no_answer": "zero", "rubric_per": "group"})
-        self._templates = templates or Templates.load(self._settings)
-        self._client = client
+        settings = settings.model_copy(update={"on_no_answer": "zero", "rubric_per": "group"})
+        self._verifier = Verifier(client, settings, templates)
         self._judging = Judging()
         title = f"rubric score: weight of the criteria passed, judged by {client.endpoint.model or '?'}"
-        self.metrics = (Metric(NAME, title, binary=False),)
+        self.metrics: tuple[Metric, ...] = (Metric(NAME, title, binary=False),)
 
     async def __aenter__(self) -> RubricTask:
         return self
@@ -59,17 +59,15 @@ class RubricTask:
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """``detail``: ``met`` and ``points`` by index, the share of the rubric's weight that was judged, the judge."""
         rubric, group = rubric_of(question), group_of(question, sample)
-        record = RubricRecord(
-            uid=group.uid, raw_prompt_hash="", rubric=rubric, rubric_hash=rubric.hash, model="", template_hash=""
-        )
-        call = partial(verify_group, group, record, self._client, self._settings, templates=self._templates)
-        [found] = await self._judging.outcomes([call])
-        score, met, coverage, why = None, [None] * len(rubric.rubrics), None, None
-        if isinstance(found, RopdError):
-            why = f"not judged ({kinds_of([found])})"
+        call = partial(self._verifier.verdicts, group, given_rubric(group, rubric))
+        [verdicts] = await self._judging.outcomes([call])
+        met: list[bool | None] = [None] * len(rubric.rubrics)
+        score = coverage = why = None
+        if isinstance(verdicts, RopdError):
+            why = f"not judged ({kinds_of([verdicts])})"
         else:
-            [verdict] = found.answers
-            score, coverage = verdict.score, found.coverage
+            [verdict] = verdicts.answers
+            score, coverage = verdict.score, verdicts.coverage
             met = list(verdict.judgement) or [False] * len(rubric.rubrics)
         return Grade(
             benchmark=sample.benchmark,
@@ -81,7 +79,7 @@ class RubricTask:
                 "met": met,
                 "points": list(rubric.weights_K),
                 "coverage": coverage,
-                "judge": self._client.endpoint.model or "",
+                "judge": self._verifier.endpoint.model or "",
             },
         )
 
@@ -91,7 +89,7 @@ def rubric_of(question: EvalQuestion) -> Rubric:
     extra = question.model_extra or {}
     raw = extra.get("rubric")
     prompt = Prompt(uid=question.id, prompt=question.prompt, rubric=extra.get("rubrics") if raw is None else raw)
-    rubric = brought_rubric(prompt)
+    rubric = dataset_rubric(prompt)
     if rubric is None:
         raise InputError(f"question {question.id}: no rubric", "give it in the field rubric, see docs/rewards.md")
     return rubric

@@ -1,4 +1,4 @@
-"""Scored as in training: a rubric written from the teacher's answers and the sample, judged blind.
+"""Score samples as in training: a rubric written from the teacher's answers and the sample, judged blind.
 
 Each sample is a group of its own: the rubricator contrasts it with the m teacher answers of the index, and the verifier
 judges all of them by that rubric. So a score says how far the sample is from the teacher, on a rubric of its own; it is
@@ -8,7 +8,6 @@ not comparable with scores on a fixed rubric. The teacher's own score, on the sa
 from __future__ import annotations
 
 import statistics
-from types import TracebackType
 
 from ropd_cli.config import JudgeConfig
 from ropd_cli.datasets.eval_sets import EvalQuestion
@@ -18,11 +17,11 @@ from ropd_cli.evaluation.tasks.judge_calls import Judging, kinds_of
 from ropd_cli.evaluation.tasks.plain_question import as_it_stands
 from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.client import ChatClient
+from ropd_cli.method.groups import group_of, with_teacher
 from ropd_cli.method.prompts import Templates
 from ropd_cli.records.schemas import Answer, Prompt, VerdictRecord
-from ropd_cli.stages.groups import group_of, with_teacher
-from ropd_cli.stages.rubricate import rubricate_group
-from ropd_cli.stages.verify import verify_group
+from ropd_cli.stages.rubricator import Rubricator
+from ropd_cli.stages.verifier import Verifier
 
 SCORE, TEACHER = "rubric_score", "teacher_score"
 
@@ -35,14 +34,16 @@ class TeacherTask:
     def __init__(
         self, rubricator: ChatClient, verifier: ChatClient, index: TeacherIndex, settings: JudgeConfig, seed: int
     ) -> None:
-        self._rubricator, self._verifier, self._index, self._seed = rubricator, verifier, index, seed
-        self._settings = settings.model_copy(
+        self._index, self._seed, self._m = index, seed, settings.m
+        settings = settings.model_copy(
             update={"rubrics": "induced", "rubric_per": "group", "on_no_answer": "zero", "teacher_in_pool": True}
         )
-        self._templates = Templates.load(self._settings)
+        templates = Templates.load(settings)
+        self._rubricator = Rubricator(rubricator, settings, templates)
+        self._verifier = Verifier(verifier, settings, templates)
         self._judging = Judging()
         judge = verifier.endpoint.model or "?"
-        self.metrics = (
+        self.metrics: tuple[Metric, ...] = (
             Metric(SCORE, f"rubric score against {settings.m} teacher answers, judged by {judge}", binary=False),
             Metric(TEACHER, "score of the teacher's answers on the same rubrics", binary=False),
         )
@@ -50,14 +51,12 @@ class TeacherTask:
     async def __aenter__(self) -> TeacherTask:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return
+    async def __aexit__(self, *exc: object) -> None:
+        return None
 
     def check(self, question: EvalQuestion) -> None:
         """Raises InputError for a question with fewer than m teacher answers in the index."""
-        prompt, wanted = _prompt(question), self._settings.m
+        prompt, wanted = _prompt(question), self._m
         count = self._index.count(prompt.uid, prompt.raw_prompt_hash)
         if count < wanted:
             raise InputError(
@@ -72,12 +71,10 @@ class TeacherTask:
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """``detail``: the rubric's hash, and what was met by the sample."""
         rollout = Answer(text=sample.text, finish_reason=sample.finish_reason)
-        bare = group_of(_prompt(question), (rollout,))
-        group = with_teacher(bare, self._index, self._settings.m, seed=self._seed)
+        group = with_teacher(group_of(_prompt(question), (rollout,)), self._index, self._m, seed=self._seed)
 
         async def judge() -> VerdictRecord:
-            rubric = await rubricate_group(group, self._rubricator, self._settings, templates=self._templates)
-            return await verify_group(group, rubric, self._verifier, self._settings, templates=self._templates)
+            return await self._verifier.verdicts(group, await self._rubricator.rubric(group))
 
         [found] = await self._judging.outcomes([judge])
         scores: dict[str, float | None] = {SCORE: None, TEACHER: None}

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from ropd_cli.errors import InputError
-from ropd_cli.method.dataset_rubrics import brought_rubric
+from ropd_cli.method.dataset_rubrics import dataset_rubric
 from ropd_cli.stages.prepare.dropped import Ledger
 from ropd_cli.stages.prepare.filters import Pooled
 from ropd_cli.stages.prepare.plan import TRAIN, Plan, Prepared, TokenStats
@@ -54,7 +54,7 @@ def _unreadable_rubrics(drawn: Sequence[Pooled]) -> dict[str, int]:
     count = 0
     for each in drawn:
         try:
-            brought_rubric(each.prompt)
+            dataset_rubric(each.prompt)
         except InputError:
             count += 1
     return {"rubrics that can't be read": count} if count else {}

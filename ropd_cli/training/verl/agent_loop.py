@@ -1,4 +1,4 @@
-"""verl's rollout workers, made to reward a prompt's rollouts together.
+"""Extend verl's rollout workers: a prompt's rollouts are rewarded together.
 
 verl 0.9.1 runs all n sessions of a prompt inside one call of ``AgentLoopWorkerTQ._run_prompt``. Each session
 waits here until its siblings have their answers too; the last one has the whole group judged, while other
@@ -9,18 +9,18 @@ prompt as failed and no row of it enters the batch (neither the mean nor the los
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
-from ropd_cli.training.judge_owner import RunJudge
+from ropd_cli.records.schemas import Answer, Usage
+from ropd_cli.training.judge_owner import OWNER, GroupRewards, RunJudge
+from ropd_cli.training.validation import validation_sample
 
-OWNER = "ropd_run_judge"
-VALIDATION_FIELDS = ("ropd_benchmark", "ropd_id", "ropd_key", "ropd_samples")
-
-_Worker = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # verl has made it an actor class already
+_Worker: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # verl has made it an actor class already
 
 
 class GroupNotJudged(Exception):
@@ -29,11 +29,11 @@ class GroupNotJudged(Exception):
 
 @dataclass
 class Barrier:
-    """The sessions of one prompt: what they said, and the rewards they wait for."""
+    """The sessions of one prompt: their rollouts, and the rewards they wait for, both by session."""
 
     n: int
-    rewards: asyncio.Future
-    rollouts: dict[int, dict[str, Any]] = field(default_factory=dict)
+    rewards: asyncio.Future[Mapping[int, float | None]]
+    rollouts: dict[int, Answer] = field(default_factory=dict)
 
 
 class JudgedAgentLoopWorker(_Worker):
@@ -86,35 +86,33 @@ class JudgedAgentLoopWorker(_Worker):
     async def _grade(self, output: Any, kwargs: dict[str, Any]) -> None:
         """Have an answer of the validation graded. verl wants a number of each; the figures are the owner's, who knows
         what is missing."""
-        step, session = int(kwargs["global_steps"]), int(kwargs["session_id"])
-        info = {name: kwargs["extra_info"][name] for name in VALIDATION_FIELDS}
-        info["ropd_samples"] = [int(sample) for sample in info["ropd_samples"]]
-        score = await self._judge.grade.remote(step, info, session, self._rollout(output))
+        sample = validation_sample(kwargs["extra_info"], int(kwargs["session_id"]), self._rollout(output))
+        score = await self._judge.grade.remote(int(kwargs["global_steps"]), sample)
         output.reward_score = 0.0 if score is None else score
         output.extra_fields["reward_extra_info"] = {"score": output.reward_score}
 
-    def _rollout(self, output: Any) -> dict[str, Any]:
+    def _rollout(self, output: Any) -> Answer:
         """Text of an output; cut off by its length limit where it does not end in an end-of-turn token."""
         ids = output.response_ids
         limit = self.config.actor_rollout_ref.rollout.response_length
         ended = bool(ids) and ids[-1] == self.tokenizer.eos_token_id
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         reason = "stop" if ended or len(ids) < limit else "length"
-        return {"text": text, "finish_reason": reason, "usage": {"completion_tokens": len(ids)}}
+        return Answer(text=text, finish_reason=reason, usage=Usage(completion_tokens=len(ids)))
 
     async def _reward_group(self, barrier: Barrier, kwargs: dict[str, Any]) -> None:
         rollouts = [barrier.rollouts[i] for i in sorted(barrier.rollouts)]
         uid = kwargs["extra_info"]["ropd_uid"]
         try:
-            said = await self._judge.judge.remote(int(kwargs["global_steps"]), uid, rollouts)
+            judged: GroupRewards = await self._judge.judge.remote(int(kwargs["global_steps"]), uid, rollouts)
         except Exception as fault:
-            said = {"rewards": None, "error": repr(fault)}
+            judged = GroupRewards(None, repr(fault))
         if barrier.rewards.done():
             return
-        if said["rewards"] is None:
-            barrier.rewards.set_exception(GroupNotJudged(f"uid {uid}: {said['error']}"))
+        if judged.rewards is None:
+            barrier.rewards.set_exception(GroupNotJudged(f"uid {uid}: {judged.error}"))
         else:
-            barrier.rewards.set_result(dict(zip(sorted(barrier.rollouts), said["rewards"], strict=True)))
+            barrier.rewards.set_result(dict(zip(sorted(barrier.rollouts), judged.rewards, strict=True)))
 
 
 class JudgedAgentLoopManager(AgentLoopManagerTQ):

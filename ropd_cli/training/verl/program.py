@@ -1,4 +1,4 @@
-"""``python -m ropd_cli.training.verl.program RUN_DIR``: the training process itself.
+"""Run the training process: ``python -m ropd_cli.training.verl.program RUN_DIR``.
 
 Started by ``launch`` with an explicit environment. Loads the composed configuration of the run and hands
 it to stock verl.
@@ -9,15 +9,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import orjson
 import yaml
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import InputError, RopdError
-from ropd_cli.records.files import write_atomic
 from ropd_cli.records.schemas import load_prompts
 from ropd_cli.training.dataset import check_lengths
-from ropd_cli.training.run_dir import RunDir
+from ropd_cli.training.run_dir import RunDir, Stop
 
 
 def train(run: RunDir) -> None:
@@ -51,8 +49,7 @@ def main(run_dir: str) -> int:
         train(run)
     except RopdError as fault:
         kind = "InputError" if isinstance(fault, InputError) else "TrainingError"
-        said = {"kind": kind, "message": fault.message, "hint": fault.hint}
-        write_atomic(run.stopped, orjson.dumps(said))
+        run.keep_stop(Stop(kind, fault.message, fault.hint))
         raise
     return 0
 

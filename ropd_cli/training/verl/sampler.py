@@ -1,16 +1,15 @@
-"""verl's replay buffer with this project's metrics and its limit on groups that could not be judged."""
+"""Extend verl's replay buffer by this project's metrics and its limit on groups that could not be judged."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import orjson
 import ray
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-from ropd_cli.records.files import write_atomic
-from ropd_cli.training.run_dir import RunDir
+from ropd_cli.training.judge_owner import OWNER
+from ropd_cli.training.run_dir import RunDir, Stop
 
 POLL_S = 0.1  # verl's own 2 s are most of a short step
 
@@ -39,31 +38,31 @@ class JudgedSampler(ReplayBuffer):
             return batch, metrics
         if ray.get(self._owner.stopped.remote()) is not None:
             self._stop(global_steps, 0, batch_size)
-        mine = ray.get(self._owner.step_metrics.remote(global_steps, batch_size))
-        if mine["groups/missing"] > self._limit * batch_size:
-            self._stop(global_steps, int(mine["groups/missing"]), batch_size)
+        own = ray.get(self._owner.step_metrics.remote(global_steps, batch_size))
+        if own["groups/missing"] > self._limit * batch_size:
+            self._stop(global_steps, int(own["groups/missing"]), batch_size)
         if ray.get(self._owner.stopped.remote()) is not None:  # a threshold of the monitor: the step is not learnt from
             self._stop(global_steps, 0, batch_size)
-        return batch, metrics | mine
+        return batch, metrics | own
 
     @property
     def _owner(self) -> Any:
-        return ray.get_actor("ropd_run_judge")
+        return ray.get_actor(OWNER)
 
     def _stop(self, step: int, missing: int, groups: int) -> None:
         """Leave word for the parent process, and raise. The step is made again when the run is resumed."""
         resume = f"then go on with: ropd train --config {self._run.config} --resume"
-        stopped = ray.get(self._owner.stopped.remote())
-        if stopped is not None:
-            kind, message, hint = stopped
-            what = {"ProviderDown": (hint or "").partition(",")[0], "CostLimit": "raise max_cost"}.get(kind, hint)
-            said = {"kind": kind, "message": f"step {step}: {message}", "hint": f"{what}, {resume}"}
+        stop: Stop | None = ray.get(self._owner.stopped.remote())
+        if stop is not None:
+            hints = {"ProviderDown": (stop.hint or "").partition(",")[0], "CostLimit": "raise max_cost"}
+            hint = hints.get(stop.kind, stop.hint)
+            stop = Stop(stop.kind, f"step {step}: {stop.message}", f"{hint}, {resume}")
         else:
             fault = ray.get(self._owner.last_fault.remote(step)) or f"see {self._run.log}"
             message = (
                 f"step {step}: {missing} of {groups} groups could not be judged, more than judge.max_failed_fraction "
                 f"{self._limit:g} allows; the last: {fault}"
             )
-            said = {"kind": "TrainingError", "message": message, "hint": f"mend the judge, {resume}"}
-        write_atomic(self._run.stopped, orjson.dumps(said))
-        raise RunStopped(said["message"])
+            stop = Stop("TrainingError", message, f"mend the judge, {resume}")
+        self._run.keep_stop(stop)
+        raise RunStopped(stop.message)

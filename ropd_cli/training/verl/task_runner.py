@@ -1,4 +1,4 @@
-"""verl's task runner, which keeps the finished steps when a run stops for a reason of ours.
+"""Extend verl's task runner: it keeps the finished steps when a run stops for a reason of ours.
 
 verl 0.9.1 saves every ``save_freq`` steps. A run that stops in step k + 1, because no group can be judged any
 more, has step k's weights in memory: they are saved, with the data loader as it was before the step, so that
@@ -12,10 +12,10 @@ from typing import Any
 import ray
 from verl.trainer.main_ppo import TaskRunnerV1
 
-from ropd_cli.training.verl.agent_loop import OWNER
+from ropd_cli.training.judge_owner import OWNER
 from ropd_cli.training.verl.sampler import RunStopped
 
-_Runner = TaskRunnerV1.__ray_metadata__.modified_class  # verl has made it an actor class already
+_Runner: Any = TaskRunnerV1.__ray_metadata__.modified_class  # verl has made it an actor class already
 
 
 @ray.remote

