@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from ropd_cli.answers.thinking import split_thinking
 from ropd_cli.errors import InputError
 from ropd_cli.lint import Finding, lint, linted
 from ropd_cli.method.block import render_question
@@ -30,6 +33,56 @@ from ropd_cli.records.schemas import (
 
 Key = tuple[str, str]
 """(uid, raw_prompt_hash)."""
+_QUESTION_CHARS = 160
+_NUMBERS = re.compile(r"-?\d+(?:[.,]\d+)*")
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """One group as a line of a list; ``n`` is its number there. Means and spread are None where nothing was judged,
+    ``missing`` counts rewards of judged groups, ``rules`` are those of the linter that found something."""
+
+    n: int
+    step: int | None
+    uid: str
+    rollouts: int
+    criteria: int
+    mean: float | None
+    spread: float | None
+    teacher: float | None
+    missing: int
+    dead: bool
+    below: bool
+    error: str | None
+    rules: tuple[str, ...]
+    faults: tuple[str, ...]
+    question: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line as ``--json`` prints it."""
+        return {
+            "uid": self.uid,
+            "step": self.step,
+            "rollouts": self.rollouts,
+            "criteria": self.criteria,
+            "mean": self.mean,
+            "spread": self.spread,
+            "teacher_mean": self.teacher,
+            "missing": self.missing,
+            "faults": list(self.faults),
+            "lint": list(self.rules),
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True)
+class ShownAnswer:
+    """One answer of a group, its thinking apart; ``answer`` is None where the thinking never ended."""
+
+    heading: str
+    source: Literal["teacher", "student"]
+    thinking: str
+    answer: str | None
 
 
 @dataclass(frozen=True)
@@ -164,35 +217,58 @@ class GroupView:
             "error": self.error,
         }
 
-    def to_json(self, *, full: bool) -> dict[str, Any]:
-        """For ``--json``: statistics and faults, and with ``full`` the texts, the rubric and the verdicts."""
+    def row(self, n: int) -> GroupRow:
+        """Return the group as line ``n`` of a list."""
         stats = self.stats
-        findings = self.findings
-        document: dict[str, Any] = {
-            "uid": self.uid,
-            "step": self.step,
-            "rollouts": stats.n,
-            "criteria": len(self.criterion_ids),
-            "mean": stats.mean,
-            "spread": stats.spread,
-            "teacher_mean": stats.teacher_mean,
-            "missing": stats.missing,
-            "faults": self.faults,
-            "lint": list(dict.fromkeys(finding.rule for finding in findings)),
-            "error": self.error,
-        }
-        if full:
-            document |= {
-                "raw_prompt_hash": self.raw_prompt_hash,
-                "question": self.question,
-                "teacher_answers": list(self.teacher_answers),
-                "answers": [a.to_json() for a in self.rollouts],
-                "rubric": self.rubric.to_json() if self.rubric else None,
-                "verdicts": self.verdicts.to_json() if self.verdicts else None,
-                "rewards": list(self.rewards),
-                "findings": [finding.to_json() for finding in findings],
-            }
-        return document
+        return GroupRow(
+            n=n,
+            step=self.step,
+            uid=self.uid,
+            rollouts=stats.n or len(self.rollouts),
+            criteria=len(self.criterion_ids),
+            mean=_finite(stats.mean),
+            spread=_finite(stats.spread),
+            teacher=_finite(stats.teacher_mean),
+            missing=stats.missing if self.verdicts else 0,
+            dead=stats.zero_variance,
+            below=stats.teacher_below_student,
+            error=self.error,
+            rules=tuple(dict.fromkeys(finding.rule for finding in self.findings)),
+            faults=tuple(self.faults),
+            question=_last_line(self.question),
+        )
+
+    @property
+    def title(self) -> str:
+        """The step, where there is one, and the uid."""
+        return self.uid if self.step is None else f"step {self.step}, {self.uid}"
+
+    @property
+    def texts(self) -> list[ShownAnswer]:
+        """The answers as they are shown, the teacher's first."""
+        judged = {(a.source, a.index) for a in self.judged}
+        answers: list[tuple[Literal["teacher", "student"], int, str, str | None]] = []
+        answers += [("teacher", i, text, None) for i, text in enumerate(self.teacher_answers)]
+        answers += [("student", i, a.text, a.finish_reason) for i, a in enumerate(self.rollouts)]
+        shown = []
+        for source, index, text, finish_reason in answers:
+            heading = f"{source} {index}"
+            if (source, index) in judged:
+                score = self.score_of(source, index)
+                heading += ", score –" if score is None else f", score {score:.2f}"
+            if finish_reason and finish_reason != "stop":
+                heading += f", ended by {finish_reason}"
+            thinking, answer = split_thinking(text)
+            shown.append(ShownAnswer(heading, source, thinking, answer))
+        return shown
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of the group for ``--json``: its line, the texts, the rubric and the verdicts."""
+        record = self.record()
+        same = ("raw_prompt_hash", "teacher_answers", "rubric", "verdicts", "rewards")
+        document = self.row(0).to_json() | {name: record[name] for name in same}
+        findings = [finding.to_json() for finding in self.findings]
+        return document | {"question": self.question, "answers": record["rollouts"], "findings": findings}
 
 
 def load_groups(
@@ -243,20 +319,9 @@ def views_of(file: Path) -> Iterator[GroupView]:
         yield view_of(record, f"{file}:{line}")
 
 
-def summary(views: Iterable[GroupView]) -> dict[str, Any]:
-    """Counts and means over groups; the means are over the groups that have them."""
-    views = list(views)
-    stats = [view.stats for view in views]
-    return {
-        "groups": len(views),
-        "failed": sum(view.error is not None for view in views),
-        "mean": _mean([s.mean for s in stats]),
-        "spread": _mean([s.spread for s in stats]),
-        "teacher_mean": _mean([s.teacher_mean for s in stats]),
-        "zero_variance": sum(s.zero_variance for s in stats),
-        "teacher_below_student": sum(s.teacher_below_student for s in stats),
-        "missing_rewards": sum(s.missing for s in stats),
-    }
+def without_numbers(criterion: str) -> str:
+    """Return a criterion with # for its numbers: criteria that differ in their numbers alone are counted together."""
+    return _NUMBERS.sub("#", criterion)
 
 
 def _from_run(folder: Path) -> Iterator[GroupView]:
@@ -341,6 +406,17 @@ def _question(messages: tuple[Message, ...]) -> str:
     return render_question([message.model_dump(mode="json") for message in messages])
 
 
-def _mean(values: list[float | None]) -> float | None:
+def _last_line(question: str | None) -> str:
+    """Return what a list shows of a question: its last line, since a task stands at the end of a prompt."""
+    lines = [line.strip() for line in (question or "").splitlines() if line.strip()]
+    words = lines[-1] if lines else ""
+    return words if len(words) <= _QUESTION_CHARS else words[: _QUESTION_CHARS - 1] + "…"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

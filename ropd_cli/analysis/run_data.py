@@ -1,10 +1,9 @@
-"""What the files of a run come to: its course, its groups, its criteria, and what went wrong."""
+"""A training run read from its files: its course, its groups, its criteria, and what went wrong."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import orjson
 import yaml
 
 from ropd_cli.analysis.intervals import Interval, difference_of_means
-from ropd_cli.analysis.judged_groups import GroupView, step_files, views_of
+from ropd_cli.analysis.judged_groups import GroupRow, GroupView, step_files, views_of, without_numbers
 from ropd_cli.errors import InputError, RopdError
 from ropd_cli.index import TeacherIndex
 from ropd_cli.records.files import read_records
@@ -21,27 +20,7 @@ from ropd_cli.util.progress import NoProgress, Progress
 
 IN_FULL = 8
 """Of each kind of group (best, worst, …), so many are shown in full."""
-_QUESTION_CHARS = 140
 _HARDEST = 12
-
-
-@dataclass(frozen=True)
-class GroupRow:
-    """One group as a line. ``rules`` are names of the linter's; ``error`` why it could not be judged."""
-
-    step: int
-    uid: str
-    rollouts: int
-    criteria: int
-    mean: float | None
-    spread: float | None
-    teacher: float | None
-    missing: int
-    dead: bool
-    teacher_below: bool
-    rules: tuple[str, ...]
-    error: str | None
-    question: str
 
 
 @dataclass
@@ -55,12 +34,10 @@ class Met:
     teacher: int = 0
     teacher_of: int = 0
 
-    def add(self, points: int, student: tuple[int, int], teacher: tuple[int, int]) -> None:
-        """Book a criterion of a group: (met, judged) of either source."""
-        self.count += 1
-        self.weight += points
-        self.student, self.student_of = self.student + student[0], self.student_of + student[1]
-        self.teacher, self.teacher_of = self.teacher + teacher[0], self.teacher_of + teacher[1]
+    def add(self, other: Met) -> None:
+        """Count what another one has counted."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
 
     @property
     def student_rate(self) -> float | None:
@@ -123,7 +100,7 @@ class RunData:
 
     @property
     def steps(self) -> list[int]:
-        return sorted({row.step for row in self.rows} | {int(row["step"]) for row in self.metrics})
+        return sorted(set(map(step_of, self.rows)) | {int(row["step"]) for row in self.metrics})
 
     @property
     def planned_steps(self) -> int | None:
@@ -134,9 +111,25 @@ class RunData:
         """A metric by step, where it is there."""
         return [(int(row["step"]), float(row[metric])) for row in self.metrics if row.get(metric) is not None]
 
-    def by_step(self, rows: Iterable[GroupRow]) -> Counter[int]:
-        """Groups by step."""
-        return Counter(row.step for row in rows)
+    def share_by_step(self, fits: Callable[[GroupRow], bool]) -> list[tuple[int, float]]:
+        """Share of the groups of each step that ``fits`` is true of."""
+        totals, fitting = Counter(map(step_of, self.rows)), Counter(step_of(row) for row in self.rows if fits(row))
+        return [(step, fitting[step] / totals[step]) for step in sorted(totals)]
+
+    def findings_by_step(self, rule: str) -> list[tuple[int, float]]:
+        """Findings of a rule of the linter per group of each step."""
+        totals = Counter(map(step_of, self.rows))
+        return [(step, self.lint[rule][step] / totals[step]) for step in sorted(totals)]
+
+    def category_totals(self) -> list[tuple[str, Met]]:
+        """How often criteria of each category were met over the whole run, the weightiest first."""
+        totals = []
+        for name, by_step in self.categories.items():
+            total = Met()
+            for met in by_step.values():
+                total.add(met)
+            totals.append((name, total))
+        return sorted(totals, key=lambda item: item[1].weight, reverse=True)
 
     @property
     def judged(self) -> list[GroupRow]:
@@ -149,12 +142,12 @@ class RunData:
     @property
     def ends(self) -> tuple[list[GroupRow], list[GroupRow]]:
         """The judged groups of the first and of the last third of the steps."""
-        steps = sorted({row.step for row in self.judged})
+        steps = sorted(set(map(step_of, self.judged)))
         third = len(steps) // 3
         if not third:
             return [], []
-        first, last = set(steps[:third]), set(steps[-third:])
-        return [row for row in self.judged if row.step in first], [row for row in self.judged if row.step in last]
+        first = [row for row in self.judged if step_of(row) <= steps[third - 1]]
+        return first, [row for row in self.judged if step_of(row) >= steps[-third]]
 
     @property
     def trend(self) -> tuple[float, float, Interval] | None:
@@ -168,6 +161,17 @@ class RunData:
         """The sum of a metric over the steps; None where no step has it."""
         values = [value for _, value in self.series(metric)]
         return sum(values) if values else None
+
+    @property
+    def judging_usd(self) -> float | None:
+        """What the steps' judging has cost, the monitor's with it; None without prices."""
+        cost = self.total("judge/cost_usd")
+        return None if cost is None else cost + (self.total("monitor/cost_usd") or 0.0)
+
+
+def step_of(row: GroupRow) -> int:
+    """Return the step of a run's group; 0 where another writer has left it out."""
+    return row.step or 0
 
 
 def read_run(path: Path, progress: Progress | None = None) -> RunData:
@@ -220,49 +224,19 @@ class _Cluster:
 
 
 def _book(data: RunData, criteria: dict[str, _Cluster], view: GroupView) -> None:
-    stats, number = view.stats, len(data.rows)
-    findings = view.findings
-    step = view.step or 0
-    data.rows.append(
-        GroupRow(
-            step=step,
-            uid=view.uid,
-            rollouts=stats.n or len(view.rollouts),
-            criteria=len(view.criterion_ids),
-            mean=stats.mean,
-            spread=stats.spread,
-            teacher=stats.teacher_mean,
-            missing=stats.missing,
-            dead=stats.zero_variance,
-            teacher_below=stats.teacher_below_student,
-            rules=tuple(dict.fromkeys(finding.rule for finding in findings)),
-            error=view.error,
-            question=_first_words(view.question),
-        )
-    )
-    for finding in findings:
-        data.lint.setdefault(finding.rule, Counter())[step] += 1
+    """Add a group's line, its findings and its criteria to what is known of the run."""
+    row = view.row(len(data.rows))
+    data.rows.append(row)
+    for finding in view.findings:
+        data.lint.setdefault(finding.rule, Counter())[step_of(row)] += 1
     for part in view.by_rubric:
-        if part.criteria is None:
-            continue
-        for k, criterion in enumerate(part.criteria.rubrics):
-            student, teacher = part.met("student", k), part.met("teacher", k)
-            by_step = data.categories.setdefault(criterion.category, defaultdict(Met))
-            by_step[step].add(criterion.points, student, teacher)
-            key = _NUMBERS.sub("#", criterion.criterion)
-            cluster = criteria.setdefault(key, _Cluster(criterion.criterion, criterion.category, number))
+        for k, criterion in enumerate(part.criteria.rubrics if part.criteria else ()):
+            met = Met(1, criterion.points, *part.met("student", k), *part.met("teacher", k))
+            data.categories.setdefault(criterion.category, defaultdict(Met))[step_of(row)].add(met)
+            key = without_numbers(criterion.criterion)
+            cluster = criteria.setdefault(key, _Cluster(criterion.criterion, criterion.category, row.n))
             cluster.texts.add(criterion.criterion)
-            cluster.met.add(criterion.points, student, teacher)
-
-
-_NUMBERS = re.compile(r"-?\d+(?:[.,]\d+)*")
-
-
-def _first_words(question: str | None) -> str:
-    """What a list shows of a question: the end of its last message, which is where a task stands."""
-    lines = [line.strip() for line in (question or "").splitlines() if line.strip()]
-    words = lines[-1] if lines else ""
-    return words if len(words) <= _QUESTION_CHARS else words[: _QUESTION_CHARS - 1] + "…"
+            cluster.met.add(met)
 
 
 def _hardest(criteria: Mapping[str, _Cluster]) -> list[CriterionRow]:
@@ -284,23 +258,25 @@ def _hardest(criteria: Mapping[str, _Cluster]) -> list[CriterionRow]:
 
 
 def _choose(data: RunData) -> dict[str, list[int]]:
-    """Numbers of the groups that are shown in full, by why."""
-    judged = [number for number, row in enumerate(data.rows) if row.mean is not None and row.error is None]
-    steps = sorted({data.rows[number].step for number in judged})
+    """Return the numbers of the groups that are shown in full, by why."""
+    judged = data.judged
+    steps = sorted(set(map(step_of, judged)))
     late = set(steps[len(steps) * 2 // 3 :])
 
-    def top(numbers: Iterable[int], key: Any) -> list[int]:
-        return sorted(numbers, key=key)[:IN_FULL]
+    def top(rows: Iterable[GroupRow], key: Callable[[GroupRow], Any]) -> list[int]:
+        return [row.n for row in sorted(rows, key=key)[:IN_FULL]]
 
-    rows = data.rows
-    errors = [n for n in judged if rows[n].teacher_below or "mentions-reference" in rows[n].rules]
+    def latest(row: GroupRow) -> int:
+        return -step_of(row)
+
+    suspect = [row for row in judged if row.below or "mentions-reference" in row.rules]
     return {
-        "telling": top((n for n in judged if rows[n].step in late), lambda n: -(rows[n].spread or 0.0)),
-        "best": top(judged, lambda n: (-(rows[n].mean or 0.0), -rows[n].step)),
-        "worst": top(judged, lambda n: (rows[n].mean or 0.0, -rows[n].step)),
-        "suspect": top(errors, lambda n: -rows[n].step),
-        "dead": top((n for n in judged if rows[n].dead), lambda n: -rows[n].step),
-        "failed": top((n for n, row in enumerate(rows) if row.error is not None), lambda n: -rows[n].step),
+        "telling": top((row for row in judged if step_of(row) in late), lambda row: -(row.spread or 0.0)),
+        "best": top(judged, lambda row: (-(row.mean or 0.0), latest(row))),
+        "worst": top(judged, lambda row: (row.mean or 0.0, latest(row))),
+        "suspect": top(suspect, latest),
+        "dead": top((row for row in judged if row.dead), latest),
+        "failed": top(data.failed, latest),
     }
 
 
@@ -350,9 +326,4 @@ def _json(file: Path) -> dict[str, Any] | None:
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
-    return [record for _, record in _records(file)]
-
-
-def _records(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    if file.is_file():
-        yield from read_records(file)
+    return [record for _, record in read_records(file)] if file.is_file() else []

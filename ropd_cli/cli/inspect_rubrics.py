@@ -138,7 +138,7 @@ def _show(catalogue: Catalogue, query: Query, path: Path, screen: Screen, limit:
 
     from ropd_cli.errors import InputError
     from ropd_cli.records.files import write_atomic
-    from ropd_cli.report.groups_text import GroupInFull, GroupList
+    from ropd_cli.report.groups_text import GroupList, in_full
 
     numbers = catalogue.numbers(query)
     if not numbers:
@@ -146,10 +146,10 @@ def _show(catalogue: Catalogue, query: Query, path: Path, screen: Screen, limit:
     full = query.uid is not None and "*" not in query.uid and "?" not in query.uid
     sums = catalogue.summary(query)
     if html is not None:
-        from ropd_cli.report.groups_html import page
+        from ropd_cli.report.groups_page import page
 
         some = numbers[: min(limit or ON_A_PAGE, ON_A_PAGE)]
-        write_atomic(html, page(list(catalogue.groups(some)), f"Groups of {path.name}"))
+        write_atomic(html, page(catalogue.rows(some), catalogue.groups(some), sums, f"Groups of {path.name}"))
         left = f", the first {len(some):,} of {len(numbers):,} groups" if len(some) < len(numbers) else ""
         screen.note(f"wrote {html}{left}")
     on_screen = limit or (ON_A_SCREEN if sys.stdout.isatty() and not screen.json and not full else len(numbers))
@@ -158,9 +158,9 @@ def _show(catalogue: Catalogue, query: Query, path: Path, screen: Screen, limit:
     if len(shown) < len(numbers):
         more = f"{len(numbers) - len(shown):,} more: --limit N shows more of them, --browse all"
     if full:
-        views = list(catalogue.groups(shown))
-        document = {"groups": [view.to_json(full=True) for view in views], "summary": sums}
-        screen.result(document, Group(*map(GroupInFull, views)))
+        views = catalogue.groups(shown)
+        document = {"groups": [view.to_json() for view in views], "summary": sums}
+        screen.result(document, Group(*(part for view in views for part in in_full(view))))
         return
     rows = catalogue.rows(shown)
     screen.result({"groups": [row.to_json() for row in rows], "summary": sums}, GroupList(rows, sums, more))

@@ -183,7 +183,7 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: ClientStats) 
 
     from ropd_cli.analysis.agreement import figures
     from ropd_cli.records.files import failed_path, write_atomic
-    from ropd_cli.report.agreement_text import AgreementText, page
+    from ropd_cli.report.agreement_report import page, terminal
 
     files, pairs = rejudger.files, rejudger.pairs()
     found = figures(pairs) if pairs else None
@@ -203,5 +203,5 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: ClientStats) 
         screen.result(document, f"{said}; there is nothing to compare")
     else:
         place = Text(f"page: {files.out / 'agreement.html'}")
-        screen.result(document, Group(AgreementText(found), Text(said), place))
+        screen.result(document, Group(*terminal(found), Text(said), place))
     exit_partial(tally.failed)

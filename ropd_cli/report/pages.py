@@ -1,0 +1,52 @@
+"""Pages from the templates beside this module: each one file that loads nothing."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ropd_cli.report.words import by_rule, clean, label, mark, number
+
+_HERE = Path(__file__).parent
+
+
+def render(template: str, **values: Any) -> str:
+    """Return the page of a template. Every text among ``values`` is escaped and freed of control characters."""
+    return _environment().get_template(template).render(values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_without_controls,
+    )
+    environment.globals["asset"] = _asset
+    environment.filters |= {"by_rule": by_rule, "cut": _cut, "label": label, "mark": mark, "number": number}
+    return environment
+
+
+def _without_controls(value: Any) -> Any:
+    """Jinja calls this on each value before it escapes it."""
+    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _asset(name: str) -> Markup:
+    """Return a style sheet or script of ours as it is, to stand in the page itself."""
+    return Markup((_HERE / "assets" / name).read_text(encoding="utf-8"))
+
+
+def _cut(text: str, longest: int | None) -> str:
+    """Return a text without its middle where it has more than ``longest`` characters."""
+    if longest is None or len(text) <= longest:
+        return text
+    left_out = len(text) - longest
+    return f"{text[: longest // 2]}\n[… {left_out:,} characters left out …]\n{text[-(longest - longest // 2) :]}"
