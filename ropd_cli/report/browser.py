@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual import on
@@ -120,8 +120,9 @@ class GroupRows(OptionList):
     """The list. ``numbers`` are the catalogue's, in the order shown."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("k", "cursor_up", show=False),
-        Binding("j", "cursor_down", show=False),
+        # with a search every group of the list has it, so the next match is the next line
+        Binding("k,N", "cursor_up", show=False),
+        Binding("j,n", "cursor_down", show=False),
         Binding("ctrl+b", "page_up", show=False),
         Binding("ctrl+f,space", "page_down", show=False),
         Binding("g", "first", show=False),
@@ -195,33 +196,30 @@ class Help(ModalScreen[None]):
         yield Static(Text(_HELP), id="help")
 
 
-class Choice(ModalScreen[str | None]):
-    """One of several; the value of the chosen one, or None."""
+class Choice(ModalScreen[Query | None]):
+    """One of several (words, whether it is on, the query when it is chosen); ends with that query, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "dismiss(None)", "back"),
-        Binding("j", "move('cursor_down')", show=False),
-        Binding("k", "move('cursor_up')", show=False),
+        Binding("j", "app.simulate_key('down')", show=False),
+        Binding("k", "app.simulate_key('up')", show=False),
     ]
     CSS = """
     Choice { align: center middle; }
     OptionList { width: 60; max-width: 100%; height: auto; max-height: 80%; border: round $accent; }
     """
 
-    def __init__(self, title: str, options: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, title: str, options: Sequence[tuple[str, bool, Query]]) -> None:
         super().__init__()
         self._title, self._options = title, options
 
     def compose(self) -> ComposeResult:
-        options = OptionList(*(Option(Text(words), id=value) for value, words in self._options))
+        options = OptionList(*(Text(f"{'●' if is_on else '○'} {words}") for words, is_on, _ in self._options))
         options.border_title = self._title
         yield options
 
-    def action_move(self, how: str) -> None:
-        getattr(self.query_one(OptionList), f"action_{how}")()
-
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(event.option.id)
+        self.dismiss(self._options[event.option_index][2])
 
 
 class GroupScreen(Screen[int]):
@@ -256,7 +254,7 @@ class GroupScreen(Screen[int]):
         self.app.push_screen(Help())
 
 
-_LIST_ACTIONS = frozenset({"search", "match", "filter", "sort", "turn", "clear", "leave", "help"})
+_LIST_ACTIONS = frozenset({"search", "filter", "sort", "turn", "clear", "leave", "help"})
 
 
 class Browser(App[None]):
@@ -276,8 +274,6 @@ class Browser(App[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "search", "search", key_display="/"),
-        Binding("n", "match(1)", "next", show=False),
-        Binding("N", "match(-1)", "previous", show=False),
         Binding("f", "filter", "filter"),
         Binding("s", "sort", "sort"),
         Binding("r", "turn", "reverse", show=False),
@@ -286,12 +282,6 @@ class Browser(App[None]):
         Binding("q", "leave", "quit"),
         Binding("escape", "leave", show=False),
     ]
-    _FLAGS: ClassVar[dict[str, str]] = {
-        "below": "teacher below student",
-        "missing": "rewards missing",
-        "dead": "no spread",
-        "failed": "failed",
-    }
 
     def __init__(self, catalogue: Catalogue, query: Query, title: str) -> None:
         super().__init__()
@@ -339,44 +329,23 @@ class Browser(App[None]):
     def on_input_submitted(self) -> None:
         self._close_search()
 
-    def action_match(self, by: int) -> None:
-        """With a search every group of the list has it, so the next one is the next line."""
-        if by > 0:
-            self.rows.action_cursor_down()
-        else:
-            self.rows.action_cursor_up()
-
     def action_filter(self) -> None:
         query = self._query
-
-        def option(value: str, is_on: bool, words: str) -> tuple[str, str]:
-            return value, f"{'●' if is_on else '○'} {words}"
-
-        options = [option(name, getattr(query, name), words) for name, words in self._FLAGS.items()]
+        options = [
+            ("teacher below student", query.below, replace(query, below=not query.below)),
+            ("rewards missing", query.missing, replace(query, missing=not query.missing)),
+            ("no spread", query.dead, replace(query, dead=not query.dead)),
+            ("failed", query.failed, replace(query, failed=not query.failed)),
+        ]
         for rule, count in self._catalogue.rules().items():
-            options.append(
-                option(f"lint:{rule}", query.lint == rule, f"lint: {rule} ({count:,} group{'s' * (count != 1)})")
-            )
-
-        def change(value: str | None) -> None:
-            if value is None:
-                return
-            kind, _, rule = value.partition(":")
-            new: dict[str, Any] = {kind: not getattr(query, kind)}
-            if kind == "lint":
-                new = {kind: None if query.lint == rule else rule}
-            self._ask(replace(query, **new))
-
-        self.push_screen(Choice("filter", options), change)
+            is_on = query.lint == rule
+            words = f"lint: {rule} ({count:,} group{'s' * (count != 1)})"
+            options.append((words, is_on, replace(query, lint=None if is_on else rule)))
+        self.push_screen(Choice("filter", options), self._ask)
 
     def action_sort(self) -> None:
-        options = [(name, f"{'●' if self._query.sort == name else '○'} {name}") for name in SORTS]
-
-        def change(value: str | None) -> None:
-            if value is not None:
-                self._ask(replace(self._query, sort=value))
-
-        self.push_screen(Choice("sort by", options), change)
+        options = [(name, self._query.sort == name, replace(self._query, sort=name)) for name in SORTS]
+        self.push_screen(Choice("sort by", options), self._ask)
 
     def action_turn(self) -> None:
         self._ask(replace(self._query, reverse=not self._query.reverse))
@@ -388,7 +357,7 @@ class Browser(App[None]):
         self.push_screen(Help())
 
     def action_leave(self) -> None:
-        """Out of the search, else out of the program."""
+        """Leave the search, else the program."""
         box = self.query_one("#search", Input)
         if box.has_class("on"):
             self._ask(replace(self._query, search=None))
@@ -400,9 +369,10 @@ class Browser(App[None]):
         self.query_one("#search", Input).remove_class("on")
         self.rows.focus()
 
-    def _ask(self, query: Query) -> None:
-        self._query = query
-        self._update()
+    def _ask(self, query: Query | None) -> None:
+        if query is not None:
+            self._query = query
+            self._update()
 
     def _update(self) -> None:
         rows, query = self.rows, self._query
