@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,7 +159,7 @@ class GroupView:
         marks = [a.judgement[k] for a in self.judged if a.source == source and k < len(a.judgement)]
         return sum(mark is True for mark in marks), sum(mark is not None for mark in marks)
 
-    @property
+    @cached_property  # lists, pages and counts each ask, and the linter is slow
     def findings(self) -> list[Finding]:
         """What the linter says of the group's rubric, or of its rubrics."""
         return [

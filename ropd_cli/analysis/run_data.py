@@ -48,17 +48,24 @@ class Met:
         return self.teacher / self.teacher_of if self.teacher_of else None
 
 
-@dataclass(frozen=True)
+@dataclass
 class CriterionRow:
-    """A criterion, or criteria that differ in their numbers alone (``alike``: so many different ones); ``row`` is a
-    group that has it."""
+    """A criterion, or criteria that differ in their numbers alone (``texts``); ``row`` numbers a group that has it."""
 
     text: str
-    alike: int
     category: str
-    points: float
-    met: Met
     row: int
+    texts: set[str] = field(default_factory=set)
+    met: Met = field(default_factory=Met)
+
+    @property
+    def points(self) -> float:
+        return self.met.weight / self.met.count
+
+    @property
+    def points_lost(self) -> float:
+        """What it costs the rollouts: points lost by one of each group, over all groups that have the criterion."""
+        return (1 - (self.met.student_rate or 0.0)) * self.met.weight if self.met.student_of else 0.0
 
 
 @dataclass
@@ -70,9 +77,9 @@ class RunData:
     versions: dict[str, Any]
     metrics: list[dict[str, Any]]
     validations: list[dict[str, Any]]
-    best: dict[str, Any] | None
-    result: dict[str, Any] | None
-    stopped: dict[str, Any] | None
+    best: dict[str, Any]
+    result: dict[str, Any]
+    stopped: dict[str, Any]
     skipped: int
     monitor: list[dict[str, Any]]
     teachers: tuple[str, ...] = ()
@@ -104,7 +111,7 @@ class RunData:
 
     @property
     def planned_steps(self) -> int | None:
-        steps = (self.result or {}).get("steps") or (self.config.get("train") or {}).get("steps")
+        steps = self.result.get("steps") or (self.config.get("train") or {}).get("steps")
         return int(steps) if isinstance(steps, int) else None
 
     def series(self, metric: str) -> list[tuple[int, float]]:
@@ -181,22 +188,22 @@ def read_run(path: Path, progress: Progress | None = None) -> RunData:
         raise InputError(f"{path}: no such run directory", "give the --out of ropd train, or DIR/run of a quickstart")
     data = RunData(
         path=path,
-        config=_yaml(path / "config.yaml"),
-        versions=_json(path / "versions.json") or {},
+        config=_document(path / "config.yaml"),
+        versions=_document(path / "versions.json"),
         metrics=_lines(path / "metrics.jsonl"),
         validations=_lines(path / "validation.jsonl"),
-        best=_json(path / "best.json"),
-        result=_json(path / "result.json"),
-        stopped=_json(path / "stopped.json"),
+        best=_document(path / "best.json"),
+        result=_document(path / "result.json"),
+        stopped=_document(path / "stopped.json"),
         skipped=len(_lines(path / "skipped.jsonl")),
         monitor=_lines(path / "monitor.jsonl"),
     )
     data.teachers = _teachers(data.config)
-    data.spent_usd = (_json(path / "spent.json") or {}).get("usd")
+    data.spent_usd = _document(path / "spent.json").get("usd")
     ends = [file for name in ("metrics.jsonl", "result.json", "stopped.json") if (file := path / name).is_file()]
     data.written = max((file.stat().st_mtime for file in ends), default=None)
     files = step_files(path)
-    criteria: dict[str, _Cluster] = {}
+    criteria: dict[str, CriterionRow] = {}
     progress.start(len(files), "step")
     begins: list[int] = []
     for file in files:
@@ -207,23 +214,14 @@ def read_run(path: Path, progress: Progress | None = None) -> RunData:
     progress.finish()
     if not data.rows:
         raise InputError(f"{path}: its group files hold no group", "wait for the first step to finish")
-    data.hardest = _hardest(criteria)
+    data.hardest = _hardest(criteria.values())
     data.chosen = _choose(data)
     wanted = {number for numbers in data.chosen.values() for number in numbers} | {c.row for c in data.hardest}
     data.full = _in_full(files, begins, wanted)
     return data
 
 
-@dataclass
-class _Cluster:
-    text: str
-    category: str
-    row: int
-    texts: set[str] = field(default_factory=set)
-    met: Met = field(default_factory=Met)
-
-
-def _book(data: RunData, criteria: dict[str, _Cluster], view: GroupView) -> None:
+def _book(data: RunData, criteria: dict[str, CriterionRow], view: GroupView) -> None:
     """Add a group's line, its findings and its criteria to what is known of the run."""
     row = view.row(len(data.rows))
     data.rows.append(row)
@@ -234,27 +232,17 @@ def _book(data: RunData, criteria: dict[str, _Cluster], view: GroupView) -> None
             met = Met(1, criterion.points, *part.met("student", k), *part.met("teacher", k))
             data.categories.setdefault(criterion.category, defaultdict(Met))[step_of(row)].add(met)
             key = without_numbers(criterion.criterion)
-            cluster = criteria.setdefault(key, _Cluster(criterion.criterion, criterion.category, row.n))
-            cluster.texts.add(criterion.criterion)
-            cluster.met.add(met)
+            same = criteria.setdefault(key, CriterionRow(criterion.criterion, criterion.category, row.n))
+            same.texts.add(criterion.criterion)
+            same.met.add(met)
 
 
-def _hardest(criteria: Mapping[str, _Cluster]) -> list[CriterionRow]:
-    """Those that the rollouts meet least and the teacher's answers do, by what they cost the rollouts: points lost a
-    rollout, over all groups that have the criterion."""
-
-    def lost(cluster: _Cluster) -> float:
-        met = cluster.met
-        return (1 - (met.student_rate or 0.0)) * met.weight if met.student_of else 0.0
-
+def _hardest(criteria: Iterable[CriterionRow]) -> list[CriterionRow]:
+    """Return those that the teacher's answers meet and that cost the rollouts most."""
     # a criterion that the teacher's answers fail too says more of the rubric than of the student
-    fair = [c for c in criteria.values() if (rate := c.met.teacher_rate) is None or rate >= 0.5]
-    worst = sorted(fair, key=lost, reverse=True)[:_HARDEST]
-    return [
-        CriterionRow(c.text, len(c.texts), c.category, c.met.weight / c.met.count, c.met, c.row)
-        for c in worst
-        if lost(c) > 0
-    ]
+    fair = [row for row in criteria if (rate := row.met.teacher_rate) is None or rate >= 0.5]
+    worst = sorted(fair, key=lambda row: row.points_lost, reverse=True)[:_HARDEST]
+    return [row for row in worst if row.points_lost > 0]
 
 
 def _choose(data: RunData) -> dict[str, list[int]]:
@@ -305,24 +293,16 @@ def _teachers(config: Mapping[str, Any]) -> tuple[str, ...]:
         index.close()
 
 
-def _yaml(file: Path) -> dict[str, Any]:
+def _document(file: Path) -> dict[str, Any]:
+    """Return what a YAML or JSON file holds; nothing where there is none."""
     if not file.is_file():
         return {}
+    data = file.read_bytes()
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as fault:
-        raise InputError(f"{file}: not YAML ({fault})", "restore the file, or move it away") from fault
+        document = yaml.safe_load(data) if file.suffix == ".yaml" else orjson.loads(data)
+    except (yaml.YAMLError, orjson.JSONDecodeError) as fault:
+        raise InputError(f"{file}: not {file.suffix[1:].upper()} ({fault})", "restore it, or move it away") from fault
     return document if isinstance(document, dict) else {}
-
-
-def _json(file: Path) -> dict[str, Any] | None:
-    if not file.is_file():
-        return None
-    try:
-        document = orjson.loads(file.read_bytes())
-    except orjson.JSONDecodeError as fault:
-        raise InputError(f"{file}: not JSON ({fault})", "restore the file, or move it away") from fault
-    return document if isinstance(document, dict) else None
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:

@@ -42,8 +42,15 @@ def page(figures: Figures, title: str) -> str:
     """Return the figures as a page."""
     from ropd_cli.report.pages import render
 
+    below = list(tables(figures))
+    sections = {"agreement": "Agreement"} | {f"table-{k}": heading for k, (heading, _, _) in enumerate(below)}
     return render(
-        "agreement.html", title=title, judges=judges(figures), rows=list(rows(figures)), tables=list(tables(figures))
+        "agreement.html",
+        title=title,
+        sections=sections,
+        judges=judges(figures),
+        rows=list(rows(figures)),
+        tables=below,
     )
 
 

@@ -55,7 +55,7 @@ def course(run: RunData) -> list[Sentence]:
     if run.hardest:
         hard = run.hardest[0]
         teacher = f", by {hard.met.teacher_rate:.0%} of the teacher's answers" if hard.met.teacher_of else ""
-        kind = " and the like, with other numbers" if hard.alike > 1 else ""
+        kind = " and the like, with other numbers" if len(hard.texts) > 1 else ""
         words = (
             f"The hardest criterion: “{hard.text}”{kind}. Over the whole run it is met by "
             f"{hard.met.student_rate or 0:.0%} of the rollouts{teacher}."

@@ -76,7 +76,7 @@ def without_surrogates(value):
 def test_the_page_of_a_run_and_that_of_two(run, tmp_path):
     data = read_run(run)
     data.monitor = [{"message": NASTY}]
-    data.stopped, data.result = {"message": NASTY, "hint": NASTY}, None
+    data.stopped, data.result = {"message": NASTY, "hint": NASTY}, {}
     data.config |= {NASTY: NASTY, "student": {"model_path": NASTY}}
     assert_harmless(run_page.page(data), script=True)
     assert_harmless(runs_page.compared_page([data, read_run(write_run(tmp_path / "other"))]), script=True)
@@ -105,7 +105,7 @@ def test_the_page_of_two_judgings():
         part["criteria"][0] |= {"criterion": NASTY, "uid": NASTY}
         part["categories"][NASTY] = part["categories"].pop("General Reasoning")
     read = assert_harmless(agreement_report.page(found, NASTY), script=False)
-    assert {"agreement", "t0", "t3"} <= read.ids
+    assert {"agreement", "table-0", "table-3"} <= read.ids
 
 
 def test_the_page_of_an_evaluation():
