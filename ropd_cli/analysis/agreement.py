@@ -161,7 +161,7 @@ class _Judgements:
         return sum(self.groups, Counter())
 
     def worst(self) -> list[str]:
-        """Criteria on which the two differ most, by their keys."""
+        """Return the keys of the criteria on which the two differ most."""
         often = {key: cells for key, cells in self.criteria.items() if cells.total() >= FEWEST}
         shares = sorted((_agreed(cells) / cells.total(), key) for key, cells in often.items())
         return [key for share, key in shares if share < 1][:WORST]
@@ -184,7 +184,7 @@ def _marks(
 
 
 def _judgements(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """How far the saved and the new judgements agree."""
+    """Return how far the saved and the new judgements agree."""
     counted = _Judgements()
     for pair in pairs:
         counted.add(pair, [(pair.first, pair.second)], pair.first_rubric)
@@ -225,8 +225,8 @@ def _kappa_interval(whole: Cells, groups: Sequence[Cells]) -> Interval | None:
 
 
 def _both(pair: Pair, *, unanswered: bool = False) -> tuple[list[float], list[float]]:
-    """Scores of the rollouts that both judged, in the order of the rollouts; ``unanswered``: also of those that no
-    judge was shown, which are trained on as 0 unless ``judge.on_no_answer`` drops them."""
+    """Return the scores of the rollouts that both judged, in their order; ``unanswered``: also of those that no judge
+    was shown, which are trained on as 0 unless ``judge.on_no_answer`` drops them."""
 
     def scores(record: VerdictRecord) -> dict[int, float]:
         shown = [a for a in record.answers if a.source == "student" and (unanswered or a.judgement)]
@@ -274,7 +274,7 @@ def _changes(before: Sequence[int], after: Sequence[int]) -> int:
 
 
 def _advantages(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """How many rollouts would be pushed elsewhere, and how many groups begin or cease to teach."""
+    """Return how many rollouts would be pushed elsewhere, and how many groups begin or cease to teach."""
     signs = [both for both in map(_signs, pairs) if both]
     of = [len(before) for before, _ in signs]
     return {
@@ -287,9 +287,9 @@ def _advantages(pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def _teacher(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Share of the groups in which the teacher's mean is above the rollouts', and of the pairs (teacher answer,
-    rollout) that the teacher's answer wins, a tie as a half."""
-    found: dict[str, Any] = {"groups": 0}
+    """Return the share of the groups in which the teacher's mean is above the rollouts', and of the pairs (teacher
+    answer, rollout) that the teacher's answer wins, a tie as a half."""
+    document: dict[str, Any] = {"groups": 0}
     sides: dict[str, list[tuple[float, float]]] = {"saved": [], "new": []}
     for pair in pairs:
         both = []
@@ -304,23 +304,23 @@ def _teacher(pairs: Sequence[Pair]) -> dict[str, Any]:
                 wins = [0.5 + 0.5 * _sign(t - s) for t in teacher for s in student]
                 both.append((float(above), sum(wins) / len(wins)))
         if len(both) == 2:
-            found["groups"] += 1
+            document["groups"] += 1
             sides["saved"].append(both[0])
             sides["new"].append(both[1])
-    if found["groups"]:
+    if document["groups"]:
         for name, rows in sides.items():
-            found[name] = {
+            document[name] = {
                 "above": _interval(problem_mean([above for above, _ in rows])),
                 "wins": _interval(problem_mean([wins for _, wins in rows])),
             }
-    return found
+    return document
 
 
 # --- flips -----------------------------------------------------------------------------------------------------------
 
 
 def _flips(pairs: Sequence[Pair]) -> dict[str, Any] | None:
-    """How often a judgement is another one when the same question is asked again: repeats against the first."""
+    """Return how often a judgement is another one when the same question is asked again: repeats against the first."""
     if not pairs:
         return None
     counted, changes, of = _Judgements(), [], []

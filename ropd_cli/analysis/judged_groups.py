@@ -145,7 +145,7 @@ class GroupView:
         return views
 
     def score_of(self, source: str, index: int) -> float | None:
-        """The score of an answer; where several rubrics were applied to it, their mean."""
+        """Return the score of an answer; where several rubrics were applied to it, their mean."""
         return _mean([a.score for a in self.judged if (a.source, a.index) == (source, index)])
 
     @property
@@ -155,7 +155,7 @@ class GroupView:
         return group_stats(self.rewards, self.verdicts.teacher_scores, self.verdicts.student_scores)
 
     def met(self, source: str, k: int) -> tuple[int, int]:
-        """(how many of a source's judged answers meet criterion k, how many were judged by it)."""
+        """Return (how many of a source's judged answers meet criterion k, how many were judged by it)."""
         marks = [a.judgement[k] for a in self.judged if a.source == source and k < len(a.judgement)]
         return sum(mark is True for mark in marks), sum(mark is not None for mark in marks)
 
@@ -183,27 +183,27 @@ class GroupView:
         """What is wrong with the group, or keeps it from teaching anything."""
         if self.error:
             return [f"failed: {self.error}"]
-        stats, found = self.stats, []
+        stats, faults = self.stats, []
         if self.rubric is not None and not self.rubric.by_rollout:
-            found.append("no rollout has an answer, so no rubric")
+            faults.append("no rollout has an answer, so no rubric")
         if stats.missing and self.verdicts:
-            found.append(f"{stats.missing} of {stats.n} rewards missing")
+            faults.append(f"{stats.missing} of {stats.n} rewards missing")
         empty = [a for a in self.judged if a.source == "student" and not a.judgement]
         if empty and len(empty) < len(self.rewards):
-            found.append(f"{len(empty)} without an answer")
+            faults.append(f"{len(empty)} without an answer")
         if stats.zero_variance:
-            found.append("all rewards equal")
+            faults.append("all rewards equal")
         if stats.teacher_below_student:
-            found.append("teacher below students")
+            faults.append("teacher below students")
         for word, same in (("all", lambda met, of: met == of), ("none", lambda met, of: met == 0)):
             marks = [(name, *self.met("student", k)) for k, name in enumerate(self.criterion_ids)]
             ids = [name for name, met, of in marks if of > 1 and same(met, of)]
             if ids and not stats.zero_variance and self.rubric is None:  # where there is one, the linter says it
-                found.append(f"met by {word}: {', '.join(ids)}")
-        return found
+                faults.append(f"met by {word}: {', '.join(ids)}")
+        return faults
 
     def record(self) -> dict[str, Any]:
-        """All that is known of the group, in the form of a run's group files; ``view_of`` reads it."""
+        """Return all that is known of the group, in the form of a run's group files; ``view_of`` reads it."""
         return {
             "step": self.step,
             "uid": self.uid,
@@ -275,7 +275,7 @@ class GroupView:
 def load_groups(
     path: Path, *, rubrics: Path | None = None, rollouts: Path | None = None, prompts: Path | None = None
 ) -> list[GroupView]:
-    """The groups of a file or run directory, in order; the other files add what ``path`` leaves out.
+    """Return the groups of a file or run directory, in order; the other files add what ``path`` leaves out.
 
     Raises InputError for a path that holds none.
     """
@@ -289,10 +289,10 @@ def load_groups(
         answers = {key: record.answers for key, record in _by_key(rollouts, AnswerRecord).items()}
         views = [view if view.rollouts else replace(view, rollouts=answers.get(view.key, ())) for view in views]
     if prompts:
-        asked = {(p.uid, p.raw_prompt_hash): p for p in load_prompts(prompts)}
+        known = {(p.uid, p.raw_prompt_hash): p for p in load_prompts(prompts)}
         views = [
-            replace(view, question=_question(asked[view.key].messages))
-            if view.question is None and view.key in asked
+            replace(view, question=_question(known[view.key].messages))
+            if view.question is None and view.key in known
             else view
             for view in views
         ]
@@ -300,7 +300,7 @@ def load_groups(
 
 
 def step_files(folder: Path) -> list[Path]:
-    """The group files of a run, in the order of the steps. Raises InputError where there is none."""
+    """Return the group files of a run, in the order of the steps. Raises InputError where there is none."""
 
     def number(file: Path) -> int:
         digits = file.name.removeprefix("step-").split(".")[0]
@@ -315,7 +315,7 @@ def step_files(folder: Path) -> list[Path]:
 
 
 def views_of(file: Path) -> Iterator[GroupView]:
-    """The groups of one step's file, in order. Raises InputError (file and line) for what is none."""
+    """Yield the groups of one step's file, in order. Raises InputError (file and line) for what is none."""
     for line, record in read_records(file):
         yield view_of(record, f"{file}:{line}")
 
@@ -331,7 +331,7 @@ def _from_run(folder: Path) -> Iterator[GroupView]:
 
 
 def _from_file(path: Path) -> Iterator[GroupView]:
-    """Of several records of one group the last counts."""
+    """Yield the groups of a single file; of several records of one group the last counts."""
     views: dict[Key, GroupView] = {}
     for line, record in read_records(path):
         if {"rubric", "verdicts", "rollouts"} <= record.keys():  # one step of a run
@@ -353,7 +353,7 @@ def _from_file(path: Path) -> Iterator[GroupView]:
 
 
 def view_of(record: dict[str, Any], where: str) -> GroupView:
-    """A group as a run's files (or ``GroupView.record``) hold it. Raises InputError that says where."""
+    """Return a group as a run's files (or ``GroupView.record``) hold it. Raises InputError that says where."""
     group = _parse(
         Group,
         {
@@ -384,7 +384,7 @@ def view_of(record: dict[str, Any], where: str) -> GroupView:
 
 
 def _with_rubric(view: GroupView, records: dict[Key, RubricRecord]) -> GroupView:
-    """The view with its rubric, unless the verdicts were given by another one."""
+    """Return the view with its rubric, unless the verdicts were given by another one."""
     record = records.get(view.key)
     other = view.verdicts is not None and record is not None and view.verdicts.rubric_hash != record.rubric_hash
     return view if view.rubric or record is None or other else replace(view, rubric=record)

@@ -115,21 +115,21 @@ class RunData:
         return int(steps) if isinstance(steps, int) else None
 
     def series(self, metric: str) -> list[tuple[int, float]]:
-        """A metric by step, where it is there."""
+        """Return a metric by step, where it is there."""
         return [(int(row["step"]), float(row[metric])) for row in self.metrics if row.get(metric) is not None]
 
     def share_by_step(self, fits: Callable[[GroupRow], bool]) -> list[tuple[int, float]]:
-        """Share of the groups of each step that ``fits`` is true of."""
+        """Return the share of the groups of each step that ``fits`` is true of."""
         totals, fitting = Counter(map(step_of, self.rows)), Counter(step_of(row) for row in self.rows if fits(row))
         return [(step, fitting[step] / totals[step]) for step in sorted(totals)]
 
     def findings_by_step(self, rule: str) -> list[tuple[int, float]]:
-        """Findings of a rule of the linter per group of each step."""
+        """Return the findings of a rule of the linter per group of each step."""
         totals = Counter(map(step_of, self.rows))
         return [(step, self.lint[rule][step] / totals[step]) for step in sorted(totals)]
 
     def category_totals(self) -> list[tuple[str, Met]]:
-        """How often criteria of each category were met over the whole run, the weightiest first."""
+        """Return how often criteria of each category were met over the whole run, the weightiest first."""
         totals = []
         for name, by_step in self.categories.items():
             total = Met()
@@ -165,7 +165,7 @@ class RunData:
         return (sum(first) / len(first), sum(last) / len(last), change) if change else None
 
     def total(self, metric: str) -> float | None:
-        """The sum of a metric over the steps; None where no step has it."""
+        """Return the sum of a metric over the steps; None where no step has it."""
         values = [value for _, value in self.series(metric)]
         return sum(values) if values else None
 
@@ -269,7 +269,7 @@ def _choose(data: RunData) -> dict[str, list[int]]:
 
 
 def _in_full(files: list[Path], begins: list[int], wanted: set[int]) -> dict[int, GroupView]:
-    """The wanted groups, read again (a long run does not fit into memory); ``begins``: number of each file's first."""
+    """Read the wanted groups again (a long run does not fit into memory); ``begins``: number of each file's first."""
     full: dict[int, GroupView] = {}
     for file, begin, end in zip(files, begins, [*begins[1:], max(wanted, default=0) + 1], strict=True):
         if any(begin <= number < end for number in wanted):
@@ -278,7 +278,7 @@ def _in_full(files: list[Path], begins: list[int], wanted: set[int]) -> dict[int
 
 
 def _teachers(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The models that a run's teacher index names; none where it is gone."""
+    """Return the models that a run's teacher index names; none where it is gone."""
     data = config.get("data")
     place = data.get("index") if isinstance(data, Mapping) else None
     if not place or not Path(place).is_file():

@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ropd_cli.analysis.judged_groups import GroupRow, GroupView, ShownAnswer
-from ropd_cli.report.words import by_rule, clean, label, mark, number, summary_line
+from ropd_cli.lint import RULES
+from ropd_cli.report.words import clean, label, mark, number, summary_line
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,10 @@ class JudgedGroup:
             yield Text(f"rewards of {stats.n} rollouts: {means}")
         for fault in view.faults:
             yield Text(f"! {clean(fault)}", style="yellow")
-        for rule, words, title in by_rule(view.findings):
-            yield Text(f"• {rule} ", style="magenta").append(clean(f"{words} ({title})"), style="default")
+        for finding in view.findings:
+            about = f"{', '.join(finding.criteria)}: " if finding.criteria else ""
+            words = clean(f"{about}{RULES[finding.rule].title} ({finding.message})")
+            yield Text(f"• {finding.rule} ", style="magenta").append(words, style="default")
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def _criteria(view: GroupView) -> Table:
 
 
 def _matrix(view: GroupView, width: int) -> Iterator[Table]:
-    """Criteria by answers, in as many tables as the width makes necessary."""
+    """Yield criteria by answers, in as many tables as the width makes necessary."""
     ids = [clean(name)[:8] for name in view.criterion_ids]
     room = max(1, (width - max(5, *map(len, ids)) - 2) // 6)  # a column is 4 wide, 2 lie between
     answers = view.judged

@@ -13,7 +13,7 @@ def course_charts(runs: Sequence[RunData]) -> list[Chart]:
     several = len(runs) > 1
 
     def metrics(title: str, *named: tuple[str, str], unit: str = "", high: float | None = None) -> Chart | None:
-        """The chart of metrics: (name, metric); the second is dashed."""
+        """Return the chart of metrics: (name, metric); the second is dashed."""
         lines = [
             Line(
                 f"{run.name} {name}".strip() if several else name,

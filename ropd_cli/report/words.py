@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from ropd_cli.lint import RULES, Finding
 from ropd_cli.records.schemas import AnswerVerdict
 
 MARKS = {True: "✓", False: "✗", None: "?"}
@@ -31,16 +30,6 @@ def label(answer: AnswerVerdict) -> str:
 def mark(answer: AnswerVerdict, k: int) -> str:
     """Return ✓ for met, ✗ for not met, ? for missing, · for not shown to the judge."""
     return MARKS[answer.judgement[k]] if k < len(answer.judgement) else "·"
-
-
-def by_rule(findings: Sequence[Finding]) -> Iterator[tuple[str, str, str]]:
-    """Yield (rule, criteria and messages, the rule's title), one for each rule of the linter that found something."""
-    for rule in dict.fromkeys(finding.rule for finding in findings):
-        of_rule = [finding for finding in findings if finding.rule == rule]
-        ids = ", ".join("+".join(finding.criteria) for finding in of_rule if finding.criteria)
-        messages = "; ".join(dict.fromkeys(finding.message for finding in of_rule))
-        words = f"{ids}: {messages}" if ids and len(of_rule) == 1 else ids or messages
-        yield rule, words, RULES[rule].title
 
 
 def summary_line(sums: Mapping[str, Any]) -> str:
