@@ -7,13 +7,14 @@ counted. The unit of every interval is the group, since answers of one group sha
 from __future__ import annotations
 
 import math
-import re
+import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ropd_cli.analysis.intervals import Interval, problem_mean, problem_ratio, unbounded_mean
+from ropd_cli.analysis.judged_groups import without_numbers
 from ropd_cli.method.scoring import advantages
 from ropd_cli.records.schemas import AnswerVerdict, Criterion, RubricRecord, VerdictRecord
 
@@ -22,7 +23,6 @@ FEWEST = 5
 """Judgements from which on a criterion is listed among the worst."""
 _SAME = 1e-6
 """Scores and advantages that differ by less are the same."""
-_NUMBERS = re.compile(r"-?\d+(?:[.,]\d+)*")
 
 
 @dataclass(frozen=True)
@@ -46,37 +46,16 @@ class Pair:
         return self.first_rubric.rubric_hash == self.second_rubric.rubric_hash
 
 
-@dataclass
-class Table:
-    """Pairs of judgements by value: both true, the first alone, the second alone, both false."""
-
-    cells: Counter[tuple[bool, bool]] = field(default_factory=Counter)
-
-    def add(self, pairs: Iterable[tuple[bool, bool]]) -> None:
-        self.cells.update(pairs)
-
-    @property
-    def n(self) -> int:
-        return self.cells.total()
-
-    @property
-    def agreed(self) -> int:
-        return self.cells[True, True] + self.cells[False, False]
-
-    @property
-    def agreement(self) -> float | None:
-        return self.agreed / self.n if self.n else None
-
-    @property
-    def kappa(self) -> float | None:
-        return kappa(self.cells)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"n": self.n, "agreement": self.agreement, "kappa": self.kappa}
+Cells = Counter[tuple[bool, bool]]
+"""Pairs of judgements by value: both true, the first alone, the second alone, both false."""
 
 
-def kappa(cells: Counter[tuple[bool, bool]]) -> float | None:
-    """Cohen's kappa, (p_o - p_e) / (1 - p_e), of pairs of true/false judgements; None of none.
+def _agreed(cells: Cells) -> int:
+    return cells[True, True] + cells[False, False]
+
+
+def kappa(cells: Cells) -> float | None:
+    """Return Cohen's kappa, (p_o - p_e) / (1 - p_e), of pairs of true/false judgements; None of none.
 
     Where both judges always say the same one value, p_e is 1 and kappa is not defined; it is given as 1, since they
     agree in everything.
@@ -92,25 +71,19 @@ def kappa(cells: Counter[tuple[bool, bool]]) -> float | None:
 
 
 def pearson(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Product-moment correlation; None where one side has no spread."""
-    n = len(x)
-    if n < 2:
+    """Return the product-moment correlation; None where one side has no spread."""
+    if len(x) < 2 or min(max(side) - min(side) for side in (x, y)) < _SAME:
         return None
-    mx, my = math.fsum(x) / n, math.fsum(y) / n
-    dx, dy = [a - mx for a in x], [b - my for b in y]
-    sx, sy = math.fsum(a * a for a in dx), math.fsum(b * b for b in dy)
-    if sx < _SAME**2 or sy < _SAME**2:
-        return None
-    return math.fsum(a * b for a, b in zip(dx, dy, strict=True)) / math.sqrt(sx * sy)
+    return statistics.correlation(x, y)
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Rank correlation, ties with their mean rank; None where one side has no spread."""
+    """Return the rank correlation, ties with their mean rank; None where one side has no spread."""
     return pearson(_ranks(x), _ranks(y))
 
 
 def kendall(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Kendall's tau-b; None where one side has no spread."""
+    """Return Kendall's tau-b; None where one side has no spread."""
     concordant = discordant = tied_x = tied_y = 0
     for i in range(len(x)):
         for j in range(i):
@@ -127,11 +100,11 @@ def kendall(x: Sequence[float], y: Sequence[float]) -> float | None:
 
 
 def figures(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Everything that is compared, as JSON. Raises ValueError without pairs."""
+    """Return everything that is compared, as JSON. Raises ValueError without pairs."""
     if not pairs:
         raise ValueError("no groups to compare")
     alike = [pair for pair in pairs if pair.same_rubric]
-    found: dict[str, Any] = {
+    return {
         "groups": len(pairs),
         "same_rubric": len(alike),
         "saved": _judge(pair.first for pair in pairs),
@@ -142,7 +115,6 @@ def figures(pairs: Sequence[Pair]) -> dict[str, Any]:
         "teacher": _teacher(pairs),
         "flips": _flips([pair for pair in pairs if len(pair.repeats) > 1]),
     }
-    return found
 
 
 def _judge(records: Iterable[VerdictRecord]) -> dict[str, Any]:
@@ -156,87 +128,105 @@ def _judge(records: Iterable[VerdictRecord]) -> dict[str, Any]:
 # --- judgements ------------------------------------------------------------------------------------------------------
 
 
-def _answers(record: VerdictRecord) -> dict[tuple[str, int, int | None], AnswerVerdict]:
-    return {(a.source, a.index, a.whose_rubric): a for a in record.answers if a.judgement}
+@dataclass
+class _Judgements:
+    """Pairs of judgements, by group, source, category and criterion; ``missing`` of one side or the other."""
+
+    groups: list[Cells] = field(default_factory=list)
+    sources: dict[str, Cells] = field(default_factory=lambda: defaultdict(Counter))
+    categories: dict[str, Cells] = field(default_factory=lambda: defaultdict(Counter))
+    criteria: dict[str, Cells] = field(default_factory=lambda: defaultdict(Counter))
+    examples: dict[str, dict[str, Any]] = field(default_factory=dict)
+    missing: list[int] = field(default_factory=lambda: [0, 0])
+
+    def add(self, pair: Pair, compared: Iterable[tuple[VerdictRecord, VerdictRecord]], rubric: RubricRecord) -> None:
+        """Count what two records each say of a group."""
+        cells: Cells = Counter()
+        for one, other in compared:
+            for source, criterion, a, b in _marks(one, other, rubric):
+                self.missing[0] += a is None
+                self.missing[1] += b is None
+                if a is None or b is None:
+                    continue
+                key = without_numbers(criterion.criterion)
+                about = {"criterion": criterion.criterion, "category": criterion.category}
+                self.examples.setdefault(key, about | {"step": pair.step, "uid": pair.uid})
+                for counts in (cells, self.sources[source], self.categories[criterion.category], self.criteria[key]):
+                    counts[a, b] += 1
+        if cells:
+            self.groups.append(cells)
+
+    @property
+    def whole(self) -> Cells:
+        return sum(self.groups, Counter())
+
+    def worst(self) -> list[str]:
+        """Return the keys of the criteria on which the two differ most."""
+        often = {key: cells for key, cells in self.criteria.items() if cells.total() >= FEWEST}
+        shares = sorted((_agreed(cells) / cells.total(), key) for key, cells in often.items())
+        return [key for share, key in shares if share < 1][:WORST]
 
 
 def _marks(
     one: VerdictRecord, other: VerdictRecord, rubric: RubricRecord
-) -> Iterable[tuple[str, Criterion, bool | None, bool | None]]:
-    """(source, criterion, mark, other mark) of the answers that both were shown."""
-    mine, theirs, rubrics = _answers(one), _answers(other), rubric.by_rollout
+) -> Iterator[tuple[str, Criterion, bool | None, bool | None]]:
+    """Yield (source, criterion, mark, other mark) of the answers that both were shown."""
+
+    def by_answer(record: VerdictRecord) -> dict[tuple[str, int, int | None], AnswerVerdict]:
+        return {(a.source, a.index, a.whose_rubric): a for a in record.answers if a.judgement}
+
+    mine, theirs = by_answer(one), by_answer(other)
     for key in mine.keys() & theirs.keys():
-        own = rubrics.get(key[2])
+        own = rubric.by_rollout.get(key[2])
         a, b = mine[key].judgement, theirs[key].judgement
         if own is not None and len(a) == len(b) == len(own.rubrics):
             yield from ((key[0], *row) for row in zip(own.rubrics, a, b, strict=True))
 
 
 def _judgements(pairs: Sequence[Pair]) -> dict[str, Any]:
-    by_group: list[Table] = []
-    sources: dict[str, Table] = defaultdict(Table)
-    categories: dict[str, Table] = defaultdict(Table)
-    criteria: dict[str, Table] = defaultdict(Table)
-    shown: dict[str, dict[str, Any]] = {}
-    missing = Counter[str]()
+    """Return how far the saved and the new judgements agree."""
+    counted = _Judgements()
     for pair in pairs:
-        table = Table()
-        for source, criterion, a, b in _marks(pair.first, pair.second, pair.first_rubric):
-            missing["saved"] += a is None
-            missing["new"] += b is None
-            if a is None or b is None:
-                continue
-            key = _NUMBERS.sub("#", criterion.criterion)
-            shown.setdefault(
-                key,
-                {"criterion": criterion.criterion, "category": criterion.category, "step": pair.step, "uid": pair.uid},
-            )
-            for each in (table, sources[source], categories[criterion.category], criteria[key]):
-                each.add([(a, b)])
-        by_group.append(table)
-    whole = Table(sum((table.cells for table in by_group), Counter()))
-    found: dict[str, Any] = {"n": whole.n, "missing": {name: missing[name] for name in ("saved", "new")}}
-    if whole.n:
-        agreed = problem_ratio([t.agreed for t in by_group if t.n], [t.n for t in by_group if t.n])
-        found["agreement"] = _interval(agreed)
-        found["kappa"] = _interval(_jackknife(whole.cells, [t.cells for t in by_group if t.n], kappa))
-    found["sources"] = {name: table.to_json() for name, table in sorted(sources.items())}
-    found["categories"] = {name: table.to_json() for name, table in sorted(categories.items())}
-    worst = sorted((t.agreement or 0.0, key) for key, t in criteria.items() if t.n >= FEWEST and t.agreed < t.n)
-    found["criteria"] = [shown[key] | criteria[key].to_json() for _, key in worst[:WORST]]
-    return found
+        counted.add(pair, [(pair.first, pair.second)], pair.first_rubric)
+
+    def agreement(cells: Cells) -> dict[str, Any]:
+        return {"n": cells.total(), "agreement": _agreed(cells) / cells.total(), "kappa": kappa(cells)}
+
+    whole = counted.whole
+    saved, new = counted.missing
+    document: dict[str, Any] = {"n": whole.total(), "missing": {"saved": saved, "new": new}}
+    if whole:
+        agreed = problem_ratio(list(map(_agreed, counted.groups)), [cells.total() for cells in counted.groups])
+        document["agreement"] = _interval(agreed)
+        document["kappa"] = _interval(_kappa_interval(whole, counted.groups))
+    document["sources"] = {name: agreement(cells) for name, cells in sorted(counted.sources.items())}
+    document["categories"] = {name: agreement(cells) for name, cells in sorted(counted.categories.items())}
+    document["criteria"] = [counted.examples[key] | agreement(counted.criteria[key]) for key in counted.worst()]
+    return document
 
 
-def _jackknife(
-    whole: Counter[Any], parts: Sequence[Counter[Any]], of: Callable[[Counter[Any]], float | None]
-) -> Interval | None:
-    """Kappa of summed counts with Student's interval from leaving out one group at a time. Without limits where that
-    says nothing of the spread: of one group, or where the judges agree in everything once a group is left out."""
-    value = of(whole)
+def _kappa_interval(whole: Cells, groups: Sequence[Cells]) -> Interval | None:
+    """Return kappa with Student's interval from leaving out one group at a time. Without limits where that says nothing
+    of the spread: of one group, or where the judges agree in everything once a group is left out."""
+    value = kappa(whole)
     if value is None:
         return None
-    unknown = Interval(value, -math.inf, math.inf)
-    if len(parts) < 2 or any(_agrees(Counter({cell: whole[cell] - part[cell] for cell in whole})) for part in parts):
-        return unknown
-    pseudo = []
-    for part in parts:
-        left = of(Counter({cell: whole[cell] - part[cell] for cell in whole}))
-        pseudo.append(len(parts) * value - (len(parts) - 1) * (left if left is not None else value))
-    spread = unbounded_mean(pseudo)
+    without = [Counter({cell: whole[cell] - group[cell] for cell in whole}) for group in groups]
+    if len(groups) < 2 or any(_agreed(cells) == cells.total() for cells in without):
+        return Interval(value, -math.inf, math.inf)
+    # the jackknife's pseudo-values; their mean has the spread that kappa has
+    n, left = len(groups), [kappa(cells) for cells in without]
+    spread = unbounded_mean([n * value - (n - 1) * (value if k is None else k) for k in left])
     half = spread.high - spread.mean
     return Interval(value, max(-1.0, value - half), min(1.0, value + half))
-
-
-def _agrees(cells: Counter[Any]) -> bool:
-    return not cells[True, False] and not cells[False, True]
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------
 
 
 def _both(pair: Pair, *, unanswered: bool = False) -> tuple[list[float], list[float]]:
-    """Scores of the rollouts that both judged, in the order of the rollouts; ``unanswered``: also of those that no
-    judge was shown, which are trained on as 0 unless ``judge.on_no_answer`` drops them."""
+    """Return the scores of the rollouts that both judged, in their order; ``unanswered``: also of those that no judge
+    was shown, which are trained on as 0 unless ``judge.on_no_answer`` drops them."""
 
     def scores(record: VerdictRecord) -> dict[int, float]:
         shown = [a for a in record.answers if a.source == "student" and (unanswered or a.judgement)]
@@ -270,31 +260,36 @@ def _scores(pairs: Sequence[Pair]) -> dict[str, Any]:
     }
 
 
+def _signs(pair: Pair) -> tuple[list[int], list[int]] | None:
+    """Return the signs of r_i - mean(r) under the two, 0 as a sign of its own; None below two rollouts."""
+    x, y = _both(pair, unanswered=True)
+    if len(x) < 2:
+        return None
+    before, after = ([_sign(a or 0.0) for a in advantages(side, by_std=False)] for side in (x, y))
+    return before, after
+
+
+def _changes(before: Sequence[int], after: Sequence[int]) -> int:
+    return sum(a != b for a, b in zip(before, after, strict=True))
+
+
 def _advantages(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Signs of r_i - mean(r) under the two; 0 is a sign of its own."""
-    changed, of, died, revived = [], [], 0, 0
-    for pair in pairs:
-        x, y = _both(pair, unanswered=True)
-        if len(x) < 2:
-            continue
-        before, after = ([_sign(a or 0.0) for a in advantages(side, by_std=False)] for side in (x, y))
-        changed.append(sum(a != b for a, b in zip(before, after, strict=True)))
-        of.append(len(x))
-        died += any(before) and not any(after)
-        revived += any(after) and not any(before)
+    """Return how many rollouts would be pushed elsewhere, and how many groups begin or cease to teach."""
+    signs = [both for both in map(_signs, pairs) if both]
+    of = [len(before) for before, _ in signs]
     return {
         "n": sum(of),
         "groups": len(of),
-        "sign_changes": _interval(problem_ratio(changed, of)) if of else None,
-        "died": died,
-        "revived": revived,
+        "sign_changes": _interval(problem_ratio([_changes(*both) for both in signs], of)) if of else None,
+        "died": sum(any(before) and not any(after) for before, after in signs),
+        "revived": sum(any(after) and not any(before) for before, after in signs),
     }
 
 
 def _teacher(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Share of the groups in which the teacher's mean is above the rollouts', and of the pairs (teacher answer,
-    rollout) that the teacher's answer wins, a tie as a half."""
-    found: dict[str, Any] = {"groups": 0}
+    """Return the share of the groups in which the teacher's mean is above the rollouts', and of the pairs (teacher
+    answer, rollout) that the teacher's answer wins, a tie as a half."""
+    document: dict[str, Any] = {"groups": 0}
     sides: dict[str, list[tuple[float, float]]] = {"saved": [], "new": []}
     for pair in pairs:
         both = []
@@ -309,75 +304,50 @@ def _teacher(pairs: Sequence[Pair]) -> dict[str, Any]:
                 wins = [0.5 + 0.5 * _sign(t - s) for t in teacher for s in student]
                 both.append((float(above), sum(wins) / len(wins)))
         if len(both) == 2:
-            found["groups"] += 1
+            document["groups"] += 1
             sides["saved"].append(both[0])
             sides["new"].append(both[1])
-    if found["groups"]:
+    if document["groups"]:
         for name, rows in sides.items():
-            found[name] = {
+            document[name] = {
                 "above": _interval(problem_mean([above for above, _ in rows])),
                 "wins": _interval(problem_mean([wins for _, wins in rows])),
             }
-    return found
+    return document
 
 
 # --- flips -----------------------------------------------------------------------------------------------------------
 
 
 def _flips(pairs: Sequence[Pair]) -> dict[str, Any] | None:
-    """How often a judgement is another one when the same question is asked again: repeats against the first."""
+    """Return how often a judgement is another one when the same question is asked again: repeats against the first."""
     if not pairs:
         return None
-    changed, of, signs, sign_of = [], [], [], []
-    categories: dict[str, Counter[str]] = defaultdict(Counter)
-    criteria: dict[str, Counter[str]] = defaultdict(Counter)
-    shown: dict[str, dict[str, Any]] = {}
+    counted, changes, of = _Judgements(), [], []
     for pair in pairs:
-        mine, total = 0, 0
-        moved, rollouts = 0, 0
-        for other in pair.repeats[1:]:
-            for _, criterion, a, b in _marks(pair.second, other, pair.second_rubric):
-                if a is None or b is None:
-                    continue
-                key = _NUMBERS.sub("#", criterion.criterion)
-                shown.setdefault(
-                    key,
-                    {
-                        "criterion": criterion.criterion,
-                        "category": criterion.category,
-                        "step": pair.step,
-                        "uid": pair.uid,
-                    },
-                )
-                for counts in (categories[criterion.category], criteria[key]):
-                    counts["n"] += 1
-                    counts["changed"] += a != b
-                mine, total = mine + (a != b), total + 1
-            again = Pair(pair.step, pair.uid, pair.second, pair.second_rubric, (other,), pair.second_rubric)
-            x, y = _both(again, unanswered=True)
-            if len(x) > 1:
-                before, after = ([_sign(v or 0.0) for v in advantages(side, by_std=False)] for side in (x, y))
-                moved += sum(a != b for a, b in zip(before, after, strict=True))
-                rollouts += len(x)
-        if total:
-            changed.append(mine)
-            of.append(total)
-        if rollouts:
-            signs.append(moved)
-            sign_of.append(rollouts)
+        rubric = pair.second_rubric
+        counted.add(pair, [(pair.second, other) for other in pair.repeats[1:]], rubric)
+        again = [Pair(pair.step, pair.uid, pair.second, rubric, (other,), rubric) for other in pair.repeats[1:]]
+        signs = [both for both in map(_signs, again) if both]
+        if signs:
+            changes.append(sum(_changes(*both) for both in signs))
+            of.append(sum(len(before) for before, _ in signs))
 
-    def rate(counts: Counter[str]) -> dict[str, Any]:
-        return {"n": counts["n"], "rate": counts["changed"] / counts["n"]}
+    def flipped(cells: Cells) -> int:
+        return cells.total() - _agreed(cells)
 
-    worst = sorted(((-c["changed"] / c["n"], key) for key, c in criteria.items() if c["n"] >= FEWEST and c["changed"]))
+    def rate(cells: Cells) -> dict[str, Any]:
+        return {"n": cells.total(), "rate": flipped(cells) / cells.total()}
+
+    totals = [cells.total() for cells in counted.groups]
     return {
         "repeats": max(len(pair.repeats) for pair in pairs),
-        "groups": len(of),
-        "n": sum(of),
-        "rate": _interval(problem_ratio(changed, of)) if of else None,
-        "sign_changes": _interval(problem_ratio(signs, sign_of)) if sign_of else None,
-        "categories": {name: rate(counts) for name, counts in sorted(categories.items())},
-        "criteria": [shown[key] | rate(criteria[key]) for _, key in worst[:WORST]],
+        "groups": len(totals),
+        "n": sum(totals),
+        "rate": _interval(problem_ratio(list(map(flipped, counted.groups)), totals)) if totals else None,
+        "sign_changes": _interval(problem_ratio(changes, of)) if of else None,
+        "categories": {name: rate(cells) for name, cells in sorted(counted.categories.items())},
+        "criteria": [counted.examples[key] | rate(counted.criteria[key]) for key in counted.worst()],
     }
 
 

@@ -1,89 +1,59 @@
 """An index over judged groups: what lists and filters need of each, and where the whole of it lies.
 
 Kept as one SQLite file in the cache directory, never beside the user's files. A run's groups stay in the run's own
-files and are read from there one by one; those of a single file are kept here, together with what companion files add.
-A growing run is gone on with: only files that are new or have changed are read.
+files, one for each step, and are read from there; those of a single file are kept here, together with what companion
+files add. A growing run is gone on with: only files that are new or have changed are read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 
 import ropd_cli.lint
-from ropd_cli.analysis.judged_groups import GroupView, load_groups, step_files, view_of
+from ropd_cli.analysis.judged_groups import GroupRow, GroupView, load_groups, step_files, view_of, views_of
 from ropd_cli.analysis.query import Query
+from ropd_cli.errors import InputError
 from ropd_cli.lint import Finding
-from ropd_cli.records.files import frames, loads, read_records
+from ropd_cli.records.files import loads, read_records
 from ropd_cli.util.progress import NoProgress, Progress
 
-LAYOUT = 2
-_BATCH = 200
+LAYOUT = 3
+_BATCH = 500
 _SCHEMA = """
-CREATE TABLE files (id INTEGER PRIMARY KEY, path TEXT UNIQUE, size INTEGER, mtime INTEGER);
+CREATE TABLE files (id INTEGER PRIMARY KEY, path TEXT UNIQUE, stamp TEXT);
 CREATE TABLE groups (
-  n INTEGER PRIMARY KEY, file INTEGER, place INTEGER, length INTEGER, line INTEGER, whole BLOB,
-  step INTEGER, uid TEXT, rollouts INTEGER, criteria INTEGER, mean REAL, spread REAL, teacher REAL, missing INTEGER,
-  dead INTEGER, below INTEGER, error TEXT, rules TEXT, faults TEXT, question TEXT, search TEXT,
-  judge_findings BLOB, judge_fault TEXT
+  n INTEGER PRIMARY KEY, step INTEGER, uid TEXT, rollouts INTEGER, criteria INTEGER, mean REAL, spread REAL,
+  teacher REAL, missing INTEGER, dead INTEGER, below INTEGER, error TEXT, rules TEXT, faults TEXT, question TEXT,
+  search TEXT, file INTEGER, place INTEGER, record BLOB, judge_findings BLOB, judge_fault TEXT
 );
 CREATE INDEX by_file ON groups (file);
 """
-_TOLD = (
-    *("step", "uid", "rollouts", "criteria", "mean", "spread", "teacher", "missing", "dead", "below"),
-    *("error", "rules", "faults", "question", "search"),
-)
-"""Columns of what is told of a group, in the order of ``_told``."""
-_QUESTION_CHARS = 160
+_COLUMNS = [field.name for field in fields(GroupRow)]
+_INSERT = [*_COLUMNS, "search", "file", "place", "record"]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One group as a line. Means and spread are None where nothing was judged."""
+class _Part:
+    """Files that are read together; ``stamp`` changes when one of them does."""
 
-    n: int
-    step: int | None
-    uid: str
-    rollouts: int
-    criteria: int
-    mean: float | None
-    spread: float | None
-    teacher: float | None
-    missing: int
-    dead: bool
-    below: bool
-    error: str | None
-    rules: tuple[str, ...]
-    faults: tuple[str, ...]
-    question: str
-
-    def to_json(self) -> dict[str, Any]:
-        """As a list has it, by the names of ``GroupView.to_json``."""
-        return {
-            "uid": self.uid,
-            "step": self.step,
-            "rollouts": self.rollouts,
-            "criteria": self.criteria,
-            "mean": self.mean,
-            "spread": self.spread,
-            "teacher_mean": self.teacher,
-            "missing": self.missing,
-            "faults": list(self.faults),
-            "lint": list(self.rules),
-            "error": self.error,
-        }
+    path: Path
+    stamp: str
+    views: Callable[[], Iterable[GroupView]]
 
 
 class Catalogue:
-    """The groups of a path. ``numbers`` says which and in what order, ``row`` gives a line, ``group`` all of it."""
+    """The groups of a path. ``numbers`` says which and in what order, ``rows`` gives lines, ``groups`` all of them."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._db, self.path = connection, path
@@ -100,34 +70,33 @@ class Catalogue:
         judge: str = "",
         progress: Progress | None = None,
     ) -> Catalogue:
-        """The catalogue of a rubrics file, a verdicts file or a run directory; made or brought up to date first.
+        """Open the catalogue of a rubrics file, a verdicts file or a run directory; made or brought up to date first.
 
-        ``judge`` stands for the lint judge that is asked and for its template: what each says has a catalogue of its
-        own, so a look without a judge never shows its findings, and another judge's are never taken for its.
+        ``judge`` stands for the lint judge that is asked and for its template. Each has a catalogue of its own, so
+        that a look without a judge never shows its findings, and another judge's are never taken for them.
+
         Raises InputError for a path that holds no groups, and for a record that is none (file and line).
         """
+        progress = progress or NoProgress()
         sources = [path.absolute(), *(p.absolute() if p is not None else None for p in (rubrics, rollouts, prompts))]
         files = step_files(path) if path.is_dir() else [path]
         companions = [p for p in (rubrics, rollouts, prompts) if p is not None]
-        whole = not path.is_dir() or bool(companions)
         name = hashlib.sha256(repr([LAYOUT, _linter(), list(map(str, sources)), judge]).encode()).hexdigest()[:24]
         place = cache_dir / "catalogues" / f"{name}.db"
         place.parent.mkdir(parents=True, exist_ok=True)
         connection = _connect(place)
         try:
-            if whole:
-                _refresh_whole(
-                    connection,
-                    [*files, *companions],
-                    lambda: load_groups(path, rubrics=rubrics, rollouts=rollouts, prompts=prompts),
-                    progress or NoProgress(),
-                )
-            else:
-                _refresh_run(connection, files, progress or NoProgress())
+            if path.is_dir() and not companions:
+                parts = [_Part(file.absolute(), _stamp([file]), partial(views_of, file)) for file in files]
+                _refresh(connection, parts, progress, keep=False)
+            else:  # groups as they are in none of the files alone
+                load = partial(load_groups, path, rubrics=rubrics, rollouts=rollouts, prompts=prompts)
+                part = _Part(path.absolute(), _stamp([*files, *companions]), load)
+                _refresh(connection, [part], progress, keep=True)
         except BaseException:
             connection.close()
             raise
-        return cls(connection, place)
+        return cls(connection, path)
 
     def close(self) -> None:
         self._db.close()
@@ -142,89 +111,102 @@ class Catalogue:
         return self._db.execute("SELECT count(*) FROM groups").fetchone()[0]
 
     def numbers(self, query: Query | None = None) -> list[int]:
-        """Numbers of the groups that a query asks for, in its order."""
+        """Return the numbers of the groups that a query asks for, in its order."""
         where, values, order = (query or Query()).sql()
-        found = self._db.execute(f"SELECT n FROM groups WHERE {where} ORDER BY {order}", values)
-        return [n for (n,) in found]
+        selected = self._db.execute(f"SELECT n FROM groups WHERE {where} ORDER BY {order}", values)
+        return [n for (n,) in selected]
 
-    def rows(self, numbers: Sequence[int]) -> list[Row]:
-        """The lines of these groups, in this order."""
-        found: dict[int, Row] = {}
-        for at in range(0, len(numbers), 500):
-            some = numbers[at : at + 500]
-            marks = ",".join("?" * len(some))
-            for values in self._db.execute(f"SELECT n, {', '.join(_TOLD[:-1])} FROM groups WHERE n IN ({marks})", some):
-                row = _row(values)
-                found[row.n] = row
-        return [found[n] for n in numbers]
+    def rows(self, numbers: Sequence[int]) -> list[GroupRow]:
+        """Return the lines of these groups, in this order."""
+        rows = {row.n: row for row in map(_row, self._select(_COLUMNS, numbers))}
+        return [rows[n] for n in numbers]
 
     def group(self, n: int) -> GroupView:
-        """All of one group. Raises InputError where its file has changed under us."""
-        whole, file, place, length, line, findings, fault = self._db.execute(
-            "SELECT whole, file, place, length, line, judge_findings, judge_fault FROM groups WHERE n = ?", (n,)
-        ).fetchone()
-        if whole is not None:
-            view = view_of(loads(_unpacked(whole)), "the catalogue")
-        else:
+        """Return all of one group."""
+        return self.groups([n])[0]
+
+    def groups(self, numbers: Sequence[int]) -> list[GroupView]:
+        """Return these groups in full, in this order. Raises InputError where a file has become shorter under us."""
+        views: dict[int, GroupView] = {}
+        by_file: dict[int, dict[int, int]] = defaultdict(dict)
+        judged: dict[int, tuple[bytes | None, str | None]] = {}
+        columns = ["n", "file", "place", "record", "judge_findings", "judge_fault"]
+        for n, file, place, record, findings, fault in self._select(columns, numbers):
+            judged[n] = (findings, fault)
+            if record is not None:
+                views[n] = view_of(loads(_unpacked(record)), "the catalogue")
+            else:
+                by_file[file][place] = n
+        for file, places in by_file.items():
             path = Path(self._db.execute("SELECT path FROM files WHERE id = ?", (file,)).fetchone()[0])
-            with open(path, "rb") as raw:
-                raw.seek(place)
-                data = raw.read(length)
-            lines = [text for text in (_unpacked(data) if path.suffix == ".zst" else data).splitlines() if text.strip()]
-            view = view_of(loads(lines[line]), f"{path}")
-        said = [Finding(**each | {"criteria": tuple(each["criteria"])}) for each in loads(findings or b"[]")]
-        return replace(view, judge_findings=tuple(said), judge_fault=fault)
+            for place, (line, record) in enumerate(islice(read_records(path), max(places) + 1)):
+                if place in places:
+                    views[places.pop(place)] = view_of(record, f"{path}:{line}")
+            if places:
+                raise InputError(f"{path}: some of its groups are gone", "run the command again")
+        return [_with_judge(views[n], *judged[n]) for n in numbers]
 
     def unjudged(self, numbers: Iterable[int]) -> list[int]:
-        """Those of these groups of whose rubrics the lint judge has said nothing yet."""
+        """Return those of these groups whose rubrics the lint judge has not read yet."""
         missing = {n for (n,) in self._db.execute("SELECT n FROM groups WHERE judge_findings IS NULL")}
         return [n for n in numbers if n in missing]
 
     def book_judge(self, n: int, findings: Sequence[Finding] | None, fault: str | None = None) -> None:
         """Keep what the lint judge found in a group; None with the ``fault`` for which that is not known."""
-        view = replace(self.group(n), judge_findings=tuple(findings or ()), judge_fault=fault)
-        told = dict(zip(_TOLD, _told(view), strict=True))
         kept = None if findings is None else orjson.dumps([finding.to_json() for finding in findings])
+        changed = {"judge_findings": kept, "judge_fault": fault}
+        values = _values(_with_judge(self.group(n), kept, fault))
+        changed |= {name: values[name] for name in ("rules", "faults", "search")}
         with self._db:
-            self._db.execute(
-                "UPDATE groups SET rules = ?, faults = ?, search = ?, judge_findings = ?, judge_fault = ? WHERE n = ?",
-                (told["rules"], told["faults"], told["search"], kept, fault, n),
-            )
+            columns = ", ".join(f"{name} = :{name}" for name in changed)
+            self._db.execute(f"UPDATE groups SET {columns} WHERE n = :n", changed | {"n": n})
 
-    def groups(self, numbers: Iterable[int]) -> Iterator[GroupView]:
-        """These groups in full, one at a time."""
-        return map(self.group, numbers)
+    def _select(self, columns: Sequence[str], numbers: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+        """Yield columns of these groups, in any order."""
+        for at in range(0, len(numbers), _BATCH):
+            some = numbers[at : at + _BATCH]
+            marks = ",".join("?" * len(some))
+            yield from self._db.execute(f"SELECT {', '.join(columns)} FROM groups WHERE n IN ({marks})", some)
 
     def summary(self, query: Query | None = None) -> dict[str, Any]:
-        """Counts and means over the groups that a query asks for; means over those that have them."""
+        """Return counts and means over the groups that a query asks for; means over those that have them."""
         where, values, _ = (query or Query()).sql()
-        found = self._db.execute(
-            "SELECT count(*), sum(error IS NOT NULL), avg(mean), avg(spread), avg(teacher), sum(dead), sum(below), "
-            f"sum(missing) FROM groups WHERE {where}",
-            values,
-        ).fetchone()
-        names = ("groups", "failed", "mean", "spread", "teacher_mean", "zero_variance", "teacher_below_student")
-        document = dict(zip((*names, "missing_rewards"), found, strict=True))
-        return {
-            name: 0 if value is None and name not in ("mean", "spread", "teacher_mean") else value
-            for name, value in document.items()
+        columns = {
+            "groups": "count(*)",
+            "failed": "count(error)",
+            "mean": "avg(mean)",
+            "spread": "avg(spread)",
+            "teacher_mean": "avg(teacher)",
+            "zero_variance": "count(nullif(dead, 0))",
+            "teacher_below_student": "count(nullif(below, 0))",
+            "missing_rewards": "coalesce(sum(missing), 0)",
         }
+        row = self._db.execute(f"SELECT {', '.join(columns.values())} FROM groups WHERE {where}", values).fetchone()
+        return dict(zip(columns, row, strict=True))
 
     def rules(self) -> dict[str, int]:
-        """How many groups each rule of the linter has found something in."""
-        counts: dict[str, int] = {}
+        """Return how many groups each rule of the linter has found something in, the most frequent first."""
+        counts: Counter[str] = Counter()
         for (rules,) in self._db.execute("SELECT rules FROM groups WHERE rules <> ''"):
-            for rule in rules.strip("|").split("|"):
-                counts[rule] = counts.get(rule, 0) + 1
-        return dict(sorted(counts.items(), key=lambda item: -item[1]))
+            counts.update(rules.strip("|").split("|"))
+        return dict(counts.most_common())
 
     @property
     def has_steps(self) -> bool:
         return self._db.execute("SELECT 1 FROM groups WHERE step IS NOT NULL LIMIT 1").fetchone() is not None
 
 
+def _with_judge(view: GroupView, findings: bytes | None, fault: str | None) -> GroupView:
+    """Return a group with what the lint judge found in it."""
+    if findings is None and fault is None and not view.judge_findings and view.judge_fault is None:
+        return view
+    rows = loads(findings) if findings is not None else []
+    kept = tuple(Finding(row["rule"], row["message"], tuple(row["criteria"])) for row in rows)
+    return replace(view, judge_findings=kept, judge_fault=fault)
+
+
 def _connect(place: Path) -> sqlite3.Connection:
-    """The database; one that is damaged or of another layout is made again."""
+    """Open the database; one that is damaged is made again."""
     for _ in range(2):
         connection = sqlite3.connect(place)
         try:
@@ -241,157 +223,66 @@ def _connect(place: Path) -> sqlite3.Connection:
     raise AssertionError("a new database can be opened")
 
 
-def _refresh_run(db: sqlite3.Connection, files: Sequence[Path], progress: Progress) -> None:
-    """Read the files that are new or have changed, forget those that are gone."""
-    known = {path: (number, size, mtime) for number, path, size, mtime in db.execute("SELECT * FROM files")}
-    current = {str(file.absolute()): file for file in files}
-    changed = []
-    for path, file in current.items():
-        stat = file.stat()
-        if path not in known or known[path][1:] != (stat.st_size, stat.st_mtime_ns):
-            changed.append((path, file, stat))
-    gone = [path for path in known if path not in current]
+def _stamp(files: Sequence[Path]) -> str:
+    """Return what tells whether one of the files has changed."""
+    stats = [(str(file.absolute()), file.stat()) for file in files if file.exists()]
+    return repr([(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats])
+
+
+def _refresh(db: sqlite3.Connection, parts: Sequence[_Part], progress: Progress, *, keep: bool) -> None:
+    """Read the parts that are new or have changed, forget those that are gone; ``keep``: store whole groups too."""
+    known = dict(db.execute("SELECT path, stamp FROM files"))
+    changed = [part for part in parts if known.get(str(part.path)) != part.stamp]
+    gone = known.keys() - {str(part.path) for part in parts}
     if not changed and not gone:
         return
-    progress.start(len(changed), "index")
-    try:
-        for path in gone:
-            _forget(db, path, known[path][0])
-        for path, file, stat in changed:
-            if path in known:
-                _forget(db, path, known[path][0])
-            with db:  # a file is in the catalogue as a whole, or not at all
-                made = db.execute(
-                    "INSERT INTO files (path, size, mtime) VALUES (?, ?, ?)", (path, stat.st_size, stat.st_mtime_ns)
-                )
-                _insert(db, _located(file, made.lastrowid or 0))
-            progress.advance()
-    finally:
-        progress.finish()
-
-
-def _located(file: Path, number: int) -> Iterator[tuple[Any, ...]]:
-    """Rows of a group file: of each group where it lies, and what it comes to."""
-    if file.suffix != ".zst":
-        with open(file, "rb") as raw:
-            spans = list(_lines(raw))
-        for (place, length), (line, record) in zip(spans, read_records(file), strict=False):
-            yield (number, place, length, 0, None, *_told(view_of(record, f"{file}:{line}")))
-        return
-    # every record is read by the common reader, which knows unfinished ends and says what is wrong and where
-    places = ((place, length, k) for place, length, count in frames(file) for k in range(count))
-    for (place, length, k), (line, record) in zip(places, read_records(file), strict=False):
-        yield (number, place, length, k, None, *_told(view_of(record, f"{file}:{line}")))
-
-
-def _lines(raw: BinaryIO) -> Iterator[tuple[int, int]]:
-    """(place, length) of the lines that hold something."""
-    place = 0
-    for line in raw:
-        if line.strip():
-            yield place, len(line)
-        place += len(line)
-
-
-def _refresh_whole(db: sqlite3.Connection, files: Sequence[Path], load: Any, progress: Progress) -> None:
-    """Read all groups again where one of the files has changed."""
-    stats = {str(file.absolute()): file.stat() for file in files if file.exists()}
-    current = {path: (stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()}
-    known = {path: (size, mtime) for path, size, mtime in db.execute("SELECT path, size, mtime FROM files")}
-    if known and known == current:
-        return
-    views = load()
-    progress.start(len(views), "index")
-
-    def counted() -> Iterator[tuple[Any, ...]]:
-        for view in views:
-            yield (None, None, None, None, _packed(orjson.dumps(view.record())), *_told(view))
-            progress.advance()
-
-    try:
-        with db:
-            db.execute("DELETE FROM groups")
-            db.execute("DELETE FROM files")
-            rows = [(path, size, mtime) for path, (size, mtime) in current.items()]
-            db.executemany("INSERT INTO files (path, size, mtime) VALUES (?, ?, ?)", rows)
-            _insert(db, counted())
-    finally:
-        progress.finish()
-
-
-def _insert(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> None:
-    columns = ("file", "place", "length", "line", "whole", *_TOLD)
-    marks = ",".join("?" * len(columns))
-    db.executemany(f"INSERT INTO groups ({', '.join(columns)}) VALUES ({marks})", rows)
-
-
-def _forget(db: sqlite3.Connection, path: str, number: int) -> None:
     with db:
-        db.execute("DELETE FROM groups WHERE file = ?", (number,))
-        db.execute("DELETE FROM files WHERE path = ?", (path,))
+        for path in gone:
+            _forget(db, path)
+    if not keep:
+        progress.start(len(changed), "index")
+    columns, marks = ", ".join(_INSERT), ", ".join(f":{name}" for name in _INSERT)
+    try:
+        for part in changed:
+            views = part.views()
+            if isinstance(views, list):
+                progress.start(len(views), "index")
+            with db:  # a part is in the catalogue as a whole, or not at all
+                _forget(db, str(part.path))
+                stamped = (str(part.path), part.stamp)
+                file = db.execute("INSERT INTO files (path, stamp) VALUES (?, ?)", stamped).lastrowid
+                for place, view in enumerate(views):
+                    values = _values(view) | {"file": file, "place": place}
+                    values["record"] = _packed(orjson.dumps(view.record())) if keep else None
+                    db.execute(f"INSERT INTO groups ({columns}) VALUES ({marks})", values)
+                    if keep:
+                        progress.advance()
+            if not keep:
+                progress.advance()
+    finally:
+        progress.finish()
 
 
-def _told(view: GroupView) -> tuple[Any, ...]:
-    """What lists and filters need of a group, in the order of the columns."""
-    stats, findings = view.stats, view.findings
-    rules = list(dict.fromkeys(finding.rule for finding in findings))
+def _forget(db: sqlite3.Connection, path: str) -> None:
+    db.execute("DELETE FROM groups WHERE file IN (SELECT id FROM files WHERE path = ?)", (path,))
+    db.execute("DELETE FROM files WHERE path = ?", (path,))
+
+
+def _values(view: GroupView) -> dict[str, Any]:
+    """Return what lists and filters need of a group, by column; ``_row`` reads it."""
+    row = view.row(0)
     criteria = [c.criterion for part in view.by_rubric if part.criteria for c in part.criteria.rubrics]
-    words = (view.uid, view.question or "", *criteria, *rules, view.error or "")
-    return (
-        view.step,
-        view.uid,
-        stats.n or len(view.rollouts),
-        len(view.criterion_ids),
-        _finite(stats.mean),
-        _finite(stats.spread),
-        _finite(stats.teacher_mean),
-        stats.missing if view.verdicts else 0,
-        stats.zero_variance,
-        stats.teacher_below_student,
-        view.error,
-        f"|{'|'.join(rules)}|" if rules else "",
-        "\n".join(view.faults),
-        _first_words(view.question),
-        "\n".join(words).casefold(),
-    )
+    words = (row.uid, view.question or "", *criteria, *row.rules, row.error or "")
+    rules = f"|{'|'.join(row.rules)}|" if row.rules else ""  # so that a rule is found with its bars alone
+    lists = {"rules": rules, "faults": "\n".join(row.faults), "search": "\n".join(words).casefold()}
+    return asdict(row) | lists | {"n": None}  # SQLite numbers the groups
 
 
-def row_of(n: int, view: GroupView) -> Row:
-    """The line of a group that is at hand."""
-    return _row((n, *_told(view)[:-1]))
-
-
-def _row(values: Sequence[Any]) -> Row:
-    n, step, uid, rollouts, criteria, mean, spread, teacher, missing, dead, below, error, rules, faults, question = (
-        values
-    )
-    return Row(
-        n,
-        step,
-        uid,
-        rollouts,
-        criteria,
-        mean,
-        spread,
-        teacher,
-        missing,
-        bool(dead),
-        bool(below),
-        error,
-        tuple(rules.strip("|").split("|")) if rules else (),
-        tuple(faults.split("\n")) if faults else (),
-        question,
-    )
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _first_words(question: str | None) -> str:
-    lines = [line.strip() for line in (question or "").splitlines() if line.strip()]
-    words = lines[-1] if lines else ""  # the task stands at the end of a prompt
-    return words if len(words) <= _QUESTION_CHARS else words[: _QUESTION_CHARS - 1] + "…"
+def _row(values: Sequence[Any]) -> GroupRow:
+    row = dict(zip(_COLUMNS, values, strict=True))
+    row |= {name: bool(row[name]) for name in ("dead", "below")}
+    row |= {name: tuple(filter(None, row[name].split(mark))) for name, mark in (("rules", "|"), ("faults", "\n"))}
+    return GroupRow(**row)
 
 
 def _linter() -> str:

@@ -1,4 +1,4 @@
-"""How far a difference of two accuracies can be trusted."""
+"""Intervals of means, shares and differences: how far a figure can be trusted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Interval:
 def paired_bootstrap(
     before_P: Sequence[float], after_P: Sequence[float], *, level: float = 0.95, draws: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Mean of ``after - before`` over problems with a percentile bootstrap interval.
+    """Return the mean of ``after - before`` over problems with a percentile bootstrap interval.
 
     ``before_P`` and ``after_P`` hold one score a problem, shape (P,), in the same order. Problems are
     resampled, both scores of one together, so what makes a problem hard or easy cancels. Raises
@@ -39,7 +39,7 @@ def paired_bootstrap(
 
 
 def wilson(successes: int, trials: int, *, z: float = 1.959964) -> Interval:
-    """Share of ``successes`` in ``trials`` with Wilson's score interval (95% by default), all in [0, 1].
+    """Return the share of ``successes`` in ``trials`` with Wilson's score interval (95% by default), all in [0, 1].
 
     Raises ValueError without trials.
     """
@@ -52,7 +52,7 @@ def wilson(successes: int, trials: int, *, z: float = 1.959964) -> Interval:
 
 
 def problem_mean(values_P: Sequence[float], *, level: float = 0.95) -> Interval:
-    """Mean over problems of values in [0, 1], shape (P,), with an interval whose unit is the problem.
+    """Return the mean over problems of values in [0, 1], shape (P,), with an interval whose unit is the problem.
 
     Wilson's score interval, with as many trials as would have the variance that the problems show, p (1 - p) /
     (s² / P), and Student's quantile of P - 1 degrees for the normal one. All zeros or all ones count as P trials, so
@@ -73,8 +73,10 @@ def problem_mean(values_P: Sequence[float], *, level: float = 0.95) -> Interval:
 
 
 def unbounded_mean(values_P: Sequence[float], *, level: float = 0.95) -> Interval:
-    """Mean over problems of any values, shape (P,), with Student's interval. Raises ValueError without values; of one
-    value the interval is infinite."""
+    """Return the mean over problems of any values, shape (P,), with Student's interval; of one value it is infinite.
+
+    Raises ValueError without values.
+    """
     if not values_P:
         raise ValueError("no values")
     count, mean = len(values_P), sum(values_P) / len(values_P)
@@ -86,7 +88,7 @@ def unbounded_mean(values_P: Sequence[float], *, level: float = 0.95) -> Interva
 
 
 def problem_ratio(met_P: Sequence[int], of_P: Sequence[int], *, level: float = 0.95) -> Interval:
-    """Share ``sum(met) / sum(of)`` in [0, 1] with an interval whose unit is the problem: that of ``problem_mean`` for
+    """Return ``sum(met) / sum(of)`` in [0, 1] with an interval whose unit is the problem: that of ``problem_mean`` for
     the variance of a ratio of sums (delta method). Raises ValueError where nothing is counted."""
     total, count = sum(of_P), len(of_P)
     if not total:
@@ -99,7 +101,7 @@ def problem_ratio(met_P: Sequence[int], of_P: Sequence[int], *, level: float = 0
 
 
 def paired_difference(differences_P: Sequence[float], samples: float = 1.0, *, level: float = 0.95) -> Interval:
-    """Mean difference of two runs over problems, shape (P,), in [-1, 1], with an interval whose unit is the problem.
+    """Return the mean difference of two runs over problems, shape (P,), in [-1, 1], with an interval over problems.
 
     Student's interval, the squared deviations increased by 0.25 / ``samples`` (a problem and run): where few problems
     differ at all, their variance is mostly estimated too low. Raises ValueError without problems.
@@ -110,14 +112,14 @@ def paired_difference(differences_P: Sequence[float], samples: float = 1.0, *, l
 
 
 def paired_p_value(differences_P: Sequence[float], samples: float = 1.0) -> float:
-    """Two-sided p-value of "no difference", of the same statistic as ``paired_difference``."""
+    """Return the two-sided p-value of "no difference", of the same statistic as ``paired_difference``."""
     count, mean, error = _paired(differences_P, samples)
     return 1.0 - student_within(abs(mean) / error, count - 1) if count > 1 else 1.0
 
 
 def difference_of_means(before: Sequence[float], after: Sequence[float], *, level: float = 0.95) -> Interval | None:
-    """Mean of ``after`` less mean of ``before``, two samples of any sizes, with Welch's interval; None where one of
-    them has fewer than two values."""
+    """Return the mean of ``after`` less that of ``before``, two samples of any sizes, with Welch's interval; None where
+    one of them has fewer than two values."""
     if min(len(before), len(after)) < 2:
         return None
     errors, means = [], []
@@ -133,7 +135,7 @@ def difference_of_means(before: Sequence[float], after: Sequence[float], *, leve
 
 
 def _paired(differences_P: Sequence[float], samples: float) -> tuple[int, float, float]:
-    """(number, mean, standard error)."""
+    """Return (number, mean, standard error)."""
     if not differences_P:
         raise ValueError("no problems")
     count, mean = len(differences_P), sum(differences_P) / len(differences_P)
@@ -142,7 +144,7 @@ def _paired(differences_P: Sequence[float], samples: float) -> tuple[int, float,
 
 
 def student_within(t: float, degrees: int) -> float:
-    """P(|T| < t) of Student's distribution with a whole number of degrees of freedom (Abramowitz & Stegun 26.7.3-4)."""
+    """Return P(|T| < t) of Student's distribution with whole degrees of freedom (Abramowitz & Stegun 26.7.3-4)."""
     angle = math.atan2(t, math.sqrt(degrees))
     sine, cosine = math.sin(angle), math.cos(angle)
     odd = degrees % 2
@@ -156,7 +158,7 @@ def student_within(t: float, degrees: int) -> float:
 
 @lru_cache(maxsize=256)
 def student_quantile(degrees: int, level: float = 0.95) -> float:
-    """The t with P(|T| < t) = ``level``. Raises ValueError without degrees of freedom."""
+    """Return the t with P(|T| < t) = ``level``. Raises ValueError without degrees of freedom."""
     if degrees < 1:
         raise ValueError("no degrees of freedom")
     low, high = 0.0, 1e3

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from ropd_cli.answers.thinking import split_thinking
 from ropd_cli.errors import InputError
 from ropd_cli.lint import Finding, Linted, lint, linted
 from ropd_cli.lint.records import in_order
@@ -31,6 +35,56 @@ from ropd_cli.records.schemas import (
 
 Key = tuple[str, str]
 """(uid, raw_prompt_hash)."""
+_QUESTION_CHARS = 160
+_NUMBERS = re.compile(r"-?\d+(?:[.,]\d+)*")
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """One group as a line of a list; ``n`` is its number there. Means and spread are None where nothing was judged,
+    ``missing`` counts rewards of judged groups, ``rules`` are those of the linter that found something."""
+
+    n: int
+    step: int | None
+    uid: str
+    rollouts: int
+    criteria: int
+    mean: float | None
+    spread: float | None
+    teacher: float | None
+    missing: int
+    dead: bool
+    below: bool
+    error: str | None
+    rules: tuple[str, ...]
+    faults: tuple[str, ...]
+    question: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line as ``--json`` prints it."""
+        return {
+            "uid": self.uid,
+            "step": self.step,
+            "rollouts": self.rollouts,
+            "criteria": self.criteria,
+            "mean": self.mean,
+            "spread": self.spread,
+            "teacher_mean": self.teacher,
+            "missing": self.missing,
+            "faults": list(self.faults),
+            "lint": list(self.rules),
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True)
+class ShownAnswer:
+    """One answer of a group, its thinking apart; ``answer`` is None where the thinking never ended."""
+
+    heading: str
+    source: Literal["teacher", "student"]
+    thinking: str
+    answer: str | None
 
 
 @dataclass(frozen=True)
@@ -96,7 +150,7 @@ class GroupView:
         return views
 
     def score_of(self, source: str, index: int) -> float | None:
-        """The score of an answer; where several rubrics were applied to it, their mean."""
+        """Return the score of an answer; where several rubrics were applied to it, their mean."""
         return _mean([a.score for a in self.judged if (a.source, a.index) == (source, index)])
 
     @property
@@ -106,7 +160,7 @@ class GroupView:
         return group_stats(self.rewards, self.verdicts.teacher_scores, self.verdicts.student_scores)
 
     def met(self, source: str, k: int) -> tuple[int, int]:
-        """(how many of a source's judged answers meet criterion k, how many were judged by it)."""
+        """Return (how many of a source's judged answers meet criterion k, how many were judged by it)."""
         marks = [a.judgement[k] for a in self.judged if a.source == source and k < len(a.judgement)]
         return sum(mark is True for mark in marks), sum(mark is not None for mark in marks)
 
@@ -125,7 +179,7 @@ class GroupView:
             if part.criteria is not None
         ]
 
-    @property
+    @cached_property  # lists, pages and counts each ask, and the linter is slow
     def findings(self) -> list[Finding]:
         """What the linter says of the group's rubric, or of its rubrics, and the lint judge where it was asked."""
         certain = [finding for each in self.linted for finding in lint(each)]
@@ -136,29 +190,29 @@ class GroupView:
         """What is wrong with the group, or keeps it from teaching anything."""
         if self.error:
             return [f"failed: {self.error}"]
-        stats, found = self.stats, []
+        stats, faults = self.stats, []
         if self.judge_fault:
-            found.append(f"lint judge missing: {self.judge_fault}")
+            faults.append(f"lint judge missing: {self.judge_fault}")
         if self.rubric is not None and not self.rubric.by_rollout:
-            found.append("no rollout has an answer, so no rubric")
+            faults.append("no rollout has an answer, so no rubric")
         if stats.missing and self.verdicts:
-            found.append(f"{stats.missing} of {stats.n} rewards missing")
+            faults.append(f"{stats.missing} of {stats.n} rewards missing")
         empty = [a for a in self.judged if a.source == "student" and not a.judgement]
         if empty and len(empty) < len(self.rewards):
-            found.append(f"{len(empty)} without an answer")
+            faults.append(f"{len(empty)} without an answer")
         if stats.zero_variance:
-            found.append("all rewards equal")
+            faults.append("all rewards equal")
         if stats.teacher_below_student:
-            found.append("teacher below students")
+            faults.append("teacher below students")
         for word, same in (("all", lambda met, of: met == of), ("none", lambda met, of: met == 0)):
             marks = [(name, *self.met("student", k)) for k, name in enumerate(self.criterion_ids)]
             ids = [name for name, met, of in marks if of > 1 and same(met, of)]
             if ids and not stats.zero_variance and self.rubric is None:  # where there is one, the linter says it
-                found.append(f"met by {word}: {', '.join(ids)}")
-        return found
+                faults.append(f"met by {word}: {', '.join(ids)}")
+        return faults
 
     def record(self) -> dict[str, Any]:
-        """All that is known of the group, in the form of a run's group files; ``view_of`` reads it."""
+        """Return all that is known of the group, in the form of a run's group files; ``view_of`` reads it."""
         return {
             "step": self.step,
             "uid": self.uid,
@@ -173,41 +227,64 @@ class GroupView:
             "error": self.error,
         }
 
-    def to_json(self, *, full: bool) -> dict[str, Any]:
-        """For ``--json``: statistics and faults, and with ``full`` the texts, the rubric and the verdicts."""
+    def row(self, n: int) -> GroupRow:
+        """Return the group as line ``n`` of a list."""
         stats = self.stats
-        findings = self.findings
-        document: dict[str, Any] = {
-            "uid": self.uid,
-            "step": self.step,
-            "rollouts": stats.n,
-            "criteria": len(self.criterion_ids),
-            "mean": stats.mean,
-            "spread": stats.spread,
-            "teacher_mean": stats.teacher_mean,
-            "missing": stats.missing,
-            "faults": self.faults,
-            "lint": list(dict.fromkeys(finding.rule for finding in findings)),
-            "error": self.error,
-        }
-        if full:
-            document |= {
-                "raw_prompt_hash": self.raw_prompt_hash,
-                "question": self.question,
-                "teacher_answers": list(self.teacher_answers),
-                "answers": [a.to_json() for a in self.rollouts],
-                "rubric": self.rubric.to_json() if self.rubric else None,
-                "verdicts": self.verdicts.to_json() if self.verdicts else None,
-                "rewards": list(self.rewards),
-                "findings": [finding.to_json() for finding in findings],
-            }
-        return document
+        return GroupRow(
+            n=n,
+            step=self.step,
+            uid=self.uid,
+            rollouts=stats.n or len(self.rollouts),
+            criteria=len(self.criterion_ids),
+            mean=_finite(stats.mean),
+            spread=_finite(stats.spread),
+            teacher=_finite(stats.teacher_mean),
+            missing=stats.missing if self.verdicts else 0,
+            dead=stats.zero_variance,
+            below=stats.teacher_below_student,
+            error=self.error,
+            rules=tuple(dict.fromkeys(finding.rule for finding in self.findings)),
+            faults=tuple(self.faults),
+            question=_last_line(self.question),
+        )
+
+    @property
+    def title(self) -> str:
+        """The step, where there is one, and the uid."""
+        return self.uid if self.step is None else f"step {self.step}, {self.uid}"
+
+    @property
+    def texts(self) -> list[ShownAnswer]:
+        """The answers as they are shown, the teacher's first."""
+        judged = {(a.source, a.index) for a in self.judged}
+        answers: list[tuple[Literal["teacher", "student"], int, str, str | None]] = []
+        answers += [("teacher", i, text, None) for i, text in enumerate(self.teacher_answers)]
+        answers += [("student", i, a.text, a.finish_reason) for i, a in enumerate(self.rollouts)]
+        shown = []
+        for source, index, text, finish_reason in answers:
+            heading = f"{source} {index}"
+            if (source, index) in judged:
+                score = self.score_of(source, index)
+                heading += ", score –" if score is None else f", score {score:.2f}"
+            if finish_reason and finish_reason != "stop":
+                heading += f", ended by {finish_reason}"
+            thinking, answer = split_thinking(text)
+            shown.append(ShownAnswer(heading, source, thinking, answer))
+        return shown
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of the group for ``--json``: its line, the texts, the rubric and the verdicts."""
+        record = self.record()
+        same = ("raw_prompt_hash", "teacher_answers", "rubric", "verdicts", "rewards")
+        document = self.row(0).to_json() | {name: record[name] for name in same}
+        findings = [finding.to_json() for finding in self.findings]
+        return document | {"question": self.question, "answers": record["rollouts"], "findings": findings}
 
 
 def load_groups(
     path: Path, *, rubrics: Path | None = None, rollouts: Path | None = None, prompts: Path | None = None
 ) -> list[GroupView]:
-    """The groups of a file or run directory, in order; the other files add what ``path`` leaves out.
+    """Return the groups of a file or run directory, in order; the other files add what ``path`` leaves out.
 
     Raises InputError for a path that holds none.
     """
@@ -221,10 +298,10 @@ def load_groups(
         answers = {key: record.answers for key, record in _by_key(rollouts, AnswerRecord).items()}
         views = [view if view.rollouts else replace(view, rollouts=answers.get(view.key, ())) for view in views]
     if prompts:
-        asked = {(p.uid, p.raw_prompt_hash): p for p in load_prompts(prompts)}
+        known = {(p.uid, p.raw_prompt_hash): p for p in load_prompts(prompts)}
         views = [
-            replace(view, question=_question(asked[view.key].messages), answer=asked[view.key].answer)
-            if view.question is None and view.key in asked
+            replace(view, question=_question(known[view.key].messages), answer=known[view.key].answer)
+            if view.question is None and view.key in known
             else view
             for view in views
         ]
@@ -232,7 +309,7 @@ def load_groups(
 
 
 def step_files(folder: Path) -> list[Path]:
-    """The group files of a run, in the order of the steps. Raises InputError where there is none."""
+    """Return the group files of a run, in the order of the steps. Raises InputError where there is none."""
 
     def number(file: Path) -> int:
         digits = file.name.removeprefix("step-").split(".")[0]
@@ -247,25 +324,14 @@ def step_files(folder: Path) -> list[Path]:
 
 
 def views_of(file: Path) -> Iterator[GroupView]:
-    """The groups of one step's file, in order. Raises InputError (file and line) for what is none."""
+    """Yield the groups of one step's file, in order. Raises InputError (file and line) for what is none."""
     for line, record in read_records(file):
         yield view_of(record, f"{file}:{line}")
 
 
-def summary(views: Iterable[GroupView]) -> dict[str, Any]:
-    """Counts and means over groups; the means are over the groups that have them."""
-    views = list(views)
-    stats = [view.stats for view in views]
-    return {
-        "groups": len(views),
-        "failed": sum(view.error is not None for view in views),
-        "mean": _mean([s.mean for s in stats]),
-        "spread": _mean([s.spread for s in stats]),
-        "teacher_mean": _mean([s.teacher_mean for s in stats]),
-        "zero_variance": sum(s.zero_variance for s in stats),
-        "teacher_below_student": sum(s.teacher_below_student for s in stats),
-        "missing_rewards": sum(s.missing for s in stats),
-    }
+def without_numbers(criterion: str) -> str:
+    """Return a criterion with # for its numbers: criteria that differ in their numbers alone are counted together."""
+    return _NUMBERS.sub("#", criterion)
 
 
 def _from_run(folder: Path) -> Iterator[GroupView]:
@@ -274,7 +340,7 @@ def _from_run(folder: Path) -> Iterator[GroupView]:
 
 
 def _from_file(path: Path) -> Iterator[GroupView]:
-    """Of several records of one group the last counts."""
+    """Yield the groups of a single file; of several records of one group the last counts."""
     views: dict[Key, GroupView] = {}
     for line, record in read_records(path):
         if {"rubric", "verdicts", "rollouts"} <= record.keys():  # one step of a run
@@ -296,7 +362,7 @@ def _from_file(path: Path) -> Iterator[GroupView]:
 
 
 def view_of(record: dict[str, Any], where: str) -> GroupView:
-    """A group as a run's files (or ``GroupView.record``) hold it. Raises InputError that says where."""
+    """Return a group as a run's files (or ``GroupView.record``) hold it. Raises InputError that says where."""
     group = _parse(
         Group,
         {
@@ -327,7 +393,7 @@ def view_of(record: dict[str, Any], where: str) -> GroupView:
 
 
 def _with_rubric(view: GroupView, records: dict[Key, RubricRecord]) -> GroupView:
-    """The view with its rubric, unless the verdicts were given by another one."""
+    """Return the view with its rubric, unless the verdicts were given by another one."""
     record = records.get(view.key)
     other = view.verdicts is not None and record is not None and view.verdicts.rubric_hash != record.rubric_hash
     return view if view.rubric or record is None or other else replace(view, rubric=record)
@@ -350,6 +416,17 @@ def _question(messages: tuple[Message, ...]) -> str:
     return render_question([message.model_dump(mode="json") for message in messages])
 
 
-def _mean(values: list[float | None]) -> float | None:
+def _last_line(question: str | None) -> str:
+    """Return what a list shows of a question: its last line, since a task stands at the end of a prompt."""
+    lines = [line.strip() for line in (question or "").splitlines() if line.strip()]
+    words = lines[-1] if lines else ""
+    return words if len(words) <= _QUESTION_CHARS else words[: _QUESTION_CHARS - 1] + "…"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

@@ -35,32 +35,29 @@ class Query:
     reverse: bool = False
 
     def sql(self) -> tuple[str, list[Any], str]:
-        """(condition, its values, order). Raises KeyError for an unknown order."""
-        parts, values = ["1"], []
-        if self.step is not None:
-            parts.append("step = ?")
-            values.append(self.step)
-        if self.uid is not None:
-            parts.append("uid GLOB ?" if "*" in self.uid or "?" in self.uid else "uid = ?")
-            values.append(self.uid)
-        if self.search:
-            parts.append("instr(search, ?) > 0")
-            values.append(self.search.casefold())
+        """Return (condition, its values, order). Raises KeyError for an unknown order."""
+        parts, values = ["1"], list[Any]()
+        glob = self.uid is not None and ("*" in self.uid or "?" in self.uid)
+        for value, condition in (
+            (self.step, "step = ?"),
+            (self.uid, "uid GLOB ?" if glob else "uid = ?"),
+            (self.search.casefold() if self.search else None, "instr(search, ?) > 0"),
+            (f"|{self.lint}|" if self.lint else None, "instr(rules, ?) > 0"),
+            (self.min_spread, "spread >= ?"),
+            (self.max_spread, "spread <= ?"),
+        ):
+            if value is not None:
+                parts.append(condition)
+                values.append(value)
         for wanted, condition in (
             (self.below, "below"),
             (self.missing, "missing > 0"),
             (self.dead, "dead"),
             (self.failed, "error IS NOT NULL"),
+            (self.lint == "", "rules <> ''"),
         ):
             if wanted:
                 parts.append(condition)
-        if self.lint is not None:
-            parts.append("rules <> ''" if self.lint == "" else "instr(rules, ?) > 0")
-            values += [f"|{self.lint}|"] if self.lint else []
-        for bound, condition in ((self.min_spread, "spread >= ?"), (self.max_spread, "spread <= ?")):
-            if bound is not None:
-                parts.append(condition)
-                values.append(bound)
         keys = SORTS[self.sort]
         if self.reverse:  # groups without a value stay last
             keys = tuple(key if key.endswith("IS NULL") or key == "n" else f"{key} DESC" for key in keys)
@@ -69,12 +66,16 @@ class Query:
     @property
     def words(self) -> str:
         """What is asked for, in short; empty where everything is."""
-        said = [f"step {self.step}" if self.step is not None else "", f"uid {self.uid}" if self.uid else ""]
-        said += [f"“{self.search}”" if self.search else ""]
-        flags = ((self.below, "teacher below student"), (self.missing, "rewards missing"), (self.dead, "no spread"))
-        said += [name for wanted, name in (*flags, (self.failed, "failed")) if wanted]
-        if self.lint is not None:
-            said.append(f"lint {self.lint}".strip() if self.lint else "lint findings")
-        said += [f"spread ≥ {self.min_spread:g}" if self.min_spread is not None else ""]
-        said += [f"spread ≤ {self.max_spread:g}" if self.max_spread is not None else ""]
-        return ", ".join(filter(None, said))
+        words = (
+            self.step is not None and f"step {self.step}",
+            self.uid and f"uid {self.uid}",
+            self.search and f"“{self.search}”",
+            self.below and "teacher below student",
+            self.missing and "rewards missing",
+            self.dead and "no spread",
+            self.failed and "failed",
+            self.lint is not None and (f"lint {self.lint}" if self.lint else "lint findings"),
+            self.min_spread is not None and f"spread ≥ {self.min_spread:g}",
+            self.max_spread is not None and f"spread ≤ {self.max_spread:g}",
+        )
+        return ", ".join(word for word in words if word)

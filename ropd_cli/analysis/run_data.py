@@ -1,10 +1,9 @@
-"""What the files of a run come to: its course, its groups, its criteria, and what went wrong."""
+"""A training run read from its files: its course, its groups, its criteria, and what went wrong."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import orjson
 import yaml
 
 from ropd_cli.analysis.intervals import Interval, difference_of_means
-from ropd_cli.analysis.judged_groups import GroupView, step_files, views_of
+from ropd_cli.analysis.judged_groups import GroupRow, GroupView, step_files, views_of, without_numbers
 from ropd_cli.errors import InputError, RopdError
 from ropd_cli.index import TeacherIndex
 from ropd_cli.records.files import read_records
@@ -21,27 +20,7 @@ from ropd_cli.util.progress import NoProgress, Progress
 
 IN_FULL = 8
 """Of each kind of group (best, worst, …), so many are shown in full."""
-_QUESTION_CHARS = 140
 _HARDEST = 12
-
-
-@dataclass(frozen=True)
-class GroupRow:
-    """One group as a line. ``rules`` are names of the linter's; ``error`` why it could not be judged."""
-
-    step: int
-    uid: str
-    rollouts: int
-    criteria: int
-    mean: float | None
-    spread: float | None
-    teacher: float | None
-    missing: int
-    dead: bool
-    teacher_below: bool
-    rules: tuple[str, ...]
-    error: str | None
-    question: str
 
 
 @dataclass
@@ -55,12 +34,10 @@ class Met:
     teacher: int = 0
     teacher_of: int = 0
 
-    def add(self, points: int, student: tuple[int, int], teacher: tuple[int, int]) -> None:
-        """Book a criterion of a group: (met, judged) of either source."""
-        self.count += 1
-        self.weight += points
-        self.student, self.student_of = self.student + student[0], self.student_of + student[1]
-        self.teacher, self.teacher_of = self.teacher + teacher[0], self.teacher_of + teacher[1]
+    def add(self, other: Met) -> None:
+        """Count what another one has counted."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
 
     @property
     def student_rate(self) -> float | None:
@@ -71,17 +48,24 @@ class Met:
         return self.teacher / self.teacher_of if self.teacher_of else None
 
 
-@dataclass(frozen=True)
+@dataclass
 class CriterionRow:
-    """A criterion, or criteria that differ in their numbers alone (``alike``: so many different ones); ``row`` is a
-    group that has it."""
+    """A criterion, or criteria that differ in their numbers alone (``texts``); ``row`` numbers a group that has it."""
 
     text: str
-    alike: int
     category: str
-    points: float
-    met: Met
     row: int
+    texts: set[str] = field(default_factory=set)
+    met: Met = field(default_factory=Met)
+
+    @property
+    def points(self) -> float:
+        return self.met.weight / self.met.count
+
+    @property
+    def points_lost(self) -> float:
+        """What it costs the rollouts: points lost by one of each group, over all groups that have the criterion."""
+        return (1 - (self.met.student_rate or 0.0)) * self.met.weight if self.met.student_of else 0.0
 
 
 @dataclass
@@ -93,9 +77,9 @@ class RunData:
     versions: dict[str, Any]
     metrics: list[dict[str, Any]]
     validations: list[dict[str, Any]]
-    best: dict[str, Any] | None
-    result: dict[str, Any] | None
-    stopped: dict[str, Any] | None
+    best: dict[str, Any]
+    result: dict[str, Any]
+    stopped: dict[str, Any]
     skipped: int
     monitor: list[dict[str, Any]]
     teachers: tuple[str, ...] = ()
@@ -123,20 +107,36 @@ class RunData:
 
     @property
     def steps(self) -> list[int]:
-        return sorted({row.step for row in self.rows} | {int(row["step"]) for row in self.metrics})
+        return sorted(set(map(step_of, self.rows)) | {int(row["step"]) for row in self.metrics})
 
     @property
     def planned_steps(self) -> int | None:
-        steps = (self.result or {}).get("steps") or (self.config.get("train") or {}).get("steps")
+        steps = self.result.get("steps") or (self.config.get("train") or {}).get("steps")
         return int(steps) if isinstance(steps, int) else None
 
     def series(self, metric: str) -> list[tuple[int, float]]:
-        """A metric by step, where it is there."""
+        """Return a metric by step, where it is there."""
         return [(int(row["step"]), float(row[metric])) for row in self.metrics if row.get(metric) is not None]
 
-    def by_step(self, rows: Iterable[GroupRow]) -> Counter[int]:
-        """Groups by step."""
-        return Counter(row.step for row in rows)
+    def share_by_step(self, fits: Callable[[GroupRow], bool]) -> list[tuple[int, float]]:
+        """Return the share of the groups of each step that ``fits`` is true of."""
+        totals, fitting = Counter(map(step_of, self.rows)), Counter(step_of(row) for row in self.rows if fits(row))
+        return [(step, fitting[step] / totals[step]) for step in sorted(totals)]
+
+    def findings_by_step(self, rule: str) -> list[tuple[int, float]]:
+        """Return the findings of a rule of the linter per group of each step."""
+        totals = Counter(map(step_of, self.rows))
+        return [(step, self.lint[rule][step] / totals[step]) for step in sorted(totals)]
+
+    def category_totals(self) -> list[tuple[str, Met]]:
+        """Return how often criteria of each category were met over the whole run, the weightiest first."""
+        totals = []
+        for name, by_step in self.categories.items():
+            total = Met()
+            for met in by_step.values():
+                total.add(met)
+            totals.append((name, total))
+        return sorted(totals, key=lambda item: item[1].weight, reverse=True)
 
     @property
     def judged(self) -> list[GroupRow]:
@@ -149,12 +149,12 @@ class RunData:
     @property
     def ends(self) -> tuple[list[GroupRow], list[GroupRow]]:
         """The judged groups of the first and of the last third of the steps."""
-        steps = sorted({row.step for row in self.judged})
+        steps = sorted(set(map(step_of, self.judged)))
         third = len(steps) // 3
         if not third:
             return [], []
-        first, last = set(steps[:third]), set(steps[-third:])
-        return [row for row in self.judged if row.step in first], [row for row in self.judged if row.step in last]
+        first = [row for row in self.judged if step_of(row) <= steps[third - 1]]
+        return first, [row for row in self.judged if step_of(row) >= steps[-third]]
 
     @property
     def trend(self) -> tuple[float, float, Interval] | None:
@@ -165,9 +165,20 @@ class RunData:
         return (sum(first) / len(first), sum(last) / len(last), change) if change else None
 
     def total(self, metric: str) -> float | None:
-        """The sum of a metric over the steps; None where no step has it."""
+        """Return the sum of a metric over the steps; None where no step has it."""
         values = [value for _, value in self.series(metric)]
         return sum(values) if values else None
+
+    @property
+    def judging_usd(self) -> float | None:
+        """What the steps' judging has cost, the monitor's with it; None without prices."""
+        cost = self.total("judge/cost_usd")
+        return None if cost is None else cost + (self.total("monitor/cost_usd") or 0.0)
+
+
+def step_of(row: GroupRow) -> int:
+    """Return the step of a run's group; 0 where another writer has left it out."""
+    return row.step or 0
 
 
 def read_run(path: Path, progress: Progress | None = None) -> RunData:
@@ -177,22 +188,22 @@ def read_run(path: Path, progress: Progress | None = None) -> RunData:
         raise InputError(f"{path}: no such run directory", "give the --out of ropd train, or DIR/run of a quickstart")
     data = RunData(
         path=path,
-        config=_yaml(path / "config.yaml"),
-        versions=_json(path / "versions.json") or {},
+        config=_document(path / "config.yaml"),
+        versions=_document(path / "versions.json"),
         metrics=_lines(path / "metrics.jsonl"),
         validations=_lines(path / "validation.jsonl"),
-        best=_json(path / "best.json"),
-        result=_json(path / "result.json"),
-        stopped=_json(path / "stopped.json"),
+        best=_document(path / "best.json"),
+        result=_document(path / "result.json"),
+        stopped=_document(path / "stopped.json"),
         skipped=len(_lines(path / "skipped.jsonl")),
         monitor=_lines(path / "monitor.jsonl"),
     )
     data.teachers = _teachers(data.config)
-    data.spent_usd = (_json(path / "spent.json") or {}).get("usd")
+    data.spent_usd = _document(path / "spent.json").get("usd")
     ends = [file for name in ("metrics.jsonl", "result.json", "stopped.json") if (file := path / name).is_file()]
     data.written = max((file.stat().st_mtime for file in ends), default=None)
     files = step_files(path)
-    criteria: dict[str, _Cluster] = {}
+    criteria: dict[str, CriterionRow] = {}
     progress.start(len(files), "step")
     begins: list[int] = []
     for file in files:
@@ -203,109 +214,62 @@ def read_run(path: Path, progress: Progress | None = None) -> RunData:
     progress.finish()
     if not data.rows:
         raise InputError(f"{path}: its group files hold no group", "wait for the first step to finish")
-    data.hardest = _hardest(criteria)
+    data.hardest = _hardest(criteria.values())
     data.chosen = _choose(data)
     wanted = {number for numbers in data.chosen.values() for number in numbers} | {c.row for c in data.hardest}
     data.full = _in_full(files, begins, wanted)
     return data
 
 
-@dataclass
-class _Cluster:
-    text: str
-    category: str
-    row: int
-    texts: set[str] = field(default_factory=set)
-    met: Met = field(default_factory=Met)
-
-
-def _book(data: RunData, criteria: dict[str, _Cluster], view: GroupView) -> None:
-    stats, number = view.stats, len(data.rows)
-    findings = view.findings
-    step = view.step or 0
-    data.rows.append(
-        GroupRow(
-            step=step,
-            uid=view.uid,
-            rollouts=stats.n or len(view.rollouts),
-            criteria=len(view.criterion_ids),
-            mean=stats.mean,
-            spread=stats.spread,
-            teacher=stats.teacher_mean,
-            missing=stats.missing,
-            dead=stats.zero_variance,
-            teacher_below=stats.teacher_below_student,
-            rules=tuple(dict.fromkeys(finding.rule for finding in findings)),
-            error=view.error,
-            question=_first_words(view.question),
-        )
-    )
-    for finding in findings:
-        data.lint.setdefault(finding.rule, Counter())[step] += 1
+def _book(data: RunData, criteria: dict[str, CriterionRow], view: GroupView) -> None:
+    """Add a group's line, its findings and its criteria to what is known of the run."""
+    row = view.row(len(data.rows))
+    data.rows.append(row)
+    for finding in view.findings:
+        data.lint.setdefault(finding.rule, Counter())[step_of(row)] += 1
     for part in view.by_rubric:
-        if part.criteria is None:
-            continue
-        for k, criterion in enumerate(part.criteria.rubrics):
-            student, teacher = part.met("student", k), part.met("teacher", k)
-            by_step = data.categories.setdefault(criterion.category, defaultdict(Met))
-            by_step[step].add(criterion.points, student, teacher)
-            key = _NUMBERS.sub("#", criterion.criterion)
-            cluster = criteria.setdefault(key, _Cluster(criterion.criterion, criterion.category, number))
-            cluster.texts.add(criterion.criterion)
-            cluster.met.add(criterion.points, student, teacher)
+        for k, criterion in enumerate(part.criteria.rubrics if part.criteria else ()):
+            met = Met(1, criterion.points, *part.met("student", k), *part.met("teacher", k))
+            data.categories.setdefault(criterion.category, defaultdict(Met))[step_of(row)].add(met)
+            key = without_numbers(criterion.criterion)
+            same = criteria.setdefault(key, CriterionRow(criterion.criterion, criterion.category, row.n))
+            same.texts.add(criterion.criterion)
+            same.met.add(met)
 
 
-_NUMBERS = re.compile(r"-?\d+(?:[.,]\d+)*")
-
-
-def _first_words(question: str | None) -> str:
-    """What a list shows of a question: the end of its last message, which is where a task stands."""
-    lines = [line.strip() for line in (question or "").splitlines() if line.strip()]
-    words = lines[-1] if lines else ""
-    return words if len(words) <= _QUESTION_CHARS else words[: _QUESTION_CHARS - 1] + "…"
-
-
-def _hardest(criteria: Mapping[str, _Cluster]) -> list[CriterionRow]:
-    """Those that the rollouts meet least and the teacher's answers do, by what they cost the rollouts: points lost a
-    rollout, over all groups that have the criterion."""
-
-    def lost(cluster: _Cluster) -> float:
-        met = cluster.met
-        return (1 - (met.student_rate or 0.0)) * met.weight if met.student_of else 0.0
-
+def _hardest(criteria: Iterable[CriterionRow]) -> list[CriterionRow]:
+    """Return those that the teacher's answers meet and that cost the rollouts most."""
     # a criterion that the teacher's answers fail too says more of the rubric than of the student
-    fair = [c for c in criteria.values() if (rate := c.met.teacher_rate) is None or rate >= 0.5]
-    worst = sorted(fair, key=lost, reverse=True)[:_HARDEST]
-    return [
-        CriterionRow(c.text, len(c.texts), c.category, c.met.weight / c.met.count, c.met, c.row)
-        for c in worst
-        if lost(c) > 0
-    ]
+    fair = [row for row in criteria if (rate := row.met.teacher_rate) is None or rate >= 0.5]
+    worst = sorted(fair, key=lambda row: row.points_lost, reverse=True)[:_HARDEST]
+    return [row for row in worst if row.points_lost > 0]
 
 
 def _choose(data: RunData) -> dict[str, list[int]]:
-    """Numbers of the groups that are shown in full, by why."""
-    judged = [number for number, row in enumerate(data.rows) if row.mean is not None and row.error is None]
-    steps = sorted({data.rows[number].step for number in judged})
+    """Return the numbers of the groups that are shown in full, by why."""
+    judged = data.judged
+    steps = sorted(set(map(step_of, judged)))
     late = set(steps[len(steps) * 2 // 3 :])
 
-    def top(numbers: Iterable[int], key: Any) -> list[int]:
-        return sorted(numbers, key=key)[:IN_FULL]
+    def top(rows: Iterable[GroupRow], key: Callable[[GroupRow], Any]) -> list[int]:
+        return [row.n for row in sorted(rows, key=key)[:IN_FULL]]
 
-    rows = data.rows
-    errors = [n for n in judged if rows[n].teacher_below or "mentions-reference" in rows[n].rules]
+    def latest(row: GroupRow) -> int:
+        return -step_of(row)
+
+    suspect = [row for row in judged if row.below or "mentions-reference" in row.rules]
     return {
-        "telling": top((n for n in judged if rows[n].step in late), lambda n: -(rows[n].spread or 0.0)),
-        "best": top(judged, lambda n: (-(rows[n].mean or 0.0), -rows[n].step)),
-        "worst": top(judged, lambda n: (rows[n].mean or 0.0, -rows[n].step)),
-        "suspect": top(errors, lambda n: -rows[n].step),
-        "dead": top((n for n in judged if rows[n].dead), lambda n: -rows[n].step),
-        "failed": top((n for n, row in enumerate(rows) if row.error is not None), lambda n: -rows[n].step),
+        "telling": top((row for row in judged if step_of(row) in late), lambda row: -(row.spread or 0.0)),
+        "best": top(judged, lambda row: (-(row.mean or 0.0), latest(row))),
+        "worst": top(judged, lambda row: (row.mean or 0.0, latest(row))),
+        "suspect": top(suspect, latest),
+        "dead": top((row for row in judged if row.dead), latest),
+        "failed": top(data.failed, latest),
     }
 
 
 def _in_full(files: list[Path], begins: list[int], wanted: set[int]) -> dict[int, GroupView]:
-    """The wanted groups, read again (a long run does not fit into memory); ``begins``: number of each file's first."""
+    """Read the wanted groups again (a long run does not fit into memory); ``begins``: number of each file's first."""
     full: dict[int, GroupView] = {}
     for file, begin, end in zip(files, begins, [*begins[1:], max(wanted, default=0) + 1], strict=True):
         if any(begin <= number < end for number in wanted):
@@ -314,7 +278,7 @@ def _in_full(files: list[Path], begins: list[int], wanted: set[int]) -> dict[int
 
 
 def _teachers(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The models that a run's teacher index names; none where it is gone."""
+    """Return the models that a run's teacher index names; none where it is gone."""
     data = config.get("data")
     place = data.get("index") if isinstance(data, Mapping) else None
     if not place or not Path(place).is_file():
@@ -329,30 +293,17 @@ def _teachers(config: Mapping[str, Any]) -> tuple[str, ...]:
         index.close()
 
 
-def _yaml(file: Path) -> dict[str, Any]:
+def _document(file: Path) -> dict[str, Any]:
+    """Return what a YAML or JSON file holds; nothing where there is none."""
     if not file.is_file():
         return {}
+    data = file.read_bytes()
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as fault:
-        raise InputError(f"{file}: not YAML ({fault})", "restore the file, or move it away") from fault
+        document = yaml.safe_load(data) if file.suffix == ".yaml" else orjson.loads(data)
+    except (yaml.YAMLError, orjson.JSONDecodeError) as fault:
+        raise InputError(f"{file}: not {file.suffix[1:].upper()} ({fault})", "restore it, or move it away") from fault
     return document if isinstance(document, dict) else {}
 
 
-def _json(file: Path) -> dict[str, Any] | None:
-    if not file.is_file():
-        return None
-    try:
-        document = orjson.loads(file.read_bytes())
-    except orjson.JSONDecodeError as fault:
-        raise InputError(f"{file}: not JSON ({fault})", "restore the file, or move it away") from fault
-    return document if isinstance(document, dict) else None
-
-
 def _lines(file: Path) -> list[dict[str, Any]]:
-    return [record for _, record in _records(file)]
-
-
-def _records(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    if file.is_file():
-        yield from read_records(file)
+    return [record for _, record in read_records(file)] if file.is_file() else []

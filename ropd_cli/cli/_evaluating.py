@@ -86,7 +86,7 @@ class Evaluating:
 
     def _work(self, chosen: list[Choice], tools: Any, cache: ReplyCache | None, shared: Shared, progress: Any) -> None:
         from ropd_cli.evaluation.evaluate import evaluate
-        from ropd_cli.report.eval_text import terminal
+        from ropd_cli.report.eval_report import terminal
 
         @asynccontextmanager
         async def open_source() -> AsyncIterator[Source]:
@@ -141,8 +141,7 @@ class Evaluating:
         from ropd_cli.evaluation.summary import report_document
         from ropd_cli.llm.urls import base_url
         from ropd_cli.records.files import write_atomic
-        from ropd_cli.report.eval_html import page
-        from ropd_cli.report.eval_text import markdown
+        from ropd_cli.report.eval_report import markdown, page
 
         price, warnings = None, []
         if self._endpoint is not None:

@@ -160,8 +160,7 @@ def compare(
     from ropd_cli.evaluation.compare import Run
     from ropd_cli.evaluation.compare import compare as compared
     from ropd_cli.records.files import write_atomic
-    from ropd_cli.report.eval_html import compared_page
-    from ropd_cli.report.eval_text import compared_markdown, compared_terminal
+    from ropd_cli.report.eval_report import compared_markdown, compared_page, compared_terminal
 
     document = compared([Run.read(path) for path in runs])
     if html is not None:

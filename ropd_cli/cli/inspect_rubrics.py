@@ -159,7 +159,7 @@ def _show(
 
     from ropd_cli.errors import InputError
     from ropd_cli.records.files import write_atomic
-    from ropd_cli.report.groups_text import GroupInFull, GroupList
+    from ropd_cli.report.groups_text import GroupList, in_full
 
     numbers = catalogue.numbers(query)
     if not numbers:
@@ -167,10 +167,10 @@ def _show(
     full = query.uid is not None and "*" not in query.uid and "?" not in query.uid
     sums = catalogue.summary(query)
     if html is not None:
-        from ropd_cli.report.groups_html import page
+        from ropd_cli.report.groups_page import page
 
         some = numbers[: min(limit or ON_A_PAGE, ON_A_PAGE)]
-        write_atomic(html, page(list(catalogue.groups(some)), f"Groups of {path.name}"))
+        write_atomic(html, page(catalogue.rows(some), catalogue.groups(some), sums, f"Groups of {path.name}"))
         left = f", the first {len(some):,} of {len(numbers):,} groups" if len(some) < len(numbers) else ""
         screen.note(f"wrote {html}{left}")
     on_screen = limit or (ON_A_SCREEN if sys.stdout.isatty() and not screen.json and not full else len(numbers))
@@ -180,9 +180,9 @@ def _show(
         more = f"{len(numbers) - len(shown):,} more: --limit N shows more of them, --browse all"
     judged = {"lint_judge": judged} if judged else {}
     if full:
-        views = list(catalogue.groups(shown))
-        document = {"groups": [view.to_json(full=True) for view in views], "summary": sums} | judged
-        screen.result(document, Group(*map(GroupInFull, views)))
+        views = catalogue.groups(shown)
+        document = {"groups": [view.to_json() for view in views], "summary": sums} | judged
+        screen.result(document, Group(*(part for view in views for part in in_full(view))))
         return
     rows = catalogue.rows(shown)
     screen.result({"groups": [row.to_json() for row in rows], "summary": sums} | judged, GroupList(rows, sums, more))

@@ -138,7 +138,7 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: ClientStats) 
 
     from ropd_cli.analysis.agreement import figures
     from ropd_cli.records.files import failed_path, write_atomic
-    from ropd_cli.report.agreement_text import AgreementText, page
+    from ropd_cli.report.agreement_report import page, terminal
 
     files, pairs = rejudger.files, rejudger.pairs()
     agreement = figures(pairs) if pairs else None
@@ -156,5 +156,5 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: ClientStats) 
         screen.result(document, f"{sentence}; there is nothing to compare")
     else:
         place = Text(f"page: {files.out / 'agreement.html'}")
-        screen.result(document, Group(AgreementText(agreement), Text(sentence), place))
+        screen.result(document, Group(*terminal(agreement), Text(sentence), place))
     exit_partial(tally.failed)

@@ -32,7 +32,7 @@ def report(
     from ropd_cli.errors import InputError
     from ropd_cli.records.files import write_atomic
     from ropd_cli.report.run_page import page
-    from ropd_cli.report.run_words import course, status, validated
+    from ropd_cli.report.run_words import outcome
     from ropd_cli.report.runs_page import compared_page, figures
 
     if len(runs) > 1 and html is None:
@@ -43,8 +43,7 @@ def report(
     write_atomic(file, (page(data[0]) if len(data) == 1 else compared_page(data)).encode())
     lines = []
     for run in data:
-        parts = [status(run), *(words for words, _ in [*course(run), *validated(run)])]
-        lines += [run.name, *("  " + part for part in parts)]
+        lines += [run.name, *(f"  {words}" for words, _ in outcome(run))]
     document = {
         "html": str(file),
         "runs": [{"path": str(run.path), "name": run.name, **figures(run)} for run in data],

@@ -24,8 +24,7 @@ from ropd_cli.errors import MissingPackage, RopdError
 from ropd_cli.index import IndexWriter
 from ropd_cli.llm.cache import ReplyCache, default_cache_dir
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.recipes.quickstart_page import page
-from ropd_cli.recipes.quickstart_summary import Outcome, compare, difference_of, three_samples
+from ropd_cli.recipes.quickstart_summary import Outcome, compare, difference_of, page, three_samples
 from ropd_cli.records.files import write_atomic
 from ropd_cli.records.schemas import AnswerRecord, Prompt, load_models
 from ropd_cli.stages.prepare import Output, Part, Plan, Source, prepare, write_all

@@ -1,14 +1,18 @@
-"""What a quickstart found, and how it is shown."""
+"""The figures of a quickstart, and how they are shown."""
 
 from __future__ import annotations
 
+import io
+import statistics
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ropd_cli.analysis.intervals import Interval, paired_bootstrap
+from ropd_cli.analysis.run_data import RunData
 from ropd_cli.answers.exact_match import is_exact
 from ropd_cli.records.schemas import AnswerRecord, Prompt
-from ropd_cli.report.text_curve import text_curve
+
+_CURVE_COLUMNS, _CURVE_ROWS = 64, 6
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,9 @@ class Sample:
     answer: str
     before: str
     after: str
+
+    def is_right(self, text: str) -> bool:
+        return is_exact(text, self.answer)
 
 
 @dataclass(frozen=True)
@@ -45,33 +52,40 @@ class Outcome:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Outcome:
-        """What ``document`` wrote, read back."""
+        """Read back what ``document`` wrote."""
         fields = {key: value for key, value in document.items() if key != "learned"}
         fields["difference"] = Interval(**fields["difference"])
         fields["samples"] = [Sample(**sample) for sample in fields["samples"]]
         return cls(**fields)
 
     def document(self) -> dict[str, Any]:
-        """For ``--json`` and ``result.json``."""
+        """Return the outcome for ``--json`` and ``result.json``."""
         return {**asdict(self), "learned": self.learned}
 
 
 def compare(
     prompts: list[Prompt], before: dict[str, AnswerRecord], after: dict[str, AnswerRecord]
 ) -> tuple[list[float], list[float]]:
-    """Exact match of each prompt, before and after: two lists of shape (P,), each the mean over its samples."""
-    return _scores(prompts, before), _scores(prompts, after)
+    """Return the exact match of each prompt, before and after: shape (P,), each the mean over its samples."""
+
+    def scores(records: dict[str, AnswerRecord]) -> list[float]:
+        return [
+            statistics.fmean(is_exact(answer.text, prompt.answer or "") for answer in records[prompt.uid].answers)
+            for prompt in prompts
+        ]
+
+    return scores(before), scores(after)
 
 
 def difference_of(before_P: list[float], after_P: list[float], seed: int) -> Interval:
-    """The paired-bootstrap 95% interval of the mean difference."""
+    """Return the paired-bootstrap 95% interval of the mean difference."""
     return paired_bootstrap(before_P, after_P, level=0.95, seed=seed)
 
 
 def three_samples(
     prompts: list[Prompt], before: dict[str, AnswerRecord], after: dict[str, AnswerRecord]
 ) -> list[Sample]:
-    """The first three held-out prompts, whatever became of them."""
+    """Return the first three held-out prompts, whatever became of them."""
     return [
         Sample(
             question=str(prompt.messages[-1].content),
@@ -83,8 +97,15 @@ def three_samples(
     ]
 
 
+def page(outcome: Outcome, run: RunData) -> str:
+    """Return the page of the quickstart's run, led by what the student learned."""
+    from ropd_cli.report.run_page import page
+
+    return page(run, template="quickstart.html", title="What the student learned", outcome=outcome)
+
+
 def as_text(outcome: Outcome) -> str:
-    """The outcome as it is printed."""
+    """Return the outcome as it is printed."""
     low, high = outcome.difference.low, outcome.difference.high
     total = sum(outcome.seconds.values())
     lines = [
@@ -96,10 +117,15 @@ def as_text(outcome: Outcome) -> str:
         "(paired bootstrap)",
         "",
         "mean reward of the student's rollouts, by step",
-        *("  " + row for row in text_curve(outcome.reward_curve)),
+        *("  " + row for row in curve(outcome.reward_curve)),
         "",
         "three held-out prompts, before and after",
-        *(line for sample in outcome.samples for line in _sample_lines(sample)),
+    ]
+    for sample in outcome.samples:
+        lines.append(f"  {_short(sample.question)}")
+        for name, text in (("before", sample.before), ("after ", sample.after)):
+            lines.append(f"    {name}  {'right' if sample.is_right(text) else 'wrong'}  {_short(text)}")
+    lines += [
         "",
         f"checkpoint  {outcome.checkpoint}   (a plain Hugging Face folder)",
         f"groups      ropd inspect-rubrics {outcome.run_dir}",
@@ -111,23 +137,21 @@ def as_text(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def _scores(prompts: list[Prompt], records: dict[str, AnswerRecord]) -> list[float]:
-    means = []
-    for prompt in prompts:
-        answers = records[prompt.uid].answers
-        means.append(sum(is_exact(a.text, prompt.answer or "") for a in answers) / len(answers))
-    return means
+def curve(values_S: list[float]) -> list[str]:
+    """Return a chart of values by step, shape (S,), with the scale at its left; columns are means of several steps
+    where there are many."""
+    from rich.console import Console
+    from textual.renderables.sparkline import Sparkline
 
-
-def _sample_lines(sample: Sample) -> list[str]:
-    def mark(text: str) -> str:
-        return "right" if is_exact(text, sample.answer) else "wrong"
-
-    return [
-        f"  {_short(sample.question)}",
-        f"    before  {mark(sample.before)}  {_short(sample.before)}",
-        f"    after   {mark(sample.after)}  {_short(sample.after)}",
-    ]
+    if not values_S:
+        return []
+    console = Console(file=io.StringIO(), width=_CURVE_COLUMNS, color_system=None)
+    with console.capture() as printed:
+        width = min(len(values_S), _CURVE_COLUMNS)
+        console.print(Sparkline(values_S, width=width, height=_CURVE_ROWS, summary_function=statistics.fmean))
+    labels = [f"{max(values_S):6.2f}", *[" " * 6] * (_CURVE_ROWS - 2), f"{min(values_S):6.2f}"]
+    rows = [f"{label} │{row}" for label, row in zip(labels, printed.get().splitlines(), strict=True)]
+    return [*rows, f"{'':7}└ steps 1 to {len(values_S)}"]
 
 
 def _short(text: str, width: int = 90) -> str:

@@ -229,29 +229,21 @@ def _cut_unfinished(path: Path) -> None:
             file.truncate(end)
 
 
-def frames(path: Path) -> Iterator[tuple[int, int, int]]:
-    """Yield the whole frames of a ``.jsonl.zst`` file: (place, length) in bytes, and how many records each holds; an
-    unfinished last frame is passed over."""
+def _cut_unfinished_frame(path: Path) -> None:
     import zstandard
 
     data = memoryview(path.read_bytes())
-    start = 0
-    while start < len(data):
+    end = 0
+    while end < len(data):
         frame = zstandard.ZstdDecompressor().decompressobj()
         try:
-            text = frame.decompress(data[start:])
+            frame.decompress(data[end:])
         except zstandard.ZstdError:
-            return
+            break
         if not frame.eof:
-            return
-        length = len(data) - start - len(frame.unused_data)
-        yield start, length, sum(not line.isspace() for line in text.splitlines() if line)
-        start += length
-
-
-def _cut_unfinished_frame(path: Path) -> None:
-    end = max((place + length for place, length, _ in frames(path)), default=0)
-    if end != path.stat().st_size:
+            break
+        end = len(data) - len(frame.unused_data)
+    if end != len(data):
         os.truncate(path, end)
 
 

@@ -1,17 +1,16 @@
-"""Line charts as SVG that stands in the page itself; a script of the page adds what is under the pointer."""
+"""Line charts: where each line, tick and label lies. ``macros.html`` draws them as SVG that stands in the page itself;
+the page's script shows the values under the pointer."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
+from typing import Any
 
-import orjson
+from ropd_cli.report.words import clean
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 520, 230, 58, 12, 12, 26
-_DOTS = 40
-"""Up to so many points of a line are drawn as dots too."""
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -26,14 +25,45 @@ class Line:
     bars: Sequence[tuple[int, float, float]] = field(default=())
 
 
+@dataclass(frozen=True)
+class DrawnLine:
+    """A line in the chart's own coordinates; ``last`` is its last value in words."""
+
+    name: str
+    css: str
+    dashed: bool
+    points: list[Point]
+    bars: list[tuple[float, float, float]]
+    last: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart to draw: ticks are (y, label), marks are (x, step). ``described`` is for readers who don't see it,
+    ``pointed`` what the script shows of each step."""
+
+    title: str
+    lines: list[DrawnLine]
+    ticks: list[tuple[float, str]]
+    marks: list[tuple[float, int]]
+    described: str
+    pointed: dict[str, Any]
+    width: int = 520
+    height: int = 230
+    left: int = 58
+    right: int = 508
+    top: int = 12
+    bottom: int = 204
+
+
 def chart(
     title: str, lines: Sequence[Line], *, unit: str = "", low: float | None = None, high: float | None = None
-) -> str:
-    """A chart with its legend; an empty text where no line has a point. ``unit``: "%" shows shares as per cent,
-    anything else stands after the numbers. ``low`` and ``high`` are ends of the scale that are always shown."""
+) -> Chart | None:
+    """Return the chart of the lines; None where no line has a point. ``unit``: "%" shows shares as per cent, "$" stands
+    before the numbers, anything else after them. ``low`` and ``high`` are ends of the scale that are always shown."""
     lines = [line for line in lines if line.points]
     if not lines:
-        return ""
+        return None
     steps = sorted({step for line in lines for step, _ in line.points})
     values = [value for line in lines for _, value in line.points]
     values += [end for line in lines for _, *ends in line.bars for end in ends]
@@ -41,93 +71,65 @@ def chart(
     first, last = steps[0], max(steps[-1], steps[0] + 1)
 
     def x(step: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (step - first) / (last - first)
+        return round(Chart.left + (Chart.right - Chart.left) * (step - first) / (last - first), 1)
 
     def y(value: float) -> float:
-        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (top - value) / (top - bottom)
+        return round(Chart.top + (Chart.bottom - Chart.top) * (top - value) / (top - bottom), 1)
 
-    parts = [
-        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-        f'<text x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{escape(said(tick, unit))}</text>'
-        for tick in ticks
-    ]
-    marks = sorted({first, (first + last) // 2, last})
-    parts += [f'<text x="{x(step):.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{step}</text>' for step in marks]
-    for line in lines:
-        parts += _drawn(line, x, y)
-    data = {
-        "x": [x(step) for step in steps],
-        "steps": steps,
-        "lines": [
-            {"name": line.name, "colour": line.colour, "said": _said_by_step(line, steps, unit)} for line in lines
+    def words(point: tuple[int, float]) -> str:
+        return f"{in_unit(point[1], unit)} at step {point[0]}"
+
+    return Chart(
+        title=title,
+        lines=[
+            DrawnLine(
+                name=line.name,
+                css=f"c{line.colour}",
+                dashed=line.dashed,
+                points=[(x(step), y(value)) for step, value in line.points],
+                bars=[(x(step), y(low), y(high)) for step, low, high in line.bars],
+                last=in_unit(line.points[-1][1], unit),
+            )
+            for line in lines
         ],
-    }
-    legend = "".join(
-        f'<span class="key"><i class="c{line.colour}{" dashed" if line.dashed else ""}"></i>{escape(line.name)} '
-        f"<b>{escape(said(line.points[-1][1], unit))}</b></span>"
-        for line in lines
-    )
-    described = "; ".join(
-        f"{line.name}: {said(line.points[0][1], unit)} at step {line.points[0][0]}, "
-        f"{said(line.points[-1][1], unit)} at step {line.points[-1][0]}"
-        for line in lines
-    )
-    return (
-        f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}. {escape(described)}" '
-        f'data-chart="{escape(orjson.dumps(data).decode())}">{"".join(parts)}'
-        f'<line class="pointer" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/></svg>'
-        f'<div class="legend">{legend}</div><div class="under" aria-hidden="true"></div></figure>'
+        ticks=[(y(tick), in_unit(tick, unit)) for tick in ticks],
+        marks=[(x(step), step) for step in sorted({first, (first + last) // 2, last})],
+        described="; ".join(f"{line.name}: {words(line.points[0])}, {words(line.points[-1])}" for line in lines),
+        pointed={
+            "x": [x(step) for step in steps],
+            "steps": steps,
+            "lines": [{"name": clean(line.name), "values": _values(line, steps, unit)} for line in lines],
+        },
     )
 
 
-def said(value: float, unit: str = "") -> str:
-    """A number as a chart says it."""
+def in_unit(value: float, unit: str = "") -> str:
+    """Return a number as a chart shows it."""
     if unit == "%":
         return f"{100 * value:.0f}%" if abs(value) >= 0.1 or value == 0 else f"{100 * value:.1f}%"
     size = abs(value)
     if unit == "$":
         return f"${value:,.2f}"
     if size >= 10_000:
-        for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-            if size >= limit:
-                return f"{value / limit:.3g}{letter}{' ' + unit if unit else ''}"
-    digits = (
-        f"{value:,.0f}" if size >= 100 or value == int(value) else f"{value:.2f}" if size >= 0.1 else f"{value:.3g}"
-    )
+        limit, letter = next(pair for pair in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if size >= pair[0])
+        digits = f"{value / limit:.3g}{letter}"
+    elif size >= 100 or value == int(value):
+        digits = f"{value:,.0f}"
+    else:
+        digits = f"{value:.2f}" if size >= 0.1 else f"{value:.3g}"
     return f"{digits} {unit}".strip()
 
 
-def _drawn(line: Line, x: object, y: object) -> list[str]:
-    at = [(x(step), y(value)) for step, value in line.points]  # type: ignore[operator]
-    css = f"c{line.colour}"
-    path = " ".join(f"{px:.1f},{py:.1f}" for px, py in at)
-    dashes = ' stroke-dasharray="5 4"' if line.dashed else ""
-    parts = [
-        f'<line class="bar {css}" x1="{x(step):.1f}" x2="{x(step):.1f}" y1="{y(low):.1f}" y2="{y(high):.1f}"/>'  # type: ignore[operator]
-        for step, low, high in line.bars
-    ]
-    parts.append(f'<polyline class="line {css}"{dashes} points="{path}"/>')
-    if len(at) <= _DOTS:
-        parts += [f'<circle class="dot {css}" r="2.6" cx="{px:.1f}" cy="{py:.1f}"/>' for px, py in at]
-    return parts
-
-
-def _said_by_step(line: Line, steps: Sequence[int], unit: str) -> list[str | None]:
-    by_step = dict(line.points)
-    bars = {step: (low, high) for step, low, high in line.bars}
-    found: list[str | None] = []
-    for step in steps:
-        value = by_step.get(step)
-        words = said(value, unit) if value is not None else None
-        if words and step in bars:
-            words += f" ({said(bars[step][0], unit)} to {said(bars[step][1], unit)})"
-        found.append(words)
-    return found
+def _values(line: Line, steps: Sequence[int], unit: str) -> list[str | None]:
+    """Return the line's value at each step in words, with its interval where it has one."""
+    shown = {step: in_unit(value, unit) for step, value in line.points}
+    for step, low, high in line.bars:
+        shown[step] += f" ({in_unit(low, unit)} to {in_unit(high, unit)})"
+    return [shown.get(step) for step in steps]
 
 
 def _scale(values: Sequence[float], low: float | None, high: float | None) -> tuple[float, float, list[float]]:
-    """(bottom, top, ticks) of an axis with round ticks."""
+    """Return (bottom, top, ticks) of an axis with round ticks."""
     bottom = min(values) if low is None else min(low, min(values))
     top = max(values) if high is None else max(high, max(values))
     if top == bottom == 0:

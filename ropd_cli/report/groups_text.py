@@ -5,8 +5,7 @@ Every text of a model is printed as plain characters: no markup, no control sequ
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,22 +16,17 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from ropd_cli.analysis.catalogue import Row
-from ropd_cli.analysis.judged_groups import GroupView
-from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.analysis.judged_groups import GroupRow, GroupView, ShownAnswer
 from ropd_cli.lint import RULES
-from ropd_cli.records.schemas import AnswerVerdict
-
-MARKS = {True: "✓", False: "✗", None: "?"}
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+from ropd_cli.report.words import clean, label, mark, number, summary_line
 
 
 @dataclass(frozen=True)
 class GroupList:
     """Groups, one a line, and the sums of all that were asked for; ``more``: a line about those that are not shown."""
 
-    rows: Sequence[Row]
-    sums: dict[str, Any]
+    rows: Sequence[GroupRow]
+    sums: Mapping[str, Any]
     more: str = ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
@@ -64,7 +58,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def spread_bar(spread: float | None, cells: int = BAR_CELLS) -> str:
-    """A spread as a bar of so many cells, full at the largest that rewards in [0, 1] can have."""
+    """Return a spread as a bar of so many cells, full at the largest that rewards in [0, 1] can have."""
     if spread is None:
         return " " * cells
     eighths = round(min(1.0, spread / WIDEST_SPREAD) * cells * 8)
@@ -72,25 +66,24 @@ def spread_bar(spread: float | None, cells: int = BAR_CELLS) -> str:
     return ("█" * whole + (_EIGHTHS[part] if part else "")).ljust(cells)
 
 
-def notes(row: Row) -> Text:
-    """What is wrong with a group, in a line: faults, and the linter's rules."""
+def notes(row: GroupRow) -> Text:
+    """Return what is wrong with a group, in a line: faults, and the linter's rules."""
     faults = [f"failed: {row.error.split(':')[0]}"] if row.error else list(row.faults)
-    said = Text(clean("; ".join(faults)), style="yellow")
+    text = Text(clean("; ".join(faults)), style="yellow")
     if row.rules:
-        said.append(f"{'; ' if faults else ''}lint: {', '.join(row.rules)}", style="dim")
-    return said
+        text.append(f"{'; ' if faults else ''}lint: {', '.join(row.rules)}", style="dim")
+    return text
 
 
 @dataclass(frozen=True)
-class GroupInFull:
-    """One group: question, criteria, verdicts, scores, texts."""
+class JudgedGroup:
+    """One group without its answers: question, criteria, verdicts, scores, and what is wrong with it."""
 
     view: GroupView
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         view = self.view
-        title = view.uid if view.step is None else f"step {view.step}, {view.uid}"
-        yield Rule(Text(clean(title)), align="left")
+        yield Rule(Text(clean(view.title)), align="left")
         if view.question is not None:
             yield Padding(Text(clean(view.question)), (0, 0, 1, 2))
         for part in view.by_rubric:
@@ -102,37 +95,32 @@ class GroupInFull:
                 yield from _matrix(part, options.max_width)
         stats = view.stats
         if view.rewards:
-            parts = [
-                f"mean {number(stats.mean)}",
-                f"spread {number(stats.spread)}",
-                f"teacher {number(stats.teacher_mean)}",
-            ]
-            yield Text(f"rewards of {stats.n} rollouts: " + ", ".join(parts))
+            means = f"mean {number(stats.mean)}, spread {number(stats.spread)}, teacher {number(stats.teacher_mean)}"
+            yield Text(f"rewards of {stats.n} rollouts: {means}")
         for fault in view.faults:
             yield Text(f"! {clean(fault)}", style="yellow")
         for finding in view.findings:
             about = f"{', '.join(finding.criteria)}: " if finding.criteria else ""
-            said = Text(f"• {finding.rule} ", style="magenta")
-            yield said.append(clean(f"{about}{RULES[finding.rule].title} ({finding.message})"), style="default")
-        yield from self._texts()
+            words = clean(f"{about}{RULES[finding.rule].title} ({finding.message})")
+            yield Text(f"• {finding.rule} ", style="magenta").append(words, style="default")
 
-    def _texts(self) -> Iterator[RenderableType]:
-        scores = {(a.source, a.index): self.view.score_of(a.source, a.index) for a in self.view.judged}
-        texts: list[tuple[str, int, str, str | None]] = [
-            ("teacher", i, t, None) for i, t in enumerate(self.view.teacher_answers)
-        ]
-        texts += [("student", i, a.text, a.finish_reason) for i, a in enumerate(self.view.rollouts)]
-        for source, index, text, ended in texts:
-            said = [f"{source} {index}"]
-            if (source, index) in scores:
-                said.append(f"score {number(scores[source, index])}")
-            if ended and ended != "stop":
-                said.append(f"ended by {ended}")
-            thinking, answer = split_thinking(text)
-            if thinking:
-                said.append(f"{len(thinking)} characters of thinking")
-            yield Rule(Text(", ".join(said)), align="left", characters="·")
-            yield Padding(Text(clean(answer)) if answer is not None else Text("no answer", style="dim"), (0, 0, 1, 2))
+
+@dataclass(frozen=True)
+class AnswerText:
+    """One answer of a group, without its thinking."""
+
+    shown: ShownAnswer
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        thinking, answer = self.shown.thinking, self.shown.answer
+        more = f", {len(thinking):,} characters of thinking" if thinking else ""
+        yield Rule(Text(self.shown.heading + more), align="left", characters="·")
+        yield Padding(Text("no answer", style="dim") if answer is None else Text(clean(answer)), (0, 0, 1, 2))
+
+
+def in_full(view: GroupView) -> list[JudgedGroup | AnswerText]:
+    """Return one group with all its answers."""
+    return [JudgedGroup(view), *map(AnswerText, view.texts)]
 
 
 def _criteria(view: GroupView) -> Table:
@@ -151,7 +139,7 @@ def _criteria(view: GroupView) -> Table:
 
 
 def _matrix(view: GroupView, width: int) -> Iterator[Table]:
-    """Criteria by answers, in as many tables as the width makes necessary."""
+    """Yield criteria by answers, in as many tables as the width makes necessary."""
     ids = [clean(name)[:8] for name in view.criterion_ids]
     room = max(1, (width - max(5, *map(len, ids)) - 2) // 6)  # a column is 4 wide, 2 lie between
     answers = view.judged
@@ -175,43 +163,3 @@ def _matrix(view: GroupView, width: int) -> Iterator[Table]:
 
 def _table(*, expand: bool = False) -> Table:
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", expand=expand)
-
-
-def label(answer: AnswerVerdict) -> str:
-    """Column title: t0 is the teacher's first answer, s0 the first rollout."""
-    return f"{answer.source[0]}{answer.index}"
-
-
-def mark(answer: AnswerVerdict, k: int) -> str:
-    """✓ met, ✗ not met, ? missing, · not shown to the judge."""
-    return MARKS[answer.judgement[k]] if k < len(answer.judgement) else "·"
-
-
-def number(value: float | None) -> str:
-    """Two decimals; a dash for what is missing."""
-    return "–" if value is None else f"{value:.2f}"
-
-
-def summary_line(sums: dict[str, Any]) -> str:
-    """The sums of a list of groups in words."""
-    parts = [f"{sums['groups']} group{'s' * (sums['groups'] != 1)}"]
-    if sums["mean"] is not None:
-        parts.append(
-            f"mean {number(sums['mean'])}, spread {number(sums['spread'])}, teacher {number(sums['teacher_mean'])}"
-        )
-    parts += [
-        f"{sums[name]} {words}"
-        for name, words in (
-            ("zero_variance", "with all rewards equal"),
-            ("teacher_below_student", "with the teacher below the students"),
-            ("failed", "failed"),
-            ("missing_rewards", "rewards missing"),
-        )
-        if sums[name]
-    ]
-    return "; ".join(parts)
-
-
-def clean(text: str) -> str:
-    """Text without what moves a terminal's cursor or turns its reading direction; tabs become spaces."""
-    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n").replace("\t", "    "))

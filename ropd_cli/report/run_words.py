@@ -3,119 +3,151 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ropd_cli.analysis.run_data import RunData
 
 Sentence = tuple[str, str]
 """(words, "good" | "bad" | "")."""
+_CUT_OFF = 0.2
+"""Share of a step's rollouts that were cut off, from which on it is worth a look."""
+_DEAD = 0.1
+"""The same of the groups of the last third that are without spread."""
 
 
-def status(data: RunData) -> str:
-    """How far the run came."""
-    rows, planned = data.rows, data.planned_steps
-    done = len(data.steps)
+def outcome(run: RunData) -> list[Sentence]:
+    """Return how far the run came, whether the student learned, and what validation says."""
+    return [(status(run), ""), *course(run), *_validated(run)]
+
+
+def status(run: RunData) -> str:
+    """Return how far the run came."""
+    planned, done = run.planned_steps, len(run.steps)
     of = f" of {planned}" if planned and planned != done else ""
-    rollouts = max((row.rollouts for row in rows), default=0)
-    if data.result:
+    rollouts = max((row.rollouts for row in run.rows), default=0)
+    if run.result:
         end = "The run is finished"
-    elif data.stopped:
-        end = f"The run stopped: {data.stopped.get('message')}"
+    elif run.stopped:
+        end = f"The run stopped: {run.stopped.get('message')}"
     else:
         end = "The run is not finished"
-    return f"{end}: {done}{of} steps, {len(rows):,} groups of {rollouts} rollouts."
+    return f"{end}: {done}{of} steps, {len(run.rows):,} groups of {rollouts} rollouts."
 
 
-def course(data: RunData) -> list[Sentence]:
-    """Whether the reward rose, where the teacher is, and what keeps groups from teaching."""
+def course(run: RunData) -> list[Sentence]:
+    """Return whether the reward rose, where the teacher is, and what keeps groups from teaching."""
     lines: list[Sentence] = []
-    trend = data.trend
-    if trend is None:
+    if run.trend is None:
         lines.append(("There are too few steps to say whether the reward rose.", ""))
     else:
-        before, after, change = trend
+        before, after, change = run.trend
         moved = "rose" if change.low > 0 else "fell" if change.high < 0 else "did not clearly change"
-        css = "good" if change.low > 0 else "bad"
-        lines.append(
-            (
-                f"The mean reward {moved}: {before:.2f} in the first third of the steps, {after:.2f} in the last "
-                f"({change.mean:+.2f}, 95% interval {change.low:+.2f} to {change.high:+.2f}).",
-                css,
-            )
+        words = (
+            f"The mean reward {moved}: {before:.2f} in the first third of the steps, {after:.2f} in the last "
+            f"({change.mean:+.2f}, 95% interval {change.low:+.2f} to {change.high:+.2f})."
         )
-    lines += _teacher(data)
-    judged = data.judged
+        lines.append((words, "good" if change.low > 0 else "bad"))
+    lines += _teacher(run)
+    judged = run.judged
     dead = sum(row.dead for row in judged)
     if judged and dead > 0.3 * len(judged):
         lines.append((f"{dead / len(judged):.0%} of the groups had equal rewards and taught nothing.", "bad"))
-    if data.hardest:
-        hard = data.hardest[0]
+    if run.hardest:
+        hard = run.hardest[0]
         teacher = f", by {hard.met.teacher_rate:.0%} of the teacher's answers" if hard.met.teacher_of else ""
-        kind = " and the like, with other numbers" if hard.alike > 1 else ""
-        lines.append(
-            (
-                f"The hardest criterion: “{hard.text}”{kind}. Over the whole run it is met by "
-                f"{hard.met.student_rate or 0:.0%} of the rollouts{teacher}.",
-                "",
-            )
+        kind = " and the like, with other numbers" if len(hard.texts) > 1 else ""
+        words = (
+            f"The hardest criterion: “{hard.text}”{kind}. Over the whole run it is met by "
+            f"{hard.met.student_rate or 0:.0%} of the rollouts{teacher}."
         )
-    failed = len(data.failed)
-    words = (
-        f"{failed:,} of {len(data.rows):,} groups could not be judged; they stay out of the update."
-        if failed
-        else ("Every group was judged.")
-    )
-    lines.append((words, "bad" if failed > 0.1 * len(data.rows) else ""))
+        lines.append((words, ""))
+    failed, of = len(run.failed), len(run.rows)
+    words = f"{failed:,} of {of:,} groups could not be judged; they stay out of the update."
+    lines.append((words if failed else "Every group was judged.", "bad" if failed > 0.1 * of else ""))
     return lines
 
 
-def _teacher(data: RunData) -> list[Sentence]:
-    known = [(row.mean, row.teacher) for row in data.ends[1] if row.mean is not None and row.teacher is not None]
+def _teacher(run: RunData) -> list[Sentence]:
+    known = [(row.mean, row.teacher) for row in run.ends[1] if row.mean is not None and row.teacher is not None]
     if not known:
         return []
     student, teacher = (sum(side) / len(known) for side in zip(*known, strict=True))
-    below = sum(row.teacher_below for row in data.judged) / len(data.judged)
-    lines: list[Sentence] = [
-        (
-            f"By the same rubrics the teacher's answers score {teacher:.2f} in the last third, the student's "
-            f"{student:.2f}.",
-            "",
-        )
-    ]
+    words = (
+        f"By the same rubrics the teacher's answers score {teacher:.2f} in the last third, the student's {student:.2f}."
+    )
+    lines: list[Sentence] = [(words, "")]
+    below = sum(row.below for row in run.judged) / len(run.judged)
     if below > 0.2:
         lines.append((f"In {below:.0%} of the groups the teacher scores below the student: read those rubrics.", "bad"))
     return lines
 
 
-def _measured(figure: Mapping[str, float]) -> str:
-    return f"{figure['value']:.1%} ({figure['low']:.1%} to {figure['high']:.1%})"
+def _validated(run: RunData) -> list[Sentence]:
+    """Return what validation says: first, last, best."""
 
+    def measured(figure: Mapping[str, float]) -> str:
+        return f"{figure['value']:.1%} ({figure['low']:.1%} to {figure['high']:.1%})"
 
-def watched(data: RunData) -> list[Sentence]:
-    """What the monitor said."""
-    return [(f"Monitor: {row.get('message', row)}.", "bad") for row in data.monitor]
-
-
-def validated(data: RunData) -> list[Sentence]:
-    """What validation says: first, last, best."""
     lines: list[Sentence] = []
-    if not data.validations:
+    if not run.validations:
         return lines
-    first, last = data.validations[0], data.validations[-1]
-    for name, found in last["benchmarks"].items():
-        metric = next((key for key, figure in found["metrics"].items() if figure), None)
+    first, last = run.validations[0], run.validations[-1]
+    for name, benchmark in last["benchmarks"].items():
+        metric = next((key for key, figure in benchmark["metrics"].items() if figure), None)
         before = first["benchmarks"].get(name, {}).get("metrics", {}).get(metric)
         if metric is None or not before or first["step"] == last["step"]:
             continue
-        after = found["metrics"][metric]
-        lines.append(
-            (
-                f"Validation on {name}: {_measured(before)} at step {first['step']}, {_measured(after)} at step "
-                f"{last['step']}.",
-                "",
-            )
-        )
-    if data.best:
-        lines.append(
-            (f"The best checkpoint is that of step {data.best['step']}, chosen by {data.best['benchmark']}.", "")
-        )
+        after = measured(benchmark["metrics"][metric])
+        words = f"{measured(before)} at step {first['step']}, {after} at step {last['step']}"
+        lines.append((f"Validation on {name}: {words}.", ""))
+    if run.best:
+        step, benchmark = run.best["step"], run.best["benchmark"]
+        lines.append((f"The best checkpoint is that of step {step}, chosen by {benchmark}.", ""))
     return lines
+
+
+def watched(run: RunData) -> list[Sentence]:
+    """Return what the monitor said."""
+    return [(f"Monitor: {row.get('message', row)}.", "bad") for row in run.monitor]
+
+
+def lost(run: RunData) -> list[str]:
+    """Return what has no reward, though its group was judged, or was left out."""
+    lines = []
+    if missing := sum(row.missing for row in run.judged):
+        lines.append(
+            f"{missing:,} rollouts of judged groups have no reward: their judgement is missing, or they gave no answer."
+        )
+    if silent := run.total("groups/no_answer_rollouts"):
+        lines.append(f"{silent:,.0f} rollouts were empty or cut off while thinking.")
+    if run.skipped:
+        lines.append(f"{run.skipped:,} prompts were left out for want of teacher answers (skipped.jsonl).")
+    return lines
+
+
+def worth_a_look(run: RunData) -> list[str]:
+    """Return what did not fail but should be read: rollouts cut off, groups that teach nothing."""
+    lines = []
+    cut = run.series("response_length/clip_ratio")
+    step, share = max(cut, key=lambda point: point[1], default=(0, 0.0))
+    if share >= _CUT_OFF:
+        mean = sum(value for _, value in cut) / len(cut)
+        lines.append(
+            f"Up to {share:.0%} of a step's rollouts (step {step}; {mean:.0%} on average) reached the limit of "
+            f"{setting(run.config, 'data.max_response_tokens')} tokens (data.max_response_tokens) and were cut off."
+        )
+    if run.ends[1]:
+        before, after = (sum(row.dead for row in rows) / len(rows) for rows in run.ends)
+        if after >= _DEAD:
+            lines.append(
+                f"Groups without spread, from which nothing is learned: {before:.0%} in the first third of the steps, "
+                f"{after:.0%} in the last. That is so where prompts have become too easy, or are too hard."
+            )
+    return lines
+
+
+def setting(config: Any, path: str) -> Any:
+    """Return the value under a dotted path of a configuration; None where there is none."""
+    for key in path.split("."):
+        config = config.get(key) if isinstance(config, Mapping) else None
+    return config

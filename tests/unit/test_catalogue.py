@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import json
 import random
+import re
 
 import pytest
 from runs import write_run
 from typer.testing import CliRunner
 
 from ropd_cli.analysis.catalogue import Catalogue
-from ropd_cli.analysis.judged_groups import load_groups, summary
+from ropd_cli.analysis.judged_groups import load_groups
 from ropd_cli.analysis.query import SORTS, Query
 from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError
@@ -53,12 +55,12 @@ def test_every_group_is_there_in_full(run, tmp_path, kind):
         for n, row in zip(numbers, catalogue.rows(numbers), strict=True):
             view = catalogue.group(n)
             expected = by_key.pop((view.step, view.uid))
-            assert view.to_json(full=True) == expected.to_json(full=True)
-            assert row.to_json() == expected.to_json(full=False)
+            assert view.to_json() == expected.to_json()
+            assert row == expected.row(n)
         assert not by_key
-        ours, theirs = catalogue.summary(), summary(views)
-        assert ours.keys() == theirs.keys()
-        assert all(ours[name] == pytest.approx(theirs[name]) for name in ours)
+        assert [view.uid for view in catalogue.groups(numbers[::-3])] == [views[n].uid for n in range(len(views))][::-3]
+        means = [view.stats.mean for view in views if view.stats.mean is not None]
+        assert catalogue.summary()["mean"] == pytest.approx(sum(means) / len(means))
 
 
 def test_a_growing_run_is_gone_on_with(run, tmp_path, monkeypatch):
@@ -71,8 +73,8 @@ def test_a_growing_run_is_gone_on_with(run, tmp_path, monkeypatch):
     read = []
     from ropd_cli.analysis import catalogue as module
 
-    plain = module._located
-    monkeypatch.setattr(module, "_located", lambda file, number: read.append(file.name) or plain(file, number))
+    plain = module.views_of
+    monkeypatch.setattr(module, "views_of", lambda file: read.append(file.name) or plain(file))
     with opened(run, tmp_path) as catalogue:
         assert len(catalogue) > before and read == [files[-1].name]
         assert [r.step for r in catalogue.rows(catalogue.numbers())] == sorted(
@@ -179,6 +181,12 @@ def test_the_command_filters_sorts_and_limits(run, tmp_path):
     assert "needs a terminal" in call("--browse", code=2).stderr
 
 
+def on_screen(browser):
+    """What is on the browser's screen, as plain text."""
+    svg = re.sub(r"<style.*?</style>", "", browser.export_screenshot(), flags=re.DOTALL)
+    return html.unescape(re.sub(r"<[^>]+>", "", svg)).replace("\xa0", " ")
+
+
 async def test_the_browser_by_its_keys(run, tmp_path):
     with opened(run, tmp_path) as catalogue:
         browser = Browser(catalogue, Query(), "run")
@@ -187,37 +195,44 @@ async def test_the_browser_by_its_keys(run, tmp_path):
             count = len(catalogue)
             assert len(rows.numbers) == count
             await pilot.press("j", "down", "k")
-            assert rows.cursor == 1
+            assert rows.highlighted == 1
             await pilot.press("G")
-            assert rows.cursor == count - 1 and rows.scroll_offset.y > 0
+            assert rows.highlighted == count - 1 and rows.scroll_offset.y > 0
             await pilot.press("g", "pagedown")
-            assert 15 < rows.cursor < 24
-            uid = catalogue.rows([rows.current])[0].uid
-            await pilot.press("slash", *uid)
-            assert {uid} <= {row.uid for row in catalogue.rows(rows.numbers)} and len(rows.numbers) < count
+            assert 15 < rows.highlighted < 24
+            row = catalogue.rows([rows.current])[0]
+            assert row.uid in on_screen(browser) and row.question in on_screen(browser)
+            await pilot.press("slash", *row.uid)
+            assert {row.uid} <= {row.uid for row in catalogue.rows(rows.numbers)} and len(rows.numbers) < count
             await pilot.press("enter", "enter")
             assert isinstance(browser.screen, GroupScreen)
+            view = catalogue.group(rows.current)
             text = browser.screen.query_one("#text")
-            lines = [strip.text for strip in text._lines]
-            assert any(uid in line for line in lines) and any("criterion" in line for line in lines)
-            assert len(text.marks) == len(catalogue.group(rows.current).teacher_answers) + len(
-                catalogue.group(rows.current).rollouts
-            )
+            assert view.title in on_screen(browser) and "criterion" in on_screen(browser)
+            assert len(text.children) == 1 + len(view.teacher_answers) + len(view.rollouts)
+            await pilot.resize_terminal(100, 10)
             await pilot.press("l")
-            assert text.scroll_offset.y > 0
+            assert text.scroll_offset.y == text.children[1].virtual_region.y > 0
+            await pilot.press("l", "h")
+            assert text.scroll_offset.y == text.children[1].virtual_region.y
+            await pilot.resize_terminal(100, 24)
             await pilot.press("slash")  # of the list: nothing happens over a group
             assert isinstance(browser.screen, GroupScreen)
             await pilot.press("q", "c")
             assert len(rows.numbers) == count
-            await pilot.press("enter", "right_square_bracket", "escape")
+            before = rows.highlighted
+            await pilot.press("enter", "right_square_bracket", "right_square_bracket", "left_square_bracket", "escape")
+            assert rows.highlighted == before + 1
             await pilot.press("s", *["down"] * list(SORTS).index("spread"), "enter")
             spreads = [row.spread for row in catalogue.rows(rows.numbers) if row.spread is not None]
             assert spreads == sorted(spreads)
             await pilot.press("f", "j", "j", "enter")
             assert all(row.dead for row in catalogue.rows(rows.numbers))
-            await pilot.press("question_mark", "escape")
+            await pilot.press("question_mark")
+            assert "next, previous answer" in on_screen(browser)
+            await pilot.press("escape")
             await pilot.press("slash", "x", "y", "escape")
-            assert browser._asked.search is None and browser._asked.dead
+            assert browser._query.search is None and browser._query.dead
             await pilot.press("q")
         assert browser.return_code == 0
 
@@ -235,13 +250,14 @@ async def test_no_text_plays_a_trick_in_the_browser(run, tmp_path, width):
             out.append(record | {"uid": nasty, "prompt": prompt, "rollouts": rollouts})
     with opened(run, tmp_path) as catalogue:
         browser = Browser(catalogue, Query(), nasty)
-        async with browser.run_test(size=(width, 24)) as pilot:
-            drawn = [browser.rows.render_line(y) for y in range(20)]
+        async with browser.run_test(size=(width, 60)) as pilot:
+            drawn = [on_screen(browser)]
+            assert "mean" in drawn[0] and "spread" in drawn[0]
+            assert ("teacher" in drawn[0]) is (width == 160)
             await pilot.press("enter")
-            text = browser.screen.query_one("#text")
-            drawn += [text.render_line(y) for y in range(20)] + text._lines
-            assert any("[bold red]" in strip.text for strip in drawn)
-            for strip in drawn:
-                assert not set(strip.text) & set("\x1b\x07\u202e")
-            assert all(text.render_line(y).cell_length <= width for y in range(20))
+            for _ in range(4):
+                drawn.append(on_screen(browser))
+                await pilot.press("pagedown")
+            for text in drawn:
+                assert "[bold red]x" in text and not set(text) & set("\x1b\x07\u202e")
             await pilot.press("q", "q")

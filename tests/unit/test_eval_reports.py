@@ -7,8 +7,15 @@ import pytest
 from rich.console import Console
 
 from ropd_cli.evaluation.contamination import selection_warnings
-from ropd_cli.report.eval_html import compared_page, page
-from ropd_cli.report.eval_text import compared_markdown, compared_terminal, markdown, rows, terminal
+from ropd_cli.report.eval_report import (
+    compared_markdown,
+    compared_page,
+    compared_terminal,
+    markdown,
+    page,
+    rows,
+    terminal,
+)
 
 EVIL = '<script>alert(1)</script> | [red]x[/red] & "q"'
 

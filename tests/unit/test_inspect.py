@@ -5,11 +5,12 @@ import json
 import re
 
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
 from typer.testing import CliRunner
 
-from ropd_cli.analysis.catalogue import row_of
-from ropd_cli.analysis.judged_groups import load_groups, summary
+from ropd_cli.analysis.catalogue import Catalogue
+from ropd_cli.analysis.judged_groups import load_groups
+from ropd_cli.analysis.query import Query
 from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError
 from ropd_cli.method.scoring import score
@@ -24,8 +25,8 @@ from ropd_cli.records.schemas import (
     VerdictRecord,
     prompt_hash,
 )
-from ropd_cli.report.groups_html import page
-from ropd_cli.report.groups_text import GroupInFull, GroupList
+from ropd_cli.report.groups_page import page
+from ropd_cli.report.groups_text import GroupList, in_full
 
 NASTY = "boxed [bold red]42[/] \x1b[2J\x1b]0;title\x07 <script>alert(1)</script> \u202egnirts & {x}"
 MESSAGES = (Message(role="user", content=f"What is 6 * 7? {NASTY}"),)
@@ -103,6 +104,18 @@ def shown(renderable, width):
     return out.getvalue()
 
 
+def shown_in_full(view, width):
+    return shown(Group(*in_full(view)), width)
+
+
+SUMS = {"groups": 2, "mean": 0.5, "spread": 0.1, "teacher_mean": None, "failed": 1, "zero_variance": 1}
+SUMS |= {"teacher_below_student": 0, "missing_rewards": 0}
+
+
+def page_of(views, title):
+    return page([view.row(n) for n, view in enumerate(views)], views, SUMS, title)
+
+
 def test_what_is_wrong_is_said(run):
     faults = {view.uid: view.faults for view in load_groups(run) if view.step == 1}
     assert faults["wide"] == []
@@ -113,23 +126,24 @@ def test_what_is_wrong_is_said(run):
     assert {"met-by-all", "met-by-none"} <= set(rules["gaps"])
 
 
-def test_sums_leave_out_what_is_missing(run):
-    views = [view for view in load_groups(run) if view.uid in ("flat", "lost")]
-    sums = summary(views)
-    assert (sums["groups"], sums["failed"], sums["zero_variance"], sums["missing_rewards"]) == (4, 2, 2, 4)
-    assert sums["mean"] == pytest.approx(1.0)
+def test_sums_leave_out_what_is_missing(run, tmp_path):
+    with Catalogue.open(run, tmp_path / "cache") as catalogue:
+        sums = catalogue.summary()
+        of_flat = catalogue.summary(Query(uid="flat"))
+    assert (sums["groups"], sums["failed"], sums["zero_variance"], sums["missing_rewards"]) == (8, 2, 2, 2)
+    assert of_flat["mean"] == pytest.approx(1.0) and of_flat["failed"] == 0
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_every_line_fits_and_no_score_is_cut(run, width):
     views = [view for view in load_groups(run) if view.step == 2]
     for text in (
-        shown(GroupList([row_of(n, view) for n, view in enumerate(views)], summary(views)), width),
-        *(shown(GroupInFull(view), width) for view in views),
+        shown(GroupList([view.row(n) for n, view in enumerate(views)], SUMS), width),
+        *(shown_in_full(view, width) for view in views),
     ):
         assert max(map(len, text.splitlines())) <= width
         assert "…" not in text
-    wide = shown(GroupInFull(views[0]), width)
+    wide = shown_in_full(views[0], width)
     assert all(f" s{i}" in wide for i in range(32))
     assert all(f" t{i}" in wide for i in range(4))
     scores = re.findall(r"\d\.\d\d", " ".join(line for line in wide.splitlines() if line.startswith(" score")))
@@ -138,10 +152,10 @@ def test_every_line_fits_and_no_score_is_cut(run, width):
 
 def test_no_text_reaches_the_terminal_or_the_page_unescaped(run):
     views = load_groups(run)
-    text = "".join(shown(GroupInFull(view), 80) for view in views)
+    text = "".join(shown_in_full(view, 80) for view in views)
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202e]", text)
     assert "[bold red]42[/]" in text
-    html = page(views, "<b>title</b>")
+    html = page_of(views, "<b>title</b>")
     assert "<script" not in html
     assert "<b>" not in html
     assert "&lt;script&gt;" in html
@@ -164,11 +178,11 @@ def test_a_verdicts_file_and_what_other_files_add(tmp_path):
     [view] = load_groups(
         tmp_path / "v.jsonl", rubrics=tmp_path / "r.jsonl", rollouts=tmp_path / "a.jsonl", prompts=tmp_path / "p.jsonl"
     )
-    text = shown(GroupInFull(view), 80)
+    text = shown_in_full(view, 80)
     for part in ("What is 6 * 7?", "States 3.", "It is 41.", "teacher 1.00"):
         assert part in text
     [only] = load_groups(tmp_path / "r.jsonl")
-    assert "States 3." in shown(GroupInFull(only), 80)
+    assert "States 3." in shown_in_full(only, 80)
 
 
 def test_verdicts_are_not_shown_under_another_rubric(tmp_path):
@@ -245,7 +259,7 @@ def test_a_rubric_a_rollout_is_shown_with_what_was_judged_by_it(tmp_path):
     parts = view.by_rubric
     assert [(part.of_rollout, len(part.criterion_ids), len(part.judged)) for part in parts] == [(0, 4, 2), (2, 5, 2)]
     assert view.score_of("teacher", 0) == pytest.approx((0.25 + 0.5) / 2)
-    text = shown(GroupInFull(view), 80)
+    text = shown_in_full(view, 80)
     assert text.count("the rubric of rollout") == 2 and "rubric of rollout 2" in text
-    assert page([view], "t").count("the rubric of rollout") == 2
+    assert page_of([view], "t").count("the rubric of rollout") == 2
     assert "no rollout has an answer" not in " ".join(view.faults)

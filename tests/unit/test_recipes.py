@@ -10,10 +10,8 @@ from runs import write_run
 
 from ropd_cli.analysis.intervals import Interval
 from ropd_cli.analysis.run_data import read_run
-from ropd_cli.recipes.quickstart_page import page
-from ropd_cli.recipes.quickstart_summary import Outcome, Sample, as_text, compare, three_samples
+from ropd_cli.recipes.quickstart_summary import Outcome, Sample, as_text, compare, curve, page, three_samples
 from ropd_cli.records.schemas import Answer, AnswerRecord, Prompt
-from ropd_cli.report.text_curve import text_curve
 
 
 def _record(uid, *texts):
@@ -23,16 +21,29 @@ def _record(uid, *texts):
 
 
 def test_curve_rises_with_the_values():
-    rows = text_curve([0.0, 0.5, 1.0], height=2)
-    assert rows[:2] == ["  1.00 │  █", "  0.00 │ ██"]
-    assert rows[-1].startswith("        1") and rows[-1].endswith("step 3")
-    assert text_curve([]) == []
+    assert curve([0.0, 0.5, 1.0]) == [
+        "  1.00 │  █",
+        "       │  █",
+        "       │  █",
+        "       │ ██",
+        "       │ ██",
+        "  0.00 │▁██",
+        "       └ steps 1 to 3",
+    ]
+    assert curve([]) == []
+
+
+def test_a_long_curve_is_drawn_by_the_means_of_its_steps():
+    rows = curve([0.0, 1.0] * 64 + [1.0, 1.0] * 64)
+    columns = ["".join(row[8 + k] for row in rows[:-1]) for k in range(64)]
+    assert len(set(columns[:32])) == len(set(columns[32:])) == 1
+    assert columns[0] == "   ███" and columns[63] == "█" * 6
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=300))
 def test_curve_fits_any_values(values):
-    rows = text_curve(values, width=40)
-    assert len({len(row) for row in rows[:6]}) == 1 and len(rows[0]) <= 8 + 40
+    rows = curve(values)
+    assert len({len(row) for row in rows[:6]}) == 1 and len(rows[0]) <= 8 + 64 and len(rows) == 7
 
 
 def test_accuracy_is_exact_match_by_prompt_and_mean_over_samples():

@@ -12,8 +12,8 @@ for (const svg of document.querySelectorAll("svg[data-chart]")) {
     pointer.setAttribute("x1", data.x[nearest]);
     pointer.setAttribute("x2", data.x[nearest]);
     pointer.style.visibility = "visible";
-    const said = data.lines.filter((l) => l.said[nearest] !== null).map((l) => `${l.name} ${l.said[nearest]}`);
-    under.textContent = `step ${data.steps[nearest]}: ${said.join(", ")}`;
+    const shown = data.lines.filter((l) => l.values[nearest] !== null).map((l) => `${l.name} ${l.values[nearest]}`);
+    under.textContent = `step ${data.steps[nearest]}: ${shown.join(", ")}`;
   };
   svg.addEventListener("pointermove", show);
   svg.addEventListener("pointerdown", show);

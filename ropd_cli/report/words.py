@@ -1,0 +1,47 @@
+"""How texts of models and figures are written, alike in a terminal and on a page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ropd_cli.records.schemas import AnswerVerdict
+
+MARKS = {True: "✓", False: "✗", None: "?"}
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """Return a text without what moves a terminal's cursor or turns its reading direction; tabs become spaces."""
+    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n").replace("\t", "    "))
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """Return a figure in a format; a dash for what is missing."""
+    return "–" if value is None else format(value, form)
+
+
+def label(answer: AnswerVerdict) -> str:
+    """Return the column title of an answer: t0 is the teacher's first answer, s0 the first rollout."""
+    return f"{answer.source[0]}{answer.index}"
+
+
+def mark(answer: AnswerVerdict, k: int) -> str:
+    """Return ✓ for met, ✗ for not met, ? for missing, · for not shown to the judge."""
+    return MARKS[answer.judgement[k]] if k < len(answer.judgement) else "·"
+
+
+def summary_line(sums: Mapping[str, Any]) -> str:
+    """Return the sums of a list of groups (``Catalogue.summary``) in words."""
+    parts = [f"{sums['groups']} group{'s' * (sums['groups'] != 1)}"]
+    if sums["mean"] is not None:
+        means = (("mean", "mean"), ("spread", "spread"), ("teacher", "teacher_mean"))
+        parts.append(", ".join(f"{name} {number(sums[key])}" for name, key in means))
+    counts = {
+        "zero_variance": "with all rewards equal",
+        "teacher_below_student": "with the teacher below the students",
+        "failed": "failed",
+        "missing_rewards": "rewards missing",
+    }
+    return "; ".join([*parts, *(f"{sums[key]} {words}" for key, words in counts.items() if sums[key])])
