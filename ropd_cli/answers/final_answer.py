@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 
 from ropd_cli.answers.exact_match import final_result
-from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.answers.thinking import answer_of
 
 _MARKED = re.compile(
     r"\banswer\s*(?:\*\*|__)?\s*(?::|：|=|\bis\b(?!\s+(?:not|in)?correct\b|\s+(?:not|right|wrong)\b))", re.IGNORECASE
@@ -44,7 +44,7 @@ _NUMBER = re.compile(r"-?(?:\d[\d,]*\.?\d*|\.\d+)(?:\s*/\s*-?\d+)?")
 
 def stated_result(text: str) -> str | None:
     """The final result that a text states by this module's rule; None without one."""
-    _, visible = split_thinking(text)
+    visible = answer_of(text)
     if visible is None:
         return None
     boxed = final_result(visible)

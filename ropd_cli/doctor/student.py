@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ropd_cli.answers.thinking import OPEN
+from ropd_cli.answers.thinking import opens_thinking
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Case, Check, Section, few, shown_bytes
 from ropd_cli.doctor.model_folder import SWITCH, Template, local_folder, looks_local, parameters, read_json
@@ -128,7 +128,8 @@ def switch(found: Template, wanted: bool | None) -> Check:
     else:
         has_switch = on != off
     if not has_switch:
-        opens = " (it opens <think> itself: every rollout begins inside its thinking)" if _opens(by_itself) else ""
+        inside = " (it opens <think> itself: every rollout begins inside its thinking)"
+        opens = inside if opens_thinking(by_itself) else ""
         if wanted is None:
             return HERE.ok(label, f"the chat template has none{opens}")
         told = f"student.enable_thinking is {str(wanted).lower()}, and the chat template has no such switch"
@@ -145,10 +146,6 @@ def switch(found: Template, wanted: bool | None) -> Check:
 
 
 _SAY_IT = "--set student.enable_thinking=false, or true to have it think"
-
-
-def _opens(rendered: str) -> bool:
-    return rendered.rstrip().endswith(OPEN)
 
 
 def _context(config: RopdConfig, here: Path) -> list[Check]:

@@ -13,9 +13,9 @@ from ropd_cli.records.schemas import Message, RecordModel, Usage
 
 
 class Sample(RecordModel):
-    """One answer of the model under test. ``text`` is as it came, thinking in it too where the endpoint does not take
-    it apart; ``sample`` counts from 0; ``key`` is what the task needs to grade this very wording of the question (the
-    order of shuffled options)."""
+    """One answer of the model under test. ``text`` is as it came, thinking in it too where the endpoint does not keep
+    it apart, with the ``<think>`` that the chat template wrote; ``sample`` counts from 0; ``key`` is what the task
+    needs to grade this very wording of the question (the order of shuffled options)."""
 
     benchmark: str
     id: str

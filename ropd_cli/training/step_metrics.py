@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.answers.thinking import answer_of
 from ropd_cli.errors import RopdError
 from ropd_cli.lint import RULES, lint_group
-from ropd_cli.method.block import has_answer
 from ropd_cli.method.injection import fence_attempt
 from ropd_cli.method.replies import CATEGORIES
 from ropd_cli.method.scoring import group_stats
@@ -91,7 +90,7 @@ class StepTally:
         self.rewards += present
         self.zero_variance += stats.zero_variance
         self.teacher_below_student += stats.teacher_below_student
-        without = [not has_answer(rollout.text) for rollout in group.rollouts]
+        without = [answer_of(rollout.text) is None for rollout in group.rollouts]
         self.no_answer += sum(without)
         self.missing_rollouts += sum(r is None and not w for r, w in zip(rewards, without, strict=True))
         if stats.teacher_mean is not None:
@@ -147,7 +146,7 @@ class StepTally:
         for rollout in group.rollouts:
             counted = rollout.usage.completion_tokens if rollout.usage is not None else 0
             self.tokens.append(counted or estimate_tokens(rollout.text))
-            shown = split_thinking(rollout.text)[1]  # no judge is shown the thinking
+            shown = answer_of(rollout.text)  # no judge is shown the thinking
             kind = fence_attempt(shown, innocent) if shown is not None else None
             if kind is not None:
                 self.attempts[kind] += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 
 from ropd_cli.answers.exact_match import final_result, normalise
-from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.answers.thinking import answer_of
 from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.evaluation.samples import Asked, Grade, Sample
 from ropd_cli.evaluation.tasks.single_result import ResultTask, gold_answer, grade_of, messages_with
@@ -31,7 +31,7 @@ class ExactTask(ResultTask):
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """1 where the result is the answer, else 0."""
-        _, visible = split_thinking(sample.text)
+        visible = answer_of(sample.text)
         if visible is None:
             return grade_of(sample, False, None)
         boxed = final_result(visible)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.answers.thinking import CLOSE, answer_of
 from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError, MissingPackage
 from ropd_cli.evaluation.samples import Asked, Grade, Metric, Sample
@@ -105,11 +105,9 @@ def instructions_of(question: EvalQuestion) -> Instructions:
 
 
 def visible_answer(text: str) -> str:
-    """What follows the thinking, without the line breaks between the two; "" where nothing does."""
-    thinking, answer = split_thinking(text)
-    if answer is None:
-        return ""
-    return answer if not thinking and "</think>" not in text else answer.lstrip()
+    """Return what follows the thinking, without the line breaks between the two; "" where nothing does."""
+    answer = answer_of(text) or ""
+    return answer.lstrip() if CLOSE in text else answer
 
 
 def followed(instructions: Instructions, answer: str, english: English) -> tuple[list[bool], list[bool]]:
