@@ -51,6 +51,7 @@ def stated_result(text: str) -> str | None:
     if boxed is not None:
         return boxed.strip()
     lines = visible.rstrip().splitlines()
+    stated: str | None
     if lines[-1].lstrip().startswith(_HASHES) and (stated := _bare(lines[-1].rpartition(_HASHES)[2])):
         return stated
     for at in range(len(lines) - 1, -1, -1):

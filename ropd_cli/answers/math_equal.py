@@ -22,7 +22,6 @@ import os
 import re
 from concurrent.futures.process import BrokenProcessPool
 from decimal import Decimal, InvalidOperation
-from types import TracebackType
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -94,10 +93,15 @@ class MathGrader:
     async def __aenter__(self) -> MathGrader:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stop(self._pool)
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the workers. They start again when they are needed again."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            pool.stop()
+            await asyncio.shield(asyncio.to_thread(pool.join))
 
     async def is_correct(self, text: str, answer: str) -> bool | None:
         """Whether the final result of ``text`` equals ``answer``; False without one, None where that is undecided.
@@ -155,8 +159,7 @@ class MathGrader:
                 return None
             except (BrokenProcessPool, RuntimeError):  # a worker ended between two comparisons, say for want of memory
                 if self._pool is pool:  # the first to see it
-                    self._pool = None
-                    await self._stop(pool)
+                    await self.close()
         raise RopdError("workers for comparing results end when they start", 'run: python -c "import math_verify"')
 
     def _start(self) -> ProcessPool:
@@ -169,11 +172,6 @@ class MathGrader:
             initargs=(self._memory_mb,),
             context=multiprocessing.get_context("spawn"),  # no copy of a parent with threads, or with torch in it
         )
-
-    async def _stop(self, pool: ProcessPool | None) -> None:
-        if pool is not None:
-            pool.stop()
-            await asyncio.shield(asyncio.to_thread(pool.join))
 
 
 def _tidy(result: str) -> str:

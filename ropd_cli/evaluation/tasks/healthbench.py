@@ -20,9 +20,8 @@ from typing import Any
 
 from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError, ReplyInvalid, RopdError
-from ropd_cli.evaluation.samples import Asked, Grade, Metric, Sample
+from ropd_cli.evaluation.samples import Grade, Metric, Sample, Task
 from ropd_cli.evaluation.tasks.judge_calls import Judging, group_of, kinds_of
-from ropd_cli.evaluation.tasks.plain_question import as_it_stands
 from ropd_cli.llm.client import ChatClient, ChatReply, ChatRequest, JsonSchema, endpoint_request
 from ropd_cli.llm.structured import HINT, parse_json
 from ropd_cli.method.block import Block, build_block
@@ -71,11 +70,9 @@ class Criteria:
         return math.fsum(points for points in self.points if points > 0)
 
 
-class HealthBenchTask:
+class HealthBenchTask(Task):
     """The judge is asked through ``client``, which stays the caller's to close and whose stats count the cost. Full,
     hard and consensus are files of the same form."""
-
-    extracts = False
 
     def __init__(self, client: ChatClient, *, per_criterion: bool = True) -> None:
         self._client = client
@@ -85,19 +82,9 @@ class HealthBenchTask:
         title = f"HealthBench: points met / positive points, judged by {client.endpoint.model or '?'}, {how}"
         self.metrics = (Metric(NAME, title, binary=False, clipped=True),)
 
-    async def __aenter__(self) -> HealthBenchTask:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        return None
-
     def check(self, question: EvalQuestion) -> None:
         """Raises InputError for an example without criteria, without positive points, or with one that is no text."""
         criteria_of(question)
-
-    def ask(self, question: EvalQuestion, sample: int) -> Asked:
-        """The conversation as it stands."""
-        return as_it_stands(question)
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """``detail``: ``met`` and ``points`` by index, the judge's model, and whether there was no answer to judge."""
@@ -107,11 +94,9 @@ class HealthBenchTask:
         why: str | None = None
         if block.has_students:
             met_K, why = await self._judge(criteria, block)
-        return Grade(
-            benchmark=sample.benchmark,
-            id=sample.id,
-            sample=sample.sample,
-            scores={NAME: example_score(met_K, criteria.points)},
+        return Grade.to(
+            sample,
+            {NAME: example_score(met_K, criteria.points)},
             why_missing=why,
             detail={
                 "met": list(met_K),
@@ -211,7 +196,7 @@ def all_form(count: int) -> JsonSchema:
 
 def _form(name: str, properties: dict[str, Any]) -> JsonSchema:
     schema = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-    return JsonSchema(name=name, schema=schema)
+    return JsonSchema(name=name, body=schema)
 
 
 def _met(reply: ChatReply) -> bool:

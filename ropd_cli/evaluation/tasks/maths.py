@@ -41,12 +41,8 @@ class MathTask(ResultTask):
         self._grader = grader
         self._instruction = instruction
 
-    async def __aenter__(self) -> MathTask:
-        await self._grader.__aenter__()
-        return self
-
     async def __aexit__(self, *exc: object) -> None:
-        await self._grader.__aexit__(*exc)
+        await self._grader.close()
 
     def check(self, question: EvalQuestion) -> None:
         """Raises InputError for a question without an answer."""

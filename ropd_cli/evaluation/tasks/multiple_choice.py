@@ -103,7 +103,7 @@ def _options(question: EvalQuestion) -> tuple[list[str], list[str]]:
 
 
 def _numbered(more: Mapping[str, Any]) -> list[Any]:
-    wrong = []
+    wrong: list[Any] = []
     while (name := f"Incorrect Answer {len(wrong) + 1}") in more:
         wrong.append(more[name])
     return wrong

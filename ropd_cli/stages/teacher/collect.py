@@ -12,7 +12,7 @@ from functools import partial
 from typing import Protocol
 
 from ropd_cli.answers.thinking import split_thinking
-from ropd_cli.errors import TooFewAnswers
+from ropd_cli.errors import RopdError, TooFewAnswers
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatReply, ChatRequest, endpoint_request
 from ropd_cli.llm.client import ChatClient
@@ -42,7 +42,8 @@ class Asking:
         calls = [
             partial(self._clients[teacher].samples, requests, together=self._together) for teacher, requests in asked
         ]
-        return await all_of(calls, partial=False)
+        replies = await all_of(calls, partial=False)  # without ``partial`` no error stands in a reply's place
+        return [some for some in replies if not isinstance(some, RopdError)]
 
 
 class NotThere(Exception):
