@@ -1,6 +1,6 @@
-r"""Maths problems whose answers are expressions: equal where ``maths.MathGrader`` says so.
+r"""Maths problems whose answers are expressions: equal where ``MathGrader`` says so.
 
-The result of a reply is what ``maths.stated_result`` reads: the last box, else what is stated as the answer, else the
+The result of a reply is what ``stated_result`` reads: the last box, else what is stated as the answer, else the
 last number. A reply that ran into its token limit is graded by what it says; one cut off inside its thinking has no
 result.
 """
@@ -37,9 +37,8 @@ class MathTask(ResultTask):
 
     metrics = (accuracy("math-verify"),)
 
-    def __init__(self, grader: MathGrader, instruction: str | None = BOX_INSTRUCTION) -> None:
+    def __init__(self, grader: MathGrader) -> None:
         self._grader = grader
-        self._instruction = instruction
 
     async def __aexit__(self, *exc: object) -> None:
         await self._grader.close()
@@ -50,7 +49,7 @@ class MathTask(ResultTask):
 
     def ask(self, question: EvalQuestion, sample: int) -> Asked:
         """The question with the instruction; the same for all samples."""
-        return Asked(messages_with(question, self._instruction))
+        return Asked(messages_with(question, BOX_INSTRUCTION))
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """1 where the result equals the answer, 0 where not, None where that is not decided in time."""

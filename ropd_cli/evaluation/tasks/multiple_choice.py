@@ -23,8 +23,6 @@ from ropd_cli.errors import InputError
 from ropd_cli.evaluation.samples import Asked, Grade, Sample
 from ropd_cli.evaluation.tasks.single_result import ResultTask, accuracy, gold_answer, grade_of, messages_with
 
-__all__ = ["ChoiceTask", "read_choice"]
-
 LETTERS = string.ascii_uppercase
 INSTRUCTION = 'One option is right. Reason first where that helps, and end with a line "Answer: X", X being its letter.'
 _INDEX = ("answer_index", "answer_idx")
@@ -34,15 +32,13 @@ class ChoiceTask(ResultTask):
     """Asks with shuffled options and reads the letter of the last statement.
 
     ``extracted`` is the option's index in the set, as text, so that a majority can be taken over samples that
-    saw different orders; of options with equal texts the first. ``shuffle`` False keeps the order of the set.
+    saw different orders; of options with equal texts the first.
     """
 
     metrics = (accuracy("letter of the last statement, options shuffled"),)
 
-    def __init__(self, seed: int = 0, instruction: str | None = INSTRUCTION, *, shuffle: bool = True) -> None:
+    def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._instruction = instruction
-        self._shuffle = shuffle
 
     def check(self, question: EvalQuestion) -> None:
         """Raises InputError for a question without two options, or without an answer that is one of them."""
@@ -54,8 +50,9 @@ class ChoiceTask(ResultTask):
         order = self._order(question.id, sample, len(options))
         gold = _gold(question, options)
         shown = "\n".join(f"{LETTERS[place]}) {options[index]}" for place, index in enumerate(order))
-        more = f"{shown}\n\n{self._instruction}" if self._instruction else shown
-        return Asked(messages_with(question, more), {"letter": LETTERS[order.index(gold)], "order": order})
+        return Asked(
+            messages_with(question, f"{shown}\n\n{INSTRUCTION}"), {"letter": LETTERS[order.index(gold)], "order": order}
+        )
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """1 where the option chosen is the right one, else 0; the order is that of the sample's key."""
@@ -69,9 +66,6 @@ class ChoiceTask(ResultTask):
         return grade_of(sample, right, str(chosen))
 
     def _order(self, question: str, sample: int, count: int) -> list[int]:
-        if not self._shuffle:
-            return list(range(count))
-
         def place(index: int) -> bytes:
             return hashlib.sha256(json.dumps([self._seed, question, sample, index]).encode()).digest()
 

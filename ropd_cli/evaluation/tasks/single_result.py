@@ -23,10 +23,8 @@ def accuracy(how: str) -> Metric:
     return Metric(ACCURACY, f"accuracy ({how})")
 
 
-def messages_with(question: EvalQuestion, more: str | None) -> tuple[Message, ...]:
+def messages_with(question: EvalQuestion, more: str) -> tuple[Message, ...]:
     """The messages of a question; ``more`` stands after a blank line at the end of its last user message."""
-    if not more:
-        return question.messages
     messages = list(question.messages)
     last = max((i for i, message in enumerate(messages) if message.role == "user"), default=None)
     if last is not None and isinstance(content := messages[last].content, str):

@@ -12,7 +12,7 @@ from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.urls import base_url
 from ropd_cli.stages.teacher.collect import Asked
-from ropd_cli.stages.teacher.generate import missing
+from ropd_cli.stages.teacher.generate import pending
 from ropd_cli.stages.teacher.request import Teacher, TeacherFiles, Wanted
 from ropd_cli.stages.teacher.selection import Grader
 from ropd_cli.util.progress import Progress
@@ -56,7 +56,7 @@ async def fill_by_batches(
                 await asyncio.sleep(poll_s)
                 continue
             asked: list[list[ChatRequest]] = [[] for _ in fillers]
-            async for place, request in missing(files, teachers, wanted, cache, grader=grader):
+            async for place, request in pending(files, teachers, wanted, cache, grader=grader, with_cached=False):
                 asked[place].append(request)
             handed = [await filler.submit(requests) for filler, requests in zip(fillers, asked, strict=True)]
             if not sum(handed):

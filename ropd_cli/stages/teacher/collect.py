@@ -19,7 +19,7 @@ from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.urls import base_url
 from ropd_cli.records.schemas import Answer, Prompt
 from ropd_cli.stages.teacher.request import Share, Teacher, TeacherCount, Wanted
-from ropd_cli.stages.teacher.selection import Keeper, Standing
+from ropd_cli.stages.teacher.selection import Keeper, Verdicts
 from ropd_cli.util.concurrency import all_of
 
 Asked = tuple[int, list[ChatRequest]]
@@ -109,7 +109,7 @@ class Collection:
         self._messages = wanted.messages(prompt)
         self._turns = [_Turn(share) for share in shared]
         self._samples: list[Sample] = []
-        self._standing = Standing({})
+        self._verdicts = Verdicts({})
         self._done = False
 
     async def gather(self, source: Source) -> list[Answer]:
@@ -138,9 +138,9 @@ class Collection:
                 count.truncated += 1
             elif not sample.usable:
                 count.empty += 1
-            elif self._standing.counts.get(text) is False:
+            elif self._verdicts.counts.get(text) is False:
                 count.wrong += 1
-            elif self._standing.counts.get(text) is None:
+            elif self._verdicts.counts.get(text) is None:
                 count.undecided += 1
             elif text in seen:
                 count.duplicates += 1
@@ -149,7 +149,7 @@ class Collection:
     def _next(self) -> dict[int, range]:
         """The numbers of the samples to ask for, by turn; none when all is there. Raises TooFewAnswers."""
         wanted = {place: turn.short for place, turn in enumerate(self._turns) if turn.short}
-        if not wanted and not self._standing.settled:
+        if not wanted and not self._verdicts.settled:
             wanted = dict.fromkeys(range(len(self._turns)), 1)
         numbers = {}
         for place, short in wanted.items():
@@ -192,14 +192,14 @@ class Collection:
 
     async def _judge(self) -> None:
         """Which samples count by now: of each teacher the first ones of those that do, as many as its share."""
-        self._standing = await self._keeper.standing([s.answer.text for s in self._samples if s.usable])
+        self._verdicts = await self._keeper.verdicts([s.answer.text for s in self._samples if s.usable])
         seen: set[str] = set()
         for turn in self._turns:
             turn.kept = []
         turns = {turn.share.teacher: turn for turn in self._turns}
         for sample in self._samples:
             text, turn = sample.answer.text, turns[sample.teacher]
-            if not sample.usable or not self._standing.counts[text] or not turn.short:
+            if not sample.usable or not self._verdicts.counts[text] or not turn.short:
                 continue
             if text not in seen or self._wanted.same_allowed:
                 turn.kept.append(sample)
@@ -245,14 +245,14 @@ class Collection:
             )
             if number
         ]
-        if not self._standing.settled:
+        if not self._verdicts.settled:
             lost.append(", no result has a majority")
         several = len(self._turns) > 1
         short = [self._teachers[turn.share.teacher].model for turn in self._turns if turn.short] if several else []
         of = f" ({', '.join(short)} fell short)" if short else ""
         if cut_off:
             hint = "raise --max-tokens, or --retry-max-tokens"
-        elif wrong or undecided or not self._standing.settled:
+        elif wrong or undecided or not self._verdicts.settled:
             hint = "raise --tries, or leave the prompt out"
         else:
             hint = "raise --temperature or --tries, or ask for fewer by -m"

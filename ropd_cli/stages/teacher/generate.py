@@ -86,38 +86,15 @@ async def pending(
     cache: ReplyCache | None,
     *,
     grader: Grader | None = None,
+    with_cached: bool = True,
 ) -> AsyncIterator[tuple[int, ChatRequest]]:
-    """What ``teacher_gen`` would ask for now, in the cache or not: (a teacher's place, request).
+    """What ``teacher_gen`` would ask for now: (a teacher's place, request). Without ``with_cached`` only what ``cache``
+    does not answer.
 
-    What is asked for again depends on replies that are not there yet, so more may follow when they are. Raises
-    what ``teacher_gen`` raises before it asks.
+    What is asked for again depends on replies that are not there yet. So when those have been put into the cache the
+    next call gives the next round, until there is none: then ``teacher_gen`` sends nothing. Raises what
+    ``teacher_gen`` raises before it asks.
     """
-    async for looked in _looked_up(files, teachers, wanted, cache, grader):
-        for one in [*looked.found, *looked.missing]:
-            yield one
-
-
-async def missing(
-    files: TeacherFiles,
-    teachers: Sequence[Teacher],
-    wanted: Wanted,
-    cache: ReplyCache | None,
-    *,
-    grader: Grader | None = None,
-) -> AsyncIterator[tuple[int, ChatRequest]]:
-    """Those requests of ``pending`` that ``cache`` does not answer.
-
-    When their replies have been put into the cache the next call gives the next round, until there are none: then
-    ``teacher_gen`` sends nothing.
-    """
-    async for looked in _looked_up(files, teachers, wanted, cache, grader):
-        for one in looked.missing:
-            yield one
-
-
-async def _looked_up(
-    files: TeacherFiles, teachers: Sequence[Teacher], wanted: Wanted, cache: ReplyCache | None, grader: Grader | None
-) -> AsyncIterator[Recorded]:
     check(teachers, wanted)
     prompts = load_prompts(files.prompts, files.limit)
     check_prompts(prompts, wanted)
@@ -131,7 +108,8 @@ async def _looked_up(
             await Collection(prompt, teachers, shared, wanted, keeper(prompt, wanted, grader)).gather(source)
         except (NotThere, TooFewAnswers):
             pass
-        yield source
+        for one in [*(source.found if with_cached else ()), *source.missing]:
+            yield one
 
 
 def _record(prompt: Prompt, teachers: Sequence[Teacher], answers: Sequence[Answer], wanted: Wanted) -> AnswerRecord:
