@@ -15,6 +15,11 @@ from ropd_cli.evaluation.tasks.single_result import BOX_INSTRUCTION, messages_wi
 READ = [  # (reply, integer or None)
     (r"\boxed{73}", 73),
     (r"\boxed{073}", 73),
+    (r"\boxed{(73)}", 73),
+    (r"\boxed{73)}", None),
+    (r"\boxed{73 since there are 12 cases}", 73),  # the number that a sentence begins with, not its last
+    (r"\boxed{7, as 73 is too much}", 7),
+    (r"\boxed{there is no such number}", None),
     (r"\boxed{000}", 0),
     (r"\boxed{0}", 0),
     (r"\boxed{999}", 999),
