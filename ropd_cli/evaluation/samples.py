@@ -64,7 +64,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Query:
     """A question as it is put to the model, for one sample."""
 
     messages: tuple[Message, ...]
@@ -83,9 +83,9 @@ class Task(ABC):
     def check(self, question: EvalQuestion) -> None:
         """Raise InputError (with the question's id, never its text) for a question that can't be asked or graded."""
 
-    def ask(self, question: EvalQuestion, sample: int) -> Asked:
+    def ask(self, question: EvalQuestion, sample: int) -> Query:
         """Return the messages of one sample: the prompt as it stands, unless a task says otherwise."""
-        return Asked(question.messages)
+        return Query(question.messages)
 
     @abstractmethod
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:

@@ -14,7 +14,7 @@ import re
 from ropd_cli.answers.math_equal import stated_result
 from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.samples import Asked, Grade, Sample
+from ropd_cli.evaluation.samples import Grade, Query, Sample
 from ropd_cli.evaluation.tasks.single_result import (
     BOX_INSTRUCTION,
     ResultTask,
@@ -48,9 +48,9 @@ class IntegerTask(ResultTask):
                 f"question {question.id}: its answer is no integer from 0 to 999", "the math grader takes other results"
             )
 
-    def ask(self, question: EvalQuestion, sample: int) -> Asked:
+    def ask(self, question: EvalQuestion, sample: int) -> Query:
         """The question with the instruction; the same for all samples."""
-        return Asked(messages_with(question, BOX_INSTRUCTION))
+        return Query(messages_with(question, BOX_INSTRUCTION))
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """1 where the integer stated is the answer, else 0."""

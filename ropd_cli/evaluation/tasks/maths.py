@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 from ropd_cli.answers.exact_match import normalise
 from ropd_cli.answers.math_equal import MathGrader, stated_result
 from ropd_cli.datasets.eval_sets import EvalQuestion
-from ropd_cli.evaluation.samples import Asked, Grade, Sample
+from ropd_cli.evaluation.samples import Grade, Query, Sample
 from ropd_cli.evaluation.tasks.single_result import (
     BOX_INSTRUCTION,
     ResultTask,
@@ -47,9 +47,9 @@ class MathTask(ResultTask):
         """Raises InputError for a question without an answer."""
         gold_answer(question)
 
-    def ask(self, question: EvalQuestion, sample: int) -> Asked:
+    def ask(self, question: EvalQuestion, sample: int) -> Query:
         """The question with the instruction; the same for all samples."""
-        return Asked(messages_with(question, BOX_INSTRUCTION))
+        return Query(messages_with(question, BOX_INSTRUCTION))
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """1 where the result equals the answer, 0 where not, None where that is not decided in time."""

@@ -20,7 +20,7 @@ from typing import Any
 from ropd_cli.answers.choice import read_choice
 from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.samples import Asked, Grade, Sample
+from ropd_cli.evaluation.samples import Grade, Query, Sample
 from ropd_cli.evaluation.tasks.single_result import ResultTask, accuracy, gold_answer, grade_of, messages_with
 
 LETTERS = string.ascii_uppercase
@@ -44,13 +44,13 @@ class ChoiceTask(ResultTask):
         """Raises InputError for a question without two options, or without an answer that is one of them."""
         _gold(question, _options(question)[0])
 
-    def ask(self, question: EvalQuestion, sample: int) -> Asked:
+    def ask(self, question: EvalQuestion, sample: int) -> Query:
         """The question, its options in the sample's order, and the instruction."""
         options, _ = _options(question)
         order = self._order(question.id, sample, len(options))
         gold = _gold(question, options)
         shown = "\n".join(f"{LETTERS[place]}) {options[index]}" for place, index in enumerate(order))
-        return Asked(
+        return Query(
             messages_with(question, f"{shown}\n\n{INSTRUCTION}"), {"letter": LETTERS[order.index(gold)], "order": order}
         )
 

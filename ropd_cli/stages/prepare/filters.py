@@ -11,7 +11,7 @@ from ropd_cli.datasets.overlap import Overlap
 from ropd_cli.datasets.text_words import text_of
 from ropd_cli.errors import InputError, MissingPackage
 from ropd_cli.records.schemas import Prompt
-from ropd_cli.stages.prepare.dropped import Ledger
+from ropd_cli.stages.prepare.ledger import Ledger
 
 PROMPTS_A_BATCH = 1000
 _NOT_ASKED = frozenset({"system"})

@@ -1,7 +1,7 @@
 """The answers to one prompt, gathered in rounds: each asks every teacher for as many samples as it is short of.
 
 What a round asks for follows from the replies of the rounds before and from nothing else, so the same replies, from
-the cache or not, lead to the same answers; ``Recorded`` relies on it to say what is still to be asked.
+the cache or not, lead to the same answers; ``CachedReplies`` relies on it to say what is still to be asked.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from ropd_cli.stages.teacher.request import Share, Teacher, TeacherCount, Wanted
 from ropd_cli.stages.teacher.selection import Keeper, Verdicts
 from ropd_cli.util.concurrency import all_of
 
-Asked = tuple[int, list[ChatRequest]]
+TeacherRequests = tuple[int, list[ChatRequest]]
 """(a teacher's place, requests to it that differ in the number of the sample)."""
 
 
-class Source(Protocol):
+class ReplySource(Protocol):
     """Where replies come from."""
 
-    async def __call__(self, asked: Sequence[Asked]) -> list[list[ChatReply]]: ...
+    async def __call__(self, asked: Sequence[TeacherRequests]) -> list[list[ChatReply]]: ...
 
 
-class Asking:
+class LiveReplies:
     """The teachers themselves. When a call fails the others are finished: they are paid for, and kept."""
 
     def __init__(self, clients: Sequence[ChatClient], *, together: bool) -> None:
         self._clients, self._together = clients, together
 
-    async def __call__(self, asked: Sequence[Asked]) -> list[list[ChatReply]]:
+    async def __call__(self, asked: Sequence[TeacherRequests]) -> list[list[ChatReply]]:
         calls = [
             partial(self._clients[teacher].samples, requests, together=self._together) for teacher, requests in asked
         ]
@@ -46,13 +46,13 @@ class Asking:
         return [some for some in replies if not isinstance(some, RopdError)]
 
 
-class NotThere(Exception):
+class RepliesMissing(Exception):
     """Replies that the cache lacks."""
 
 
-class Recorded:
+class CachedReplies:
     """The cache alone. ``found`` and ``missing`` are the requests that were looked up, each with its teacher's place;
-    where any is missing NotThere is raised."""
+    where any is missing RepliesMissing is raised."""
 
     def __init__(self, cache: ReplyCache | None, teachers: Sequence[Teacher]) -> None:
         self._cache = cache
@@ -60,11 +60,11 @@ class Recorded:
         self.found: list[tuple[int, ChatRequest]] = []
         self.missing: list[tuple[int, ChatRequest]] = []
 
-    async def __call__(self, asked: Sequence[Asked]) -> list[list[ChatReply]]:
+    async def __call__(self, asked: Sequence[TeacherRequests]) -> list[list[ChatReply]]:
         known = [[self._look(teacher, request) for request in requests] for teacher, requests in asked]
         replies = [[reply for reply in part if reply is not None] for part in known]
         if self.missing:
-            raise NotThere
+            raise RepliesMissing
         return replies
 
     def _look(self, teacher: int, request: ChatRequest) -> ChatReply | None:
@@ -112,7 +112,7 @@ class Collection:
         self._verdicts = Verdicts({})
         self._done = False
 
-    async def gather(self, source: Source) -> list[Answer]:
+    async def gather(self, source: ReplySource) -> list[Answer]:
         """The answers, m of them that count, in the order they came, and with ``keep_truncated`` those that were cut
         off behind them. Raises TooFewAnswers when the tries are used up, and what ``source`` raises."""
         while numbers := self._next():
@@ -162,7 +162,7 @@ class Collection:
             raise self._too_few()
         return numbers
 
-    async def _round(self, numbers: dict[int, range], source: Source) -> None:
+    async def _round(self, numbers: dict[int, range], source: ReplySource) -> None:
         asked = [(self._turns[place].share.teacher, self._requests(place, some)) for place, some in numbers.items()]
         replies = await source(asked)
         again = await self._again(asked, replies, source)
@@ -176,7 +176,7 @@ class Collection:
                 self._samples.append(self._sample(turn.share.teacher, longer or reply, limit))
 
     async def _again(
-        self, asked: Sequence[Asked], replies: Sequence[Sequence[ChatReply]], source: Source
+        self, asked: Sequence[TeacherRequests], replies: Sequence[Sequence[ChatReply]], source: ReplySource
     ) -> list[dict[int, ChatReply]]:
         """The replies to what was cut off, asked for with the higher limit; by index, for each of ``asked``."""
         limit = self._wanted.retry_max_tokens

@@ -10,7 +10,7 @@ from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.records.schemas import Answer, AnswerRecord, Prompt, load_prompts
 from ropd_cli.stages.runner import Finished, Tally, run_records
-from ropd_cli.stages.teacher.collect import Asking, Collection, NotThere, Recorded, Source
+from ropd_cli.stages.teacher.collect import CachedReplies, Collection, LiveReplies, RepliesMissing, ReplySource
 from ropd_cli.stages.teacher.request import (
     Teacher,
     TeacherCount,
@@ -34,7 +34,7 @@ async def teacher_gen(
     *,
     grader: Grader | None = None,
     counts: Sequence[TeacherCount] | None = None,
-    source: Source | None = None,
+    source: ReplySource | None = None,
     max_failed_fraction: float | None = None,
     progress: Progress,
 ) -> Tally:
@@ -51,7 +51,7 @@ async def teacher_gen(
     prompts = load_prompts(files.prompts, files.limit)
     check_prompts(prompts, wanted)
     done = Finished(files.out)
-    source = source or Asking(clients, together=wanted.together)
+    source = source or LiveReplies(clients, together=wanted.together)
 
     async def work(prompt: Prompt) -> AnswerRecord | None:
         asked = request_hash(prompt, teachers, wanted)
@@ -102,11 +102,11 @@ async def pending(
     for prompt in prompts:
         if done.holds(prompt.uid, request_hash(prompt, teachers, wanted)):
             continue
-        source = Recorded(cache, teachers)
+        source = CachedReplies(cache, teachers)
         shared = shares(prompt, len(teachers), wanted.m)
         try:
             await Collection(prompt, teachers, shared, wanted, keeper(prompt, wanted, grader)).gather(source)
-        except (NotThere, TooFewAnswers):
+        except (RepliesMissing, TooFewAnswers):
             pass
         for one in [*(source.found if with_cached else ()), *source.missing]:
             yield one
