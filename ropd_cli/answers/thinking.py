@@ -47,7 +47,7 @@ def split_thinking(text: str) -> tuple[str, str | None]:
     before, _, after = text.rpartition(CLOSE)
     if OPEN in after:
         return _bare(text), None
-    return _bare(before) if before else "", after if after and not after.isspace() else None
+    return _bare(before), after if after and not after.isspace() else None
 
 
 def answer_of(text: str) -> str | None:

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ropd_cli.analysis.intervals import Interval, problem_mean, problem_ratio, unbounded_mean
@@ -16,17 +16,12 @@ from ropd_cli.evaluation.store import Key
 
 @dataclass(frozen=True)
 class Figure:
-    """A value with its 95% interval; ``problems``: over how many."""
+    """A value with its 95% interval, a bound None where there is none; ``problems``: over how many."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     problems: int
-
-    def document(self) -> dict[str, Any]:
-        """For JSON; an infinite bound is null."""
-        low, high = (None if math.isinf(bound) else bound for bound in (self.low, self.high))
-        return {"value": self.value, "low": low, "high": high, "problems": self.problems}
 
 
 @dataclass(frozen=True)
@@ -58,24 +53,16 @@ class BenchmarkFigures:
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
-        lengths = self.lengths
-        return {
-            "problems": self.problems,
-            "graded_problems": self.graded_problems,
-            "samples": lengths.samples,
-            "graded": self.graded,
-            "missing": self.missing,
-            "no_result": self.no_result,
-            "no_result_share": _share(self.no_result, self.graded),
-            "truncated": lengths.truncated,
-            "truncated_share": _share(lengths.truncated, lengths.samples),
-            "mean_tokens": lengths.mean_tokens,
-            "median_tokens": lengths.median_tokens,
-            "mean_chars": lengths.mean_chars,
-            "metrics": {name: figure.document() for name, figure in self.metrics.items()},
-            "pass_at": {str(k): figure.document() for k, figure in self.pass_at.items()},
-            "majority": self.majority.document() if self.majority else None,
-        }
+        document = asdict(self)
+        return (
+            document.pop("lengths")
+            | document
+            | {
+                "no_result_share": _share(self.no_result, self.graded),
+                "truncated_share": _share(self.lengths.truncated, self.lengths.samples),
+                "pass_at": {str(k): figure for k, figure in document["pass_at"].items()},
+            }
+        )
 
 
 def benchmark_figures(
@@ -209,7 +196,8 @@ def _majority(metric: Metric, problems: Sequence[Sequence[Grade]]) -> Figure | N
 
 
 def _of(interval: Interval, problems: int) -> Figure:
-    return Figure(interval.mean, interval.low, interval.high, problems)
+    low, high = (None if math.isinf(bound) else bound for bound in (interval.low, interval.high))
+    return Figure(interval.mean, low, high, problems)
 
 
 def _share(part: int | None, whole: int) -> float | None:
