@@ -16,11 +16,11 @@ from ropd_cli.evaluation.store import Key
 
 @dataclass(frozen=True)
 class Figure:
-    """A value with its 95% interval, a bound None where there is none; ``problems``: over how many."""
+    """A value with its 95% interval; ``problems``: over how many."""
 
     value: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     problems: int
 
 
@@ -196,8 +196,7 @@ def _majority(metric: Metric, problems: Sequence[Sequence[Grade]]) -> Figure | N
 
 
 def _of(interval: Interval, problems: int) -> Figure:
-    low, high = (None if math.isinf(bound) else bound for bound in (interval.low, interval.high))
-    return Figure(interval.mean, low, high, problems)
+    return Figure(interval.mean, interval.low, interval.high, problems)
 
 
 def _share(part: int | None, whole: int) -> float | None:
