@@ -33,7 +33,7 @@ from ropd_cli.engines.vllm_sampling import (
     vllm_environment,
 )
 from ropd_cli.evaluation.grading import Grading
-from ropd_cli.evaluation.samples import Asked, Benchmark, Grade, Metric
+from ropd_cli.evaluation.samples import Benchmark, Grade, Metric, Query
 from ropd_cli.evaluation.sampling import Meter, draw, left_to_draw
 from ropd_cli.evaluation.sources import LocalSource
 from ropd_cli.evaluation.store import EvalRun
@@ -49,8 +49,8 @@ class Nothing:
 
     def check(self, question: Any) -> None: ...
 
-    def ask(self, question: Any, sample: int) -> Asked:
-        return Asked((Message(role="user", content=question.prompt),))
+    def ask(self, question: Any, sample: int) -> Query:
+        return Query((Message(role="user", content=question.prompt),))
 
     async def grade(self, question: Any, sample: Any) -> Grade:
         return Grade(benchmark=sample.benchmark, id=sample.id, sample=sample.sample, scores={"nothing": 0.0})

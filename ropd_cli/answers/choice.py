@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.answers.thinking import answer_of
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _IS = r"(?:['’]s\b|\s+(?:(?:is|must\s+be|should\s+be|would\s+be|will\s+be)\b\s*:?|(?:→|->|=>))|\s*[:：=])"
@@ -91,7 +91,7 @@ class _Statement:
 
 def read_choice(text: str, options: Sequence[str]) -> str | None:
     """The letter that a reply chooses among ``options`` (texts in the order shown, A first); None without one."""
-    _, visible = split_thinking(text)
+    visible = answer_of(text)
     if visible is None:
         return None
     visible = _FENCE.sub("", visible).replace("（", "(").replace("）", ")")

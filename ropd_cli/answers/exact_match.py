@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 
-from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.answers.thinking import answer_of
 
 _BRACE = re.compile(r"\\boxed\{|[{}]")
 _TEXT = re.compile(r"\\(?:text|mathrm|mathbf)\{([^{}]*)\}")
@@ -34,7 +34,7 @@ def final_result(text: str) -> str | None:
 
 def is_exact(text: str, answer: str) -> bool:
     """Whether the final result of ``text`` equals ``answer`` by the rule of this module."""
-    _, visible = split_thinking(text)
+    visible = answer_of(text)
     found = final_result(visible) if visible is not None else None
     if found is None:
         return False

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 
 from ropd_cli.answers.exact_match import final_result
-from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.answers.thinking import answer_of
 
 _MARKED = re.compile(
     r"\banswer\s*(?:\*\*|__)?\s*(?::|：|=|\bis\b(?!\s+(?:not|in)?correct\b|\s+(?:not|right|wrong)\b))", re.IGNORECASE
@@ -44,13 +44,14 @@ _NUMBER = re.compile(r"-?(?:\d[\d,]*\.?\d*|\.\d+)(?:\s*/\s*-?\d+)?")
 
 def stated_result(text: str) -> str | None:
     """The final result that a text states by this module's rule; None without one."""
-    _, visible = split_thinking(text)
+    visible = answer_of(text)
     if visible is None:
         return None
     boxed = final_result(visible)
     if boxed is not None:
         return boxed.strip()
     lines = visible.rstrip().splitlines()
+    stated: str | None
     if lines[-1].lstrip().startswith(_HASHES) and (stated := _bare(lines[-1].rpartition(_HASHES)[2])):
         return stated
     for at in range(len(lines) - 1, -1, -1):

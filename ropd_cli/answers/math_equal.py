@@ -9,36 +9,39 @@ compared as such: whole ones exactly, decimals up to 1e-6, of the larger one and
 math-verify compares decimals to six places.
 
 math-verify's own limits interrupt with SIGALRM, which needs the main thread and stops no loop in C, such as
-that of ``9^{9^9}``. So it runs in worker processes (``maths_worker``), which the kernel ends at the limit.
+that of ``9^{9^9}``. So it runs in worker processes (``math_worker``), which the kernel ends at the limit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import itertools
+import multiprocessing
 import os
 import re
-import sys
+from concurrent.futures.process import BrokenProcessPool
 from decimal import Decimal, InvalidOperation
-from types import TracebackType
 
-import orjson
+from pebble import ProcessExpired, ProcessPool
 
 from ropd_cli.answers.exact_match import normalise
 from ropd_cli.answers.final_answer import stated_result
+from ropd_cli.answers.math_worker import begin, compare_within
 from ropd_cli.errors import MissingPackage, RopdError
 
 __all__ = ["MathGrader", "quick", "stated_result"]
 
 TIME_LIMIT_S = 5.0
 MEMORY_MB = 2048
-"""Address space of one worker; SymPy itself takes about 200 MB of it."""
+"""Address space of one worker beyond what it starts with."""
+TASKS_PER_WORKER = 2000
+"""After so many comparisons a worker is replaced: SymPy's caches only grow."""
 MAX_CHARS = 10_000
 """A longer result is not parsed: it counts as undecided."""
 MAX_WORKERS = 8
 DECIMAL_TOLERANCE = Decimal("1e-6")
 
-_START_S = 120.0
 _WALL_FACTOR, _WALL_EXTRA_S = 4.0, 20.0
 """A worker that has not answered after so much longer than its limit is stopped or swapped out."""
 
@@ -84,21 +87,21 @@ class MathGrader:
     ) -> None:
         self._time_limit_s = time_limit_s
         self._memory_mb = memory_mb
-        self._turns = asyncio.Semaphore(workers or min(MAX_WORKERS, len(os.sched_getaffinity(0))))
-        self._idle: list[_Worker] = []
-        self._all: set[_Worker] = set()
+        self._workers = workers or min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+        self._pool: ProcessPool | None = None
 
     async def __aenter__(self) -> MathGrader:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._idle.clear()
-        for worker in list(self._all):
-            worker.kill()
-        for worker in list(self._all):
-            await self._end(worker)
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the workers. They start again when they are needed again."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            pool.stop()
+            await asyncio.shield(asyncio.to_thread(pool.join))
 
     async def is_correct(self, text: str, answer: str) -> bool | None:
         """Whether the final result of ``text`` equals ``answer``; False without one, None where that is undecided.
@@ -143,97 +146,32 @@ class MathGrader:
         return None if undecided else False
 
     async def _ask(self, expected: str, found: str, either_way: bool) -> bool | None:
-        line = orjson.dumps([expected, found, either_way], option=orjson.OPT_APPEND_NEWLINE)
-        async with self._turns:
-            worker = await self._take()
-            answered = False
+        for _ in range(2):
+            pool = self._pool = self._pool or self._start()
             try:
-                decided = await worker.ask(line, self._time_limit_s * _WALL_FACTOR + _WALL_EXTRA_S)
-                answered = True
-            except _Ended:
+                future = pool.schedule(
+                    compare_within,
+                    args=(self._time_limit_s, expected, found, either_way),
+                    timeout=self._time_limit_s * _WALL_FACTOR + _WALL_EXTRA_S,
+                )
+                return await asyncio.wrap_future(future)
+            except (ProcessExpired, TimeoutError):  # its limit; the pool has another worker already
                 return None
-            finally:
-                if answered:
-                    self._idle.append(worker)
-                else:
-                    worker.kill()
-                    await asyncio.shield(self._end(worker))
-            return decided
+            except (BrokenProcessPool, RuntimeError):  # a worker ended between two comparisons, say for want of memory
+                if self._pool is pool:  # the first to see it
+                    await self.close()
+        raise RopdError("workers for comparing results end when they start", 'run: python -c "import math_verify"')
 
-    async def _take(self) -> _Worker:
-        while self._idle:
-            worker = self._idle.pop()
-            if worker.alive:
-                return worker
-            await self._end(worker)
-        options = (str(self._time_limit_s), str(self._memory_mb))
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ropd_cli.answers.math_worker", *options,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C goes to the command, which ends its workers
-        )  # fmt: skip
-        worker = _Worker(process)
-        self._all.add(worker)
-        try:
-            await worker.ready()
-        except BaseException:
-            worker.kill()
-            await asyncio.shield(self._end(worker))
-            raise
-        return worker
-
-    async def _end(self, worker: _Worker) -> None:
-        await worker.process.wait()
-        self._all.discard(worker)
-
-
-class _Ended(Exception):
-    """A worker has ended, or does not answer."""
-
-
-class _Worker:
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-
-    @property
-    def alive(self) -> bool:
-        return self.process.returncode is None
-
-    def kill(self) -> None:
-        try:
-            self.process.kill()
-        except ProcessLookupError:
-            pass
-
-    async def ready(self) -> None:
-        """Wait until the worker has imported what it needs."""
-        try:
-            said = orjson.loads(await self._line(_START_S))
-        except (_Ended, orjson.JSONDecodeError) as fault:
-            raise RopdError(
-                "a worker for comparing results did not start",
-                "run python -m ropd_cli.answers.math_worker 5 2048 to see why",
-            ) from fault
-        if said != "ready":
-            raise MissingPackage(f"comparing results needs math-verify ({said})", "pip install math-verify")
-
-    async def ask(self, line: bytes, wall_s: float) -> bool | None:
-        try:
-            self.process.stdin.write(line)
-            await self.process.stdin.drain()
-            return orjson.loads(await self._line(wall_s))
-        except (ConnectionError, orjson.JSONDecodeError) as fault:
-            raise _Ended from fault
-
-    async def _line(self, limit_s: float) -> bytes:
-        try:
-            async with asyncio.timeout(limit_s):
-                line = await self.process.stdout.readline()
-        except TimeoutError as fault:
-            raise _Ended from fault
-        if not line.endswith(b"\n"):
-            raise _Ended
-        return line
+    def _start(self) -> ProcessPool:
+        if importlib.util.find_spec("math_verify") is None:
+            raise MissingPackage("comparing results needs math-verify", "pip install math-verify")
+        return ProcessPool(
+            self._workers,
+            max_tasks=TASKS_PER_WORKER,
+            initializer=begin,
+            initargs=(self._memory_mb,),
+            context=multiprocessing.get_context("spawn"),  # no copy of a parent with threads, or with torch in it
+        )
 
 
 def _tidy(result: str) -> str:

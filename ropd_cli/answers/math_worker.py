@@ -1,9 +1,7 @@
-"""``python -m ropd_cli.answers.math_worker SECONDS MEGABYTES``: compares results with math-verify until its input ends.
+"""What the worker processes of ``math_equal`` run: comparisons by math-verify, each under a limit.
 
-One JSON line a comparison on standard input, ``[expected, found, either_way]``; one on standard output: true, false,
-or null where a side can't be parsed or the comparison fails. The first line it writes is ``"ready"``, or what is
-missing. A comparison that takes more than SECONDS of processor time ends the process: the timer's signal has no
-handler, so the kernel acts on it, in a loop in C too, and without the process that started this one.
+A comparison that takes more than its processor time ends the process: the timer's signal has no handler, so the kernel
+acts on it, in a loop in C too, and without the process that started this one.
 """
 
 from __future__ import annotations
@@ -14,35 +12,35 @@ import os
 import re
 import resource
 import signal
-import sys
+from pathlib import Path
 from typing import Any
-
-import orjson
 
 _MIXED = re.compile(r"(-?)(\d+)\s+(\d+)\s*/\s*(\d+)")
 _SCIENTIFIC = re.compile(r"(-?\d+(?:\.\d+)?)[eE]([-+]?\d+)")
 
 
-def main(seconds: str, megabytes: str) -> int:
-    """Exit code of the process."""
-    resource.setrlimit(resource.RLIMIT_AS, (int(megabytes) << 20,) * 2)
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    out = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # a library that prints must not write into the answers
+def begin(megabytes: int) -> None:
+    """Prepare a process for comparisons: import what they need, then limit the memory they may take beyond that."""
+    import math_verify  # noqa: F401
+
+    os.setsid()  # Ctrl-C goes to the command, which ends its workers
+    for number in (signal.SIGPROF, signal.SIGTERM):  # the kernel's own action also ends a loop in C
+        signal.signal(number, signal.SIG_DFL)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)
     logging.disable()
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (megabytes << 20),) * 2)
+
+
+def compare_within(seconds: float, expected: str, found: str, either_way: bool) -> bool | None:
+    """``compare``, or the end of this process after so much processor time."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
-        import math_verify  # noqa: F401
-    except ImportError as fault:
-        out.write(orjson.dumps(str(fault), option=orjson.OPT_APPEND_NEWLINE))
-        return 2
-    out.write(b'"ready"\n')
-    for line in sys.stdin.buffer:
-        expected, found, either_way = orjson.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, float(seconds))
-        decided = compare(expected, found, either_way)
+        return compare(expected, found, either_way)
+    finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-        out.write(orjson.dumps(decided, option=orjson.OPT_APPEND_NEWLINE))
-    return 0
 
 
 def compare(expected: str, found: str, either_way: bool) -> bool | None:
@@ -78,7 +76,3 @@ def _equal(expected: list[Any], found: list[Any]) -> bool:
     from math_verify import verify
 
     return verify(expected[:1], found[:1], allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))

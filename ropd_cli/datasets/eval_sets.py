@@ -66,6 +66,11 @@ class EvalQuestion(RecordModel):
     answer: str | None = None
 
     @property
+    def messages(self) -> tuple[Message, ...]:
+        """The prompt as chat messages: a text is one user message."""
+        return (Message(role="user", content=self.prompt),) if isinstance(self.prompt, str) else self.prompt
+
+    @property
     def text(self) -> str:
         """What is asked, without system prompts."""
         if isinstance(self.prompt, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ropd_cli.answers.thinking import OPEN
+from ropd_cli.answers.thinking import opens_thinking
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Case, Check, Section, few, shown_bytes
 from ropd_cli.doctor.model_folder import Template, local_folder, looks_local, parameters, read_json
@@ -104,7 +104,8 @@ def switch(found: Template, wanted: bool | None) -> Check:
     label = "thinking switch"
     by_itself, on, off = (found.render(_TRIED, **options) for options in ({}, {SWITCH: True}, {SWITCH: False}))
     if on == off:
-        opens = " (it opens <think> itself: every rollout begins inside its thinking)" if _opens(by_itself) else ""
+        inside = " (it opens <think> itself: every rollout begins inside its thinking)"
+        opens = inside if opens_thinking(by_itself) else ""
         if wanted is None:
             return HERE.ok(label, f"the chat template has none{opens}")
         told = f"student.enable_thinking is {str(wanted).lower()}, and the chat template has no such switch"
@@ -116,10 +117,6 @@ def switch(found: Template, wanted: bool | None) -> Check:
         mend = "--set student.enable_thinking=false, or true to have it think"
         return HERE.warn(label, f"{told}; thoughts use up data.max_response_tokens and are never judged", mend)
     return HERE.ok(label, "the chat template has one, off by itself")
-
-
-def _opens(rendered: str) -> bool:
-    return rendered.rstrip().endswith(OPEN)
 
 
 def _context(config: RopdConfig, here: Path) -> list[Check]:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-THINK = "<think>"
+from ropd_cli.answers.thinking import with_opening
 
 
 def main(engine: str, fd: str) -> int:
@@ -79,8 +79,6 @@ def serve(llm: Any, engine: dict[str, Any], requests: queue.SimpleQueue[bytes | 
     """Sample what comes, with as many prompts in the engine as it holds."""
     template = {} if engine["enable_thinking"] is None else {"enable_thinking": engine["enable_thinking"]}
     core, listening = llm.llm_engine, True
-    thinking: set[int] = set()
-    """Requests whose template has opened the thinking already: the reply begins inside it."""
     while listening or core.has_unfinished_requests():
         while listening and (not requests.empty() or not core.has_unfinished_requests()):
             line = requests.get()  # waits only where there is nothing to compute
@@ -89,8 +87,7 @@ def serve(llm: Any, engine: dict[str, Any], requests: queue.SimpleQueue[bytes | 
                 break
             request = orjson.loads(line)
             try:
-                if _add(llm, request, template):
-                    thinking.add(request["number"])
+                _add(llm, request, template)
             except Exception as fault:  # vLLM's complaints about one prompt are of many kinds
                 _fail(
                     out,
@@ -102,14 +99,12 @@ def serve(llm: Any, engine: dict[str, Any], requests: queue.SimpleQueue[bytes | 
         for done in core.step() if core.has_unfinished_requests() else ():
             if done.finished:
                 number, index = map(int, done.request_id.split("."))
-                answer = _answer(done, done.outputs[0])
-                if number in thinking:
-                    answer["text"] = THINK + answer["text"]
+                answer = _answer(done, llm.get_tokenizer())
                 _say(out, {"number": number, "index": index, "answer": answer})
 
 
-def _add(llm: Any, request: dict[str, Any], template: dict[str, Any]) -> bool:
-    """Hand over a request. Whether the chat template ends with the opening of the thinking."""
+def _add(llm: Any, request: dict[str, Any], template: dict[str, Any]) -> None:
+    """Hand over a request."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -122,7 +117,6 @@ def _add(llm: Any, request: dict[str, Any], template: dict[str, Any]) -> bool:
         seed = None if request["seed"] is None else request["seed"] + index
         prompt = {"prompt_token_ids": list(ids)}
         llm.llm_engine.add_request(f"{request['number']}.{index}", prompt, SamplingParams(seed=seed, **same))
-    return str(llm.get_tokenizer().decode(list(ids)[-8:])).rstrip().endswith(THINK)
 
 
 def _listen(source: BinaryIO, requests: queue.SimpleQueue[bytes | None]) -> None:
@@ -131,11 +125,12 @@ def _listen(source: BinaryIO, requests: queue.SimpleQueue[bytes | None]) -> None
     requests.put(None)
 
 
-def _answer(done: Any, one: Any) -> dict[str, Any]:
+def _answer(done: Any, tokenizer: Any) -> dict[str, Any]:
+    one = done.outputs[0]
     return {
-        "text": one.text,
+        "text": with_opening(one.text, done.prompt_token_ids, tokenizer),
         "finish_reason": one.finish_reason or "stop",
-        "prompt_tokens": len(done.prompt_token_ids or ()),
+        "prompt_tokens": len(done.prompt_token_ids),
         "completion_tokens": len(one.token_ids),
     }
 

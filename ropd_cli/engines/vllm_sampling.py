@@ -71,7 +71,7 @@ def installed_device() -> Device:
 
 
 @dataclass
-class _Asked:
+class _Pending:
     """A prompt that is being sampled."""
 
     indices: Sequence[int]
@@ -86,7 +86,7 @@ class LocalModel:
     def __init__(self, child: asyncio.subprocess.Process, replies: asyncio.StreamReader, log: Path, began: int) -> None:
         self._child, self._replies = child, replies
         self._log, self._began = log, began
-        self._waiting: dict[int, _Asked] = {}
+        self._waiting: dict[int, _Pending] = {}
         self._count = 0
         self._ended: RopdError | None = None
         self._reader = asyncio.create_task(self._read())
@@ -143,8 +143,8 @@ class LocalModel:
             raise self._ended
         number, self._count = self._count, self._count + 1
         wanted = range(sampling.n) if indices is None else indices
-        asked = _Asked(wanted, asyncio.get_running_loop().create_future(), on_answer)
-        self._waiting[number] = asked
+        pending = _Pending(wanted, asyncio.get_running_loop().create_future(), on_answer)
+        self._waiting[number] = pending
         request = {
             "number": number,
             "messages": [m.model_dump(mode="json") for m in messages],
@@ -156,8 +156,8 @@ class LocalModel:
             self._child.stdin.write(orjson.dumps(request, option=orjson.OPT_APPEND_NEWLINE))
             await self._child.stdin.drain()
         try:
-            await asked.all_there
-            return [asked.answers[index] for index in wanted]
+            await pending.all_there
+            return [pending.answers[index] for index in wanted]
         finally:
             self._waiting.pop(number, None)
 
@@ -187,29 +187,29 @@ class LocalModel:
             if reply.get("number") is None:
                 ended = _error(reply["error"])
                 break
-            asked = self._waiting.get(reply["number"])
-            if asked is None or asked.all_there.done():
+            pending = self._waiting.get(reply["number"])
+            if pending is None or pending.all_there.done():
                 continue
             if "error" in reply:
-                asked.all_there.set_exception(_error(reply["error"]))
+                pending.all_there.set_exception(_error(reply["error"]))
                 continue
             index, answer = reply["index"], _answer(reply["answer"])
-            asked.answers[index] = answer
-            if asked.on_answer is not None:
+            pending.answers[index] = answer
+            if pending.on_answer is not None:
                 try:
-                    asked.on_answer(index, answer)
-                except Exception as fault:  # whoever asked gets it, and the others their answers
-                    asked.all_there.set_exception(fault)
+                    pending.on_answer(index, answer)
+                except Exception as fault:  # whoever waits gets it, and the others their answers
+                    pending.all_there.set_exception(fault)
                     continue
-            if len(asked.answers) == len(asked.indices):
-                asked.all_there.set_result(None)
+            if len(pending.answers) == len(pending.indices):
+                pending.all_there.set_result(None)
         self._end(ended or RopdError(f"vLLM ended: {last_error(self._log, self._began)}", f"see {self._log}"))
 
     def _end(self, why: RopdError) -> None:
         self._ended = self._ended or why
-        for asked in self._waiting.values():
-            if not asked.all_there.done():
-                asked.all_there.set_exception(self._ended)
+        for pending in self._waiting.values():
+            if not pending.all_there.done():
+                pending.all_there.set_exception(self._ended)
 
 
 def child_environment(engine: EngineOptions, environ: Mapping[str, str]) -> dict[str, str]:

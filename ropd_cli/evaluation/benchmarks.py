@@ -5,13 +5,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from ropd_cli.datasets.eval_sets import KNOWN_SETS, EvalQuestion, EvalSet, load_eval_set
 from ropd_cli.errors import InputError
 from ropd_cli.evaluation.graders import Tools
-from ropd_cli.evaluation.samples import Benchmark
-from ropd_cli.evaluation.tasks import Kind, open_task
+from ropd_cli.evaluation.samples import Benchmark, Task
+from ropd_cli.evaluation.tasks.exact_string import ExactTask
+from ropd_cli.evaluation.tasks.healthbench import HealthBenchTask
+from ropd_cli.evaluation.tasks.ifeval import IfevalTask
+from ropd_cli.evaluation.tasks.integer import IntegerTask
+from ropd_cli.evaluation.tasks.maths import MathTask
+from ropd_cli.evaluation.tasks.multiple_choice import ChoiceTask
+from ropd_cli.evaluation.tasks.rubric_task import RubricTask
+from ropd_cli.evaluation.tasks.teacher_rubric_task import TeacherTask
+
+Kind = Literal["math", "integer", "choice", "exact", "ifeval", "healthbench", "rubric", "teacher"]
 
 KINDS: Mapping[str, Kind] = {
     "aime24": "integer",
@@ -63,7 +72,7 @@ def open_benchmarks(
         questions = found.questions[:limit]
         _check_ids(name, questions)
         kind, why = _kind(name, graders.get(name), questions)
-        task = open_task(kind, name, tools)
+        task = _TASKS[kind](name, tools)
         for question in questions:
             task.check(question)
         source = files.get(name) or ("shipped" if found.shows_text else f"hub {KNOWN_SETS[name].hub}")
@@ -99,6 +108,21 @@ def _kind(name: str, said: str | None, questions: Sequence[EvalQuestion]) -> tup
         f"benchmark {name}: its questions have no answer, choices or rubric",
         f"add one of them, or name the grader: --grader {name}=… ({', '.join(known)})",
     )
+
+
+_TASKS: Mapping[Kind, Callable[[str, Tools], Task]] = {
+    "math": lambda _, tools: MathTask(tools.maths),
+    "integer": lambda *_: IntegerTask(),
+    "choice": lambda _, tools: ChoiceTask(tools.seed),
+    "exact": lambda *_: ExactTask(),
+    "ifeval": lambda *_: IfevalTask(),
+    "healthbench": lambda name, tools: HealthBenchTask(tools.judge(name)),
+    "rubric": lambda name, tools: RubricTask(tools.judge(name), settings=tools.config.judge),
+    "teacher": lambda name, tools: TeacherTask(
+        tools.rubricator(name), tools.judge(name), tools.index, tools.config.judge, tools.seed
+    ),
+}
+"""Makes the task of a benchmark. Raises InputError where it needs a judge and none is configured."""
 
 
 def _check_ids(name: str, questions: Sequence[EvalQuestion]) -> None:

@@ -80,17 +80,17 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _benchmark(name: str, runs: Sequence[Run], shown: Sequence[str]) -> dict[str, Any]:
-    described = [run.benchmark(name) for run in runs]
-    metrics = [Metric(**each) for each in described[0]["metrics_of"]]  # type: ignore[index]  # in all of them
+    described = [each for run in runs if (each := run.benchmark(name)) is not None]  # it is in all of them
+    metrics = [Metric(**each) for each in described[0]["metrics_of"]]
     primary = metrics[0]
     values = [run.values(name, primary) for run in runs]
-    samples = [each["n"] for each in described]  # type: ignore[index]
+    samples = [each["n"] for each in described]
     problems = list(dict.fromkeys(id for each in values for id in each))
     return {
         "name": name,
         "metric": primary.name,
         "title": primary.title,
-        "figures": [each["figures"]["metrics"].get(primary.name) for each in described],  # type: ignore[index]
+        "figures": [each["figures"]["metrics"].get(primary.name) for each in described],
         "n": samples,
         "differences": [
             _difference(metrics, name, runs[0], other, shown[0], title, (samples[0], count))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -13,9 +14,9 @@ from ropd_cli.records.schemas import Message, RecordModel, Usage
 
 
 class Sample(RecordModel):
-    """One answer of the model under test. ``text`` is as it came, thinking in it too where the endpoint does not take
-    it apart; ``sample`` counts from 0; ``key`` is what the task needs to grade this very wording of the question (the
-    order of shuffled options)."""
+    """One answer of the model under test. ``text`` is as it came, thinking in it too where the endpoint does not keep
+    it apart, with the ``<think>`` that the chat template wrote; ``sample`` counts from 0; ``key`` is what the task
+    needs to grade this very wording of the question (the order of shuffled options)."""
 
     benchmark: str
     id: str
@@ -44,6 +45,11 @@ class Grade(RecordModel):
     """Hash of what was graded (the text), against what (the question), and how (the metrics)."""
     detail: dict[str, Any] = Field(default_factory=dict)
 
+    @classmethod
+    def to(cls, sample: Sample, scores: Mapping[str, float | None], **fields: Any) -> Grade:
+        """Make the grade of a sample."""
+        return cls(benchmark=sample.benchmark, id=sample.id, sample=sample.sample, scores=dict(scores), **fields)
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -58,33 +64,39 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Query:
     """A question as it is put to the model, for one sample."""
 
     messages: tuple[Message, ...]
     key: Mapping[str, Any] | None = None
 
 
-class Task(Protocol):
-    """How a benchmark asks and grades. An async context manager: judges and worker processes end with it."""
+class Task(ABC):
+    """How a benchmark asks and grades. An async context manager: worker processes end with it."""
 
     metrics: tuple[Metric, ...]
     """The first is the one that stands for the benchmark."""
-    extracts: bool
+    extracts = False
     """Whether ``Grade.extracted`` is filled: else "no result found" and majority mean nothing."""
 
+    @abstractmethod
     def check(self, question: EvalQuestion) -> None:
-        """Raises InputError (with the question's id, never its text) for a question that can't be asked or graded."""
+        """Raise InputError (with the question's id, never its text) for a question that can't be asked or graded."""
 
-    def ask(self, question: EvalQuestion, sample: int) -> Asked:
-        """The messages of one sample; the same for all samples where nothing is shuffled."""
+    def ask(self, question: EvalQuestion, sample: int) -> Query:
+        """Return the messages of one sample: the prompt as it stands, unless a task says otherwise."""
+        return Query(question.messages)
 
+    @abstractmethod
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
-        """Raises RopdError only for what makes going on pointless; a sample that can't be judged has None scores."""
+        """Grade a sample. Raises RopdError only for what makes going on pointless; one that can't be judged has None
+        scores."""
 
-    async def __aenter__(self) -> Task: ...
+    async def __aenter__(self) -> Self:
+        return self
 
-    async def __aexit__(self, *exc: object) -> None: ...
+    async def __aexit__(self, *exc: object) -> None:
+        return None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ropd_cli.analysis.intervals import Interval, problem_mean, problem_ratio, unbounded_mean
@@ -22,11 +22,6 @@ class Figure:
     low: float
     high: float
     problems: int
-
-    def document(self) -> dict[str, Any]:
-        """For JSON; an infinite bound is null."""
-        low, high = (None if math.isinf(bound) else bound for bound in (self.low, self.high))
-        return {"value": self.value, "low": low, "high": high, "problems": self.problems}
 
 
 @dataclass(frozen=True)
@@ -58,24 +53,16 @@ class BenchmarkFigures:
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
-        lengths = self.lengths
-        return {
-            "problems": self.problems,
-            "graded_problems": self.graded_problems,
-            "samples": lengths.samples,
-            "graded": self.graded,
-            "missing": self.missing,
-            "no_result": self.no_result,
-            "no_result_share": _share(self.no_result, self.graded),
-            "truncated": lengths.truncated,
-            "truncated_share": _share(lengths.truncated, lengths.samples),
-            "mean_tokens": lengths.mean_tokens,
-            "median_tokens": lengths.median_tokens,
-            "mean_chars": lengths.mean_chars,
-            "metrics": {name: figure.document() for name, figure in self.metrics.items()},
-            "pass_at": {str(k): figure.document() for k, figure in self.pass_at.items()},
-            "majority": self.majority.document() if self.majority else None,
-        }
+        document = asdict(self)
+        return (
+            document.pop("lengths")
+            | document
+            | {
+                "no_result_share": _share(self.no_result, self.graded),
+                "truncated_share": _share(self.lengths.truncated, self.lengths.samples),
+                "pass_at": {str(k): figure for k, figure in document["pass_at"].items()},
+            }
+        )
 
 
 def benchmark_figures(

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.answers.thinking import answer_of
 from ropd_cli.errors import ReplyInvalid
 from ropd_cli.llm.chat import JsonSchema
 
@@ -65,7 +65,7 @@ def parse_json(text: str) -> dict[str, Any]:
         return whole
     if _is_json(text):
         raise ReplyInvalid(f"the reply is JSON, but no object: {_excerpt(text)}", HINT)
-    answer = split_thinking(text)[1]
+    answer = answer_of(text)
     if answer is None:
         raise ReplyInvalid("the reply has no text after its thinking" if text.strip() else "the reply is empty", HINT)
     found, cut_off = _last_object(answer)

@@ -31,7 +31,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.answers.thinking import answer_of
 from ropd_cli.records.schemas import Group
 from ropd_cli.util.tokens import cut_middle, estimate_tokens
 
@@ -135,9 +135,9 @@ def build_block(group: Group, max_answer_tokens: int | None = None) -> Block:
     texts += [("student", k, rollout.text) for k, rollout in enumerate(group.rollouts)]
     answers: list[_Encoded] = []
     for source, index, whole in texts:
-        visible = _visible(*encoded(whole))
+        visible = answer_of(whole)
         if visible is not None:
-            answers.append(_shown(group.uid, source, index, *visible, max_answer_tokens))
+            answers.append(_shown(group.uid, source, index, *encoded(visible), max_answer_tokens))
     return _block(question, question_data, shown_order(hashlib.sha256(question_data).digest(), answers))
 
 
@@ -213,11 +213,6 @@ def read_block(text: str) -> tuple[str, list[str]]:
     return question, answers
 
 
-def has_answer(reply: str) -> bool:
-    """Whether a judge is shown anything of a reply."""
-    return _visible(*encoded(reply)) is not None
-
-
 def encoded(text: str) -> tuple[str, bytes]:
     """A text with every lone surrogate replaced, and its UTF-8."""
     try:
@@ -225,14 +220,6 @@ def encoded(text: str) -> tuple[str, bytes]:
     except UnicodeEncodeError:
         clean = _LONE_SURROGATE.sub("\ufffd", text)
         return clean, clean.encode()
-
-
-def _visible(text: str, data: bytes) -> tuple[str, bytes] | None:
-    """What of a reply is its answer, as text and UTF-8; None where there is none."""
-    if b"think>" not in data:  # nearly always; bytes are searched faster than text
-        return (text, data) if text and not text.isspace() else None
-    answer = split_thinking(text)[1]
-    return (answer, answer.encode()) if answer is not None else None
 
 
 def _shown(uid: str, source: Source, index: int, text: str, data: bytes, max_tokens: int | None) -> _Encoded:

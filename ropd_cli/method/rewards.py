@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ropd_cli.answers.exact_match import is_exact
-from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.answers.thinking import answer_of
 from ropd_cli.config import RewardConfig
 from ropd_cli.errors import InputError, JudgeError
 from ropd_cli.records.schemas import Answer, Group, Prompt
@@ -130,7 +130,7 @@ class RewardMixer:
         return min(1.0, max(0.0, (most - tokens) / (most - free)))
 
     def _format(self, rollout: Answer) -> float:
-        visible = split_thinking(rollout.text)[1]
+        visible = answer_of(rollout.text)
         return float(visible is not None and self._pattern.search(visible[-SEARCHED_CHARS:]) is not None)
 
     def fingerprint(self, group: Group) -> list[Any] | dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ropd_cli.stages.runner import Finished, Tally, run_records
 from ropd_cli.util.progress import Progress
 
 STAGE = "rollout"
-ASKED_AT_ONCE = 1024
+PROMPTS_AT_ONCE = 1024
 """Prompts handed to a local engine before the first is finished; it queues what it can't hold."""
 
 Sampler = Callable[[int, tuple[Message, ...]], Awaitable[list[Answer]]]
@@ -53,7 +54,7 @@ def pending(files: RolloutFiles, endpoint: EndpointConfig, n: int) -> Iterator[C
     done = Finished(files.out)
     how = _how(files, endpoint.sampling.model_dump(mode="json", exclude_none=True), n)
     for prompt in load_prompts(files.prompts, files.limit):
-        if not done.holds(prompt.uid, _asked(prompt, endpoint.model or "", how)):
+        if not done.holds(prompt.uid, _request_hash(prompt, endpoint.model or "", how)):
             messages = with_system(prompt.messages, files.system_prompt)
             yield from (endpoint_request(endpoint, messages, sample=number) for number in range(n))
 
@@ -71,18 +72,20 @@ async def rollout_local(
 
     ``start`` loads the model; it is not called where nothing is left to do.
     """
-    done = Finished(files.out)
-    if not done.left_of([prompt.uid for prompt in load_prompts(files.prompts, files.limit)]):
-        return await _rollout(files, _never, model_path, asdict(sampling), sampling.n, 1, max_failed_fraction, progress)
-    progress.note(f"loading {model_path} into vLLM")
-    async with await start() as model:
+    is_done = not Finished(files.out).left_of([prompt.uid for prompt in load_prompts(files.prompts, files.limit)])
+    async with AsyncExitStack() as stack:
+        model: LocalModel | None = None
+        if not is_done:
+            progress.note(f"loading {model_path} into vLLM")
+            model = await stack.enter_async_context(await start())
 
         async def sampler(number: int, messages: tuple[Message, ...]) -> list[Answer]:
+            assert model is not None  # there is a prompt left
             return await model.sample(messages, sampling.of_prompt(number))
 
         options = asdict(sampling)
         return await _rollout(
-            files, sampler, model_path, options, sampling.n, ASKED_AT_ONCE, max_failed_fraction, progress
+            files, sampler, model_path, options, sampling.n, PROMPTS_AT_ONCE, max_failed_fraction, progress
         )
 
 
@@ -102,8 +105,8 @@ async def _rollout(
     how = _how(files, sampling, n)
 
     async def work(prompt: Prompt) -> AnswerRecord | None:
-        asked = _asked(prompt, model, how)
-        if done.holds(prompt.uid, asked):
+        hash = _request_hash(prompt, model, how)
+        if done.holds(prompt.uid, hash):
             return None
         answers = await sampler(numbers[prompt.uid], with_system(prompt.messages, files.system_prompt))
         record = AnswerRecord(
@@ -114,7 +117,7 @@ async def _rollout(
             model=model,
             sampling=how,
         )
-        return record.model_copy(update={"request_hash": asked})
+        return record.model_copy(update={"request_hash": hash})
 
     return await run_records(
         prompts,
@@ -133,9 +136,5 @@ def _how(files: RolloutFiles, sampling: dict[str, Any], n: int) -> dict[str, Any
     return how if files.system_prompt is None else how | {"system_prompt": files.system_prompt}
 
 
-def _asked(prompt: Prompt, model: str, how: dict[str, Any]) -> str:
+def _request_hash(prompt: Prompt, model: str, how: dict[str, Any]) -> str:
     return digest([prompt.raw_prompt_hash, model, how])[:16]
-
-
-async def _never(_number: int, _messages: tuple[Message, ...]) -> list[Answer]:
-    raise AssertionError("every prompt is in the file already")

@@ -6,10 +6,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.answers.thinking import answer_of
 from ropd_cli.errors import RopdError
 from ropd_cli.lint import CERTAIN, lint_group
-from ropd_cli.method.block import has_answer
 from ropd_cli.method.injection import injection_kind
 from ropd_cli.method.replies import CATEGORIES
 from ropd_cli.method.scoring import group_stats
@@ -69,7 +68,7 @@ class StepTally:
             self.counts["lint/failed"] += findings is None
             self._book_categories(rubric, verdicts)
         stats = group_stats(rewards, verdicts.teacher_scores, verdicts.student_scores)
-        without = [not has_answer(rollout.text) for rollout in group.rollouts]
+        without = [answer_of(rollout.text) is None for rollout in group.rollouts]
         self.counts["groups/judged"] += 1
         self.counts["groups/zero_variance"] += stats.zero_variance
         self.counts["groups/no_answer_rollouts"] += sum(without)
@@ -117,7 +116,7 @@ class StepTally:
         for rollout in group.rollouts:
             counted = rollout.usage.completion_tokens if rollout.usage is not None else 0
             self.values["rollouts/tokens_mean"].append(counted or estimate_tokens(rollout.text))
-            shown = split_thinking(rollout.text)[1]  # no judge is shown the thinking
+            shown = answer_of(rollout.text)  # no judge is shown the thinking
             self.injections += shown is not None and injection_kind(shown, innocent) is not None
 
     def _book_categories(self, rubric: RubricRecord, verdicts: VerdictRecord) -> None:

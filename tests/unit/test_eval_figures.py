@@ -19,6 +19,7 @@ from ropd_cli.analysis.intervals import (
 )
 from ropd_cli.evaluation.samples import Grade, Metric, Sample
 from ropd_cli.evaluation.statistics import (
+    Lengths,
     benchmark_figures,
     lengths_of,
     majority_score,
@@ -112,8 +113,41 @@ def test_counts_and_clipping():
     assert found.value == pytest.approx(0.4)
 
 
+def test_the_document():
+    grades = keyed(grade("a", 0, 1.0, "7"), grade("a", 1, 0.0, None), grade("b", 0, None))
+    lengths = Lengths(samples=3, truncated=1, mean_tokens=20.0, median_tokens=10.0, mean_chars=2.0)
+    figure = {"value": 0.5, "low": 0.0, "high": 1.0, "problems": 1}
+    found = benchmark_figures(["a", "b"], 2, [ACCURACY], grades, lengths, extracts=True)
+    assert found.document() == {
+        "problems": 2,
+        "graded_problems": 1,
+        "samples": 3,
+        "graded": 2,
+        "missing": 2,
+        "no_result": 1,
+        "no_result_share": 0.5,
+        "truncated": 1,
+        "truncated_share": 1 / 3,
+        "mean_tokens": 20.0,
+        "median_tokens": 10.0,
+        "mean_chars": 2.0,
+        "metrics": {"accuracy": figure},
+        "pass_at": {"1": figure, "2": figure | {"value": 1.0}},
+        "majority": figure | {"value": 1.0},
+    }
+    many = keyed(*(grade("a", number, 1.0) for number in range(9)))
+    assert list(benchmark_figures(["a"], 9, [ACCURACY], many, lengths, extracts=True).pass_at) == [1, 2, 4, 8, 9]
+    alone = benchmark_figures(["a", "b"], 1, [ACCURACY], grades, lengths, extracts=True).document()
+    assert alone["pass_at"] == {} and alone["majority"] is None and alone["metrics"]["accuracy"]["value"] == 1.0
+
+
 def test_nothing_graded_is_no_zero():
-    found = benchmark_figures(["a"], 2, [ACCURACY], keyed(grade("a", 0, None)), NO_SAMPLES, extracts=True)
+    instructions = Metric("inst", "instructions", binary=False, from_counts=True)
+    metrics = [ACCURACY, instructions]
+    found = benchmark_figures(["a"], 2, metrics, keyed(grade("a", 0, None)), NO_SAMPLES, extracts=True)
+    assert problem_values(ACCURACY, [grade("a", 0, None)]) == problem_values(instructions, [grade("a", 0, 1.0)]) == {}
+    counted = keyed(grade("a", 0, 1.0, counts={"inst": (0, 0)}))
+    assert "inst" not in benchmark_figures(["a"], 1, metrics, counted, NO_SAMPLES, extracts=True).metrics
     assert not found.metrics and not found.pass_at and found.majority is None and found.missing == 2
     document = found.document()
     assert document["no_result_share"] is None and document["truncated_share"] is None
@@ -128,6 +162,10 @@ def test_lengths():
     samples += [sample("a", 2, "beyond", "length", 99), sample("c", 0, "not asked", "length", 99)]
     found = lengths_of(samples, ["a", "b"], 2)
     assert (found.samples, found.truncated, found.mean_tokens, found.mean_chars) == (3, 1, 20.0, 2.0)
+    assert lengths_of([*samples, sample("b", 1, "", "stop", 90)], ["a", "b"], 2).median_tokens == 30
+    thought = sample("b", 1, "four", "stop", 0).model_copy(update={"reasoning": "and ten more"})
+    assert lengths_of([thought], ["b"], 2).mean_chars == 16
+    assert (NO_SAMPLES.mean_tokens, NO_SAMPLES.median_tokens, NO_SAMPLES.mean_chars) == (None, None, None)
 
 
 def test_the_order_of_the_grades_says_nothing():

@@ -11,7 +11,8 @@ from ropd_cli.config import EndpointConfig
 from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError, ProviderRefused, ReplyInvalid
 from ropd_cli.evaluation.samples import Sample
-from ropd_cli.evaluation.tasks.healthbench import HealthBenchTask, criteria_of, example_score, met_all, met_one
+from ropd_cli.evaluation.tasks.healthbench import HealthBenchTask, criteria_of, example_score, is_met
+from ropd_cli.llm.chat import ChatReply
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.method.block import read_block
@@ -99,22 +100,6 @@ REPLIES = [  # a reply about one criterion; what it says, NONE where it can't be
     ("Yes, the criterion is met.", NONE),
 ]
 
-LISTS = [  # a reply about three criteria
-    ('{"criteria_met": [true, false, true]}', (T, F, T)),
-    ('So:\n```json\n{"criteria_met": [false, false, false]}\n```', (F, F, F)),
-    ('{"criteria_met": [true, false]}', NONE),  # which one is left out?
-    ('{"criteria_met": [true, false, true, true]}', NONE),
-    ('{"criteria_met": []}', NONE),
-    ('{"criteria_met": true}', NONE),
-    ('{"criteria_met": [true, null, true]}', NONE),
-    ('{"criteria_met": [1, 0, 1]}', NONE),
-    ('{"criteria_met": ["true", "false", "true"]}', NONE),
-    ('{"criteria_met": {"1": true, "2": true, "3": true}}', NONE),
-    ('{"criteria_met": [[true], [true], [true]]}', NONE),
-    ("[true, false, true]", NONE),
-    ("I can't.", NONE),
-]
-
 
 @pytest.mark.parametrize(("met", "points", "expected"), SCORES)
 def test_score(met, points, expected):
@@ -131,25 +116,16 @@ def test_no_score(met, points):
 @pytest.mark.parametrize(("text", "expected"), REPLIES)
 def test_reply_about_one(text, expected):
     if expected is not NONE:
-        assert met_one(text) is expected
+        assert is_met(ChatReply(text=text, finish_reason="stop")) is expected
         return
     with pytest.raises(ReplyInvalid) as caught:
-        met_one(text)
+        is_met(ChatReply(text=text, finish_reason="stop"))
     words = [word for word in re.findall(r"\w{5,}", text) if word not in ("criteria_met", "false", "value", "judge")]
     assert not [word for word in words if word in caught.value.message]  # it may be the example's text
 
 
-@pytest.mark.parametrize(("text", "expected"), LISTS)
-def test_reply_about_all(text, expected):
-    if expected is NONE:
-        with pytest.raises(ReplyInvalid):
-            met_all(text, 3)
-    else:
-        assert met_all(text, 3) == expected
-
-
 def test_the_tables_are_long_enough():
-    assert len(SCORES) + len(REPLIES) + len(LISTS) >= 60
+    assert len(SCORES) + len(REPLIES) >= 45
 
 
 def row(points=(7, 3, -4), texts=None, **more):
@@ -203,20 +179,6 @@ async def test_one_call_a_criterion(server):
     assert "secret" not in grade.model_dump_json()
     [metric] = task.metrics
     assert metric.clipped and not metric.binary and "judge-9" in metric.title and "HealthBench" in metric.title
-
-
-async def test_all_criteria_in_one_call(server):
-    server.default = Reply('{"criteria_met": [true, true, false]}')
-    async with judge(server) as client:
-        task = HealthBenchTask(client, per_criterion=False)
-        grade = await task.grade(row(), sample("the answer"))
-        server.default = Reply('{"criteria_met": [true, true]}')
-        missing = await task.grade(row(), sample("another"))
-    assert grade.scores == {"healthbench": 1.0}
-    said = server.bodies[0]["messages"][-1]["content"]
-    assert said.index("<about-0>") < said.index("<about-1>") < said.index("<about-2>")
-    assert missing.scores == {"healthbench": None} and "ReplyInvalid" in missing.why_missing
-    assert missing.detail["met"] == [None] * 3
 
 
 @pytest.mark.parametrize("fault", [Reply("I can't say secret"), Status(500), Drop(), Reply('{"criteria_met": null}')])

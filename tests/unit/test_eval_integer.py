@@ -10,10 +10,16 @@ from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError
 from ropd_cli.evaluation.samples import Sample
 from ropd_cli.evaluation.tasks.integer import IntegerTask, read_integer
+from ropd_cli.evaluation.tasks.single_result import BOX_INSTRUCTION, messages_with
 
 READ = [  # (reply, integer or None)
     (r"\boxed{73}", 73),
     (r"\boxed{073}", 73),
+    (r"\boxed{(73)}", 73),
+    (r"\boxed{73)}", None),
+    (r"\boxed{73 since there are 12 cases}", 73),  # the number that a sentence begins with, not its last
+    (r"\boxed{7, as 73 is too much}", 7),
+    (r"\boxed{there is no such number}", None),
     (r"\boxed{000}", 0),
     (r"\boxed{0}", 0),
     (r"\boxed{999}", 999),
@@ -144,11 +150,11 @@ def test_a_gold_answer_outside_the_range_is_refused(answer):
 
 
 def test_asking_appends_the_instruction_to_the_last_message_of_the_user():
-    asked = IntegerTask(instruction="Box it.").ask(EvalQuestion(id="i", prompt="How many?", answer="3"), 2)
-    assert [(m.role, m.content) for m in asked.messages] == [("user", "How many?\n\nBox it.")] and asked.key is None
+    asked = IntegerTask().ask(EvalQuestion(id="i", prompt="How many? ", answer="3"), 2)
+    assert [(m.role, m.content) for m in asked.messages] == [("user", f"How many?\n\n{BOX_INSTRUCTION}")]
+    assert asked.key is None and r"\boxed{}" in BOX_INSTRUCTION
     chat = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "How many?"})
-    asked = IntegerTask(instruction="Box it.").ask(EvalQuestion(id="i", prompt=chat, answer="3"), 0)
-    assert [m.content for m in asked.messages] == ["Be brief.", "How many?\n\nBox it."]
-    asked = IntegerTask(instruction=None).ask(EvalQuestion(id="i", prompt="How many?", answer="3"), 0)
-    assert asked.messages[0].content == "How many?"
-    assert r"\boxed{}" in IntegerTask().ask(EvalQuestion(id="i", prompt="How many?", answer="3"), 0).messages[0].content
+    told = EvalQuestion(id="i", prompt=(*chat, {"role": "assistant", "content": "Of"}), answer="3")
+    assert [m.content for m in messages_with(told, "Box it.")] == ["Be brief.", "How many?\n\nBox it.", "Of"]
+    pictured = EvalQuestion(id="i", prompt=({"role": "user", "content": [{"type": "text", "text": "a"}]},), answer="3")
+    assert messages_with(pictured, "Box it.")[1].content == "Box it."

@@ -18,7 +18,7 @@ from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.urls import base_url
 from ropd_cli.records.files import read_records
 from ropd_cli.records.schemas import Prompt, digest, prompt_hash
-from ropd_cli.stages.teacher import Teacher, TeacherCount, TeacherFiles, Wanted, missing, pending, teacher_gen
+from ropd_cli.stages.teacher import Teacher, TeacherCount, TeacherFiles, Wanted, pending, teacher_gen
 from ropd_cli.stages.teacher.request import shares
 from ropd_cli.util.progress import NoProgress
 
@@ -277,7 +277,7 @@ async def test_rounds_can_be_driven_from_outside(stage, server):
     wanted, teachers = Wanted(2, retry_max_tokens=50), [Teacher(stage.endpoints[0])]
     said, rounds = itertools.cycle(["x", "x", "cut", "y", "z", "z", "w"]), []
     with ReplyCache.open(stage.folder / "cache") as cache:
-        while round_ := [one async for one in missing(stage.files, teachers, wanted, cache)]:
+        while round_ := [one async for one in pending(stage.files, teachers, wanted, cache, with_cached=False)]:
             rounds.append(len(round_))
             for place, request in round_:
                 text = next(said)

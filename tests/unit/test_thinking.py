@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropd_cli.answers.thinking import has_answer, split_thinking
+from ropd_cli.answers.thinking import answer_of, split_thinking, with_opening
 
 
 @pytest.mark.parametrize(
@@ -26,13 +26,39 @@ from ropd_cli.answers.thinking import has_answer, split_thinking
 )
 def test_split(text, thinking, answer):
     assert split_thinking(text) == (thinking, answer)
-    assert has_answer(text) is (answer is not None)
+    assert answer_of(text) == answer
 
 
-def test_a_template_that_opened_the_thinking():
-    assert split_thinking("2+2 is", opened=True) == ("2+2 is", None)
-    assert split_thinking("2+2</think>4", opened=True) == ("2+2", "4")
-    assert not has_answer("4", opened=True)
+class Pieces:
+    """A tokenizer whose tokens are the pieces of a text, numbered."""
+
+    def __init__(self, *pieces):
+        self.pieces = pieces
+        self.ids = list(range(len(pieces)))
+
+    def decode(self, token_ids):
+        return "".join(self.pieces[number] for number in token_ids)
+
+
+OPENING = [
+    Pieces("4 + 4?", "<|assistant|>", "<think>"),
+    Pieces("4 + 4?", "<|assistant|>", "<think>\n"),
+    Pieces("4 + 4?", "<|assistant|>", "<think>", "\n"),
+    Pieces("4 + 4?", "<|assistant|>", "<", "th", "ink", ">", "\n", "\n"),
+]
+
+
+@pytest.mark.parametrize("tokenizer", OPENING, ids=lambda each: each.decode(each.ids[2:]))
+def test_a_template_that_opens_the_thinking(tokenizer):
+    cut_off, whole = (with_opening(text, tokenizer.ids, tokenizer) for text in ("4 + 4 is", "4 + 4 is\n</think>\n8"))
+    assert split_thinking(cut_off) == ("4 + 4 is", None)
+    assert split_thinking(whole) == ("4 + 4 is", "\n8")
+
+
+@pytest.mark.parametrize("end", [["<|assistant|>"], ["<think>", "\n\n", "</think>", "\n\n"], ["<think>", "so"], []])
+def test_a_template_that_does_not(end):
+    tokenizer = Pieces(*end)
+    assert with_opening("8", tokenizer.ids, tokenizer) == "8"
 
 
 @given(st.text(), st.text().filter(str.strip))

@@ -1,4 +1,4 @@
-r"""Results that are compared as strings, after what does not change them is gone (``exact.normalise``).
+r"""Results that are compared as strings, after what does not change them is gone (``exact_match.normalise``).
 
 The result is the content of the last ``\boxed{…}``, else the whole reply after its thinking. Case counts; ``$``,
 ``\text{…}``, thousands separators, space around and a final full stop do not, and numbers are equal by value.
@@ -9,29 +9,22 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 
 from ropd_cli.answers.exact_match import final_result, normalise
-from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.answers.thinking import answer_of
 from ropd_cli.datasets.eval_sets import EvalQuestion
-from ropd_cli.evaluation.samples import Asked, Grade, Sample
-from ropd_cli.evaluation.tasks.single_result import ResultTask, gold_answer, grade_of, messages_with
+from ropd_cli.evaluation.samples import Grade, Sample
+from ropd_cli.evaluation.tasks.single_result import ResultTask, gold_answer, grade_of
 
 
 class ExactTask(ResultTask):
-    """Asks as the question stands, with an instruction after it where one is given."""
-
-    def __init__(self, instruction: str | None = None) -> None:
-        self._instruction = instruction
+    """Asks as the question stands."""
 
     def check(self, question: EvalQuestion) -> None:
         """Raises InputError for a question without an answer."""
         gold_answer(question)
 
-    def ask(self, question: EvalQuestion, sample: int) -> Asked:
-        """The question with the instruction; the same for all samples."""
-        return Asked(messages_with(question, self._instruction))
-
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """1 where the result is the answer, else 0."""
-        _, visible = split_thinking(sample.text)
+        visible = answer_of(sample.text)
         if visible is None:
             return grade_of(sample, False, None)
         boxed = final_result(visible)

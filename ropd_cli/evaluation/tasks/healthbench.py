@@ -6,7 +6,7 @@ that could not be judged makes the whole example missing. An answer that is empt
 no criterion: it scores 0 without a call.
 
 The judge sees the conversation and the answer between tags that neither can know, and is asked about one criterion a
-call, as the authors do, or about all at once. No text of an example goes into a record or an error message: what was
+call, as the authors do. No text of an example goes into a record or an error message: what was
 met is told by index, what failed by the error's kind.
 """
 
@@ -15,22 +15,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Any
+from functools import partial
 
 from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError, ReplyInvalid, RopdError
-from ropd_cli.evaluation.samples import Asked, Grade, Metric, Sample
+from ropd_cli.evaluation.samples import Grade, Metric, Sample, Task
 from ropd_cli.evaluation.tasks.judge_calls import Judging, group_of, kinds_of
-from ropd_cli.evaluation.tasks.plain_question import as_it_stands
-from ropd_cli.llm.client import ChatClient, ChatReply, ChatRequest, JsonSchema, endpoint_request
+from ropd_cli.llm.client import ChatClient, ChatReply, JsonSchema, endpoint_request
 from ropd_cli.llm.structured import HINT, parse_json
 from ropd_cli.method.block import Block, build_block
 from ropd_cli.records.schemas import Message
 
 NAME = "healthbench"
-ONE_NAME, ALL_NAME = "ropd_criterion", "ropd_criteria"
-MAX_EXPLANATION_CHARS = 2000
 _ROW_HINT = "a row has prompt, prompt_id and rubrics [{criterion, points, tags}], as the authors' JSONL"
 
 _RULES = """\
@@ -44,18 +40,22 @@ it. You decide whether the description fits, not whether the reply is good.
 - A criterion with several parts is met only where all of them hold. Where it lists examples ("such as", "for \
 example", "including"), the reply need not give all of them, and may give others of the same sort.
 - If the reply only partly does what the criterion says, the criterion is not met.
-"""
-_ASK_ONE = """
+
 <criterion-{tag}>
-{criteria}
+{criterion}
 </criterion-{tag}>
 
 Reply with one JSON object: "explanation", a short reason, then "criteria_met", true or false."""
-_ASK_ALL = """
-{criteria}
-
-Judge each of these {count} criteria by itself. Reply with one JSON object: "criteria_met", a list of {count} values, \
-true or false, in the order of the criteria."""
+_EXPLANATION = {"type": "string", "maxLength": 2000}  # first, so that the verdict follows from it
+_FORM = JsonSchema(
+    name="ropd_criterion",
+    body={
+        "type": "object",
+        "properties": {"explanation": _EXPLANATION, "criteria_met": {"type": "boolean"}},
+        "required": ["explanation", "criteria_met"],
+        "additionalProperties": False,
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -71,33 +71,21 @@ class Criteria:
         return math.fsum(points for points in self.points if points > 0)
 
 
-class HealthBenchTask:
+class HealthBenchTask(Task):
     """The judge is asked through ``client``, which stays the caller's to close and whose stats count the cost. Full,
     hard and consensus are files of the same form."""
 
-    extracts = False
-
-    def __init__(self, client: ChatClient, *, per_criterion: bool = True) -> None:
+    def __init__(self, client: ChatClient) -> None:
         self._client = client
-        self._per_criterion = per_criterion
         self._judging = Judging()
-        how = "a call a criterion" if per_criterion else "a call an example"
-        title = f"HealthBench: points met / positive points, judged by {client.endpoint.model or '?'}, {how}"
-        self.metrics: tuple[Metric, ...] = (Metric(NAME, title, binary=False, clipped=True),)
-
-    async def __aenter__(self) -> HealthBenchTask:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        return None
+        title = (
+            f"HealthBench: points met / positive points, judged by {client.endpoint.model or '?'}, a call a criterion"
+        )
+        self.metrics = (Metric(NAME, title, binary=False, clipped=True),)
 
     def check(self, question: EvalQuestion) -> None:
         """Raises InputError for an example without criteria, without positive points, or with one that is no text."""
         criteria_of(question)
-
-    def ask(self, question: EvalQuestion, sample: int) -> Asked:
-        """The conversation as it stands."""
-        return as_it_stands(question)
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """``detail``: ``met`` and ``points`` by index, the judge's model, and whether there was no answer to judge."""
@@ -107,11 +95,9 @@ class HealthBenchTask:
         why: str | None = None
         if block.has_students:
             met_K, why = await self._judge(criteria, block)
-        return Grade(
-            benchmark=sample.benchmark,
-            id=sample.id,
-            sample=sample.sample,
-            scores={NAME: example_score(met_K, criteria.points)},
+        return Grade.to(
+            sample,
+            {NAME: example_score(met_K, criteria.points)},
             why_missing=why,
             detail={
                 "met": list(met_K),
@@ -123,28 +109,18 @@ class HealthBenchTask:
 
     async def _judge(self, criteria: Criteria, block: Block) -> tuple[tuple[bool | None, ...], str | None]:
         """What is met, shape (K,), None where it is not known, and why not."""
-        count = len(criteria.texts)
-        if not self._per_criterion:
-            request = self._request(block, _all_said(criteria.texts, block.tag), all_form(count))
-            [found] = await self._judging.outcomes(
-                [partial(self._client.ask, request, lambda reply: met_all(reply.text, count))]
-            )
-            if isinstance(found, RopdError):
-                return (None,) * count, f"{count} of {count} criteria not judged ({kinds_of([found])})"
-            return found[1], None
-        said = [_RULES.format(tag=block.tag) + _ASK_ONE.format(tag=block.tag, criteria=text) for text in criteria.texts]
-        requests = [self._request(block, each, one_form()) for each in said]
-        outcomes = await self._judging.outcomes([partial(self._client.ask, each, _met) for each in requests])
+        requests = []
+        for text in criteria.texts:
+            said = _RULES.format(tag=block.tag, criterion=text)
+            messages = (Message(role="user", content=f"{block.text}\n\n{said}"),)
+            requests.append(endpoint_request(self._client.endpoint, messages, _FORM, affinity=block.tag))
+        outcomes = await self._judging.outcomes([partial(self._client.ask, each, is_met) for each in requests])
         met_K = tuple(None if isinstance(each, RopdError) else each[1] for each in outcomes)
         missing = [number for number, met in enumerate(met_K) if met is None]
         if not missing:
             return met_K, None
         kinds = kinds_of([each for each in outcomes if isinstance(each, RopdError)])
-        return met_K, f"{len(missing)} of {count} criteria not judged ({kinds}): {', '.join(map(str, missing))}"
-
-    def _request(self, block: Block, said: str, form: JsonSchema) -> ChatRequest:
-        messages = (Message(role="user", content=f"{block.text}\n\n{said}"),)
-        return endpoint_request(self._client.endpoint, messages, form, affinity=block.tag)
+        return met_K, f"{len(missing)} of {len(met_K)} criteria not judged ({kinds}): {', '.join(map(str, missing))}"
 
 
 def example_score(met_K: Sequence[bool | None], points_K: Sequence[float]) -> float | None:
@@ -177,54 +153,13 @@ def criteria_of(question: EvalQuestion) -> Criteria:
     return criteria
 
 
-def met_one(text: str) -> bool:
-    """What a judge's reply says of one criterion. Raises ReplyInvalid, which quotes nothing of the reply."""
-    met = _document(text).get("criteria_met")
-    if met is not True and met is not False:
+def is_met(reply: ChatReply) -> bool:
+    """What a judge's reply says of a criterion. Raises ReplyInvalid, which quotes nothing of the reply: it may quote
+    the example."""
+    try:
+        met = parse_json(reply.text).get("criteria_met")
+    except ReplyInvalid:
+        raise ReplyInvalid("the judge's reply is not one JSON object", HINT) from None
+    if not isinstance(met, bool):
         raise ReplyInvalid("the judge's reply has no true or false as criteria_met", HINT)
     return met
-
-
-def met_all(text: str, count: int) -> tuple[bool, ...]:
-    """What a judge's reply says of each of ``count`` criteria. Raises ReplyInvalid, which quotes nothing of it."""
-    met = _document(text).get("criteria_met")
-    if not isinstance(met, list) or len(met) != count:
-        raise ReplyInvalid(f"the judge's reply has no list of {count} values as criteria_met", HINT)
-    if any(each is not True and each is not False for each in met):
-        raise ReplyInvalid("criteria_met in the judge's reply holds something else than true and false", HINT)
-    return tuple(met)
-
-
-@lru_cache(maxsize=1)
-def one_form() -> JsonSchema:
-    """The schema of a reply about one criterion: the reason first, so that the verdict follows from it."""
-    explanation = {"type": "string", "maxLength": MAX_EXPLANATION_CHARS}
-    return _form(ONE_NAME, {"explanation": explanation, "criteria_met": {"type": "boolean"}})
-
-
-@lru_cache(maxsize=64)
-def all_form(count: int) -> JsonSchema:
-    """The schema of a reply about ``count`` criteria."""
-    values = {"type": "array", "items": {"type": "boolean"}, "minItems": count, "maxItems": count}
-    return _form(ALL_NAME, {"criteria_met": values})
-
-
-def _form(name: str, properties: dict[str, Any]) -> JsonSchema:
-    schema = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-    return JsonSchema(name=name, body=schema)
-
-
-def _met(reply: ChatReply) -> bool:
-    return met_one(reply.text)
-
-
-def _all_said(texts: Sequence[str], tag: str) -> str:
-    listed = [f'<criterion-{tag} number="{k}">\n{text}\n</criterion-{tag}>' for k, text in enumerate(texts, start=1)]
-    return _RULES.format(tag=tag) + _ASK_ALL.format(criteria="\n".join(listed), count=len(texts))
-
-
-def _document(text: str) -> dict[str, Any]:
-    try:
-        return parse_json(text)
-    except ReplyInvalid:  # its message quotes the reply, which may quote the example
-        raise ReplyInvalid("the judge's reply is not one JSON object", HINT) from None

@@ -14,19 +14,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.answers.thinking import CLOSE, answer_of
 from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError, MissingPackage
-from ropd_cli.evaluation.samples import Asked, Grade, Metric, Sample
+from ropd_cli.evaluation.samples import Grade, Metric, Sample, Task
 from ropd_cli.evaluation.tasks.ifeval_instructions import KINDS, Arguments, follows
 from ropd_cli.evaluation.tasks.ifeval_text import English
-from ropd_cli.evaluation.tasks.plain_question import as_it_stands
 
 _HINT = "a row has a prompt, instruction_id_list and kwargs, as in google/IFEval"
 Instructions = tuple[tuple[str, Arguments], ...]
 
 
-class IfevalTask:
+class IfevalTask(Task):
     """Grades by rules, in a thread of its own: sentence splitting and language detection take up to a tenth of a
     second a text, and other samples are under way meanwhile."""
 
@@ -36,7 +35,6 @@ class IfevalTask:
         Metric("prompt_loose", "prompts with all instructions followed, loose"),
         Metric("inst_loose", "instructions followed, loose", binary=False, from_counts=True),
     )
-    extracts = False
 
     def __init__(self, english: English | None = None) -> None:
         self._english = english or English()
@@ -63,10 +61,6 @@ class IfevalTask:
             if faults := KINDS[kind].faults(arguments):
                 raise InputError(f"{where} ({kind}): {'; '.join(faults)}", _HINT)
 
-    def ask(self, question: EvalQuestion, sample: int) -> Asked:
-        """The prompt as it stands."""
-        return as_it_stands(question)
-
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """``detail["instructions"]`` says of each instruction whether it was followed, strict and loose."""
         instructions, answer = instructions_of(question), visible_answer(sample.text)
@@ -74,20 +68,15 @@ class IfevalTask:
         try:
             strict, loose = await loop.run_in_executor(self._thread, followed, instructions, answer, self._english)
         except TimeoutError:  # NLTK's own limit for one pattern on one text
-            return self._missing(sample, "splitting the answer into words or sentences took too long")
+            scores = {"prompt_strict": None, "prompt_loose": None}
+            return Grade.to(sample, scores, why_missing="splitting the answer into words or sentences took too long")
         pairs = zip(instructions, strict, loose, strict=True)
-        return Grade(
-            benchmark=sample.benchmark,
-            id=sample.id,
-            sample=sample.sample,
-            scores={"prompt_strict": float(all(strict)), "prompt_loose": float(all(loose))},
+        return Grade.to(
+            sample,
+            {"prompt_strict": float(all(strict)), "prompt_loose": float(all(loose))},
             counts={"inst_strict": (sum(strict), len(strict)), "inst_loose": (sum(loose), len(loose))},
             detail={"instructions": [{"id": kind, "strict": s, "loose": l_} for (kind, _), s, l_ in pairs]},
         )
-
-    def _missing(self, sample: Sample, why: str) -> Grade:
-        scores = {"prompt_strict": None, "prompt_loose": None}
-        return Grade(benchmark=sample.benchmark, id=sample.id, sample=sample.sample, scores=scores, why_missing=why)
 
 
 def instructions_of(question: EvalQuestion) -> Instructions:
@@ -97,19 +86,22 @@ def instructions_of(question: EvalQuestion) -> Instructions:
     """
     extra: dict[str, Any] = question.model_extra or {}
     kinds, given = extra.get("instruction_id_list"), extra.get("kwargs")
-    fits = isinstance(kinds, list | tuple) and isinstance(given, list | tuple) and len(kinds) == len(given) > 0
-    if not fits or not all(isinstance(k, str) for k in kinds) or not all(isinstance(g, dict | None) for g in given):
+    if not (
+        isinstance(kinds, list | tuple)
+        and isinstance(given, list | tuple)
+        and len(kinds) == len(given) > 0
+        and all(isinstance(k, str) for k in kinds)
+        and all(isinstance(g, dict | None) for g in given)
+    ):
         raise InputError(f"question {question.id}: no instructions with their arguments in it", _HINT)
     arguments = ({name: value for name, value in (each or {}).items() if value is not None} for each in given)
     return tuple(zip(kinds, arguments, strict=True))
 
 
 def visible_answer(text: str) -> str:
-    """What follows the thinking, without the line breaks between the two; "" where nothing does."""
-    thinking, answer = split_thinking(text)
-    if answer is None:
-        return ""
-    return answer if not thinking and "</think>" not in text else answer.lstrip()
+    """Return what follows the thinking, without the line breaks between the two; "" where nothing does."""
+    answer = answer_of(text) or ""
+    return answer.lstrip() if CLOSE in text else answer
 
 
 def followed(instructions: Instructions, answer: str, english: English) -> tuple[list[bool], list[bool]]:

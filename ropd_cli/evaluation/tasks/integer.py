@@ -1,6 +1,6 @@
 r"""Competition problems whose answers are integers from 0 to 999 (AIME): ``073`` is 73.
 
-The result is stated as for other maths (``maths.stated_result``). It counts where it is written out as an integer of
+The result is stated as for other maths (``stated_result``). It counts where it is written out as an integer of
 one to three digits: bare or in ``\text{}``, ``\mathbf{}``, ``$…$``, with ``.0``, a degree sign, a unit in ``\text{}``
 or a dollar sign, or after the last equals sign (``m + n = 73``). In a sentence it is the number the sentence begins
 with, else its last number. Anything else (``1,073``, ``-73``, ``73.5``, ``\frac{146}{2}``, ``2^6+9``) is no result: the
@@ -14,7 +14,7 @@ import re
 from ropd_cli.answers.math_equal import stated_result
 from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.samples import Asked, Grade, Sample
+from ropd_cli.evaluation.samples import Grade, Query, Sample
 from ropd_cli.evaluation.tasks.single_result import (
     BOX_INSTRUCTION,
     ResultTask,
@@ -41,9 +41,6 @@ class IntegerTask(ResultTask):
 
     metrics = (accuracy("integer from 0 to 999"),)
 
-    def __init__(self, instruction: str | None = BOX_INSTRUCTION) -> None:
-        self._instruction = instruction
-
     def check(self, question: EvalQuestion) -> None:
         """Raises InputError where the answer is no integer from 0 to 999."""
         if _integer(gold_answer(question)) is None:
@@ -51,9 +48,9 @@ class IntegerTask(ResultTask):
                 f"question {question.id}: its answer is no integer from 0 to 999", "the math grader takes other results"
             )
 
-    def ask(self, question: EvalQuestion, sample: int) -> Asked:
+    def ask(self, question: EvalQuestion, sample: int) -> Query:
         """The question with the instruction; the same for all samples."""
-        return Asked(messages_with(question, self._instruction))
+        return Query(messages_with(question, BOX_INSTRUCTION))
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """1 where the integer stated is the answer, else 0."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import RopdError
 from ropd_cli.evaluation.samples import Sample
-from ropd_cli.records.schemas import Answer, Group, Message
+from ropd_cli.records.schemas import Answer, Group
 from ropd_cli.stages.runner import ENDPOINT_ERRORS, GIVE_UP_AFTER, RECORD_ERRORS, STOPS
 
 V = TypeVar("V")
@@ -53,10 +53,8 @@ async def _attempt(call: Callable[[], Awaitable[V]]) -> V | RopdError:
 
 def group_of(question: EvalQuestion, sample: Sample) -> Group:
     """A question and its one answer, as judges are shown it."""
-    is_text = isinstance(question.prompt, str)
-    prompt = (Message(role="user", content=question.prompt),) if is_text else question.prompt
     answer = Answer(text=sample.text, finish_reason=sample.finish_reason)
-    return Group(uid=question.id, prompt=prompt, raw_prompt_hash="", rollouts=(answer,))
+    return Group(uid=question.id, prompt=question.messages, raw_prompt_hash="", rollouts=(answer,))
 
 
 def kinds_of(faults: Sequence[RopdError]) -> str:

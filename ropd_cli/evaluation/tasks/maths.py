@@ -1,6 +1,6 @@
-r"""Maths problems whose answers are expressions: equal where ``maths.MathGrader`` says so.
+r"""Maths problems whose answers are expressions: equal where ``MathGrader`` says so.
 
-The result of a reply is what ``maths.stated_result`` reads: the last box, else what is stated as the answer, else the
+The result of a reply is what ``stated_result`` reads: the last box, else what is stated as the answer, else the
 last number. A reply that ran into its token limit is graded by what it says; one cut off inside its thinking has no
 result.
 """
@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 from ropd_cli.answers.exact_match import normalise
 from ropd_cli.answers.math_equal import MathGrader, stated_result
 from ropd_cli.datasets.eval_sets import EvalQuestion
-from ropd_cli.evaluation.samples import Asked, Grade, Sample
+from ropd_cli.evaluation.samples import Grade, Query, Sample
 from ropd_cli.evaluation.tasks.single_result import (
     BOX_INSTRUCTION,
     ResultTask,
@@ -37,24 +37,19 @@ class MathTask(ResultTask):
 
     metrics = (accuracy("math-verify"),)
 
-    def __init__(self, grader: MathGrader, instruction: str | None = BOX_INSTRUCTION) -> None:
+    def __init__(self, grader: MathGrader) -> None:
         self._grader = grader
-        self._instruction = instruction
-
-    async def __aenter__(self) -> MathTask:
-        await self._grader.__aenter__()
-        return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._grader.__aexit__(*exc)
+        await self._grader.close()
 
     def check(self, question: EvalQuestion) -> None:
         """Raises InputError for a question without an answer."""
         gold_answer(question)
 
-    def ask(self, question: EvalQuestion, sample: int) -> Asked:
+    def ask(self, question: EvalQuestion, sample: int) -> Query:
         """The question with the instruction; the same for all samples."""
-        return Asked(messages_with(question, self._instruction))
+        return Query(messages_with(question, BOX_INSTRUCTION))
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """1 where the result equals the answer, 0 where not, None where that is not decided in time."""

@@ -20,10 +20,8 @@ from typing import Any
 from ropd_cli.answers.choice import read_choice
 from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.samples import Asked, Grade, Sample
+from ropd_cli.evaluation.samples import Grade, Query, Sample
 from ropd_cli.evaluation.tasks.single_result import ResultTask, accuracy, gold_answer, grade_of, messages_with
-
-__all__ = ["ChoiceTask", "read_choice"]
 
 LETTERS = string.ascii_uppercase
 INSTRUCTION = 'One option is right. Reason first where that helps, and end with a line "Answer: X", X being its letter.'
@@ -34,28 +32,27 @@ class ChoiceTask(ResultTask):
     """Asks with shuffled options and reads the letter of the last statement.
 
     ``extracted`` is the option's index in the set, as text, so that a majority can be taken over samples that
-    saw different orders; of options with equal texts the first. ``shuffle`` False keeps the order of the set.
+    saw different orders; of options with equal texts the first.
     """
 
     metrics = (accuracy("letter of the last statement, options shuffled"),)
 
-    def __init__(self, seed: int = 0, instruction: str | None = INSTRUCTION, *, shuffle: bool = True) -> None:
+    def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._instruction = instruction
-        self._shuffle = shuffle
 
     def check(self, question: EvalQuestion) -> None:
         """Raises InputError for a question without two options, or without an answer that is one of them."""
         _gold(question, _options(question)[0])
 
-    def ask(self, question: EvalQuestion, sample: int) -> Asked:
+    def ask(self, question: EvalQuestion, sample: int) -> Query:
         """The question, its options in the sample's order, and the instruction."""
         options, _ = _options(question)
         order = self._order(question.id, sample, len(options))
         gold = _gold(question, options)
         shown = "\n".join(f"{LETTERS[place]}) {options[index]}" for place, index in enumerate(order))
-        more = f"{shown}\n\n{self._instruction}" if self._instruction else shown
-        return Asked(messages_with(question, more), {"letter": LETTERS[order.index(gold)], "order": order})
+        return Query(
+            messages_with(question, f"{shown}\n\n{INSTRUCTION}"), {"letter": LETTERS[order.index(gold)], "order": order}
+        )
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """1 where the option chosen is the right one, else 0; the order is that of the sample's key."""
@@ -69,9 +66,6 @@ class ChoiceTask(ResultTask):
         return grade_of(sample, right, str(chosen))
 
     def _order(self, question: str, sample: int, count: int) -> list[int]:
-        if not self._shuffle:
-            return list(range(count))
-
         def place(index: int) -> bytes:
             return hashlib.sha256(json.dumps([self._seed, question, sample, index]).encode()).digest()
 
@@ -103,7 +97,7 @@ def _options(question: EvalQuestion) -> tuple[list[str], list[str]]:
 
 
 def _numbered(more: Mapping[str, Any]) -> list[Any]:
-    wrong = []
+    wrong: list[Any] = []
     while (name := f"Incorrect Answer {len(wrong) + 1}") in more:
         wrong.append(more[name])
     return wrong

@@ -13,9 +13,8 @@ from functools import partial
 from ropd_cli.config import JudgeConfig
 from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError, RopdError
-from ropd_cli.evaluation.samples import Asked, Grade, Metric, Sample
+from ropd_cli.evaluation.samples import Grade, Metric, Sample, Task
 from ropd_cli.evaluation.tasks.judge_calls import Judging, group_of, kinds_of
-from ropd_cli.evaluation.tasks.plain_question import as_it_stands
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.method.dataset_rubrics import dataset_rubric
 from ropd_cli.method.groups import given_rubric
@@ -26,10 +25,8 @@ from ropd_cli.stages.verifier import Verifier
 NAME = "rubric_score"
 
 
-class RubricTask:
+class RubricTask(Task):
     """The verifier is asked through ``client``, which stays the caller's to close and whose stats count the cost."""
-
-    extracts = False
 
     def __init__(
         self, client: ChatClient, *, settings: JudgeConfig | None = None, templates: Templates | None = None
@@ -42,19 +39,9 @@ class RubricTask:
         title = f"rubric score: weight of the criteria passed, judged by {client.endpoint.model or '?'}"
         self.metrics: tuple[Metric, ...] = (Metric(NAME, title, binary=False),)
 
-    async def __aenter__(self) -> RubricTask:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        return None
-
     def check(self, question: EvalQuestion) -> None:
         """Raises InputError for a question without a rubric, or with one that can't be read."""
         rubric_of(question)
-
-    def ask(self, question: EvalQuestion, sample: int) -> Asked:
-        """The prompt as it stands."""
-        return as_it_stands(question)
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """``detail``: ``met`` and ``points`` by index, the share of the rubric's weight that was judged, the judge."""
@@ -69,11 +56,9 @@ class RubricTask:
             [verdict] = verdicts.answers
             score, coverage = verdict.score, verdicts.coverage
             met = list(verdict.judgement) or [False] * len(rubric.rubrics)
-        return Grade(
-            benchmark=sample.benchmark,
-            id=sample.id,
-            sample=sample.sample,
-            scores={NAME: score},
+        return Grade.to(
+            sample,
+            {NAME: score},
             why_missing=why,
             detail={
                 "met": met,

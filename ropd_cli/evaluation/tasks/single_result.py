@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError
-from ropd_cli.evaluation.samples import Grade, Metric, Sample
+from ropd_cli.evaluation.samples import Grade, Metric, Sample, Task
 from ropd_cli.records.schemas import Message
 
 ACCURACY = "accuracy"
 BOX_INSTRUCTION = r"Work it out step by step. End with the final answer inside \boxed{}."
 
 
-class ResultTask:
-    """Base of tasks with one metric, right or wrong, and nothing to open or close."""
+class ResultTask(Task):
+    """Base of tasks with one metric, right or wrong."""
 
     metrics: tuple[Metric, ...] = (Metric(ACCURACY, "accuracy"),)
     extracts = True
-
-    async def __aenter__(self) -> ResultTask:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        return None
 
 
 def accuracy(how: str) -> Metric:
@@ -29,15 +23,13 @@ def accuracy(how: str) -> Metric:
     return Metric(ACCURACY, f"accuracy ({how})")
 
 
-def messages_with(question: EvalQuestion, more: str | None) -> tuple[Message, ...]:
+def messages_with(question: EvalQuestion, more: str) -> tuple[Message, ...]:
     """The messages of a question; ``more`` stands after a blank line at the end of its last user message."""
-    if isinstance(question.prompt, str):
-        return (Message(role="user", content=_with(question.prompt, more)),)
-    messages = list(question.prompt)
+    messages = list(question.messages)
     last = max((i for i, message in enumerate(messages) if message.role == "user"), default=None)
-    if last is not None and isinstance(messages[last].content, str):
-        messages[last] = messages[last].model_copy(update={"content": _with(messages[last].content, more)})
-    elif more:
+    if last is not None and isinstance(content := messages[last].content, str):
+        messages[last] = messages[last].model_copy(update={"content": f"{content.rstrip()}\n\n{more}"})
+    else:
         messages.append(Message(role="user", content=more))
     return tuple(messages)
 
@@ -51,15 +43,5 @@ def gold_answer(question: EvalQuestion) -> str:
 
 def grade_of(sample: Sample, right: bool | None, extracted: str | None, why_missing: str | None = None) -> Grade:
     """The grade of a sample; ``right`` None is missing, for the reason given."""
-    return Grade(
-        benchmark=sample.benchmark,
-        id=sample.id,
-        sample=sample.sample,
-        scores={ACCURACY: None if right is None else float(right)},
-        extracted=extracted,
-        why_missing=why_missing,
-    )
-
-
-def _with(text: str, more: str | None) -> str:
-    return f"{text.rstrip()}\n\n{more}" if more else text
+    scores = {ACCURACY: None if right is None else float(right)}
+    return Grade.to(sample, scores, extracted=extracted, why_missing=why_missing)

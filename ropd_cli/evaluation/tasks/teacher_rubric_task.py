@@ -12,9 +12,8 @@ import statistics
 from ropd_cli.config import JudgeConfig
 from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import InputError, RopdError
-from ropd_cli.evaluation.samples import Asked, Grade, Metric, Sample
+from ropd_cli.evaluation.samples import Grade, Metric, Sample, Task
 from ropd_cli.evaluation.tasks.judge_calls import Judging, kinds_of
-from ropd_cli.evaluation.tasks.plain_question import as_it_stands
 from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.method.groups import group_of, with_teacher
@@ -26,10 +25,8 @@ from ropd_cli.stages.verifier import Verifier
 SCORE, TEACHER = "rubric_score", "teacher_score"
 
 
-class TeacherTask:
+class TeacherTask(Task):
     """The clients and the index stay the caller's to close. A sample without text scores 0 and is shown to nobody."""
-
-    extracts = False
 
     def __init__(
         self, rubricator: ChatClient, verifier: ChatClient, index: TeacherIndex, settings: JudgeConfig, seed: int
@@ -48,12 +45,6 @@ class TeacherTask:
             Metric(TEACHER, "score of the teacher's answers on the same rubrics", binary=False),
         )
 
-    async def __aenter__(self) -> TeacherTask:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        return None
-
     def check(self, question: EvalQuestion) -> None:
         """Raises InputError for a question with fewer than m teacher answers in the index."""
         prompt, wanted = _prompt(question), self._m
@@ -63,10 +54,6 @@ class TeacherTask:
                 f"question {question.id}: {count} distinct teacher answers in the index, not {wanted}",
                 "run ropd teacher-gen and ropd index build for these questions, or lower judge.m",
             )
-
-    def ask(self, question: EvalQuestion, sample: int) -> Asked:
-        """The prompt as it stands."""
-        return as_it_stands(question)
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
         """``detail``: the rubric's hash, and what was met by the sample."""
@@ -79,24 +66,14 @@ class TeacherTask:
         [found] = await self._judging.outcomes([judge])
         scores: dict[str, float | None] = {SCORE: None, TEACHER: None}
         if isinstance(found, RopdError):
-            return _grade(sample, scores, f"not judged ({kinds_of([found])})", {})
+            return Grade.to(sample, scores, why_missing=f"not judged ({kinds_of([found])})")
         own = next(answer for answer in found.answers if answer.source == "student")
         teachers = found.teacher_scores
         scores = {SCORE: own.score, TEACHER: statistics.fmean(teachers) if teachers else None}
         why = "too little of the rubric was judged" if own.score is None else None
-        return _grade(sample, scores, why, {"rubric_hash": found.rubric_hash, "met": list(own.judgement)})
+        detail = {"rubric_hash": found.rubric_hash, "met": list(own.judgement)}
+        return Grade.to(sample, scores, why_missing=why, detail=detail)
 
 
 def _prompt(question: EvalQuestion) -> Prompt:
     return Prompt(uid=question.id, prompt=question.prompt, answer=question.answer)
-
-
-def _grade(sample: Sample, scores: dict[str, float | None], why: str | None, detail: dict[str, object]) -> Grade:
-    return Grade(
-        benchmark=sample.benchmark,
-        id=sample.id,
-        sample=sample.sample,
-        scores=scores,
-        why_missing=why,
-        detail=detail,
-    )

@@ -8,10 +8,10 @@ Each row that was read is a prompt of one part or a line of the listing, with wh
 from __future__ import annotations
 
 from ropd_cli.datasets.columns import Wording
-from ropd_cli.stages.prepare.dedupe import fill_pool
-from ropd_cli.stages.prepare.dropped import Ledger
 from ropd_cli.stages.prepare.filters import Filters, apply_filters
+from ropd_cli.stages.prepare.ledger import Ledger
 from ropd_cli.stages.prepare.plan import Part, Plan, Prepared, Source, parse_part
+from ropd_cli.stages.prepare.pool import fill_pool
 from ropd_cli.stages.prepare.split import draw
 from ropd_cli.stages.prepare.write import Output, dropped_path, write_all
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from ropd_cli.errors import InputError
 from ropd_cli.method.dataset_rubrics import dataset_rubric
-from ropd_cli.stages.prepare.dropped import Ledger
 from ropd_cli.stages.prepare.filters import Pooled
+from ropd_cli.stages.prepare.ledger import Ledger
 from ropd_cli.stages.prepare.plan import TRAIN, Plan, Prepared, TokenStats
 
 

@@ -81,7 +81,7 @@ def verl_record(prompt: Prompt, index: int, split: str) -> Record:
         record = prompt.to_json()
     except ValueError as fault:  # pydantic's serialization error
         raise _unwritable(prompt, str(fault).splitlines()[0]) from fault
-    own = {"uid": prompt.uid, "prompt": [m.model_dump(mode="json") for m in prompt.messages]}
+    own: Record = {"uid": prompt.uid, "prompt": [m.model_dump(mode="json") for m in prompt.messages]}
     if prompt.answer is not None:
         own["answer"] = prompt.answer
     model = record.pop("reward_model", None)

@@ -11,8 +11,8 @@ from ropd_cli.llm.batch import BatchFiller, BatchState, Standing
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.urls import base_url
-from ropd_cli.stages.teacher.collect import Asked
-from ropd_cli.stages.teacher.generate import missing
+from ropd_cli.stages.teacher.collect import TeacherRequests
+from ropd_cli.stages.teacher.generate import pending
 from ropd_cli.stages.teacher.request import Teacher, TeacherFiles, Wanted
 from ropd_cli.stages.teacher.selection import Grader
 from ropd_cli.util.progress import Progress
@@ -56,7 +56,7 @@ async def fill_by_batches(
                 await asyncio.sleep(poll_s)
                 continue
             asked: list[list[ChatRequest]] = [[] for _ in fillers]
-            async for place, request in missing(files, teachers, wanted, cache, grader=grader):
+            async for place, request in pending(files, teachers, wanted, cache, grader=grader, with_cached=False):
                 asked[place].append(request)
             handed = [await filler.submit(requests) for filler, requests in zip(fillers, asked, strict=True)]
             if not sum(handed):
@@ -78,7 +78,7 @@ class Collected:
         self._cache, self._why = cache, why
         self._urls = [base_url(teacher.endpoint) for teacher in teachers]
 
-    async def __call__(self, asked: Sequence[Asked]) -> list[list[ChatReply]]:
+    async def __call__(self, asked: Sequence[TeacherRequests]) -> list[list[ChatReply]]:
         return [[self._reply(teacher, request) for request in requests] for teacher, requests in asked]
 
     def _reply(self, teacher: int, request: ChatRequest) -> ChatReply:

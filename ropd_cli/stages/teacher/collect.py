@@ -1,7 +1,7 @@
 """The answers to one prompt, gathered in rounds: each asks every teacher for as many samples as it is short of.
 
 What a round asks for follows from the replies of the rounds before and from nothing else, so the same replies, from
-the cache or not, lead to the same answers; ``Recorded`` relies on it to say what is still to be asked.
+the cache or not, lead to the same answers; ``CachedReplies`` relies on it to say what is still to be asked.
 """
 
 from __future__ import annotations
@@ -12,46 +12,47 @@ from functools import partial
 from typing import Protocol
 
 from ropd_cli.answers.thinking import split_thinking
-from ropd_cli.errors import TooFewAnswers
+from ropd_cli.errors import RopdError, TooFewAnswers
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatReply, ChatRequest, endpoint_request
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.urls import base_url
 from ropd_cli.records.schemas import Answer, Prompt
 from ropd_cli.stages.teacher.request import Share, Teacher, TeacherCount, Wanted
-from ropd_cli.stages.teacher.selection import Keeper, Standing
+from ropd_cli.stages.teacher.selection import Keeper, Verdicts
 from ropd_cli.util.concurrency import all_of
 
-Asked = tuple[int, list[ChatRequest]]
+TeacherRequests = tuple[int, list[ChatRequest]]
 """(a teacher's place, requests to it that differ in the number of the sample)."""
 
 
-class Source(Protocol):
+class ReplySource(Protocol):
     """Where replies come from."""
 
-    async def __call__(self, asked: Sequence[Asked]) -> list[list[ChatReply]]: ...
+    async def __call__(self, asked: Sequence[TeacherRequests]) -> list[list[ChatReply]]: ...
 
 
-class Asking:
+class LiveReplies:
     """The teachers themselves. When a call fails the others are finished: they are paid for, and kept."""
 
     def __init__(self, clients: Sequence[ChatClient], *, together: bool) -> None:
         self._clients, self._together = clients, together
 
-    async def __call__(self, asked: Sequence[Asked]) -> list[list[ChatReply]]:
+    async def __call__(self, asked: Sequence[TeacherRequests]) -> list[list[ChatReply]]:
         calls = [
             partial(self._clients[teacher].samples, requests, together=self._together) for teacher, requests in asked
         ]
-        return await all_of(calls, partial=False)
+        replies = await all_of(calls, partial=False)  # without ``partial`` no error stands in a reply's place
+        return [some for some in replies if not isinstance(some, RopdError)]
 
 
-class NotThere(Exception):
+class RepliesMissing(Exception):
     """Replies that the cache lacks."""
 
 
-class Recorded:
+class CachedReplies:
     """The cache alone. ``found`` and ``missing`` are the requests that were looked up, each with its teacher's place;
-    where any is missing NotThere is raised."""
+    where any is missing RepliesMissing is raised."""
 
     def __init__(self, cache: ReplyCache | None, teachers: Sequence[Teacher]) -> None:
         self._cache = cache
@@ -59,11 +60,11 @@ class Recorded:
         self.found: list[tuple[int, ChatRequest]] = []
         self.missing: list[tuple[int, ChatRequest]] = []
 
-    async def __call__(self, asked: Sequence[Asked]) -> list[list[ChatReply]]:
+    async def __call__(self, asked: Sequence[TeacherRequests]) -> list[list[ChatReply]]:
         known = [[self._look(teacher, request) for request in requests] for teacher, requests in asked]
         replies = [[reply for reply in part if reply is not None] for part in known]
         if self.missing:
-            raise NotThere
+            raise RepliesMissing
         return replies
 
     def _look(self, teacher: int, request: ChatRequest) -> ChatReply | None:
@@ -108,10 +109,10 @@ class Collection:
         self._messages = wanted.messages(prompt)
         self._turns = [_Turn(share) for share in shared]
         self._samples: list[Sample] = []
-        self._standing = Standing({})
+        self._verdicts = Verdicts({})
         self._done = False
 
-    async def gather(self, source: Source) -> list[Answer]:
+    async def gather(self, source: ReplySource) -> list[Answer]:
         """The answers, m of them that count, in the order they came, and with ``keep_truncated`` those that were cut
         off behind them. Raises TooFewAnswers when the tries are used up, and what ``source`` raises."""
         while numbers := self._next():
@@ -137,9 +138,9 @@ class Collection:
                 count.truncated += 1
             elif not sample.usable:
                 count.empty += 1
-            elif self._standing.counts.get(text) is False:
+            elif self._verdicts.counts.get(text) is False:
                 count.wrong += 1
-            elif self._standing.counts.get(text) is None:
+            elif self._verdicts.counts.get(text) is None:
                 count.undecided += 1
             elif text in seen:
                 count.duplicates += 1
@@ -148,7 +149,7 @@ class Collection:
     def _next(self) -> dict[int, range]:
         """The numbers of the samples to ask for, by turn; none when all is there. Raises TooFewAnswers."""
         wanted = {place: turn.short for place, turn in enumerate(self._turns) if turn.short}
-        if not wanted and not self._standing.settled:
+        if not wanted and not self._verdicts.settled:
             wanted = dict.fromkeys(range(len(self._turns)), 1)
         numbers = {}
         for place, short in wanted.items():
@@ -161,7 +162,7 @@ class Collection:
             raise self._too_few()
         return numbers
 
-    async def _round(self, numbers: dict[int, range], source: Source) -> None:
+    async def _round(self, numbers: dict[int, range], source: ReplySource) -> None:
         asked = [(self._turns[place].share.teacher, self._requests(place, some)) for place, some in numbers.items()]
         replies = await source(asked)
         again = await self._again(asked, replies, source)
@@ -175,7 +176,7 @@ class Collection:
                 self._samples.append(self._sample(turn.share.teacher, longer or reply, limit))
 
     async def _again(
-        self, asked: Sequence[Asked], replies: Sequence[Sequence[ChatReply]], source: Source
+        self, asked: Sequence[TeacherRequests], replies: Sequence[Sequence[ChatReply]], source: ReplySource
     ) -> list[dict[int, ChatReply]]:
         """The replies to what was cut off, asked for with the higher limit; by index, for each of ``asked``."""
         limit = self._wanted.retry_max_tokens
@@ -191,14 +192,14 @@ class Collection:
 
     async def _judge(self) -> None:
         """Which samples count by now: of each teacher the first ones of those that do, as many as its share."""
-        self._standing = await self._keeper.standing([s.answer.text for s in self._samples if s.usable])
+        self._verdicts = await self._keeper.verdicts([s.answer.text for s in self._samples if s.usable])
         seen: set[str] = set()
         for turn in self._turns:
             turn.kept = []
         turns = {turn.share.teacher: turn for turn in self._turns}
         for sample in self._samples:
             text, turn = sample.answer.text, turns[sample.teacher]
-            if not sample.usable or not self._standing.counts[text] or not turn.short:
+            if not sample.usable or not self._verdicts.counts[text] or not turn.short:
                 continue
             if text not in seen or self._wanted.same_allowed:
                 turn.kept.append(sample)
@@ -244,14 +245,14 @@ class Collection:
             )
             if number
         ]
-        if not self._standing.settled:
+        if not self._verdicts.settled:
             lost.append(", no result has a majority")
         several = len(self._turns) > 1
         short = [self._teachers[turn.share.teacher].model for turn in self._turns if turn.short] if several else []
         of = f" ({', '.join(short)} fell short)" if short else ""
         if cut_off:
             hint = "raise --max-tokens, or --retry-max-tokens"
-        elif wrong or undecided or not self._standing.settled:
+        elif wrong or undecided or not self._verdicts.settled:
             hint = "raise --tries, or leave the prompt out"
         else:
             hint = "raise --temperature or --tries, or ask for fewer by -m"

@@ -10,7 +10,7 @@ from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.records.schemas import Answer, AnswerRecord, Prompt, load_prompts
 from ropd_cli.stages.runner import Finished, Tally, run_records
-from ropd_cli.stages.teacher.collect import Asking, Collection, NotThere, Recorded, Source
+from ropd_cli.stages.teacher.collect import CachedReplies, Collection, LiveReplies, RepliesMissing, ReplySource
 from ropd_cli.stages.teacher.request import (
     Teacher,
     TeacherCount,
@@ -34,7 +34,7 @@ async def teacher_gen(
     *,
     grader: Grader | None = None,
     counts: Sequence[TeacherCount] | None = None,
-    source: Source | None = None,
+    source: ReplySource | None = None,
     max_failed_fraction: float | None = None,
     progress: Progress,
 ) -> Tally:
@@ -51,7 +51,7 @@ async def teacher_gen(
     prompts = load_prompts(files.prompts, files.limit)
     check_prompts(prompts, wanted)
     done = Finished(files.out)
-    source = source or Asking(clients, together=wanted.together)
+    source = source or LiveReplies(clients, together=wanted.together)
 
     async def work(prompt: Prompt) -> AnswerRecord | None:
         asked = request_hash(prompt, teachers, wanted)
@@ -86,38 +86,15 @@ async def pending(
     cache: ReplyCache | None,
     *,
     grader: Grader | None = None,
+    with_cached: bool = True,
 ) -> AsyncIterator[tuple[int, ChatRequest]]:
-    """What ``teacher_gen`` would ask for now, in the cache or not: (a teacher's place, request).
+    """What ``teacher_gen`` would ask for now: (a teacher's place, request). Without ``with_cached`` only what ``cache``
+    does not answer.
 
-    What is asked for again depends on replies that are not there yet, so more may follow when they are. Raises
-    what ``teacher_gen`` raises before it asks.
+    What is asked for again depends on replies that are not there yet. So when those have been put into the cache the
+    next call gives the next round, until there is none: then ``teacher_gen`` sends nothing. Raises what
+    ``teacher_gen`` raises before it asks.
     """
-    async for looked in _looked_up(files, teachers, wanted, cache, grader):
-        for one in [*looked.found, *looked.missing]:
-            yield one
-
-
-async def missing(
-    files: TeacherFiles,
-    teachers: Sequence[Teacher],
-    wanted: Wanted,
-    cache: ReplyCache | None,
-    *,
-    grader: Grader | None = None,
-) -> AsyncIterator[tuple[int, ChatRequest]]:
-    """Those requests of ``pending`` that ``cache`` does not answer.
-
-    When their replies have been put into the cache the next call gives the next round, until there are none: then
-    ``teacher_gen`` sends nothing.
-    """
-    async for looked in _looked_up(files, teachers, wanted, cache, grader):
-        for one in looked.missing:
-            yield one
-
-
-async def _looked_up(
-    files: TeacherFiles, teachers: Sequence[Teacher], wanted: Wanted, cache: ReplyCache | None, grader: Grader | None
-) -> AsyncIterator[Recorded]:
     check(teachers, wanted)
     prompts = load_prompts(files.prompts, files.limit)
     check_prompts(prompts, wanted)
@@ -125,13 +102,14 @@ async def _looked_up(
     for prompt in prompts:
         if done.holds(prompt.uid, request_hash(prompt, teachers, wanted)):
             continue
-        source = Recorded(cache, teachers)
+        source = CachedReplies(cache, teachers)
         shared = shares(prompt, len(teachers), wanted.m)
         try:
             await Collection(prompt, teachers, shared, wanted, keeper(prompt, wanted, grader)).gather(source)
-        except (NotThere, TooFewAnswers):
+        except (RepliesMissing, TooFewAnswers):
             pass
-        yield source
+        for one in [*(source.found if with_cached else ()), *source.missing]:
+            yield one
 
 
 def _record(prompt: Prompt, teachers: Sequence[Teacher], answers: Sequence[Answer], wanted: Wanted) -> AnswerRecord:

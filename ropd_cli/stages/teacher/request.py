@@ -126,6 +126,7 @@ def shares(prompt: Prompt, teachers: int, m: int) -> list[Share]:
 
 def request_hash(prompt: Prompt, teachers: Sequence[Teacher], wanted: Wanted) -> str:
     """The digest of what is asked. How it is asked (tries, limits, what is written besides) is not in it."""
+    who: list[Any]
     if len(teachers) == 1:
         who = [teachers[0].model, teachers[0].sampling]
     else:

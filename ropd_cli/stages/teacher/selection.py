@@ -22,7 +22,7 @@ class Grader(Protocol):
 
 
 @dataclass(frozen=True)
-class Standing:
+class Verdicts:
     """What is known of texts so far: True counts, False is wrong, None is undecided. Where it is not ``settled``, more
     samples are needed though there are enough answers."""
 
@@ -36,7 +36,7 @@ class Keeper(Protocol):
     checked: bool
     """Whether what counts has been compared with the prompt's ``answer``."""
 
-    async def standing(self, texts: Sequence[str]) -> Standing: ...
+    async def verdicts(self, texts: Sequence[str]) -> Verdicts: ...
 
 
 def keeper(prompt: Prompt, wanted: Wanted, grader: Grader | None) -> Keeper:
@@ -51,8 +51,8 @@ def keeper(prompt: Prompt, wanted: Wanted, grader: Grader | None) -> Keeper:
 class _Any:
     checked = False
 
-    async def standing(self, texts: Sequence[str]) -> Standing:
-        return Standing(dict.fromkeys(texts, True))
+    async def verdicts(self, texts: Sequence[str]) -> Verdicts:
+        return Verdicts(dict.fromkeys(texts, True))
 
 
 class _Correct:
@@ -62,11 +62,11 @@ class _Correct:
         self._grader, self._answer = grader, answer
         self._known: dict[str, bool | None] = {}
 
-    async def standing(self, texts: Sequence[str]) -> Standing:
+    async def verdicts(self, texts: Sequence[str]) -> Verdicts:
         for text in texts:
             if text not in self._known:
                 self._known[text] = await self._grader.is_correct(text, self._answer)
-        return Standing({text: self._known[text] for text in texts})
+        return Verdicts({text: self._known[text] for text in texts})
 
 
 class _Majority:
@@ -80,7 +80,7 @@ class _Majority:
         self._results: list[str] = []
         self._result_of: dict[str, int | None] = {}
 
-    async def standing(self, texts: Sequence[str]) -> Standing:
+    async def verdicts(self, texts: Sequence[str]) -> Verdicts:
         for text in texts:
             if text not in self._result_of:
                 self._result_of[text] = await self._place(text)
@@ -89,11 +89,11 @@ class _Majority:
             if (place := self._result_of[text]) is not None:
                 votes[place] += 1
         if not votes:
-            return Standing(dict.fromkeys(texts))
+            return Verdicts(dict.fromkeys(texts))
         leader = votes.index(max(votes))
         settled = sum(votes) >= LEAST_VOTES and 2 * votes[leader] > sum(votes)
         of = self._result_of
-        return Standing({text: None if of[text] is None else of[text] == leader for text in texts}, settled)
+        return Verdicts({text: None if of[text] is None else of[text] == leader for text in texts}, settled)
 
     async def _place(self, text: str) -> int | None:
         result = await self._grader.final(text)

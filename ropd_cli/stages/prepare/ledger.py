@@ -22,7 +22,6 @@ class Ledger:
         self.dropped: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
         self._file: BinaryIO | None = None
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp") if path else None
 
     def leave_out(self, row: int, uid: str | None, why: str, **details: Any) -> None:
         """One row is left out."""
@@ -47,9 +46,9 @@ class Ledger:
             self.path.unlink(missing_ok=True)
             return None
         self._file.close()
-        self._file = None
         with disk_errors(self.path):
-            os.replace(self._temporary, self.path)
+            os.replace(self._file.name, self.path)
+        self._file = None
         return self.path
 
     def __enter__(self) -> Ledger:
@@ -58,14 +57,15 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
+            os.unlink(self._file.name)
             self._file = None
-            self._temporary.unlink(missing_ok=True)
 
     def _list(self, line: dict[str, Any]) -> None:
-        if self._temporary is None:
+        if self.path is None:
             return
         with disk_errors(self.path):
             if self._file is None:
-                self._temporary.parent.mkdir(parents=True, exist_ok=True)
-                self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by finish or __exit__
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+                self._file = open(temporary, "wb")  # noqa: SIM115 - closed by finish or __exit__
             self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))

@@ -14,8 +14,8 @@ from ropd_cli.datasets.reasoning_gym import gym_prompts
 from ropd_cli.datasets.sums import make_sums
 from ropd_cli.datasets.text_words import normalized, text_of
 from ropd_cli.errors import InputError
-from ropd_cli.stages.prepare.dropped import Ledger
 from ropd_cli.stages.prepare.filters import Pooled
+from ropd_cli.stages.prepare.ledger import Ledger
 from ropd_cli.stages.prepare.plan import GYM, HUB, SUMS, Plan, Source
 
 MADE_ABILITY = {SUMS: "math"}
