@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from material import show, table
+from judge_material import show, table
 
 from ropd_cli.analysis.intervals import paired_difference, problem_mean
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from material import machine, median, show, table
+from judge_material import machine, median, show, table
 
 from ropd_cli.datasets.eval_sets import load_eval_set
 from ropd_cli.engines.vllm_sampling import (

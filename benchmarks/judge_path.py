@@ -24,8 +24,8 @@ from typing import Any
 
 import aiohttp
 import orjson
+from judge_material import Texts, endpoint, machine, median, rss_mb, rubric_record, show, table
 from judge_server import running
-from material import Texts, endpoint, machine, median, rss_mb, rubric_record, show, table
 
 from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.llm.cache import ReplyCache

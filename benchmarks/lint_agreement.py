@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from material import show, table
+from judge_material import show, table
 
 from ropd_cli.config import EndpointConfig, JudgeConfig, LimitsConfig, SamplingConfig
 from ropd_cli.errors import ProviderError

@@ -19,7 +19,7 @@ import secrets
 import urllib.request
 from typing import Any
 
-from material import Texts, endpoint, rubric_record, show, table
+from judge_material import Texts, endpoint, rubric_record, show, table
 
 from ropd_cli.config import JudgeConfig, SamplingConfig
 from ropd_cli.llm.client import ChatClient, ChatRequest

@@ -19,8 +19,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from judge_material import STUDENTS, Texts, endpoint, machine, median, show, table
 from judge_server import lognormal_s, running
-from material import STUDENTS, Texts, endpoint, machine, median, show, table
 
 from ropd_cli.config import JudgeConfig
 from ropd_cli.llm.cache import ReplyCache

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from material import show, table
+from judge_material import show, table
 
 from ropd_cli.index import IndexWriter, TeacherIndex
 from ropd_cli.records.schemas import AnswerRecord, load_models, prompt_hash

@@ -21,8 +21,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from judge_material import Texts, machine, median, rubric_record, show, table
 from judge_server import running
-from material import Texts, machine, median, rubric_record, show, table
 
 from ropd_cli.records.files import RecordWriter
 from ropd_cli.records.schemas import Answer, AnswerRecord, Group

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from ropd_cli.datasets.catalogue import Recipe
+from ropd_cli.datasets.known_sets import Recipe
 from ropd_cli.datasets.local_files import Row
 from ropd_cli.errors import InputError
 from ropd_cli.records.schemas import Prompt, parse_prompt, prompt_hash

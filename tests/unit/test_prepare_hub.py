@@ -7,9 +7,9 @@ import json
 import pytest
 
 from ropd_cli.datasets import hub
-from ropd_cli.datasets.catalogue import RECIPES
 from ropd_cli.datasets.eval_sets import KNOWN_SETS, load_eval_set
 from ropd_cli.datasets.hub import HubSet, hub_rows
+from ropd_cli.datasets.known_sets import RECIPES
 from ropd_cli.errors import InputError
 from ropd_cli.stages.prepare import Plan, Source, prepare
 

@@ -10,8 +10,9 @@ import pytest
 from ropd_cli.config import load_config
 from ropd_cli.llm.shared import Shared
 from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import Answer, Usage
 from ropd_cli.training.run_dir import RunDir
-from ropd_cli.training.validation import Validator, open_validation, validation_rows
+from ropd_cli.training.validation import Validator, open_validation, validation_rows, validation_sample
 
 QUESTIONS = 4
 
@@ -41,9 +42,9 @@ async def validate(validator, config, step, right, *, run=None):
         info = row["extra_info"]
         number = int(info["ropd_id"][1:])
         text = str(number) if number < right else "something else"
-        rollout = {"text": text, "finish_reason": "stop", "usage": {"completion_tokens": 3}}
+        answer = Answer(text=text, finish_reason="stop", usage=Usage(completion_tokens=3))
         for session in range(row["__rollout_n__"]):
-            await validator.grade(step, info, session, rollout)
+            await validator.grade(step, validation_sample(info, session, answer))
     return validator.finish(step)
 
 
@@ -56,7 +57,6 @@ def kept(run):
 async def test_figures_are_written_and_the_best_of_the_checkpoints_is_kept(run):
     config, run = run
     validator = Validator(config, run, None, Shared())
-    await validator.open()
     before = await validate(validator, config, 0, 4)
     assert before == {"val/numbers/accuracy": 1.0, "val/numbers/missing": 0}
     assert not run.best.exists()  # there is no checkpoint of step 0
@@ -87,13 +87,11 @@ async def test_figures_are_written_and_the_best_of_the_checkpoints_is_kept(run):
 async def test_a_step_that_is_made_again_takes_the_place_of_the_first_try(run):
     config, run = run
     validator = Validator(config, run, None, Shared())
-    await validator.open()
     for step, right in [(1, 2), (2, 3)]:
         await validate(validator, config, step, right, run=run)
     await validator.close()
     run.forget_after(1)
     again = Validator(config, run, None, Shared())
-    await again.open()
     await validate(again, config, 1, 2)
     await validate(again, config, 2, 1, run=run)
     await again.close()

@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ropd_cli.datasets.catalogue import RECIPES, Recipe
 from ropd_cli.datasets.columns import Candidate, ColumnReader
 from ropd_cli.datasets.hub import HubSet, hub_rows
+from ropd_cli.datasets.known_sets import RECIPES, Recipe
 from ropd_cli.datasets.local_files import Row, local_rows
 from ropd_cli.datasets.reasoning_gym import gym_prompts
 from ropd_cli.datasets.sums import make_sums
