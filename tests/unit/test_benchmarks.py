@@ -67,7 +67,7 @@ def test_warm_verify_sends_nothing():
 async def test_the_judge_server_judges(bench):
     """Its verdicts differ between groups, also where a request is larger than its buffer."""
     from judge_server import lognormal_s, running
-    from material import Texts
+    from judge_material import Texts
 
     assert lognormal_s("a", "rubric", 1.0, 0.4) == lognormal_s("a", "rubric", 1.0, 0.4)
     assert lognormal_s("a", "rubric", 1.0, 0.4) != lognormal_s("a", "verdicts", 1.0, 0.4)
@@ -86,7 +86,7 @@ async def test_the_judge_server_judges(bench):
 
 async def test_the_bare_loop_sends_what_ours_sends(bench, server):
     from judge_path import judges, same_requests
-    from material import Texts, rubric_record
+    from judge_material import Texts, rubric_record
 
     server.default = Drop()
     group = Texts(500).group("one")
