@@ -111,6 +111,11 @@ READ = [  # (reply, letter or None), options MINERALS
     # no result
     ("A: no. B: perhaps.", None),
     ("Answer: B or maybe C", None),
+    ("Answer: A\nThe answer is X or B", None),  # the last statement names two, one of which does not exist
+    ("Answer:\nB\nbecause it fizzes.", "B"),
+    ("Answer: A\nIt fizzes.\nC", "C"),
+    ("Answer: A\nC\nIt fizzes.", "A"),  # no last line
+    (r"$\boxed{B}x$", "B"),
     ("A is the answer? No.", None),
     ("Plan B is best.", None),
     ("A person rises. The answer follows.", None),
