@@ -52,7 +52,7 @@ BaseUrl = Annotated[
     str | None,
     typer.Option(
         "--base-url",
-        help="OpenAI-compatible endpoint; several servers with commas between; builtin://checkable: the embedded one.",
+        help="URL of an OpenAI-compatible endpoint; builtin://checkable: the embedded one.",
         rich_help_panel=_ENDPOINT,
     ),
 ]
@@ -64,7 +64,7 @@ ApiKeyEnv = Annotated[
     str | None,
     typer.Option(
         "--api-key-env",
-        help="Environment variable that holds the API key; several with commas between take turns.",
+        help="Environment variable that holds the API key.",
         rich_help_panel=_ENDPOINT,
     ),
 ]

@@ -45,10 +45,8 @@ class LimitsConfig(Section):
 class EndpointConfig(Section):
     """One OpenAI-compatible endpoint and the model asked there.
 
-    ``base_url: builtin://checkable`` is the embedded provider; several URLs with commas between them are servers
-    of the same model. The key is read from the environment variable named by ``api_key_env`` when the first
-    request is made; several names, with commas between them, are keys used in turn. ``${NAME}`` in the value of
-    a header is that environment variable.
+    ``base_url: builtin://checkable`` is the embedded provider. The key is read from the environment variable named by
+    ``api_key_env`` when the first request is made. ``${NAME}`` in the value of a header is that environment variable.
     """
 
     model: str | None = None

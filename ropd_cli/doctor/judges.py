@@ -82,7 +82,7 @@ def step(case: Case) -> list[Check]:
         "at this pace (tiny groups; long answers take longer)"
     )
     if seconds > SLOW_STEP_S:
-        mend = "raise limits.concurrency, name several servers in base_url, or take a faster judge"
+        mend = "raise limits.concurrency, put a router with more servers behind base_url, or take a faster judge"
         return [HERE.warn("a step", found, mend)]
     return [HERE.ok("a step", found)]
 

@@ -46,8 +46,8 @@ class ChatRequest(Frozen):
     sample: int = 0
     api: Literal["chat", "responses"] = "chat"
     affinity: str | None = None
-    """Requests with the same one begin with the same long text: of several servers one gets them all. No part of
-    the question."""
+    """Requests with the same one begin with the same long text; sent as ``prompt_cache_key`` where that is configured.
+    No part of the question."""
     extra_body: dict[str, Any] = {}
     """Sent beside what the program sends itself."""
     written: Written | None = Field(None, repr=False)

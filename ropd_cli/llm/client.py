@@ -18,14 +18,13 @@ from typing import Any, TypeVar
 
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import ProviderRefused, ReplyInvalid, RopdError
-from ropd_cli.llm import urls as endpoints
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats, JsonSchema, Sampling, endpoint_request, joinable
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.sender import Sender
-from ropd_cli.llm.servers import Route
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.structured import Form, parse_json
+from ropd_cli.llm.urls import base_url
 from ropd_cli.llm.wire import Fault
 from ropd_cli.util.concurrency import all_of
 
@@ -55,7 +54,7 @@ class ChatClient:
         self.retry = retry
         self.shared = shared
         self.stats = stats
-        self._url = endpoints.base_url(endpoint)
+        self._url = base_url(endpoint)
         self._cache = cache
         self._sender = Sender(endpoint, shared, self.stats, environ)
         self._running: dict[tuple[str, int | None], asyncio.Future[Outcome]] = {}
@@ -81,12 +80,12 @@ class ChatClient:
         return cls(endpoint, cache, retry, environ, shared or Shared(), stats or ClientStats())
 
     def __repr__(self) -> str:
-        return f"ChatClient({self._sender.shown})"
+        return f"ChatClient({self.shown})"
 
     @property
     def json_form(self) -> Form:
-        """How this client asks its model for JSON by now: what was refused has fallen back."""
-        return self._sender.form_of(endpoints.model_name(self.endpoint))
+        """How the model is asked for JSON by now: what was refused has fallen back."""
+        return self._sender.form
 
     async def __aenter__(self) -> ChatClient:
         return self
@@ -100,8 +99,8 @@ class ChatClient:
 
     @property
     def shown(self) -> str:
-        """The endpoint's URLs as they may stand in a message or a file."""
-        return self._sender.shown
+        """The endpoint's URL as it may stand in a message or a file."""
+        return self._sender.peer.shown
 
     async def complete(self, request: ChatRequest, *, validate: Read[Any] | None = None) -> ChatReply:
         """The reply to a request; ``validate`` is ``ask``'s ``read``, whose value is not wanted."""
@@ -119,7 +118,7 @@ class ChatClient:
         batches = [[index] for index in range(len(requests))]
         if together and requests and joinable(requests[0]):
             missing = [index for index, request in enumerate(requests) if not await self._is_known(request)]
-            most = self._sender.choices_of(requests[0].model)
+            most = self._sender.choices_limit
             batches = [[index] for index in range(len(requests)) if index not in missing]
             batches += [missing[at : at + most] for at in range(0, len(missing), most)]
         came: dict[int, ChatReply] = {}
@@ -238,29 +237,26 @@ class ChatClient:
 
     async def _send(self, key: str, request: ChatRequest, read: Read[T], choices: int = 1) -> tuple[list[ChatReply], T]:
         """Send until a usable reply is there (1 to ``choices`` of them; ``read`` is given the first) or the retries are
-        used up. What is lost while a server is not there at all (its breaker is open) is not counted: the next
-        attempt waits for it, or goes to another."""
+        used up. What is lost while the endpoint is not there at all (its breaker is open) is not counted: the next
+        attempt waits for it."""
         correction: list[dict[str, Any]] = []
         told = False
-        route = Route(key)
-        attempts, failed = itertools.count(1), 0
-        for attempt in attempts:
+        failed = 0
+        for attempt in itertools.count(1):
             try:
-                reply, *more = await self._sender.send(request, correction, route, choices)
+                reply, *more = await self._sender.send(request, correction, choices)
                 return [reply, *more], _read(reply, request, read)
             except Fault as caught:
                 fault = caught
                 if correction and isinstance(fault.error, ProviderRefused):
                     fault.again = True  # it was the longer conversation that was refused; the question alone was not
                 correction = []
-                if fault.lost and self._sender.lost(route, fault):
+                if fault.lost and self._sender.lost(key, fault):
                     self.stats.retries += 1
                     continue
-                elsewhere = fault.again and self._sender.elsewhere(route)
-                wait_s = self.retry.wait_s(failed, None if elsewhere else fault.retry_after_s)
-                wait_s = 0.0 if elsewhere and wait_s is not None else wait_s
+                wait_s = self.retry.wait_s(failed, fault.retry_after_s)
             except ReplyInvalid as caught:
-                error = ReplyInvalid(f"{request.model} at {route.shown}: {caught.message}", caught.hint)
+                error = ReplyInvalid(f"{request.model} at {self.shown}: {caught.message}", caught.hint)
                 fault, wait_s = Fault(error, again=True), 0.0 if failed < self.retry.max_retries else None
                 correction = [] if told else _correction(reply, caught)
                 told = True

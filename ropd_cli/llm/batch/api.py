@@ -15,7 +15,7 @@ import orjson
 from ropd_cli import __version__
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import ProviderUnreachable
-from ropd_cli.llm.keys import KeyRing, Secrets, headers_of
+from ropd_cli.llm.keys import Secrets, api_key, headers_of
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut, proxy_of
 from ropd_cli.llm.urls import base_url
@@ -37,21 +37,17 @@ class BatchApi:
         self._query = f"?{query}" if query else ""
         self._limits = endpoint.limits
         self._retry = retry or RetryPolicy(max_retries=endpoint.limits.max_retries)
-        self._keys = KeyRing.read(endpoint, environ)
-        self._headers, secret = headers_of(endpoint, environ)
-        secrets = Secrets([*self._keys.values(), *secret, query])
-        self.peer = Peer(self._url, endpoint.api_key_env, bool(self._keys), secrets)
+        key = api_key(endpoint, environ)
+        value = key.get_secret_value() if key is not None else ""
+        own, secret = headers_of(endpoint, environ)
+        self._headers = {"Authorization": f"Bearer {value or 'none'}", **own}
+        self.peer = Peer(self._url, endpoint.api_key_env, key is not None, Secrets([value, *secret, query]))
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> BatchApi:
-        key = self._keys.take()  # a batch belongs to the account of one key: always the first
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_timeout_s, sock_read=300),
-            headers={
-                "User-Agent": f"ropd/{__version__}",
-                "Authorization": f"Bearer {key[1] if key else 'none'}",
-                **self._headers,
-            },
+            headers={"User-Agent": f"ropd/{__version__}", **self._headers},
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         return self
