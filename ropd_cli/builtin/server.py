@@ -7,9 +7,11 @@ sampling model would. Tokens in ``usage`` are words and punctuation marks.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,6 +20,7 @@ from ropd_cli.builtin.judges import NotJudgeable, role_of, write_rubric, write_v
 from ropd_cli.builtin.solvers import Unsolvable
 from ropd_cli.builtin.teacher import write_answer
 from ropd_cli.errors import InputError
+from ropd_cli.llm.transport import Response as Answer
 from ropd_cli.method.block import render_question
 
 if TYPE_CHECKING:
@@ -32,6 +35,22 @@ _TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])")
 
 class BadRequest(ValueError):
     """A request that is answered with status 400 and this message."""
+
+
+class InProcess:
+    """The provider as a client's transport, without a port. Raises what ``check_name`` raises."""
+
+    def __init__(self, name: str) -> None:
+        check_name(name)
+
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Return the response to a request's body."""
+        status, content = respond(path, body)
+        await asyncio.sleep(0)  # as a request over a wire would, it lets others go first
+        return Answer(status, content)
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 def check_name(name: str) -> None:

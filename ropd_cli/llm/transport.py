@@ -1,4 +1,4 @@
-"""One HTTP request and its response. ``builtin://NAME`` is answered in this process, without a port."""
+"""One request and its response: over HTTP, or from a provider in this process."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import asyncio
 import io
 import socket
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from ropd_cli import __version__
-from ropd_cli.config.models import LimitsConfig
-from ropd_cli.llm.urls import BUILTIN, builtin_name
+from ropd_cli.errors import InputError
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from ropd_cli.config.models import LimitsConfig
 
 KEEPALIVE_S = 4.0
 """Idle connections are dropped before the 5 s after which uvicorn (vLLM, SGLang) drops them: a request
 sent into that moment would be lost."""
 LARGE_BODY = 1 << 20
-LOOK_S = 10.0
-"""A server that is there says what models it has in less."""
 
 
 class NoConnection(Exception):
@@ -52,39 +51,34 @@ class Transport(Protocol):
     """Sends requests to one endpoint."""
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
-        """The response to a POST of JSON. Raises NoConnection, Lost or TimedOut."""
-
-    async def look(self, headers: Mapping[str, str]) -> int:
-        """The status of a request that costs nothing (``GET models``), to see whether anybody is there; 0: nobody."""
+        """Return the response to a POST of JSON. Raises NoConnection, Lost or TimedOut."""
 
     async def close(self) -> None:
         """Close the connections; requests under way end with Lost."""
 
 
+_PROVIDERS: dict[str, Callable[[str], Transport]] = {}
+
+
+def register(scheme: str, opener: Callable[[str], Transport]) -> None:
+    """Let ``opener`` answer for the URLs of a scheme that is not HTTP.
+
+    So this room knows no provider. A provider registers itself when its package is imported, and the two places where a
+    process of ropd begins import it: ``ropd_cli.cli`` (all commands) and ``ropd_cli.training`` (the trainer's own
+    processes). Whoever opens a ChatClient below them says nothing of it. (Entry points of the installed package would
+    be another way; they are read from its metadata, which a checkout on the path does not have.)
+    """
+    _PROVIDERS[scheme] = opener
+
+
 def open_transport(url: str, limits: LimitsConfig) -> Transport:
-    """The transport of a checked ``base_url``. To be called inside a running event loop."""
-    return InProcess(builtin_name(url)) if url.startswith(BUILTIN) else Http(url, limits)
-
-
-class InProcess:
-    """The embedded provider."""
-
-    def __init__(self, name: str) -> None:
-        from ropd_cli.builtin.server import check_name
-
-        check_name(name)
-
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
-        from ropd_cli.builtin.server import respond
-
-        status, content = respond(path, body)
-        await asyncio.sleep(0)  # as a request over a wire would, it lets others go first
-        return Response(status, content)
-
-    async def look(self, headers: Mapping[str, str]) -> int:
-        return 200
-
-    async def close(self) -> None: ...
+    """Return the transport of a checked ``base_url``. To be called inside a running event loop."""
+    scheme, _, name = url.partition("://")
+    if scheme in ("http", "https"):
+        return Http(url, limits)
+    if scheme not in _PROVIDERS:
+        raise InputError(f"base_url {url!r}: nothing answers {scheme}:// here", f"import ropd_cli.{scheme} first")
+    return _PROVIDERS[scheme](name)
 
 
 class Http:
@@ -129,21 +123,6 @@ class Http:
                 raise
             raise Lost(_said(fault) if not sent else f"the response broke off ({_said(fault)})") from fault
         return Response(response.status, content, response.headers, response.reason or "")
-
-    async def look(self, headers: Mapping[str, str]) -> int:
-        import aiohttp
-
-        url = f"{self._base}/models{self._query}"
-        asked = self._session.get(url, headers=headers, proxy=self._proxy, allow_redirects=False)
-        try:
-            async with asyncio.timeout(LOOK_S), asked as response:
-                return response.status
-        except (TimeoutError, aiohttp.ClientError, OSError, UnicodeError):
-            return 0
-        except RuntimeError:
-            if self._session.closed:
-                return 0
-            raise
 
     async def close(self) -> None:
         await self._session.close()

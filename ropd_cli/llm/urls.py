@@ -21,8 +21,8 @@ def base_url(endpoint: EndpointConfig) -> str:
     if "," in url:  # the text is not shown: a password with a comma in it could not be told from a URL
         raise InputError(
             "base_url holds a comma: an endpoint has one URL (a comma that is part of it is written %2C)",
-            "for several GPUs start one server (vllm serve … --data-parallel-size N); for several servers name a router "
-            "in front of them (vLLM router, SGLang router, nginx, LiteLLM proxy)",
+            "for several GPUs start one server (vllm serve … --data-parallel-size N); for several servers put a router in "
+            "front (vLLM router, SGLang router, nginx, LiteLLM proxy) and name its URL",
         )
     return _checked(url.rstrip("/"))
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import subprocess
+import sys
 
 import httpx2
 import orjson
@@ -245,3 +247,19 @@ async def test_a_bad_request_is_400_and_says_why(body, says):
 def test_an_unknown_provider_is_an_input_error():
     with pytest.raises(InputError, match="nosuch"):
         create_app("nosuch")
+
+
+@pytest.mark.parametrize(("imported", "code"), [("ropd_cli.llm", 2), ("ropd_cli.cli", 0), ("ropd_cli.training", 0)])
+def test_it_answers_wherever_a_process_of_ropd_begins(imported, code):
+    """The client knows no provider; what commands and the trainer's processes import registers this one."""
+    program = f"""
+import sys, {imported}
+from ropd_cli.config.models import LimitsConfig
+from ropd_cli.errors import InputError
+from ropd_cli.llm.transport import open_transport
+try:
+    open_transport("builtin://checkable", LimitsConfig())
+except InputError as fault:
+    sys.exit(fault.exit_code)
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == code
