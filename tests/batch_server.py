@@ -199,6 +199,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, document: Any) -> None:
         data = document if isinstance(document, bytes) else json.dumps(document).encode()
         self.send_response(status)
+        self.send_header(
+            "Content-Type", "application/octet-stream" if isinstance(document, bytes) else "application/json"
+        )
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

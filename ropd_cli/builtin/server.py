@@ -11,7 +11,6 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -43,7 +42,7 @@ class InProcess:
     def __init__(self, name: str) -> None:
         check_name(name)
 
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def post(self, path: str, body: bytes) -> Answer:
         """Return the response to a request's body."""
         status, content = respond(path, body)
         await asyncio.sleep(0)  # as a request over a wire would, it lets others go first

@@ -51,7 +51,8 @@ class EndpointConfig(Section):
 
     model: str | None = None
     base_url: str | None = None
-    api: Literal["chat", "responses"] = "chat"
+    api: Literal["chat", "responses", "azure"] = Field("chat", description="azure: Chat Completions of Azure OpenAI")
+    api_version: str | None = Field(None, description="of Azure OpenAI")
     api_key_env: str = "OPENAI_API_KEY"
     headers: dict[str, str] = Field(default_factory=dict, description="sent with every request")
     extra_body: Annotated[dict[str, Any], AfterValidator(check_extra_body)] = Field(

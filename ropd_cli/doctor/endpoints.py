@@ -21,7 +21,7 @@ from ropd_cli.doctor.targets import (
     unpriced,
 )
 from ropd_cli.errors import ProviderBusy, ProviderError, ProviderRefused, ProviderUnreachable, RopdError
-from ropd_cli.llm.keys import Secrets, api_key, headers_of
+from ropd_cli.llm.keys import Peer
 from ropd_cli.llm.model_list import Listing, list_models
 from ropd_cli.llm.shared import Shared
 
@@ -104,35 +104,26 @@ async def _one(case: Case, target: Target) -> list[Check]:
 def _key(case: Case, target: Target) -> list[Check]:
     """The key, by the name of its variable."""
     label = f"{target.label} key"
-    key = api_key(target.endpoint, case.environ)  # says what is missing
-    headers_of(target.endpoint, case.environ)
-    if key is not None:
+    if Peer.read(target.endpoint, case.environ).key is not None:  # raises what says which one is missing
         return [HERE.ok(label, f"{target.endpoint.api_key_env} is set")]
     return [HERE.ok(label, f"{target.endpoint.api_key_env} is not set; a server of your own may need none")]
 
 
 async def _listed(case: Case, target: Target, label: str) -> list[Check]:
     """The server by its list of models."""
-    own, secret = headers_of(target.endpoint, case.environ)
-    key = api_key(target.endpoint, case.environ)
-    value = key.get_secret_value() if key is not None else ""
-    headers = own
-    if not any(name.lower() == "authorization" for name in own):
-        headers = own | {"Authorization": f"Bearer {value or 'none'}"}
-    limits = target.endpoint.limits.model_copy(
-        update={"timeout_s": min(case.timeout_s, target.endpoint.limits.timeout_s)}
-    )
-    hidden = Secrets([value, *secret, target.url.partition("?")[2]])
-    return _read_listing(case, target, await list_models(target.url, headers, hidden, limits), label)
+    limits = target.endpoint.limits
+    limits = limits.model_copy(update={"timeout_s": min(case.timeout_s, limits.timeout_s)})
+    found = await list_models(target.endpoint.model_copy(update={"limits": limits}), case.environ)
+    return _read_listing(case, target, found, label)
 
 
 def _read_listing(case: Case, target: Target, found: Listing, label: str) -> list[Check]:
     url = target.shown
     latency = f"in {_time(found.seconds)}"
     if found.status in (401, 403):
-        return [HERE.fail(label, f"{url}: status {found.status}: {found.said}", _key_mend(target))]
+        return [HERE.fail(label, f"{url}: status {found.status}: {found.text}", _key_mend(target))]
     if found.status >= 500:
-        return [HERE.warn(label, f"{url}: status {found.status} to /models: {found.said}", "look at the server's log")]
+        return [HERE.warn(label, f"{url}: status {found.status} to /models: {found.text}", "look at the server's log")]
     if found.names is None:
         return [HERE.ok(label, f"{url}: answers {latency}, and lists no models (status {found.status})")]
     case.learnt.listed[label] = found.names

@@ -149,7 +149,7 @@ def endpoint_request(
         sampling=sampling,
         form=schema,
         sample=sample,
-        api=endpoint.api,
+        api="responses" if endpoint.api == "responses" else "chat",  # Azure's chats are OpenAI's at another URL
         affinity=affinity,
         extra_body=endpoint.extra_body,
         written=written,

@@ -5,17 +5,76 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import InputError
-from ropd_cli.llm.urls import BUILTIN, OPENAI_URL
+from ropd_cli.llm.urls import BUILTIN, OPENAI_URL, base_url, shown_url
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+QUOTED_CHARS = 300
+"""So much of a server's words stands in a message."""
 SECRET_CHARS = 12
 """A shorter "key" (vLLM users set EMPTY, or x) is no secret; striking it out would spoil words."""
+
+
+class Secrets:
+    """Texts that must not get out: keys, values of headers, the query of the URL."""
+
+    def __init__(self, texts: list[str]) -> None:
+        written = set()
+        for text in texts:
+            if text:  # as it is, and as it stands in JSON inside a text
+                written |= {text, json.dumps(text)[1:-1], json.dumps(text)[1:-1].replace("/", "\\/")}
+        self._texts = sorted(written, key=len, reverse=True)
+        self._long = [text for text in self._texts if len(text) >= SECRET_CHARS]
+
+    def strike(self, text: str) -> str:
+        """Return a message without them."""
+        for secret in self._texts:
+            text = text.replace(secret, "***")
+        return text
+
+    def strike_from_answer(self, text: str) -> str:
+        """Return a model's text without those that are long enough to be secrets."""
+        for secret in self._long:
+            if secret in text:
+                text = text.replace(secret, "***")
+        return text
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who is spoken to: what is sent to be let in, and what may be said of it in messages."""
+
+    url: str
+    key_name: str = ""
+    key: SecretStr | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The configuration's, filled in."""
+    secrets: Secrets = field(default_factory=lambda: Secrets([]), repr=False)
+    """Texts to be struck out of what a server says."""
+
+    @classmethod
+    def read(cls, endpoint: EndpointConfig, environ: Mapping[str, str]) -> Peer:
+        """Return the peer with its key and headers. Raises InputError for one that is missing, or no key or header."""
+        url = base_url(endpoint)
+        key = api_key(endpoint, environ)
+        headers, hidden = headers_of(endpoint, environ)
+        secrets = Secrets([key.get_secret_value() if key is not None else "", *hidden, url.partition("?")[2]])
+        return cls(url, endpoint.api_key_env, key, headers, secrets)
+
+    def clean(self, text: str) -> str:
+        """Return one short line of a server's text, without secrets."""
+        text = " ".join(self.secrets.strike(text).split())
+        return text if len(text) <= QUOTED_CHARS else text[:QUOTED_CHARS] + " …"
+
+    @property
+    def shown(self) -> str:
+        return shown_url(self.url)
 
 
 def api_key(endpoint: EndpointConfig, environ: Mapping[str, str]) -> SecretStr | None:
@@ -43,31 +102,6 @@ def api_key(endpoint: EndpointConfig, environ: Mapping[str, str]) -> SecretStr |
             f"{name}: holds characters that no API key has", f"set {name} again, without quotes or line ends"
         )
     return SecretStr(key)
-
-
-class Secrets:
-    """Texts that must not get out: keys, values of headers, the query of the URL."""
-
-    def __init__(self, texts: list[str]) -> None:
-        written = set()
-        for text in texts:
-            if text:  # as it is, and as it stands in JSON inside a text
-                written |= {text, json.dumps(text)[1:-1], json.dumps(text)[1:-1].replace("/", "\\/")}
-        self._texts = sorted(written, key=len, reverse=True)
-        self._long = [text for text in self._texts if len(text) >= SECRET_CHARS]
-
-    def strike(self, text: str) -> str:
-        """Return a message without them."""
-        for secret in self._texts:
-            text = text.replace(secret, "***")
-        return text
-
-    def strike_from_answer(self, text: str) -> str:
-        """Return a model's text without those that are long enough to be secrets."""
-        for secret in self._long:
-            if secret in text:
-                text = text.replace(secret, "***")
-        return text
 
 
 def headers_of(endpoint: EndpointConfig, environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import ProviderUnreachable
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats
-from ropd_cli.llm.keys import Secrets, api_key, headers_of
+from ropd_cli.llm.keys import Peer
 from ropd_cli.llm.limits import nothing_left_s
 from ropd_cli.llm.money import Expectation, cost_usd
 from ropd_cli.llm.shared import Shared
@@ -22,7 +21,6 @@ from ropd_cli.llm.wire import (
     NO_CHOICES,
     PATHS,
     Fault,
-    Peer,
     read_replies,
     request_body,
     status_fault,
@@ -45,7 +43,7 @@ class Sender:
         self, endpoint: EndpointConfig, shared: Shared, stats: ClientStats, environ: Mapping[str, str]
     ) -> None:
         url = base_url(endpoint)
-        self.peer = Peer(url, endpoint.api_key_env)
+        self.peer = Peer(url)
         self.form = STARTS[endpoint.structured_output]
         """How JSON is asked for by now: what was refused has fallen back."""
         self.choices_limit = MOST_CHOICES
@@ -61,7 +59,6 @@ class Sender:
         """The most replies that came to one request."""
         # OpenAI's newer models refuse max_tokens, the old name
         self._limit_name = "max_completion_tokens" if url == OPENAI_URL else "max_tokens"
-        self._headers: dict[str, str] = {}
         self._transport: Transport | None = None
         self._closing = asyncio.Event()
 
@@ -202,7 +199,7 @@ class Sender:
         transport = self._connect()
         self._stats.requests_sent += 1
         try:
-            response = await transport.post(path, body, self._headers)
+            response = await transport.post(path, body)
         except (NoConnection, Lost, TimedOut) as fault:
             raise (self._closed() if self._closing.is_set() else transport_fault(fault, self.peer)) from None
         if (left_s := nothing_left_s(response.headers)) > 0:
@@ -219,16 +216,8 @@ class Sender:
     def _connect(self) -> Transport:
         """Read the key and open the transport, once. Raises InputError for a key or a header that is not there."""
         if self._transport is None:
-            key = api_key(self._endpoint, self._environ)
-            value = key.get_secret_value() if key is not None else ""
-            headers, hidden = headers_of(self._endpoint, self._environ)
-            secrets = Secrets([value, *hidden, self.peer.url.partition("?")[2]])
-            self.peer = replace(self.peer, has_key=key is not None, secrets=secrets)
-            if not any(name.lower() == "authorization" for name in headers):
-                # without a key there is one all the same: some servers insist on it
-                headers = {"Authorization": f"Bearer {value or 'none'}", **headers}
-            self._headers = headers
-            self._transport = open_transport(self.peer.url, self._endpoint.limits)
+            self.peer = Peer.read(self._endpoint, self._environ)
+            self._transport = open_transport(self._endpoint, self.peer)
         return self._transport
 
     def _closed(self) -> Fault:

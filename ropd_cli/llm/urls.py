@@ -21,8 +21,13 @@ def base_url(endpoint: EndpointConfig) -> str:
     if "," in url:  # the text is not shown: a password with a comma in it could not be told from a URL
         raise InputError(
             "base_url holds a comma: an endpoint has one URL (a comma that is part of it is written %2C)",
-            "for several GPUs start one server (vllm serve … --data-parallel-size N); for several servers put a router in "
-            "front (vLLM router, SGLang router, nginx, LiteLLM proxy) and name its URL",
+            "for several GPUs start one server (vllm serve … --data-parallel-size N), for several servers a router "
+            "before them (vLLM router, SGLang router, nginx, LiteLLM proxy), and name its URL",
+        )
+    if endpoint.api == "azure" and (endpoint.base_url is None or endpoint.api_version is None):
+        raise InputError(
+            "api azure needs base_url and api_version",
+            "base_url: https://NAME.openai.azure.com, api_version: 2024-10-21",
         )
     return _checked(url.rstrip("/"))
 

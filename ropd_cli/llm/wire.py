@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from ropd_cli.errors import ProviderBusy, ProviderError, ProviderRefused, ProviderUnreachable, ReplyInvalid
 from ropd_cli.llm.chat import ChatReply, ChatRequest, sendable
-from ropd_cli.llm.keys import Secrets
+from ropd_cli.llm.keys import QUOTED_CHARS, Peer, Secrets
 from ropd_cli.llm.retry import retry_after_s
 from ropd_cli.llm.structured import Form, response_format, with_schema_text
 from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut
@@ -26,7 +25,6 @@ NO_CHOICES = (400, 422, 501)
 _WORTH_RETRYING = (408, 409, 425, 429)
 CACHE_NAME_CHARS = 64
 """OpenAI refuses a longer ``prompt_cache_key``."""
-_SAID_CHARS = 300
 _TEXTS = ("text", "reasoning", "model", "finish_reason")
 _URL_HINT = "is it the URL of an OpenAI-compatible API? It usually ends in /v1"
 _HINTS = {
@@ -58,25 +56,6 @@ class Fault(Exception):
         self.error, self.again, self.status, self.retry_after_s = error, again, status, retry_after_s
         self.lost, self.connected = lost, connected
         self.probe = False
-
-
-@dataclass(frozen=True)
-class Peer:
-    """Who is spoken to, for messages. The secrets are here only to be struck out of what a server says."""
-
-    url: str
-    key_names: str = ""
-    has_key: bool = False
-    secrets: Secrets = field(default_factory=lambda: Secrets([]), repr=False)
-
-    def clean(self, text: str) -> str:
-        """One short line of a server's text, without secrets."""
-        text = " ".join(self.secrets.strike(text).split())
-        return text if len(text) <= _SAID_CHARS else text[:_SAID_CHARS] + " …"
-
-    @property
-    def shown(self) -> str:
-        return shown_url(self.url)
 
 
 def request_body(
@@ -121,11 +100,11 @@ def read_replies(content: bytes, request: ChatRequest, peer: Peer, most: int = 1
     except orjson.JSONDecodeError as fault:
         document = _tolerant(content)
         if document is None:
-            said = peer.clean(content[: 8 * _SAID_CHARS].decode("utf-8", "replace"))
+            said = peer.clean(content[: 8 * QUOTED_CHARS].decode("utf-8", "replace"))
             error = ReplyInvalid(f"{peer.shown}: the response is not JSON: {said!r}", _URL_HINT)
             raise Fault(error, again=True) from fault
     if not isinstance(document, dict):
-        said = peer.clean(content[: 8 * _SAID_CHARS].decode("utf-8", "replace"))
+        said = peer.clean(content[: 8 * QUOTED_CHARS].decode("utf-8", "replace"))
         raise Fault(ReplyInvalid(f"{peer.shown}: the response is not JSON: {said!r}", _URL_HINT), again=True)
     if request.api == "responses":
         reply = _responses_reply(document, request)
@@ -150,7 +129,7 @@ def status_fault(response: Response, peer: Peer) -> Fault:
     """What a response that is no success means for a user."""
     status = response.status
     document = _tolerant(response.content)
-    said = peer.clean(_error_text(document) or response.content[: 8 * _SAID_CHARS].decode("utf-8", "replace"))
+    said = peer.clean(_error_text(document) or response.content[: 8 * QUOTED_CHARS].decode("utf-8", "replace"))
     message = f"{peer.shown}: status {status}: {said or response.reason}"
     if _code(document) == "insufficient_quota":
         hint = "the account's quota is used up; see its billing page"
@@ -163,8 +142,8 @@ def status_fault(response: Response, peer: Peer) -> Fault:
         where = peer.clean(shown_url(response.headers.get("Location", "nowhere")))
         return Fault(ProviderRefused(f"{message} (to {where})", "give that URL by --base-url"), again=False)
     if status == 401:
-        have = "is it the right key" if peer.has_key else "it is not set"
-        hint = f"the key comes from the environment variable {peer.key_names} ({have}); --api-key-env names another"
+        have = "is it the right key" if peer.key is not None else "it is not set"
+        hint = f"the key comes from the environment variable {peer.key_name} ({have}); --api-key-env names another"
     else:
         hint = _HINTS.get(status, "check --base-url, --model and the sampling options")
     return Fault(ProviderRefused(message, hint), again=False, status=status)

@@ -254,11 +254,12 @@ def test_it_answers_wherever_a_process_of_ropd_begins(imported, code):
     """The client knows no provider; what commands and the trainer's processes import registers this one."""
     program = f"""
 import sys, {imported}
-from ropd_cli.config.models import LimitsConfig
+from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import InputError
+from ropd_cli.llm.keys import Peer
 from ropd_cli.llm.transport import open_transport
 try:
-    open_transport("builtin://checkable", LimitsConfig())
+    open_transport(EndpointConfig(), Peer("builtin://checkable"))
 except InputError as fault:
     sys.exit(fault.exit_code)
 """

@@ -167,7 +167,7 @@ class BatchFiller:
         batch.phase = "submitting"
         self._state.save()
         try:
-            made = await self._api.create(str(batch.file_id), PATHS[batch.api], batch.tag)
+            batch_id = await self._api.create(str(batch.file_id), PATHS[batch.api], batch.tag)
         except MaybeMade:
             await self._adopt_or_create(batch)
             return
@@ -175,14 +175,13 @@ class BatchFiller:
             batch.phase = "uploaded"  # refused: nothing was made
             self._state.save()
             raise
-        self._submitted(batch, str(made["id"]))
+        self._submitted(batch, batch_id)
 
     async def _adopt_or_create(self, batch: Batch) -> None:
         """The batch that was made without our knowing, else a new one."""
         known = await self._api.tagged(batch.tag)
         if known is None:
-            made = await self._api.create(str(batch.file_id), PATHS[batch.api], batch.tag)
-            known = str(made["id"])
+            known = await self._api.create(str(batch.file_id), PATHS[batch.api], batch.tag)
         self._submitted(batch, known)
 
     def _submitted(self, batch: Batch, batch_id: str) -> None:
