@@ -32,6 +32,7 @@ class Response:
     status: int
     content: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    """By names in lower case."""
     reason: str = ""
 
 

@@ -139,7 +139,7 @@ def status_fault(response: Response, peer: Peer) -> Fault:
         wait_s = retry_after_s(response.headers)
         return Fault(error, again=True, status=status, retry_after_s=wait_s, lost=status >= 500)
     if 300 <= status < 400:
-        where = peer.clean(shown_url(response.headers.get("Location", "nowhere")))
+        where = peer.clean(shown_url(response.headers.get("location", "nowhere")))
         return Fault(ProviderRefused(f"{message} (to {where})", "give that URL by --base-url"), again=False)
     if status == 401:
         have = "is it the right key" if peer.key is not None else "it is not set"
