@@ -29,6 +29,8 @@ def check_batches(endpoints: Sequence[EndpointConfig], cache: ReplyCache | None)
         url = base_url(endpoint)
         if url.startswith(BUILTIN):
             raise InputError(f"{url} has no Batch API", "leave --batch-api out")
+        if endpoint.api == "azure":
+            raise InputError("--batch-api does not know Azure's batches", "leave --batch-api out")
 
 
 def at_batch_prices(settings: RopdConfig) -> RopdConfig:

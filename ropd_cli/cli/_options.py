@@ -58,7 +58,12 @@ BaseUrl = Annotated[
 ]
 Api = Annotated[
     str | None,
-    typer.Option("--api", metavar="chat|responses", help="Chat Completions or Responses.", rich_help_panel=_ENDPOINT),
+    typer.Option(
+        "--api",
+        metavar="chat|responses|azure",
+        help="Chat Completions, Responses, or Chat Completions of Azure OpenAI.",
+        rich_help_panel=_ENDPOINT,
+    ),
 ]
 ApiKeyEnv = Annotated[
     str | None,

@@ -91,8 +91,8 @@ def collect(
     removed = Removed()
     now = time.time()
     with ReplyCache.open(cache_dir) as cache:
-        kept = []
-        old = []
+        kept: list[tuple[float, str]] = []
+        old: list[tuple[float, str]] = []
         for entry in cache.entries(drop=not dry_run):
             too_old = older_than_s is not None and now - entry.stored_at > older_than_s
             (old if too_old else kept).append((entry.stored_at, entry.key))

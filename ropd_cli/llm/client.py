@@ -273,7 +273,7 @@ async def _finished(calls: Sequence[Callable[[], Awaitable[V]]]) -> list[V]:
     if not calls:
         return []
     try:
-        return await all_of(calls, partial=False)
+        return [outcome for outcome in await all_of(calls, partial=False) if not isinstance(outcome, RopdError)]
     except ExceptionGroup as faults:
         expected, others = faults.split(RopdError)
         if others is not None or expected is None:

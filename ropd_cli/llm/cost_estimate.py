@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ropd_cli.config.models import EndpointConfig
+from ropd_cli.config.models import EndpointConfig, PriceConfig
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatRequest, joinable
 from ropd_cli.llm.money import Budget, Expectation, cost_usd
@@ -49,7 +49,8 @@ def forecast(
     """
     url = base_url(endpoint)
     learnt, sizes, guesses, cached = Expectation(), [], [], 0
-    price = question = None
+    price: PriceConfig | None = None
+    question: str | None = None
     for request in requests:
         price = budget.price(request.model, url)
         known = cache.get(cache_key(url, request), request.sampling.max_tokens) if cache is not None else None

@@ -208,10 +208,10 @@ class Sender:
             self._breaker.answered(probe)
         if response.status < 300:
             return response
-        fault = status_fault(response, self.peer)
-        if fault.again and fault.status == 429 and fault.retry_after_s:
-            self._limiter.hold(fault.retry_after_s)  # a limit on the rate is about all calls, not this one alone
-        raise fault
+        refusal = status_fault(response, self.peer)
+        if refusal.again and refusal.status == 429 and refusal.retry_after_s:
+            self._limiter.hold(refusal.retry_after_s)  # a limit on the rate is about all calls, not this one alone
+        raise refusal
 
     def _connect(self) -> Transport:
         """Read the key and open the transport, once. Raises InputError for a key or a header that is not there."""

@@ -42,7 +42,7 @@ def test_a_gpu_stack_of_known_versions_is_all_right():
         ({"tensordict": "0.9.0"}, "warn", "tensordict>=0.8.0"),
         ({"TransferQueue": None}, "fail", "TransferQueue==0.1.11"),
         ({"verl": None}, "warn", "ropd-cli[gpu]"),
-        ({"aiohttp": "3.9.5"}, "fail", "aiohttp>=3.10"),
+        ({"aiohttp": "3.9.5"}, "fail", "aiohttp>=3.14.4"),
     ],
     ids=str,
 )
