@@ -40,7 +40,6 @@ class Check:
     points: int
     holds: Callable[[str, str, Solution], bool]
     """(answer, the result the criterion names, the solved question) -> met or not."""
-    numbers_only: bool = False
 
     def criterion(self, question: Solution) -> str:
         """The sentence for a question."""
@@ -59,7 +58,7 @@ class Check:
 
 
 def _right(answer: str, result: str, _question: Solution) -> bool:
-    found = final_result(answer, result)
+    found = final_result(answer)
     return found is not None and found.value == comparable(result)
 
 
@@ -68,8 +67,8 @@ def _box(answer: str, _result: str, _question: Solution) -> bool:
 
 
 def _alone(answer: str, result: str, _question: Solution) -> bool:
-    found = final_result(answer, result)
-    return found is not None and len(answer.split()) <= len(result.split()) + 1 and ends_with_result(answer, result)
+    found = final_result(answer)
+    return found is not None and len(answer.split()) <= len(result.split()) + 1 and ends_with_result(answer)
 
 
 def _contains(answer: str, result: str, _question: Solution) -> bool:
@@ -77,13 +76,13 @@ def _contains(answer: str, result: str, _question: Solution) -> bool:
 
 
 def _near(answer: str, result: str, _question: Solution) -> bool:
-    found, value = final_result(answer, result), _fraction(comparable(result))
+    found, value = final_result(answer), _fraction(comparable(result))
     stated = _fraction(found.value) if found is not None else None
-    return value is not None and stated is not None and abs(stated - value) <= max(2, abs(value) / NEAR_PART)
+    return value is not None and stated is not None and abs(stated - value) <= max(Fraction(2), abs(value) / NEAR_PART)
 
 
 def _last_digit(answer: str, result: str, _question: Solution) -> bool:
-    found = final_result(answer, result)
+    found = final_result(answer)
     return found is not None and _fraction(found.value) is not None and found.value[-1] == comparable(result)[-1]
 
 
@@ -94,12 +93,12 @@ def _fraction(value: str) -> Fraction | None:
         return None
 
 
-def _single(answer: str, result: str, _question: Solution) -> bool:
-    return results_agree(answer, result)
+def _single(answer: str, _result: str, _question: Solution) -> bool:
+    return results_agree(answer)
 
 
-def _stops(answer: str, result: str, _question: Solution) -> bool:
-    return ends_with_result(answer, result)
+def _stops(answer: str, _result: str, _question: Solution) -> bool:
+    return ends_with_result(answer)
 
 
 def _work(answer: str, _result: str, question: Solution) -> bool:
@@ -120,7 +119,6 @@ NEAR = Check(
     f"The final result is a number near {{result}}: off by at most 2 or one part in {NEAR_PART}.",
     2,
     _near,
-    numbers_only=True,
 )
 LAST_DIGIT = Check(
     "last digit",
@@ -128,7 +126,6 @@ LAST_DIGIT = Check(
     "The final result ends in the same digit as {result}.",
     1,
     _last_digit,
-    numbers_only=True,
 )
 SINGLE = Check(
     "single", "General Reasoning", "The answer states one result and no other that contradicts it.", 1, _single

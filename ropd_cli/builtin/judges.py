@@ -44,7 +44,7 @@ def write_rubric(text: str) -> dict[str, Any]:
     form = form_asked(question_text)
     weighted = []
     for check in CHECKS:
-        if not fits(check, question, form):
+        if not fits(check, form):
             continue
         kept = all(check.holds(answer, question.result, question) for answer in references)
         if not kept and check is not RIGHT:  # what a reference does without is no mark of a good answer
@@ -52,7 +52,7 @@ def write_rubric(text: str) -> dict[str, Any]:
         failing = sum(not check.holds(answer, question.result, question) for answer in others) / max(1, len(others))
         weighted.append((check, failing))
     weighted = _enough(weighted, question, others)
-    criteria = [
+    criteria: list[dict[str, Any]] = [
         {
             "criterion_id": f"c{number}",
             "category": check.category,
@@ -65,11 +65,9 @@ def write_rubric(text: str) -> dict[str, Any]:
     return {"schema_version": RUBRIC_VERSION, "rubrics": criteria, "maximum_score": total}
 
 
-def fits(check: Check, question: Solution, form: Check | None) -> bool:
-    """Whether a check has a meaning for a question that asks for its result in ``form``."""
-    if check in (BOXED, ALONE):
-        return check is form
-    return question.kind == "number" or not check.numbers_only
+def fits(check: Check, form: Check | None) -> bool:
+    """Return whether a check has a meaning for a question that asks for its result in ``form``."""
+    return check is form or check not in (BOXED, ALONE)
 
 
 def weight(check: Check, failing: float) -> int:
@@ -112,7 +110,7 @@ def _enough(weighted: list[tuple[Check, float]], question: Solution, others: lis
     for check in CHECKS:
         if len(weighted) >= MIN_CRITERIA:
             break
-        if check not in present and fits(check, question, None):
+        if check not in present and fits(check, None):
             failing = sum(not check.holds(answer, question.result, question) for answer in others)
             weighted.append((check, failing / max(1, len(others))))
     order = list(CHECKS)

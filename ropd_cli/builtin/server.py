@@ -105,7 +105,7 @@ def complete_response(body: bytes) -> dict[str, Any]:
     messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
     if isinstance(request.get("instructions"), str) and isinstance(messages, list):
         messages = [{"role": "system", "content": request["instructions"]}, *messages]
-    asked = {name: request[name] for name in ("model", "temperature", "stream") if name in request}
+    asked: dict[str, Any] = {name: request[name] for name in ("model", "temperature", "stream") if name in request}
     asked |= {"messages": messages, "max_tokens": request.get("max_output_tokens")}
     done = complete(orjson.dumps(asked))
     choice, usage = done["choices"][0], done["usage"]
@@ -171,7 +171,7 @@ def _answer(role: str | None, text: str, request: dict[str, Any], index: int) ->
 def _choice(index: int, text: str, request: dict[str, Any]) -> dict[str, Any]:
     limit = request.get("max_completion_tokens") or request.get("max_tokens")
     pieces = _TOKEN.findall(text) if limit else []
-    cut = bool(limit) and len(pieces) > limit
+    cut = len(pieces) > limit if limit else False
     return {
         "index": index,
         "message": {"role": "assistant", "content": "".join(pieces[:limit]) if cut else text},
