@@ -42,11 +42,11 @@ class Check:
     """(answer, the result the criterion names, the solved question) -> met or not."""
 
     def criterion(self, question: Solution) -> str:
-        """The sentence for a question."""
+        """Return the sentence for a question."""
         return self.sentence.replace("{result}", question.result)
 
     def read(self, criterion: str, question: Solution) -> str | None:
-        """The result that a sentence of this kind names (the question's where it names none); None for
+        """Return the result that a sentence of this kind names (the question's where it names none); None for
         another sentence."""
         before, names_result, after = self.sentence.partition("{result}")
         text = criterion.strip()
@@ -58,8 +58,8 @@ class Check:
 
 
 def _right(answer: str, result: str, _question: Solution) -> bool:
-    found = final_result(answer)
-    return found is not None and found.value == comparable(result)
+    final = final_result(answer)
+    return final is not None and final.value == comparable(result)
 
 
 def _box(answer: str, _result: str, _question: Solution) -> bool:
@@ -67,8 +67,8 @@ def _box(answer: str, _result: str, _question: Solution) -> bool:
 
 
 def _alone(answer: str, result: str, _question: Solution) -> bool:
-    found = final_result(answer)
-    return found is not None and len(answer.split()) <= len(result.split()) + 1 and ends_with_result(answer)
+    final = final_result(answer)
+    return final is not None and len(answer.split()) <= len(result.split()) + 1 and ends_with_result(answer)
 
 
 def _contains(answer: str, result: str, _question: Solution) -> bool:
@@ -76,14 +76,14 @@ def _contains(answer: str, result: str, _question: Solution) -> bool:
 
 
 def _near(answer: str, result: str, _question: Solution) -> bool:
-    found, value = final_result(answer), _fraction(comparable(result))
-    stated = _fraction(found.value) if found is not None else None
-    return value is not None and stated is not None and abs(stated - value) <= max(Fraction(2), abs(value) / NEAR_PART)
+    final, value = final_result(answer), _fraction(comparable(result))
+    number = _fraction(final.value) if final is not None else None
+    return value is not None and number is not None and abs(number - value) <= max(Fraction(2), abs(value) / NEAR_PART)
 
 
 def _last_digit(answer: str, result: str, _question: Solution) -> bool:
-    found = final_result(answer)
-    return found is not None and _fraction(found.value) is not None and found.value[-1] == comparable(result)[-1]
+    final = final_result(answer)
+    return final is not None and _fraction(final.value) is not None and final.value[-1] == comparable(result)[-1]
 
 
 def _fraction(value: str) -> Fraction | None:
@@ -148,7 +148,7 @@ _ALONE_ASKED = re.compile(
 
 
 def form_asked(question_text: str) -> Check | None:
-    """The form in which a task asks for its result: in a box, alone, or (None) as the writer likes."""
+    """Return the form in which a task asks for its result: in a box, alone, or (None) as the writer likes."""
     if "\\boxed" in question_text:
         return BOXED
     return ALONE if _ALONE_ASKED.search(question_text) else None

@@ -48,7 +48,7 @@ def numbers_in(text: str, start: int = 0) -> Iterator[Found]:
 
 
 def _sign_before(text: str, start: int) -> int | None:
-    """Where the sign of the number at ``start`` stands, None for a number without one."""
+    """Return where the sign of the number at ``start`` stands, None for a number without one."""
     if start and text[start - 1] in MINUS:
         return None if _BEFORE_SIGN.search(text, max(0, start - 4), start - 1) else start - 1
     word = _MINUS_WORD.search(text, max(0, start - 12), start)

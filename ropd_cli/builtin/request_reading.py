@@ -19,7 +19,7 @@ _CLOSING = re.compile(r"[\s.!$*`\"')}\]]*|\\[)\]]")
 
 
 @dataclass(frozen=True)
-class Stated:
+class Result:
     """A result as an answer states it: comparable ``value`` and the position behind it."""
 
     value: str
@@ -33,23 +33,23 @@ def comparable(result: str) -> str:
     return canonical(bare) if _NUMBER_ALONE.fullmatch(bare) else " ".join(text.casefold().split())
 
 
-def final_result(text: str) -> Stated | None:
+def final_result(text: str) -> Result | None:
     """Return the result that an answer ends up with.
 
     The last ``\\boxed{…}``; without one the number after the last "the answer is" or "="; without one the last number
     of the text. None where there is nothing of the kind.
     """
-    stated = boxed(text) or called_results(text)
-    if stated:
-        return stated[-1]
+    results = boxed(text) or called_results(text)
+    if results:
+        return results[-1]
     after = text.rfind("=") + 1
     number = next(numbers_in(text, after), None) if after else None
     if number is None:
         *_, number = None, *numbers_in(text)
-    return _stated(number) if number is not None else None
+    return _result_of(number) if number is not None else None
 
 
-def boxed(text: str) -> list[Stated]:
+def boxed(text: str) -> list[Result]:
     """Return the contents of all complete ``\\boxed{…}``, braces balanced, in order."""
     found, at = [], text.find(_BOX)
     while at >= 0:
@@ -60,18 +60,18 @@ def boxed(text: str) -> list[Stated]:
             end += 1
         if depth:
             break
-        found.append(Stated(comparable(text[start : end - 1]), end))
+        found.append(Result(comparable(text[start : end - 1]), end))
         at = text.find(_BOX, end)
     return found
 
 
-def called_results(text: str) -> list[Stated]:
+def called_results(text: str) -> list[Result]:
     """Return the numbers right behind each "the answer is", "result:" and the like."""
     results = []
     for lead in _CALLED.finditer(text):
         number = next(numbers_in(text[: lead.end() + 200], lead.end()), None)
         if number is not None and not text[lead.end() : number.start].strip(" $*`\"'([{\\"):
-            results.append(_stated(number))
+            results.append(_result_of(number))
     return results
 
 
@@ -106,5 +106,5 @@ def shows_work(text: str, question: Solution) -> bool:
     return len(_WORD.findall(text)) >= len(_WORD.findall(question.result)) + 3
 
 
-def _stated(number: Found) -> Stated:
-    return Stated(number.value, number.end)
+def _result_of(number: Found) -> Result:
+    return Result(number.value, number.end)

@@ -59,7 +59,7 @@ def check_name(name: str) -> None:
 
 
 def respond(path: str, body: bytes) -> tuple[int, bytes]:
-    """(status, JSON) of a POST to ``path`` below ``/v1``."""
+    """Return (status, JSON) of a POST to ``path`` below ``/v1``."""
     try:
         document = complete_response(body) if path == "responses" else complete(body)
         return 200, orjson.dumps(document)
@@ -68,7 +68,7 @@ def respond(path: str, body: bytes) -> tuple[int, bytes]:
 
 
 def create_app(name: str) -> Starlette:
-    """The application of ``builtin://name``. Raises InputError for a name that is none."""
+    """Return the application of ``builtin://name``. Raises InputError for a name that is none."""
     from starlette.applications import Starlette
     from starlette.responses import Response
     from starlette.routing import Route
@@ -99,7 +99,7 @@ def create_app(name: str) -> Starlette:
 
 
 def complete_response(body: bytes) -> dict[str, Any]:
-    """A document of the Responses API for a request's body. Raises as ``complete`` does."""
+    """Return a document of the Responses API for a request's body. Raises as ``complete`` does."""
     request = _load(body)
     said = request.get("input")
     messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
@@ -128,7 +128,7 @@ def complete_response(body: bytes) -> dict[str, Any]:
 
 
 def complete(body: bytes) -> dict[str, Any]:
-    """A chat completion for a request's body. Raises BadRequest, NotJudgeable or Unsolvable."""
+    """Return a chat completion for a request's body. Raises BadRequest, NotJudgeable or Unsolvable."""
     request = _read(body)
     messages = request["messages"]
     role, text = _judging(messages)
@@ -146,8 +146,8 @@ def complete(body: bytes) -> dict[str, Any]:
 
 
 def _judging(messages: list[dict[str, Any]]) -> tuple[str | None, str]:
-    """(the judge that is asked, the text that asks it): the last message that does, since a rubric that is asked for
-    again is asked for in two. (None, "") of a conversation in which no judge is asked."""
+    """Return (the judge that is asked, the text that asks it): of the last message that does, since a rubric that is
+    asked for again is asked for in two. (None, "") of a conversation in which no judge is asked."""
     for message in reversed(messages):
         text = message["content"]
         if message["role"] == "user" and isinstance(text, str) and (role := role_of(text)) is not None:

@@ -87,7 +87,7 @@ _INSTRUCTS = re.compile(
 
 
 def _answered(text: str, question: Solution, later: list[Solution]) -> bool:
-    """Whether the text goes on with an answer to the question, as a worked example does."""
+    """Return whether the text goes on with an answer to the question, as a worked example does."""
     end = next((one.start for one in later if one.start >= question.end), len(text))
     ahead = text[question.end : min(end, question.end + 200)]
     box = _FILLED_BOX.search(ahead)
@@ -95,7 +95,7 @@ def _answered(text: str, question: Solution, later: list[Solution]) -> bool:
 
 
 def _without(text: str, start: int, examples: list[Solution]) -> str:
-    """The text from ``start`` on, without the worked examples in it (each to its end, with its question mark)."""
+    """Return the text from ``start`` on without the worked examples in it, each to its end, with its question mark."""
     parts = []
     for one in examples:
         parts.append(text[start : one.start])
@@ -141,7 +141,7 @@ def _after_a_lead(text: str) -> Iterator[Solution]:
 
 
 def _on_a_line(text: str) -> Iterator[Solution]:
-    """A line that begins with a calculation and ``=`` or ``?``."""
+    """Calculations that a line begins with, and ``=`` or ``?`` behind them."""
     for line in _LINE.finditer(text):
         chain = _chain(text, line.end())
         end = _LINE_END.match(text, chain[1]) if chain is not None and len(chain[0]) > 1 else None
@@ -150,7 +150,7 @@ def _on_a_line(text: str) -> Iterator[Solution]:
 
 
 def _chain(text: str, start: int) -> tuple[list[tuple[str, str]], int] | None:
-    """(operator and number of each term, where the chain ends); the first one's operator is ``+``."""
+    """Return (operator and number of each term, where the chain ends); the first one's operator is ``+``."""
     first = _FIRST.match(text, start)
     if first is None:
         return None

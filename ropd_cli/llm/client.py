@@ -70,7 +70,7 @@ class ChatClient:
         shared: Shared | None = None,
         stats: ClientStats | None = None,
     ) -> ChatClient:
-        """A client of ``endpoint``; nothing is sent yet, and the API key is read when the first request is.
+        """Return a client of ``endpoint``; nothing is sent yet, and the API key is read when the first request is.
 
         ``retry`` defaults to the endpoint's ``limits.max_retries``; ``shared`` is what it has in common with
         the other clients of a run, ``stats`` where it counts. The cache stays the caller's to close.
@@ -103,12 +103,12 @@ class ChatClient:
         return self._sender.peer.shown
 
     async def complete(self, request: ChatRequest, *, validate: Read[Any] | None = None) -> ChatReply:
-        """The reply to a request; ``validate`` is ``ask``'s ``read``, whose value is not wanted."""
+        """Return the reply to a request; ``validate`` is ``ask``'s ``read``, whose value is not wanted."""
         reply, _ = await self.ask(request, validate or _nothing)
         return reply
 
     async def samples(self, requests: Sequence[ChatRequest], *, together: bool = True) -> list[ChatReply]:
-        """The replies to requests that differ in the number of the sample alone, in their order.
+        """Return the replies to requests that differ in the number of the sample alone, in their order.
 
         With ``together`` those that the cache lacks are one request for as many replies, where there is no schema, the
         API knows that (Chat Completions) and no seed is set, which would be another for each; what an endpoint does
@@ -121,28 +121,28 @@ class ChatClient:
             most = self._sender.choices_limit
             batches = [[index] for index in range(len(requests)) if index not in missing]
             batches += [missing[at : at + most] for at in range(0, len(missing), most)]
-        came: dict[int, ChatReply] = {}
+        replies_by_index: dict[int, ChatReply] = {}
         while batches:
             for part in await _finished([partial(self._batch, requests, batch) for batch in batches]):
-                came |= part
-            batches = [[index] for index in range(len(requests)) if index not in came]
-        return [came[index] for index in range(len(requests))]
+                replies_by_index |= part
+            batches = [[index] for index in range(len(requests)) if index not in replies_by_index]
+        return [replies_by_index[index] for index in range(len(requests))]
 
     async def _batch(self, requests: Sequence[ChatRequest], indices: Sequence[int]) -> dict[int, ChatReply]:
-        """The replies to some of the requests by index; of several maybe not all."""
+        """Return the replies to some of the requests by index; where there are several, maybe not all."""
         if len(indices) == 1:
             return {indices[0]: await self.complete(requests[indices[0]])}
         return await self._together(requests, indices)
 
     async def _is_known(self, request: ChatRequest) -> bool:
-        """Whether nothing need be sent for a request: it is in the cache, or under way."""
+        """Return whether nothing need be sent for a request: it is in the cache, or under way."""
         key = cache_key(self._url, request)
         if (key, request.sampling.max_tokens) in self._running:
             return True
         return self._cache is not None and await self._cache.fetch(key, request.sampling.max_tokens) is not None
 
     async def _together(self, requests: Sequence[ChatRequest], indices: Sequence[int]) -> dict[int, ChatReply]:
-        """One request for the replies to these requests; by index those that came, at least one."""
+        """Send one request for the replies to these requests; by index those that came, at least one."""
         keys = {index: cache_key(self._url, requests[index]) for index in indices}
         limit = requests[indices[0]].sampling.max_tokens
         keys = {index: key for index, key in keys.items() if (key, limit) not in self._running}
@@ -152,16 +152,16 @@ class ChatClient:
         running = {index: loop.create_future() for index in keys}
         self._running |= {(keys[index], limit): future for index, future in running.items()}
         outcomes: dict[int, Outcome] = {}
-        came: dict[int, ChatReply] = {}
+        replies_by_index: dict[int, ChatReply] = {}
         try:
             first = min(keys)
             replies, _ = await self._send(keys[first], requests[first], _nothing, len(keys))
-            came = dict(zip(keys, replies, strict=False))
+            replies_by_index = dict(zip(keys, replies, strict=False))
             if self._cache is not None:
                 async with asyncio.TaskGroup() as writes:
-                    for index, reply in came.items():
+                    for index, reply in replies_by_index.items():
                         writes.create_task(self._cache.store(keys[index], reply, max_tokens=limit))
-            outcomes = dict(came)
+            outcomes = dict(replies_by_index)
         except RopdError as fault:
             outcomes = dict.fromkeys(keys, fault)
             self.stats.failures += 1
@@ -170,10 +170,10 @@ class ChatClient:
             for index, future in running.items():
                 del self._running[keys[index], limit]
                 future.set_result(outcomes.get(index))  # None: whoever waits for it asks again
-        return came
+        return replies_by_index
 
     async def ask(self, request: ChatRequest, read: Read[T]) -> tuple[ChatReply, T]:
-        """The reply to a request, and what ``read`` makes of it.
+        """Return the reply to a request, and what ``read`` makes of it.
 
         ``read`` raises ReplyInvalid for a reply that can't be used; such a one is not kept and is asked
         for again, the model being told once what was wrong. With a schema, an empty, a cut-off and an
@@ -240,7 +240,7 @@ class ChatClient:
         used up. What is lost while the endpoint is not there at all (its breaker is open) is not counted: the next
         attempt waits for it."""
         correction: list[dict[str, Any]] = []
-        told = False
+        corrected = False
         failed = 0
         for attempt in itertools.count(1):
             try:
@@ -258,8 +258,8 @@ class ChatClient:
             except ReplyInvalid as caught:
                 error = ReplyInvalid(f"{request.model} at {self.shown}: {caught.message}", caught.hint)
                 fault, wait_s = Fault(error, again=True), 0.0 if failed < self.retry.max_retries else None
-                correction = [] if told else _correction(reply, caught)
-                told = True
+                correction = [] if corrected else _correction(reply, caught)
+                corrected = True
             failed += 1
             if wait_s is None or not fault.again:
                 raise _final(fault, attempt) from None
@@ -269,7 +269,7 @@ class ChatClient:
 
 
 async def _finished(calls: Sequence[Callable[[], Awaitable[V]]]) -> list[V]:
-    """What calls come to, all of them finished before the first error is raised."""
+    """Return what calls come to, all of them finished before the first error is raised."""
     if not calls:
         return []
     try:
@@ -286,7 +286,7 @@ def _nothing(_reply: ChatReply) -> None:
 
 
 def _read(reply: ChatReply, request: ChatRequest, read: Read[T]) -> T:
-    """What ``read`` makes of a reply. Raises ReplyInvalid for one that can't be used."""
+    """Return what ``read`` makes of a reply. Raises ReplyInvalid for one that can't be used."""
     if request.form is not None:
         if reply.finish_reason == "length":
             raise ReplyInvalid("the reply was cut off at its length limit", "raise --max-tokens (or do not set it)")
@@ -296,14 +296,16 @@ def _read(reply: ChatReply, request: ChatRequest, read: Read[T]) -> T:
 
 
 def _correction(reply: ChatReply, fault: ReplyInvalid) -> list[dict[str, Any]]:
-    """What is said to the model of a reply that can't be used: the reply, as its own turn, and the reason."""
-    said = reply.text if len(reply.text) <= _QUOTED_CHARS else reply.text[:_QUOTED_CHARS] + " […]"
-    told = f"Your reply can't be used: {fault.message}. Give the whole answer again, corrected, and nothing else."
-    return [{"role": "assistant", "content": said or "…"}, {"role": "user", "content": told}]
+    """Return what is said to the model of a reply that can't be used: the reply, as its own turn, and the reason."""
+    quoted = reply.text if len(reply.text) <= _QUOTED_CHARS else reply.text[:_QUOTED_CHARS] + " […]"
+    instruction = (
+        f"Your reply can't be used: {fault.message}. Give the whole answer again, corrected, and nothing else."
+    )
+    return [{"role": "assistant", "content": quoted or "…"}, {"role": "user", "content": instruction}]
 
 
 def _final(fault: Fault, attempts: int) -> RopdError:
-    """The error a user sees, with how often it was tried."""
+    """Return the error a user sees, with how often it was tried."""
     error = copy.copy(fault.error)
     if attempts > 1:
         error.message = f"{error.message} (tried {attempts} times)"

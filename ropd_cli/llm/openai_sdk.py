@@ -91,7 +91,7 @@ class OpenAITransport:
 
     async def _head(self, path: str, body: bytes) -> httpx2.Response:
         """Return the response at its first byte, its content unread."""
-        asked = self._sdk.post(
+        request = self._sdk.post(
             self._base + path,
             content=body,
             cast_to=httpx2.Response,
@@ -102,8 +102,8 @@ class OpenAITransport:
         first_byte_s = self._limits.first_byte_timeout_s
         try:
             async with asyncio.timeout(first_byte_s) as limit:
-                # asked for as a stream, an httpx2 response comes back as it is
-                return await asked  # type: ignore[return-value]
+                # as a stream, an httpx2 response comes back as it is
+                return await request  # type: ignore[return-value]
         except TimeoutError as fault:
             if limit.expired():
                 raise TimedOut(f"no first byte within {first_byte_s:g} s") from fault

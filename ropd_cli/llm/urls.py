@@ -59,7 +59,7 @@ def _checked(url: str) -> str:
 
 
 def _is_host(name: str) -> bool:
-    """Whether a host is one: an address, or a name of labels of 1 to 63 characters."""
+    """Return whether a host is one: an address, or a name of labels of 1 to 63 characters."""
     if ":" in name:
         ipaddress.IPv6Address(name.partition("%")[0])  # ValueError for what is none
         return True
@@ -71,7 +71,7 @@ def _is_host(name: str) -> bool:
 
 
 def shown_url(url: str) -> str:
-    """A URL as it may stand in a message: without a user, a password or a query, which may be secrets."""
+    """Return a URL as it may stand in a message: without a user, a password or a query, which may be secrets."""
     try:
         parts = urlsplit(url)
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
@@ -80,7 +80,7 @@ def shown_url(url: str) -> str:
 
 
 def identity(url: str) -> str:
-    """What of a URL determines the answers, for the cache key.
+    """Return what of a URL determines the answers, for the cache key.
 
     The embedded provider is one program with this package: another version may answer otherwise.
     """
@@ -92,12 +92,12 @@ def identity(url: str) -> str:
 
 
 def builtin_name(url: str) -> str:
-    """NAME of ``builtin://NAME``."""
+    """Return NAME of ``builtin://NAME``."""
     return url.removeprefix(BUILTIN).strip("/")
 
 
 def model_name(endpoint: EndpointConfig, section: str | None = None) -> str:
-    """The model to ask for; the embedded provider's is called like itself where none is configured.
+    """Return the model to ask for; the embedded provider's is called like itself where none is configured.
 
     Raises InputError that names the option and the key of ``section`` ("teacher", "verifier", …).
     """
