@@ -56,8 +56,8 @@ def cache_key(base_url: str, request: ChatRequest) -> str:
 
 
 class ReplyCache:
-    """Replies by key. ``fetch`` looks in the page cache of SQLite and returns in microseconds; ``store`` waits, in
-    a coroutine, until a thread has written.
+    """Replies by key. ``get`` looks in the page cache of SQLite and returns in microseconds, less than handing it to a
+    thread would take; ``store`` waits, in a coroutine, until a thread has written.
 
     A cache that fails later on (disk full, file damaged) costs requests, not the run: it is said once.
     """
@@ -117,10 +117,6 @@ class ReplyCache:
         if worth_keeping(reply):
             key = own_key(key, reply, max_tokens)
             self._put([(key, encode(key, reply, max_tokens))])
-
-    async def fetch(self, key: str, max_tokens: int | None = None) -> ChatReply | None:
-        """``get``; reading takes no lock and no thread, and less time than to hand it to one."""
-        return self.get(key, max_tokens)
 
     async def store(self, key: str, reply: ChatReply, *, max_tokens: int | None = None) -> None:
         """``put`` without blocking the event loop; returns when the reply is on disk. A caller that is cancelled

@@ -117,7 +117,7 @@ class ChatClient:
         """
         batches = [[index] for index in range(len(requests))]
         if together and requests and joinable(requests[0]):
-            missing = [index for index, request in enumerate(requests) if not await self._is_known(request)]
+            missing = [index for index, request in enumerate(requests) if not self._is_known(request)]
             most = self._sender.choices_limit
             batches = [[index] for index in range(len(requests)) if index not in missing]
             batches += [missing[at : at + most] for at in range(0, len(missing), most)]
@@ -134,12 +134,12 @@ class ChatClient:
             return {indices[0]: await self.complete(requests[indices[0]])}
         return await self._together(requests, indices)
 
-    async def _is_known(self, request: ChatRequest) -> bool:
+    def _is_known(self, request: ChatRequest) -> bool:
         """Return whether nothing need be sent for a request: it is in the cache, or under way."""
         key = cache_key(self._url, request)
         if (key, request.sampling.max_tokens) in self._running:
             return True
-        return self._cache is not None and await self._cache.fetch(key, request.sampling.max_tokens) is not None
+        return self._cache is not None and self._cache.get(key, request.sampling.max_tokens) is not None
 
     async def _together(self, requests: Sequence[ChatRequest], indices: Sequence[int]) -> dict[int, ChatReply]:
         """Send one request for the replies to these requests; by index those that came, at least one."""
@@ -196,14 +196,9 @@ class ChatClient:
                     continue
                 self.stats.cache_hits += 1
                 return outcome.model_copy(update={"cached": True}), value
-        return await self._lead(key, own, request, read)
-
-    async def _lead(
-        self, key: str, own: tuple[str, int | None], request: ChatRequest, read: Read[T]
-    ) -> tuple[ChatReply, T]:
-        """Answer a call, and with it the equal ones that come meanwhile (None: cancelled, one of them goes on)."""
-        running = self._running[own] = asyncio.get_running_loop().create_future()
-        outcome: Outcome = None
+        # from here on this call leads: the equal ones that come meanwhile wait for what it comes to
+        lead = self._running[own] = asyncio.get_running_loop().create_future()
+        outcome = None  # None: cancelled, and one of those that wait goes on
         try:
             outcome, value = await self._answer(key, request, read)
             return outcome, value
@@ -213,12 +208,12 @@ class ChatClient:
             raise
         finally:
             del self._running[own]
-            running.set_result(outcome)
+            lead.set_result(outcome)
 
     async def _answer(self, key: str, request: ChatRequest, read: Read[T]) -> tuple[ChatReply, T]:
-        if self._cache is None:
-            return await self._ask(key, request, read)
-        known = await self._cache.fetch(key, request.sampling.max_tokens)
+        """Return a reply from the cache, else from the endpoint."""
+        max_tokens = request.sampling.max_tokens
+        known = self._cache.get(key, max_tokens) if self._cache is not None else None
         if known is not None:
             try:
                 value = _read(known, request, read)
@@ -227,12 +222,9 @@ class ChatClient:
             else:
                 self.stats.cache_hits += 1
                 return known, value
-        reply, value = await self._ask(key, request, read)
-        await self._cache.store(key, reply, max_tokens=request.sampling.max_tokens)
-        return reply, value
-
-    async def _ask(self, key: str, request: ChatRequest, read: Read[T]) -> tuple[ChatReply, T]:
         [reply], value = await self._send(key, request, read)
+        if self._cache is not None:
+            await self._cache.store(key, reply, max_tokens=max_tokens)
         return reply, value
 
     async def _send(self, key: str, request: ChatRequest, read: Read[T], choices: int = 1) -> tuple[list[ChatReply], T]:

@@ -94,6 +94,7 @@ def test_calculations_are_read_as_they_are_written(question, result):
         "What is 2 ** 3?",
         "What is the sum of 5, 12 and 13?",
         "What is 5?",
+        "What is 3 + 4? What is 8 + 13?",
         "What is 5 + 3 rounded to the nearest ten?",
         "What is 5 + 3, and what is 4 + 4 squared?",
         "What is 999 * 999 * " + " * ".join(["9" * 300] * 9) + "?",
