@@ -23,8 +23,8 @@ class BatchServer:
         self.answer = answer
         """Body of a request -> text, or (text, finish_reason), or an int: the status of a refusal."""
         self.looks = 1
-        self.ends_as = "completed"
-        """What becomes of batches: completed, failed, expired or cancelled (half of it answered)."""
+        self.ends_as: str | list[str] = "completed"
+        """What becomes of batches: completed, failed, expired or cancelled (half of it answered); of each in turn."""
         self.lose_create = 0
         """So many batches are made without a word to who asked."""
         self.lose_upload = 0
@@ -91,11 +91,11 @@ class BatchServer:
         return {key: value for key, value in self.batches[number].items() if key != "lines"}
 
     def _finish(self, batch: dict[str, Any]) -> None:
-        batch["status"] = self.ends_as
-        if self.ends_as == "failed":
+        batch["status"] = end = self.ends_as if isinstance(self.ends_as, str) else self.ends_as.pop(0)
+        if end == "failed":
             batch["errors"] = {"data": [{"code": "token_limit_exceeded", "message": "Enqueued token limit reached"}]}
             return
-        lines = batch["lines"][:: -1 if self.ends_as == "completed" else 2]  # results come in any order
+        lines = batch["lines"][:: -1 if end == "completed" else 2]  # results come in any order
         good, bad = [], []
         for line in lines:
             said = self.answer(line["body"])
@@ -199,6 +199,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, document: Any) -> None:
         data = document if isinstance(document, bytes) else json.dumps(document).encode()
         self.send_response(status)
+        self.send_header(
+            "Content-Type", "application/octet-stream" if isinstance(document, bytes) else "application/json"
+        )
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -6,6 +6,8 @@ import hypothesis
 import pytest
 from servers import ScriptedServer
 
+import ropd_cli.builtin  # noqa: F401 (registers builtin://, as the command does)
+
 _NUMBERS = itertools.count()
 
 hypothesis.settings.register_profile("ropd", deadline=None)  # the machine may be busy; no test asserts a time

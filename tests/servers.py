@@ -10,6 +10,7 @@ the server off its port and bring it back. ``storms.py`` has a judge and a storm
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import sys
@@ -19,6 +20,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait for a condition to come true, for 20 seconds at most."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        await asyncio.sleep(0.01)
 
 
 @dataclass(frozen=True)
@@ -104,10 +113,6 @@ class ScriptedServer:
         self.requests: list[Request] = []
         self.default: Step = Reply()
         self.most_at_once = 0
-        self.hangs = False
-        """Not even a GET is answered."""
-        self.looked = 0
-        """How often it was asked for its models."""
         self.stopping = threading.Event()
         self._script: list[Step] = []
         self._at_once = 0
@@ -228,11 +233,6 @@ class _Handler(BaseHTTPRequestHandler):
             server.count(-1)
 
     def do_GET(self) -> None:
-        server: ScriptedServer = self.server.scripted
-        server.looked += 1
-        if server.hangs:
-            self._hang(Hang(), server)
-            return
         self._send(200, json.dumps({"object": "list", "data": [{"id": "m", "object": "model"}]}).encode())
 
     def _play(self, step: Any, body: dict[str, Any], server: ScriptedServer) -> None:

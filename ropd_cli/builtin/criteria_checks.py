@@ -40,14 +40,13 @@ class Check:
     points: int
     holds: Callable[[str, str, Solution], bool]
     """(answer, the result the criterion names, the solved question) -> met or not."""
-    numbers_only: bool = False
 
     def criterion(self, question: Solution) -> str:
-        """The sentence for a question."""
+        """Return the sentence for a question."""
         return self.sentence.replace("{result}", question.result)
 
     def read(self, criterion: str, question: Solution) -> str | None:
-        """The result that a sentence of this kind names (the question's where it names none); None for
+        """Return the result that a sentence of this kind names (the question's where it names none); None for
         another sentence."""
         before, names_result, after = self.sentence.partition("{result}")
         text = criterion.strip()
@@ -59,8 +58,8 @@ class Check:
 
 
 def _right(answer: str, result: str, _question: Solution) -> bool:
-    found = final_result(answer, result)
-    return found is not None and found.value == comparable(result)
+    final = final_result(answer)
+    return final is not None and final.value == comparable(result)
 
 
 def _box(answer: str, _result: str, _question: Solution) -> bool:
@@ -68,8 +67,8 @@ def _box(answer: str, _result: str, _question: Solution) -> bool:
 
 
 def _alone(answer: str, result: str, _question: Solution) -> bool:
-    found = final_result(answer, result)
-    return found is not None and len(answer.split()) <= len(result.split()) + 1 and ends_with_result(answer, result)
+    final = final_result(answer)
+    return final is not None and len(answer.split()) <= len(result.split()) + 1 and ends_with_result(answer)
 
 
 def _contains(answer: str, result: str, _question: Solution) -> bool:
@@ -77,14 +76,14 @@ def _contains(answer: str, result: str, _question: Solution) -> bool:
 
 
 def _near(answer: str, result: str, _question: Solution) -> bool:
-    found, value = final_result(answer, result), _fraction(comparable(result))
-    stated = _fraction(found.value) if found is not None else None
-    return value is not None and stated is not None and abs(stated - value) <= max(2, abs(value) / NEAR_PART)
+    final, value = final_result(answer), _fraction(comparable(result))
+    number = _fraction(final.value) if final is not None else None
+    return value is not None and number is not None and abs(number - value) <= max(Fraction(2), abs(value) / NEAR_PART)
 
 
 def _last_digit(answer: str, result: str, _question: Solution) -> bool:
-    found = final_result(answer, result)
-    return found is not None and _fraction(found.value) is not None and found.value[-1] == comparable(result)[-1]
+    final = final_result(answer)
+    return final is not None and _fraction(final.value) is not None and final.value[-1] == comparable(result)[-1]
 
 
 def _fraction(value: str) -> Fraction | None:
@@ -94,12 +93,12 @@ def _fraction(value: str) -> Fraction | None:
         return None
 
 
-def _single(answer: str, result: str, _question: Solution) -> bool:
-    return results_agree(answer, result)
+def _single(answer: str, _result: str, _question: Solution) -> bool:
+    return results_agree(answer)
 
 
-def _stops(answer: str, result: str, _question: Solution) -> bool:
-    return ends_with_result(answer, result)
+def _stops(answer: str, _result: str, _question: Solution) -> bool:
+    return ends_with_result(answer)
 
 
 def _work(answer: str, _result: str, question: Solution) -> bool:
@@ -120,7 +119,6 @@ NEAR = Check(
     f"The final result is a number near {{result}}: off by at most 2 or one part in {NEAR_PART}.",
     2,
     _near,
-    numbers_only=True,
 )
 LAST_DIGIT = Check(
     "last digit",
@@ -128,7 +126,6 @@ LAST_DIGIT = Check(
     "The final result ends in the same digit as {result}.",
     1,
     _last_digit,
-    numbers_only=True,
 )
 SINGLE = Check(
     "single", "General Reasoning", "The answer states one result and no other that contradicts it.", 1, _single
@@ -151,7 +148,7 @@ _ALONE_ASKED = re.compile(
 
 
 def form_asked(question_text: str) -> Check | None:
-    """The form in which a task asks for its result: in a box, alone, or (None) as the writer likes."""
+    """Return the form in which a task asks for its result: in a box, alone, or (None) as the writer likes."""
     if "\\boxed" in question_text:
         return BOXED
     return ALONE if _ALONE_ASKED.search(question_text) else None

@@ -21,7 +21,7 @@ class NotJudgeable(ValueError):
 
 
 def role_of(text: str) -> str | None:
-    """What a message asks for: "rubricator", "verifier", or None for neither (then it is for the teacher)."""
+    """Return what a message asks for: "rubricator", "verifier", or None for neither (then it is for the teacher)."""
     opening = _TAG.search(text)
     if opening is None:
         return None
@@ -31,7 +31,7 @@ def role_of(text: str) -> str | None:
 
 
 def write_rubric(text: str) -> dict[str, Any]:
-    """The rubric for the group in a rubricator's message, in the wire format.
+    """Return the rubric for the group in a rubricator's message, in the wire format.
 
     Candidates are the checks that every reference meets. Each is weighted by how well it separates: the part
     of the other answers that fail it. Raises NotJudgeable.
@@ -44,7 +44,7 @@ def write_rubric(text: str) -> dict[str, Any]:
     form = form_asked(question_text)
     weighted = []
     for check in CHECKS:
-        if not fits(check, question, form):
+        if not fits(check, form):
             continue
         kept = all(check.holds(answer, question.result, question) for answer in references)
         if not kept and check is not RIGHT:  # what a reference does without is no mark of a good answer
@@ -52,7 +52,7 @@ def write_rubric(text: str) -> dict[str, Any]:
         failing = sum(not check.holds(answer, question.result, question) for answer in others) / max(1, len(others))
         weighted.append((check, failing))
     weighted = _enough(weighted, question, others)
-    criteria = [
+    criteria: list[dict[str, Any]] = [
         {
             "criterion_id": f"c{number}",
             "category": check.category,
@@ -65,11 +65,9 @@ def write_rubric(text: str) -> dict[str, Any]:
     return {"schema_version": RUBRIC_VERSION, "rubrics": criteria, "maximum_score": total}
 
 
-def fits(check: Check, question: Solution, form: Check | None) -> bool:
-    """Whether a check has a meaning for a question that asks for its result in ``form``."""
-    if check in (BOXED, ALONE):
-        return check is form
-    return question.kind == "number" or not check.numbers_only
+def fits(check: Check, form: Check | None) -> bool:
+    """Return whether a check has a meaning for a question that asks for its result in ``form``."""
+    return check is form or check not in (BOXED, ALONE)
 
 
 def weight(check: Check, failing: float) -> int:
@@ -86,7 +84,7 @@ def weight(check: Check, failing: float) -> int:
 
 
 def write_verdicts(text: str) -> dict[str, Any]:
-    """The verdicts on the answers in a verifier's message, in the wire format: on all, or on those that it is
+    """Return the verdicts on the answers in a verifier's message, in the wire format: on all, or on those that it is
     asked for. Whether the message tells a reference from a rollout makes no difference here. Raises NotJudgeable.
     """
     question_text, answers, tag = _read(text)
@@ -107,12 +105,12 @@ def write_verdicts(text: str) -> dict[str, Any]:
 
 
 def _enough(weighted: list[tuple[Check, float]], question: Solution, others: list[str]) -> list[tuple[Check, float]]:
-    """At least MIN_CRITERIA, filled up with checks that the references do without, and at most MAX_CRITERIA."""
+    """Return at least MIN_CRITERIA, filled up with checks that the references do without, and at most MAX_CRITERIA."""
     present = {check for check, _ in weighted}
     for check in CHECKS:
         if len(weighted) >= MIN_CRITERIA:
             break
-        if check not in present and fits(check, question, None):
+        if check not in present and fits(check, None):
             failing = sum(not check.holds(answer, question.result, question) for answer in others)
             weighted.append((check, failing / max(1, len(others))))
     order = list(CHECKS)
@@ -148,7 +146,7 @@ def _solve(question_text: str) -> Solution:
 
 
 def _between(text: str, name: str, tag: str) -> str | None:
-    """What stands in the last ``<name-TAG>…</name-TAG>`` of a message; no answer can write one."""
+    """Return what stands in the last ``<name-TAG>…</name-TAG>`` of a message; no answer can write one."""
     opening, closing = f"<{name}-{tag}>", f"</{name}-{tag}>"
     start = text.rfind(opening)
     end = text.find(closing, start)

@@ -5,22 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ropd_cli.builtin.numbers import canonical, numbers_in
+from ropd_cli.builtin.numbers import Found, canonical, numbers_in
 from ropd_cli.builtin.solvers import Solution
 
 _BOX = "\\boxed{"
-_SAID = re.compile(
+_CALLED = re.compile(
     r"\b(?:answer|result|sum|total|product|difference|solution|count)\b[^.\n=:]{0,40}?(?:\bis\b|:|=)[\s$*`\"'(\\]*(?:boxed\{)?",
     re.IGNORECASE,
 )
-_LIST = re.compile(r"\[[^\[\]]*\]")
+_NUMBER_ALONE = re.compile(r"-?[\d.,]*\d")
 _WORD = re.compile(r"[^\W_]+")
-_ITEM = re.compile(r"[^\s,\[\]'\"]+")
 _CLOSING = re.compile(r"[\s.!$*`\"')}\]]*|\\[)\]]")
 
 
 @dataclass(frozen=True)
-class Stated:
+class Result:
     """A result as an answer states it: comparable ``value`` and the position behind it."""
 
     value: str
@@ -28,34 +27,30 @@ class Stated:
 
 
 def comparable(result: str) -> str:
-    """A result in the form in which two are compared: number, list of items, or words, case and marks aside."""
+    """Return a result in the form in which two are compared: number, or words, case and marks aside."""
     text = result.strip().strip("$*`\"' ").rstrip(".").strip()
-    if text.startswith("[") and text.endswith("]"):
-        return "[" + ",".join(_number_or_text(item) for item in _ITEM.findall(text)) + "]"
-    return _number_or_text(text)
+    bare = text.replace("\\,", "").replace("{,}", "").replace("−", "-")
+    return canonical(bare) if _NUMBER_ALONE.fullmatch(bare) else " ".join(text.casefold().split())
 
 
-def final_result(text: str, like: str) -> Stated | None:
-    """The result that an answer ends up with; ``like`` is a result of the kind that is looked for.
+def final_result(text: str) -> Result | None:
+    """Return the result that an answer ends up with.
 
-    The last ``\\boxed{…}``; without one what stands after the last "the answer is" or "="; without one the
-    last number, list or word of the text. None where there is nothing of the kind.
+    The last ``\\boxed{…}``; without one the number after the last "the answer is" or "="; without one the last number
+    of the text. None where there is nothing of the kind.
     """
-    boxes = boxed(text)
-    if boxes:
-        return boxes[-1]
-    said = said_results(text, like)
-    if said:
-        return said[-1]
-    for start in (text.rfind("=") + 1, 0):
-        found = _of_kind(text, start, like)
-        if found:
-            return found[-1] if start == 0 else found[0]
-    return None
+    results = boxed(text) or called_results(text)
+    if results:
+        return results[-1]
+    after = text.rfind("=") + 1
+    number = next(numbers_in(text, after), None) if after else None
+    if number is None:
+        *_, number = None, *numbers_in(text)
+    return _result_of(number) if number is not None else None
 
 
-def boxed(text: str) -> list[Stated]:
-    """The contents of all complete ``\\boxed{…}``, braces balanced, in order."""
+def boxed(text: str) -> list[Result]:
+    """Return the contents of all complete ``\\boxed{…}``, braces balanced, in order."""
     found, at = [], text.find(_BOX)
     while at >= 0:
         depth, start = 1, at + len(_BOX)
@@ -65,43 +60,42 @@ def boxed(text: str) -> list[Stated]:
             end += 1
         if depth:
             break
-        found.append(Stated(comparable(text[start : end - 1]), end))
+        found.append(Result(comparable(text[start : end - 1]), end))
         at = text.find(_BOX, end)
     return found
 
 
-def said_results(text: str, like: str) -> list[Stated]:
-    """What follows each "the answer is", "result:" and the like, where it is of the kind looked for."""
+def called_results(text: str) -> list[Result]:
+    """Return the numbers right behind each "the answer is", "result:" and the like."""
     results = []
-    for lead in _SAID.finditer(text):
-        found = _of_kind(text[: lead.end() + 200], lead.end(), like)
-        if found and not text[lead.end() : _start_of(found[0], text, lead.end())].strip(" $*`\"'([{\\"):
-            results.append(found[0])
+    for lead in _CALLED.finditer(text):
+        number = next(numbers_in(text[: lead.end() + 200], lead.end()), None)
+        if number is not None and not text[lead.end() : number.start].strip(" $*`\"'([{\\"):
+            results.append(_result_of(number))
     return results
 
 
-def results_agree(text: str, like: str) -> bool:
-    """Whether all results that a text states as such are the same one; False where it states none."""
-    stated = {one.value for one in (*boxed(text), *said_results(text, like))}
-    final = final_result(text, like)
-    return final is not None and stated <= {final.value}
+def results_agree(text: str) -> bool:
+    """Return whether all results that a text states as such are the same one; False where it states none."""
+    final = final_result(text)
+    return final is not None and {one.value for one in (*boxed(text), *called_results(text))} <= {final.value}
 
 
-def ends_with_result(text: str, like: str) -> bool:
-    """Whether nothing but punctuation follows the first box, or without a box the final result."""
+def ends_with_result(text: str) -> bool:
+    """Return whether nothing but punctuation follows the first box, or without a box the final result."""
     boxes = boxed(text)
-    result = boxes[0] if boxes else final_result(text, like)
-    return result is not None and not _rest(text[result.end :])
+    result = boxes[0] if boxes else final_result(text)
+    return result is not None and not _CLOSING.sub("", text[result.end :]).strip()
 
 
 def holds_value(text: str, value: str) -> bool:
-    """Whether a value stands anywhere in a text, as a number, list or word of its own."""
-    return any(one.value == comparable(value) for one in _of_kind(text, 0, value))
+    """Return whether a value stands anywhere in a text, as a number of its own."""
+    return any(number.value == comparable(value) for number in numbers_in(text))
 
 
 def shows_work(text: str, question: Solution) -> bool:
-    """Whether an answer shows more than its result: the numbers of the calculation and an equals sign, or
-    for other questions some words beside the result."""
+    """Return whether an answer shows more than its result: the numbers of the calculation beside it, or for other
+    questions some words."""
     if question.calculation is not None:
         left = [found.value.lstrip("-") for found in numbers_in(text)]
         for number in question.given:
@@ -112,29 +106,5 @@ def shows_work(text: str, question: Solution) -> bool:
     return len(_WORD.findall(text)) >= len(_WORD.findall(question.result)) + 3
 
 
-def _of_kind(text: str, start: int, like: str) -> list[Stated]:
-    """Numbers, lists or words of a text from ``start`` on, whichever ``like`` is."""
-    value = comparable(like)
-    if value.startswith("["):
-        return [Stated(comparable(match.group()), match.end()) for match in _LIST.finditer(text, start)]
-    if _is_number(value):
-        return [Stated(found.value, found.end) for found in numbers_in(text) if found.start >= start]
-    return [Stated(comparable(match.group()), match.end()) for match in _WORD.finditer(text, start)]
-
-
-def _start_of(stated: Stated, text: str, at: int) -> int:
-    """Where the text of a result begins, as near as its length tells."""
-    return max(at, min(stated.end - 1, stated.end - len(stated.value)))
-
-
-def _rest(text: str) -> str:
-    return _CLOSING.sub("", text).strip()
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"-?[\d.,]*\d", text) is not None
-
-
-def _number_or_text(text: str) -> str:
-    bare = text.strip().replace("\\,", "").replace("{,}", "").replace("−", "-")
-    return canonical(bare) if _is_number(bare) else " ".join(text.casefold().split())
+def _result_of(number: Found) -> Result:
+    return Result(number.value, number.end)

@@ -7,6 +7,7 @@ sampling model would. Tokens in ``usage`` are words and punctuation marks.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import time
@@ -18,6 +19,7 @@ from ropd_cli.builtin.judges import NotJudgeable, role_of, write_rubric, write_v
 from ropd_cli.builtin.solvers import Unsolvable
 from ropd_cli.builtin.teacher import write_answer
 from ropd_cli.errors import InputError
+from ropd_cli.llm.transport import Response as Answer
 from ropd_cli.method.block import render_question
 
 if TYPE_CHECKING:
@@ -34,6 +36,22 @@ class BadRequest(ValueError):
     """A request that is answered with status 400 and this message."""
 
 
+class InProcess:
+    """The provider as a client's transport, without a port. Raises what ``check_name`` raises."""
+
+    def __init__(self, name: str) -> None:
+        check_name(name)
+
+    async def post(self, path: str, body: bytes) -> Answer:
+        """Return the response to a request's body."""
+        status, content = respond(path, body)
+        await asyncio.sleep(0)  # as a request over a wire would, it lets others go first
+        return Answer(status, content)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
 def check_name(name: str) -> None:
     """Raises InputError for a name that is no embedded provider's."""
     if name not in NAMES:
@@ -41,7 +59,7 @@ def check_name(name: str) -> None:
 
 
 def respond(path: str, body: bytes) -> tuple[int, bytes]:
-    """(status, JSON) of a POST to ``path`` below ``/v1``."""
+    """Return (status, JSON) of a POST to ``path`` below ``/v1``."""
     try:
         document = complete_response(body) if path == "responses" else complete(body)
         return 200, orjson.dumps(document)
@@ -50,7 +68,7 @@ def respond(path: str, body: bytes) -> tuple[int, bytes]:
 
 
 def create_app(name: str) -> Starlette:
-    """The application of ``builtin://name``. Raises InputError for a name that is none."""
+    """Return the application of ``builtin://name``. Raises InputError for a name that is none."""
     from starlette.applications import Starlette
     from starlette.responses import Response
     from starlette.routing import Route
@@ -81,13 +99,13 @@ def create_app(name: str) -> Starlette:
 
 
 def complete_response(body: bytes) -> dict[str, Any]:
-    """A document of the Responses API for a request's body. Raises as ``complete`` does."""
+    """Return a document of the Responses API for a request's body. Raises as ``complete`` does."""
     request = _load(body)
     said = request.get("input")
     messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
     if isinstance(request.get("instructions"), str) and isinstance(messages, list):
         messages = [{"role": "system", "content": request["instructions"]}, *messages]
-    asked = {name: request[name] for name in ("model", "temperature", "stream") if name in request}
+    asked: dict[str, Any] = {name: request[name] for name in ("model", "temperature", "stream") if name in request}
     asked |= {"messages": messages, "max_tokens": request.get("max_output_tokens")}
     done = complete(orjson.dumps(asked))
     choice, usage = done["choices"][0], done["usage"]
@@ -110,7 +128,7 @@ def complete_response(body: bytes) -> dict[str, Any]:
 
 
 def complete(body: bytes) -> dict[str, Any]:
-    """A chat completion for a request's body. Raises BadRequest, NotJudgeable or Unsolvable."""
+    """Return a chat completion for a request's body. Raises BadRequest, NotJudgeable or Unsolvable."""
     request = _read(body)
     messages = request["messages"]
     role, text = _judging(messages)
@@ -128,8 +146,8 @@ def complete(body: bytes) -> dict[str, Any]:
 
 
 def _judging(messages: list[dict[str, Any]]) -> tuple[str | None, str]:
-    """(the judge that is asked, the text that asks it): the last message that does, since a rubric that is asked for
-    again is asked for in two. (None, "") of a conversation in which no judge is asked."""
+    """Return (the judge that is asked, the text that asks it): of the last message that does, since a rubric that is
+    asked for again is asked for in two. (None, "") of a conversation in which no judge is asked."""
     for message in reversed(messages):
         text = message["content"]
         if message["role"] == "user" and isinstance(text, str) and (role := role_of(text)) is not None:
@@ -153,7 +171,7 @@ def _answer(role: str | None, text: str, request: dict[str, Any], index: int) ->
 def _choice(index: int, text: str, request: dict[str, Any]) -> dict[str, Any]:
     limit = request.get("max_completion_tokens") or request.get("max_tokens")
     pieces = _TOKEN.findall(text) if limit else []
-    cut = bool(limit) and len(pieces) > limit
+    cut = len(pieces) > limit if limit else False
     return {
         "index": index,
         "message": {"role": "assistant", "content": "".join(pieces[:limit]) if cut else text},

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 def check_batches(endpoints: Sequence[EndpointConfig], cache: ReplyCache | None) -> None:
     """Raise InputError where batches can't be used."""
     from ropd_cli.errors import InputError
-    from ropd_cli.llm.urls import BUILTIN, base_urls
+    from ropd_cli.llm.urls import BUILTIN, base_url
 
     if cache is None:
         raise InputError("--batch-api needs the cache: batches fill it", "leave --no-cache out")
     for endpoint in endpoints:
-        urls = base_urls(endpoint)
-        if urls[0].startswith(BUILTIN):
-            raise InputError(f"{urls[0]} has no Batch API", "leave --batch-api out")
-        if len(urls) > 1:
-            raise InputError("--batch-api: several servers for one teacher", "name the one that takes the batches")
+        url = base_url(endpoint)
+        if url.startswith(BUILTIN):
+            raise InputError(f"{url} has no Batch API", "leave --batch-api out")
+        if endpoint.api == "azure":
+            raise InputError("--batch-api does not know Azure's batches", "leave --batch-api out")
 
 
 def at_batch_prices(settings: RopdConfig) -> RopdConfig:

@@ -157,7 +157,12 @@ class EndpointOptions:
     ] = None
     api: Annotated[
         str | None,
-        _endpoint_option("--api", metavar="chat|responses", help="Chat Completions or Responses.", show_default="chat"),
+        _endpoint_option(
+            "--api",
+            metavar="chat|responses|azure",
+            help="Chat Completions, Responses, or Azure OpenAI.",
+            show_default="chat",
+        ),
     ] = None
     api_key_env: Annotated[
         str | None,

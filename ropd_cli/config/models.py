@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ropd_cli.config.extra_body import check_extra_body
 
@@ -42,18 +43,21 @@ class LimitsConfig(Section):
     max_pause_s: float = Field(600.0, ge=0, description="so long an endpoint that stopped answering is waited for")
 
 
+def _date_as_text(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, date) else value  # YAML takes 2024-10-21 for a date
+
+
 class EndpointConfig(Section):
     """One OpenAI-compatible endpoint and the model asked there.
 
-    ``base_url: builtin://checkable`` is the embedded provider; several URLs with commas between them are servers
-    of the same model. The key is read from the environment variable named by ``api_key_env`` when the first
-    request is made; several names, with commas between them, are keys used in turn. ``${NAME}`` in the value of
-    a header is that environment variable.
+    ``base_url: builtin://checkable`` is the embedded provider. The key is read from the environment variable named by
+    ``api_key_env`` when the first request is made. ``${NAME}`` in the value of a header is that environment variable.
     """
 
     model: str | None = None
     base_url: str | None = None
-    api: Literal["chat", "responses"] = "chat"
+    api: Literal["chat", "responses", "azure"] = Field("chat", description="azure: Chat Completions of Azure OpenAI")
+    api_version: Annotated[str | None, BeforeValidator(_date_as_text)] = Field(None, description="of Azure OpenAI")
     api_key_env: str = "OPENAI_API_KEY"
     headers: dict[str, str] = Field(default_factory=dict, description="sent with every request")
     extra_body: Annotated[dict[str, Any], AfterValidator(check_extra_body)] = Field(

@@ -6,7 +6,6 @@ import difflib
 import re
 from functools import partial
 
-from ropd_cli.config import EndpointConfig
 from ropd_cli.doctor.check import Case, Check, Pace, Section, Stopwatch, few, guarded
 from ropd_cli.doctor.sample_groups import hello
 from ropd_cli.doctor.targets import (
@@ -22,10 +21,9 @@ from ropd_cli.doctor.targets import (
     unpriced,
 )
 from ropd_cli.errors import ProviderBusy, ProviderError, ProviderRefused, ProviderUnreachable, RopdError
-from ropd_cli.llm.keys import KeyRing, Secrets, headers_of
+from ropd_cli.llm.keys import Peer
 from ropd_cli.llm.model_list import Listing, list_models
 from ropd_cli.llm.shared import Shared
-from ropd_cli.llm.urls import shown_url
 
 HERE = Section("endpoints")
 BURST = 8
@@ -72,7 +70,6 @@ async def all_of_them(case: Case) -> list[Check]:
 
 
 async def _one(case: Case, target: Target) -> list[Check]:
-    there = list(target.servers)
     if target.is_builtin:
         checks = [HERE.ok(target.label, f"{target.shown}: rules inside this program, no key, free")]
     else:
@@ -81,10 +78,11 @@ async def _one(case: Case, target: Target) -> list[Check]:
             for role in target.roles:
                 case.learnt.silent[role] = "no endpoint is asked (--offline)"
             return [*checks, HERE.skipped(f"{target.label} url", "no endpoint is asked (--offline)")]
-        found, there = await _servers(case, target)
+        look = partial(_listed, case, target, f"{target.label} url")
+        found = await guarded(HERE, f"{target.label} url", look, debug=case.debug)
         checks += found
-    if not there:
-        return checks
+        if any(check.status == "fail" for check in found):
+            return checks
     if target.model is None:
         return [*checks, HERE.skipped(f"{target.label} model", "no model is named, so none is asked")]
     limit = unpriced(case.config, target)
@@ -94,11 +92,11 @@ async def _one(case: Case, target: Target) -> list[Check]:
         return [*checks, HERE.skipped(f"{target.label} model", case.learnt.silent[target.roles[0]])]
     names = [name for check in checks for name in case.learnt.listed.get(check.name, ())]
     shared = Shared.of(case.config, lambda _line: None)
-    for server in there:
-        checks.append(await _hello(case, target, target.at(server), shared, names))
-        if checks[-1].status != "fail":
-            case.learnt.speaking.add(target.label)
-    if target.label in case.learnt.speaking and not set(target.roles) & set(JUDGES):
+    checks.append(await _hello(case, target, shared, names))
+    if checks[-1].status == "fail":
+        return checks
+    case.learnt.speaking.add(target.label)
+    if not set(target.roles) & set(JUDGES):
         checks.append(await _pace(case, target, shared))
     return checks
 
@@ -106,50 +104,26 @@ async def _one(case: Case, target: Target) -> list[Check]:
 def _key(case: Case, target: Target) -> list[Check]:
     """The key, by the name of its variable."""
     label = f"{target.label} key"
-    KeyRing.read(target.at(target.servers[0]), case.environ)  # says what is missing
-    headers_of(target.endpoint, case.environ)
-    there = [name for name in target.key_names if case.environ.get(name, "").strip()]
-    if there:
-        return [HERE.ok(label, f"{', '.join(there)} is set")]
+    if Peer.read(target.endpoint, case.environ).key is not None:  # raises what says which one is missing
+        return [HERE.ok(label, f"{target.endpoint.api_key_env} is set")]
     return [HERE.ok(label, f"{target.endpoint.api_key_env} is not set; a server of your own may need none")]
 
 
-async def _servers(case: Case, target: Target) -> tuple[list[Check], list[str]]:
-    """Each server of a target by its list of models, and each further key at the first server; and the servers that
-    nothing speaks against."""
-    checks, there = [], list(target.servers)
-    keys: list[str | None] = [name for name in target.key_names if case.environ.get(name, "").strip()] or [None]
-    rounds = [(server, keys[0]) for server in target.servers] + [(target.servers[0], name) for name in keys[1:]]
-    for server, key in rounds:
-        label = f"{target.label} url"
-        look = partial(_listed, case, target, server, key, label)
-        found = await guarded(HERE, label, look, debug=case.debug)
-        checks += found
-        if server in there and any(check.status == "fail" for check in found):
-            there.remove(server)
-    return checks, there
+async def _listed(case: Case, target: Target, label: str) -> list[Check]:
+    """The server by its list of models."""
+    limits = target.endpoint.limits
+    limits = limits.model_copy(update={"timeout_s": min(case.timeout_s, limits.timeout_s)})
+    found = await list_models(target.endpoint.model_copy(update={"limits": limits}), case.environ)
+    return _read_listing(case, target, found, label)
 
 
-async def _listed(case: Case, target: Target, server: str, key: str | None, label: str) -> list[Check]:
-    own, secret = headers_of(target.endpoint, case.environ)
-    value = case.environ[key].strip() if key is not None else "none"
-    headers = (
-        own if any(name.lower() == "authorization" for name in own) else own | {"Authorization": f"Bearer {value}"}
-    )
-    limits = target.endpoint.limits.model_copy(
-        update={"timeout_s": min(case.timeout_s, target.endpoint.limits.timeout_s)}
-    )
-    hidden = Secrets([*([value] if key is not None else []), *secret, server.partition("?")[2]])
-    found = await list_models(server, headers, hidden, limits)
-    return _read_listing(case, target, shown_url(server), key, found, label)
-
-
-def _read_listing(case: Case, target: Target, url: str, key: str | None, found: Listing, label: str) -> list[Check]:
+def _read_listing(case: Case, target: Target, found: Listing, label: str) -> list[Check]:
+    url = target.shown
     latency = f"in {_time(found.seconds)}"
     if found.status in (401, 403):
-        return [HERE.fail(label, f"{url}: status {found.status}: {found.said}", _key_mend(target, key))]
+        return [HERE.fail(label, f"{url}: status {found.status}: {found.text}", _key_mend(target))]
     if found.status >= 500:
-        return [HERE.warn(label, f"{url}: status {found.status} to /models: {found.said}", "look at the server's log")]
+        return [HERE.warn(label, f"{url}: status {found.status} to /models: {found.text}", "look at the server's log")]
     if found.names is None:
         return [HERE.ok(label, f"{url}: answers {latency}, and lists no models (status {found.status})")]
     case.learnt.listed[label] = found.names
@@ -165,17 +139,17 @@ def _read_listing(case: Case, target: Target, url: str, key: str | None, found: 
     return checks
 
 
-async def _hello(case: Case, target: Target, endpoint: EndpointConfig, shared: Shared, names: list[str]) -> Check:
+async def _hello(case: Case, target: Target, shared: Shared, names: list[str]) -> Check:
     """One short question through the client that every command uses."""
     label = f"{target.label} model"
-    async with asked(case, endpoint, shared) as client:
+    async with asked(case, target.endpoint, shared) as client:
         watch = Stopwatch()
         (answer,), _ = await at_once([partial(client.complete, hello(client.endpoint))], 1, case.timeout_s)
         seconds = watch.seconds
         unlimited = hello(client.endpoint).model_copy(update={"sampling": client.endpoint.sampling})
         if _is_about_limit(answer) and client.endpoint.sampling.max_tokens is None:
             (answer,), _ = await at_once([partial(client.complete, unlimited)], 1, case.timeout_s)
-    where = "" if target.is_builtin else f" at {shown_url(endpoint.base_url or target.servers[0])}"
+    where = "" if target.is_builtin else f" at {target.shown}"
     if not isinstance(answer, RopdError):
         return HERE.ok(label, f"{target.model}{where} answers in {_time(seconds)}")
     return _explained(target, answer, names, label)
@@ -185,7 +159,7 @@ def _explained(target: Target, fault: RopdError, names: list[str], label: str) -
     """What an error of a short call means, and what to do."""
     status = status_of(fault)
     if status in (401, 403):
-        return HERE.fail(label, fault.message, _key_mend(target, None))
+        return HERE.fail(label, fault.message, _key_mend(target))
     if isinstance(fault, ProviderBusy) and status == 429:
         return HERE.warn(label, f"turned away: {fault.message}", rate_mend(target.roles[0]))
     if status == 404 or (status in (400, 422) and _NO_MODEL.search(fault.message)):
@@ -238,10 +212,7 @@ def status_of(fault: RopdError) -> int | None:
 
 def rate_mend(role: str) -> str:
     """What to do about 429."""
-    return (
-        f"lower {role}.limits.concurrency or set {role}.limits.rpm to what the account has; "
-        f"several keys take turns ({role}.api_key_env: KEY_A,KEY_B)"
-    )
+    return f"lower {role}.limits.concurrency or set {role}.limits.rpm to what the account has"
 
 
 def _is_about_limit(answer: object) -> bool:
@@ -261,8 +232,8 @@ def _is_listed(model: str, names: tuple[str, ...]) -> bool:
     return any(name == model or name.endswith(f"/{model}") for name in names)
 
 
-def _key_mend(target: Target, key: str | None) -> str:
-    name = key or target.endpoint.api_key_env
+def _key_mend(target: Target) -> str:
+    name = target.endpoint.api_key_env
     return f"put a valid key into {name} (export {name}=…), or name another variable: {target.roles[0]}.api_key_env"
 
 

@@ -14,7 +14,7 @@ from ropd_cli.doctor.targets import JUDGES, Target, targets, unpriced
 from ropd_cli.errors import RopdError
 from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.cost_estimate import forecast as forecast_calls
-from ropd_cli.llm.keys import KeyRing
+from ropd_cli.llm.keys import api_key
 from ropd_cli.llm.money import Budget
 from ropd_cli.llm.urls import model_name
 
@@ -44,7 +44,7 @@ def plan(case: Case) -> list[str]:
         if target.is_builtin or target.model is None or unpriced(case.config, target):
             continue
         try:
-            KeyRing.read(target.at(target.servers[0]), case.environ)
+            api_key(target.endpoint, case.environ)
             asking.append(_asking(case, target))
         except RopdError:  # the checks will say it
             continue
@@ -53,13 +53,13 @@ def plan(case: Case) -> list[str]:
 
 def _asking(case: Case, target: Target) -> str:
     endpoint = target.endpoint.model_copy(update={"model": target.model})
-    requests: list[ChatRequest] = [hello(endpoint)] * len(target.servers)
+    requests: list[ChatRequest] = [hello(endpoint)]
     if not set(target.roles) & set(JUDGES):
         requests += [hello(endpoint)] * min(endpoints.BURST, endpoint.limits.concurrency)
     for role in target.roles:
         if role in JUDGES:
             requests += _of_judge(case, role)
-    found = forecast_calls(requests, target.at(target.servers[0]), None, Budget(case.config.prices))
+    found = forecast_calls(requests, target.endpoint, None, Budget(case.config.prices))
     tokens = found.prompt_tokens + found.completion_tokens
     cost = "no price known" if found.cost_usd is None else f"${found.cost_usd:.4f}"
     return f"{found.calls} calls to {target.model} at {target.shown}, {tokens:,} tokens, {cost}"

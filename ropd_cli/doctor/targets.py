@@ -14,7 +14,7 @@ from ropd_cli.errors import ConfigError, InputError, ProviderUnreachable, RopdEr
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.shared import Shared
-from ropd_cli.llm.urls import BUILTIN, base_urls, model_name, shown_url
+from ropd_cli.llm.urls import BUILTIN, base_url, model_name, shown_url
 
 ROLES = ("teacher", "rubricator", "verifier", "student.endpoint")
 JUDGES = ("rubricator", "verifier")
@@ -25,11 +25,11 @@ Call = Callable[[], Awaitable[T]]
 
 @dataclass(frozen=True)
 class Target:
-    """One endpoint and the sections that name it; ``servers`` are its URLs, ``model`` None where none is named."""
+    """One endpoint and the sections that name it; ``model`` is None where none is named."""
 
     roles: tuple[str, ...]
     endpoint: EndpointConfig
-    servers: tuple[str, ...]
+    url: str
     model: str | None
 
     @property
@@ -41,23 +41,12 @@ class Target:
 
     @property
     def is_builtin(self) -> bool:
-        return self.servers[0].startswith(BUILTIN)
-
-    @property
-    def key_names(self) -> list[str]:
-        """The environment variables that hold its keys."""
-        return [name.strip() for name in self.endpoint.api_key_env.split(",") if name.strip()]
+        return self.url.startswith(BUILTIN)
 
     @property
     def shown(self) -> str:
-        """Its URLs as they may be shown."""
-        return ", ".join(shown_url(url) for url in self.servers)
-
-    def at(self, server: str) -> EndpointConfig:
-        """The endpoint with one of its servers alone."""
-        if len(self.servers) == 1:
-            return self.endpoint  # where no URL is named a key is needed, so it stays unnamed
-        return self.endpoint.model_copy(update={"base_url": server})
+        """Its URL as it may be shown."""
+        return shown_url(self.url)
 
 
 def is_asked(config: RopdConfig, role: str) -> bool:
@@ -75,20 +64,19 @@ def section(config: RopdConfig, role: str) -> EndpointConfig:
 def targets(config: RopdConfig) -> list[Target]:
     """The endpoints that are named, in the order of their roles; those of ``no_urls`` are left out."""
     bad = no_urls(config)
-    found: dict[tuple[tuple[str, ...], str, str | None], Target] = {}
+    found: dict[tuple[str, str, str | None], Target] = {}
     for role in ROLES:
         endpoint = section(config, role)
         if role in bad or not is_asked(config, role) or (endpoint.model is None and endpoint.base_url is None):
             continue
-        servers = base_urls(endpoint)
-        builtin = servers[0].startswith(BUILTIN)
-        model = model_name(endpoint) if endpoint.model or builtin else None
-        key = servers, endpoint.api_key_env, model
+        url = base_url(endpoint)
+        model = model_name(endpoint) if endpoint.model or url.startswith(BUILTIN) else None
+        key = url, endpoint.api_key_env, model
         known = found.get(key)
         roles = (*(known.roles if known else ()), role)
-        found[key] = Target(roles, known.endpoint if known else endpoint, servers, model)
-    named = {(target.servers, target.endpoint.api_key_env) for target in found.values() if target.model is not None}
-    return [t for t in found.values() if t.model is not None or (t.servers, t.endpoint.api_key_env) not in named]
+        found[key] = Target(roles, known.endpoint if known else endpoint, url, model)
+    named = {(target.url, target.endpoint.api_key_env) for target in found.values() if target.model is not None}
+    return [t for t in found.values() if t.model is not None or (t.url, t.endpoint.api_key_env) not in named]
 
 
 def no_urls(config: RopdConfig) -> dict[str, InputError]:
@@ -96,7 +84,7 @@ def no_urls(config: RopdConfig) -> dict[str, InputError]:
     found = {}
     for role in ROLES:
         try:
-            base_urls(section(config, role))
+            base_url(section(config, role))
         except InputError as fault:
             found[role] = fault
     return found
@@ -107,7 +95,7 @@ def unpriced(config: RopdConfig, target: Target) -> ConfigError | None:
     if target.model is None:
         return None
     try:
-        Shared.of(config).budget.price(target.model, target.servers[0])
+        Shared.of(config).budget.price(target.model, target.url)
     except ConfigError as fault:
         return fault
     return None

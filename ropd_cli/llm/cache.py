@@ -35,20 +35,20 @@ log = logging.getLogger(__name__)
 
 
 def default_cache_dir() -> Path:
-    """The user's cache directory of this program (``~/.cache/ropd`` on Linux)."""
+    """Return the user's cache directory of this program (``~/.cache/ropd`` on Linux)."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("ropd"))
 
 
 def replies_folder(cache_dir: str | Path | None = None) -> Path:
-    """Where the replies lie in ``cache_dir`` (None: the user's cache directory)."""
+    """Return where the replies lie in ``cache_dir`` (None: the user's cache directory)."""
     return (Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()) / "replies"
 
 
 def cache_key(base_url: str, request: ChatRequest) -> str:
-    """Hex SHA-256 of what determines the answer: endpoint, model, messages, sampling but for ``max_tokens``, schema,
-    API, number of the sample.
+    """Return the hex SHA-256 of what determines the answer: endpoint, model, messages, sampling but for ``max_tokens``,
+    schema, API, number of the sample.
 
     Sampling parameters that are not set are left out, so that a new one does not change old keys.
     """
@@ -56,8 +56,8 @@ def cache_key(base_url: str, request: ChatRequest) -> str:
 
 
 class ReplyCache:
-    """Replies by key. ``fetch`` looks in the page cache of SQLite and returns in microseconds; ``store`` waits, in
-    a coroutine, until a thread has written.
+    """Replies by key. ``get`` looks in the page cache of SQLite and returns in microseconds, less than handing it to a
+    thread would take; ``store`` waits, in a coroutine, until a thread has written.
 
     A cache that fails later on (disk full, file damaged) costs requests, not the run: it is said once.
     """
@@ -67,7 +67,7 @@ class ReplyCache:
         self.corrupt = 0
         """Entries that could not be read, so far."""
         self._store, self._limit = store, limit_bytes
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
         self._stores = 0
         self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._closed = False
@@ -76,7 +76,7 @@ class ReplyCache:
 
     @classmethod
     def open(cls, cache_dir: str | Path | None = None, max_gb: float | None = None) -> ReplyCache:
-        """The cache in ``cache_dir`` (None: the user's cache directory), made where there is none.
+        """Return the cache in ``cache_dir`` (None: the user's cache directory), made where there is none.
 
         Above ``max_gb`` the replies that were stored first go; None: they are never removed. Raises InputError
         where it can't be made or opened.
@@ -95,7 +95,7 @@ class ReplyCache:
         return cls(store, folder, limit)
 
     def get(self, key: str, max_tokens: int | None = None) -> ChatReply | None:
-        """The reply stored under ``key``; None where there is none that can be read, or that would have been cut
+        """Return the reply stored under ``key``; None where there is none that can be read, or that would have been cut
         off by ``max_tokens``. One that was cut off is given back under the same ``max_tokens`` alone."""
         for name in (key, cut_off_key(key, max_tokens)):
             try:
@@ -105,7 +105,7 @@ class ReplyCache:
                 self._drop_corrupt(name)
                 continue
             except _FAULTS as fault:
-                self._say(fault)
+                self._warn(fault)
                 return None
             if entry is not None and entry.fits(max_tokens):
                 return entry.reply
@@ -117,10 +117,6 @@ class ReplyCache:
         if worth_keeping(reply):
             key = own_key(key, reply, max_tokens)
             self._put([(key, encode(key, reply, max_tokens))])
-
-    async def fetch(self, key: str, max_tokens: int | None = None) -> ChatReply | None:
-        """``get``; reading takes no lock and no thread, and less time than to hand it to one."""
-        return self.get(key, max_tokens)
 
     async def store(self, key: str, reply: ChatReply, *, max_tokens: int | None = None) -> None:
         """``put`` without blocking the event loop; returns when the reply is on disk. A caller that is cancelled
@@ -134,7 +130,7 @@ class ReplyCache:
         await asyncio.shield(write.done)
 
     def entries(self, *, drop: bool = True) -> Iterator[Entry]:
-        """Every entry that can be read, the oldest first; the others are counted, and dropped if ``drop``."""
+        """Yield every entry that can be read, the oldest first; the others are counted, and dropped if ``drop``."""
         for key in self._store.iterkeys():
             try:
                 data = self._store.get(key, default=_MISS)
@@ -185,31 +181,31 @@ class ReplyCache:
                 self._stores = 0
                 self._shrink()
         except _FAULTS as fault:
-            self._say(fault)
+            self._warn(fault)
 
     def _shrink(self) -> None:
         if self._limit is None or self._store.volume() <= self._limit:
             return
-        if "limit" not in self._said:
-            self._said.add("limit")
+        if "limit" not in self._warned:
+            self._warned.add("limit")
             log.warning("cache %s: above its limit of %.3g GB, the oldest replies go", self.folder, self._limit / 1e9)
         self._store.cull(retry=True)
 
     def _drop_corrupt(self, key: Any) -> None:
         self.corrupt += 1
-        if "corrupt" not in self._said:
-            self._said.add("corrupt")
+        if "corrupt" not in self._warned:
+            self._warned.add("corrupt")
             log.warning(
                 "cache %s: an entry can't be read and is asked for again (ropd cache gc finds all)", self.folder
             )
         try:
             self._store.delete(key, retry=True)
         except _FAULTS as fault:
-            self._say(fault)
+            self._warn(fault)
 
-    def _say(self, fault: Exception) -> None:
-        if "fault" not in self._said:
-            self._said.add("fault")
+    def _warn(self, fault: Exception) -> None:
+        if "fault" not in self._warned:
+            self._warned.add("fault")
             log.warning("cache %s: %s; going on without what can't be read or kept", self.folder, fault)
 
 

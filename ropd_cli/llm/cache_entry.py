@@ -32,13 +32,13 @@ class Entry:
     stored_at: float
 
     def fits(self, max_tokens: int | None) -> bool:
-        """Whether the same reply would have come under another limit: a whole one, or cut off at the same place."""
+        """Return whether the same reply would have come under another limit: a whole one, or one cut off there."""
         if self.reply.finish_reason == CUT_OFF:
             return max_tokens == self.max_tokens
         if max_tokens is None or (self.max_tokens is not None and max_tokens >= self.max_tokens):
             return True
-        said = self.reply.usage.completion_tokens if self.reply.usage is not None else 0
-        return 0 < said <= max_tokens
+        tokens = self.reply.usage.completion_tokens if self.reply.usage is not None else 0
+        return 0 < tokens <= max_tokens
 
     def as_json(self) -> dict[str, Any]:
         """For an export."""
@@ -56,7 +56,7 @@ class Corrupt(Exception):
 
 
 def encode(key: str, reply: ChatReply, max_tokens: int | None) -> bytes:
-    """The bytes of a reply."""
+    """Return the bytes of a reply."""
     usage = reply.usage
     counts = [usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens] if usage is not None else None
     parts = [
@@ -74,14 +74,14 @@ def encode(key: str, reply: ChatReply, max_tokens: int | None) -> bytes:
 
 
 def decode(key: str | None, data: Any) -> Entry:
-    """The entry in ``data``; with a ``key`` it has to be that key's. Raises Corrupt."""
+    """Return the entry in ``data``; with a ``key`` it has to be that key's. Raises Corrupt."""
     if not isinstance(data, bytes) or not data.startswith(MAGIC):
         raise Corrupt
     body = memoryview(data)[_HEAD:]
     if hashlib.sha256(body).digest()[:_SUM_BYTES] != data[len(MAGIC) : _HEAD]:
         raise Corrupt
-    found, text, finish_reason, reasoning, model, counts, max_tokens, stored_at = orjson.loads(body)
-    if key is not None and found != key:
+    stored_key, text, finish_reason, reasoning, model, counts, max_tokens, stored_at = orjson.loads(body)
+    if key is not None and stored_key != key:
         raise Corrupt
     usage = None
     if counts is not None:
@@ -96,22 +96,22 @@ def decode(key: str | None, data: Any) -> Entry:
         cached=True,
         created=stored_at,
     )
-    return Entry(found, reply, max_tokens, stored_at)
+    return Entry(stored_key, reply, max_tokens, stored_at)
 
 
 def worth_keeping(reply: ChatReply) -> bool:
-    """Whether a usable reply need not be paid for again: not one that an endpoint's filter ended, nor an empty one
-    without a reason. (One that was cut off is usable where no schema was asked for.)"""
+    """Return whether a usable reply need not be paid for again: not one that an endpoint's filter ended, nor an empty
+    one without a reason. (One that was cut off is usable where no schema was asked for.)"""
     if reply.finish_reason == "content_filter":
         return False
     return bool(reply.text.strip()) or reply.reasoning is not None or reply.finish_reason == CUT_OFF
 
 
 def own_key(key: str, reply: ChatReply, max_tokens: int | None) -> str:
-    """The key that a reply is stored under: that of its request, or its own where it was cut off."""
+    """Return the key that a reply is stored under: that of its request, or its own where it was cut off."""
     return cut_off_key(key, max_tokens) if reply.finish_reason == CUT_OFF else key
 
 
 def cut_off_key(key: str, max_tokens: int | None) -> str:
-    """The key of the reply that was cut off under a limit; a whole one under another limit has the request's."""
+    """Return the key of the reply that was cut off under a limit; a whole one under another limit has the request's."""
     return f"{key}.cut-off.{max_tokens}"

@@ -53,7 +53,7 @@ class Removed:
 
 
 def require_cache(cache_dir: str | Path | None) -> Path:
-    """The folder of an existing cache. Raises InputError where there is none."""
+    """Return the folder of an existing cache. Raises InputError where there is none."""
     folder = replies_folder(cache_dir)
     if not (folder / DATABASE).is_file():
         raise InputError(f"{folder}: no cache there", "give the folder by --cache-dir or ROPD_CACHE_DIR")
@@ -61,24 +61,24 @@ def require_cache(cache_dir: str | Path | None) -> Path:
 
 
 def contents(cache_dir: str | Path | None, limit_gb: float | None) -> Contents:
-    """What is in a cache. Raises InputError where there is none."""
+    """Return what is in a cache. Raises InputError where there is none."""
     folder = require_cache(cache_dir)
-    found = Contents(str(folder), limit_gb=limit_gb)
+    held = Contents(str(folder), limit_gb=limit_gb)
     models: Counter[str] = Counter()
     with ReplyCache.open(cache_dir) as cache:
         for entry in cache.entries(drop=False):
-            found.entries += 1
+            held.entries += 1
             models[entry.reply.model] += 1
-            found.oldest = min(entry.stored_at, found.oldest or entry.stored_at)
-            found.newest = max(entry.stored_at, found.newest or entry.stored_at)
-        found.corrupt = cache.corrupt
-    found.models = dict(models.most_common())
-    found.bytes = bytes_of(folder)
-    return found
+            held.oldest = min(entry.stored_at, held.oldest or entry.stored_at)
+            held.newest = max(entry.stored_at, held.newest or entry.stored_at)
+        held.corrupt = cache.corrupt
+    held.models = dict(models.most_common())
+    held.bytes = bytes_of(folder)
+    return held
 
 
 def bytes_of(folder: Path) -> int:
-    """Size of all files of a cache."""
+    """Return the size of all files of a cache."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
@@ -91,8 +91,8 @@ def collect(
     removed = Removed()
     now = time.time()
     with ReplyCache.open(cache_dir) as cache:
-        kept = []
-        old = []
+        kept: list[tuple[float, str]] = []
+        old: list[tuple[float, str]] = []
         for entry in cache.entries(drop=not dry_run):
             too_old = older_than_s is not None and now - entry.stored_at > older_than_s
             (old if too_old else kept).append((entry.stored_at, entry.key))

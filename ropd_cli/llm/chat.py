@@ -46,8 +46,8 @@ class ChatRequest(Frozen):
     sample: int = 0
     api: Literal["chat", "responses"] = "chat"
     affinity: str | None = None
-    """Requests with the same one begin with the same long text: of several servers one gets them all. No part of
-    the question."""
+    """Requests with the same one begin with the same long text; sent as ``prompt_cache_key`` where that is configured.
+    No part of the question."""
     extra_body: dict[str, Any] = {}
     """Sent beside what the program sends itself."""
     written: Written | None = Field(None, repr=False)
@@ -110,12 +110,12 @@ class ClientStats:
     cost_usd: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The counters by name."""
+        """Return the counters by name."""
         return asdict(self)
 
     @classmethod
     def total(cls, parts: Iterable[ClientStats]) -> ClientStats:
-        """The sums over several clients."""
+        """Return the sums over several clients."""
         total = cls()
         for part in parts:
             for name, value in asdict(part).items():
@@ -134,7 +134,7 @@ def endpoint_request(
     affinity: str | None = None,
     written: Written | None = None,
 ) -> ChatRequest:
-    """A request with an endpoint's model and sampling.
+    """Return a request with an endpoint's model and sampling.
 
     Where a seed is set, sample s is sent ``seed + s``: the same seed would give the same answer m times.
     Raises InputError, naming ``section``, where no model is configured.
@@ -149,7 +149,7 @@ def endpoint_request(
         sampling=sampling,
         form=schema,
         sample=sample,
-        api=endpoint.api,
+        api="responses" if endpoint.api == "responses" else "chat",  # Azure's chats are OpenAI's at another URL
         affinity=affinity,
         extra_body=endpoint.extra_body,
         written=written,
@@ -157,13 +157,13 @@ def endpoint_request(
 
 
 def joinable(request: ChatRequest) -> bool:
-    """Whether several samples of a request may be asked for at once: a schema's reply is checked one by one, the
-    Responses API gives one reply, and a seed is another for each sample."""
+    """Return whether several samples of a request may be asked for at once: a schema's reply is checked one by one,
+    the Responses API gives one reply, and a seed is another for each sample."""
     return request.api == "chat" and request.form is None and request.sampling.seed is None
 
 
 def sendable(value: Any) -> Any:
-    """A JSON value whose every text is valid in UTF-8: half surrogate pairs become "?"."""
+    """Return a JSON value whose every text is valid in UTF-8: half surrogate pairs become "?"."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, list | tuple):
@@ -174,7 +174,7 @@ def sendable(value: Any) -> Any:
 
 
 def _canonical(value: Any) -> bytes:
-    """JSON with sorted keys, in UTF-8."""
+    """Return JSON with sorted keys, in UTF-8."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # half a surrogate pair, or a number of more than 64 bits

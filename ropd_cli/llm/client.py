@@ -18,14 +18,13 @@ from typing import Any, TypeVar
 
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import ProviderRefused, ReplyInvalid, RopdError
-from ropd_cli.llm import urls as endpoints
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats, JsonSchema, Sampling, endpoint_request, joinable
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.sender import Sender
-from ropd_cli.llm.servers import Route
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.structured import Form, parse_json
+from ropd_cli.llm.urls import base_url
 from ropd_cli.llm.wire import Fault
 from ropd_cli.util.concurrency import all_of
 
@@ -55,7 +54,7 @@ class ChatClient:
         self.retry = retry
         self.shared = shared
         self.stats = stats
-        self._url = endpoints.base_url(endpoint)
+        self._url = base_url(endpoint)
         self._cache = cache
         self._sender = Sender(endpoint, shared, self.stats, environ)
         self._running: dict[tuple[str, int | None], asyncio.Future[Outcome]] = {}
@@ -71,7 +70,7 @@ class ChatClient:
         shared: Shared | None = None,
         stats: ClientStats | None = None,
     ) -> ChatClient:
-        """A client of ``endpoint``; nothing is sent yet, and the API key is read when the first request is.
+        """Return a client of ``endpoint``; nothing is sent yet, and the API key is read when the first request is.
 
         ``retry`` defaults to the endpoint's ``limits.max_retries``; ``shared`` is what it has in common with
         the other clients of a run, ``stats`` where it counts. The cache stays the caller's to close.
@@ -81,12 +80,12 @@ class ChatClient:
         return cls(endpoint, cache, retry, environ, shared or Shared(), stats or ClientStats())
 
     def __repr__(self) -> str:
-        return f"ChatClient({self._sender.shown})"
+        return f"ChatClient({self.shown})"
 
     @property
     def json_form(self) -> Form:
-        """How this client asks its model for JSON by now: what was refused has fallen back."""
-        return self._sender.form_of(endpoints.model_name(self.endpoint))
+        """How the model is asked for JSON by now: what was refused has fallen back."""
+        return self._sender.form
 
     async def __aenter__(self) -> ChatClient:
         return self
@@ -100,16 +99,16 @@ class ChatClient:
 
     @property
     def shown(self) -> str:
-        """The endpoint's URLs as they may stand in a message or a file."""
-        return self._sender.shown
+        """The endpoint's URL as it may stand in a message or a file."""
+        return self._sender.peer.shown
 
     async def complete(self, request: ChatRequest, *, validate: Read[Any] | None = None) -> ChatReply:
-        """The reply to a request; ``validate`` is ``ask``'s ``read``, whose value is not wanted."""
+        """Return the reply to a request; ``validate`` is ``ask``'s ``read``, whose value is not wanted."""
         reply, _ = await self.ask(request, validate or _nothing)
         return reply
 
     async def samples(self, requests: Sequence[ChatRequest], *, together: bool = True) -> list[ChatReply]:
-        """The replies to requests that differ in the number of the sample alone, in their order.
+        """Return the replies to requests that differ in the number of the sample alone, in their order.
 
         With ``together`` those that the cache lacks are one request for as many replies, where there is no schema, the
         API knows that (Chat Completions) and no seed is set, which would be another for each; what an endpoint does
@@ -118,32 +117,32 @@ class ChatClient:
         """
         batches = [[index] for index in range(len(requests))]
         if together and requests and joinable(requests[0]):
-            missing = [index for index, request in enumerate(requests) if not await self._is_known(request)]
-            most = self._sender.choices_of(requests[0].model)
+            missing = [index for index, request in enumerate(requests) if not self._is_known(request)]
+            most = self._sender.choices_limit
             batches = [[index] for index in range(len(requests)) if index not in missing]
             batches += [missing[at : at + most] for at in range(0, len(missing), most)]
-        came: dict[int, ChatReply] = {}
+        replies_by_index: dict[int, ChatReply] = {}
         while batches:
             for part in await _finished([partial(self._batch, requests, batch) for batch in batches]):
-                came |= part
-            batches = [[index] for index in range(len(requests)) if index not in came]
-        return [came[index] for index in range(len(requests))]
+                replies_by_index |= part
+            batches = [[index] for index in range(len(requests)) if index not in replies_by_index]
+        return [replies_by_index[index] for index in range(len(requests))]
 
     async def _batch(self, requests: Sequence[ChatRequest], indices: Sequence[int]) -> dict[int, ChatReply]:
-        """The replies to some of the requests by index; of several maybe not all."""
+        """Return the replies to some of the requests by index; where there are several, maybe not all."""
         if len(indices) == 1:
             return {indices[0]: await self.complete(requests[indices[0]])}
         return await self._together(requests, indices)
 
-    async def _is_known(self, request: ChatRequest) -> bool:
-        """Whether nothing need be sent for a request: it is in the cache, or under way."""
+    def _is_known(self, request: ChatRequest) -> bool:
+        """Return whether nothing need be sent for a request: it is in the cache, or under way."""
         key = cache_key(self._url, request)
         if (key, request.sampling.max_tokens) in self._running:
             return True
-        return self._cache is not None and await self._cache.fetch(key, request.sampling.max_tokens) is not None
+        return self._cache is not None and self._cache.get(key, request.sampling.max_tokens) is not None
 
     async def _together(self, requests: Sequence[ChatRequest], indices: Sequence[int]) -> dict[int, ChatReply]:
-        """One request for the replies to these requests; by index those that came, at least one."""
+        """Send one request for the replies to these requests; by index those that came, at least one."""
         keys = {index: cache_key(self._url, requests[index]) for index in indices}
         limit = requests[indices[0]].sampling.max_tokens
         keys = {index: key for index, key in keys.items() if (key, limit) not in self._running}
@@ -153,16 +152,16 @@ class ChatClient:
         running = {index: loop.create_future() for index in keys}
         self._running |= {(keys[index], limit): future for index, future in running.items()}
         outcomes: dict[int, Outcome] = {}
-        came: dict[int, ChatReply] = {}
+        replies_by_index: dict[int, ChatReply] = {}
         try:
             first = min(keys)
             replies, _ = await self._send(keys[first], requests[first], _nothing, len(keys))
-            came = dict(zip(keys, replies, strict=False))
+            replies_by_index = dict(zip(keys, replies, strict=False))
             if self._cache is not None:
                 async with asyncio.TaskGroup() as writes:
-                    for index, reply in came.items():
+                    for index, reply in replies_by_index.items():
                         writes.create_task(self._cache.store(keys[index], reply, max_tokens=limit))
-            outcomes = dict(came)
+            outcomes = dict(replies_by_index)
         except RopdError as fault:
             outcomes = dict.fromkeys(keys, fault)
             self.stats.failures += 1
@@ -171,10 +170,10 @@ class ChatClient:
             for index, future in running.items():
                 del self._running[keys[index], limit]
                 future.set_result(outcomes.get(index))  # None: whoever waits for it asks again
-        return came
+        return replies_by_index
 
     async def ask(self, request: ChatRequest, read: Read[T]) -> tuple[ChatReply, T]:
-        """The reply to a request, and what ``read`` makes of it.
+        """Return the reply to a request, and what ``read`` makes of it.
 
         ``read`` raises ReplyInvalid for a reply that can't be used; such a one is not kept and is asked
         for again, the model being told once what was wrong. With a schema, an empty, a cut-off and an
@@ -197,14 +196,9 @@ class ChatClient:
                     continue
                 self.stats.cache_hits += 1
                 return outcome.model_copy(update={"cached": True}), value
-        return await self._lead(key, own, request, read)
-
-    async def _lead(
-        self, key: str, own: tuple[str, int | None], request: ChatRequest, read: Read[T]
-    ) -> tuple[ChatReply, T]:
-        """Answer a call, and with it the equal ones that come meanwhile (None: cancelled, one of them goes on)."""
-        running = self._running[own] = asyncio.get_running_loop().create_future()
-        outcome: Outcome = None
+        # from here on this call leads: the equal ones that come meanwhile wait for what it comes to
+        lead = self._running[own] = asyncio.get_running_loop().create_future()
+        outcome = None  # None: cancelled, and one of those that wait goes on
         try:
             outcome, value = await self._answer(key, request, read)
             return outcome, value
@@ -214,12 +208,12 @@ class ChatClient:
             raise
         finally:
             del self._running[own]
-            running.set_result(outcome)
+            lead.set_result(outcome)
 
     async def _answer(self, key: str, request: ChatRequest, read: Read[T]) -> tuple[ChatReply, T]:
-        if self._cache is None:
-            return await self._ask(key, request, read)
-        known = await self._cache.fetch(key, request.sampling.max_tokens)
+        """Return a reply from the cache, else from the endpoint."""
+        max_tokens = request.sampling.max_tokens
+        known = self._cache.get(key, max_tokens) if self._cache is not None else None
         if known is not None:
             try:
                 value = _read(known, request, read)
@@ -228,42 +222,36 @@ class ChatClient:
             else:
                 self.stats.cache_hits += 1
                 return known, value
-        reply, value = await self._ask(key, request, read)
-        await self._cache.store(key, reply, max_tokens=request.sampling.max_tokens)
-        return reply, value
-
-    async def _ask(self, key: str, request: ChatRequest, read: Read[T]) -> tuple[ChatReply, T]:
         [reply], value = await self._send(key, request, read)
+        if self._cache is not None:
+            await self._cache.store(key, reply, max_tokens=max_tokens)
         return reply, value
 
     async def _send(self, key: str, request: ChatRequest, read: Read[T], choices: int = 1) -> tuple[list[ChatReply], T]:
         """Send until a usable reply is there (1 to ``choices`` of them; ``read`` is given the first) or the retries are
-        used up. What is lost while a server is not there at all (its breaker is open) is not counted: the next
-        attempt waits for it, or goes to another."""
+        used up. What is lost while the endpoint is not there at all (its breaker is open) is not counted: the next
+        attempt waits for it."""
         correction: list[dict[str, Any]] = []
-        told = False
-        route = Route(key)
-        attempts, failed = itertools.count(1), 0
-        for attempt in attempts:
+        corrected = False
+        failed = 0
+        for attempt in itertools.count(1):
             try:
-                reply, *more = await self._sender.send(request, correction, route, choices)
+                reply, *more = await self._sender.send(request, correction, choices)
                 return [reply, *more], _read(reply, request, read)
             except Fault as caught:
                 fault = caught
                 if correction and isinstance(fault.error, ProviderRefused):
                     fault.again = True  # it was the longer conversation that was refused; the question alone was not
                 correction = []
-                if fault.lost and self._sender.lost(route, fault):
+                if fault.lost and self._sender.lost(key, fault):
                     self.stats.retries += 1
                     continue
-                elsewhere = fault.again and self._sender.elsewhere(route)
-                wait_s = self.retry.wait_s(failed, None if elsewhere else fault.retry_after_s)
-                wait_s = 0.0 if elsewhere and wait_s is not None else wait_s
+                wait_s = self.retry.wait_s(failed, fault.retry_after_s)
             except ReplyInvalid as caught:
-                error = ReplyInvalid(f"{request.model} at {route.shown}: {caught.message}", caught.hint)
+                error = ReplyInvalid(f"{request.model} at {self.shown}: {caught.message}", caught.hint)
                 fault, wait_s = Fault(error, again=True), 0.0 if failed < self.retry.max_retries else None
-                correction = [] if told else _correction(reply, caught)
-                told = True
+                correction = [] if corrected else _correction(reply, caught)
+                corrected = True
             failed += 1
             if wait_s is None or not fault.again:
                 raise _final(fault, attempt) from None
@@ -273,11 +261,11 @@ class ChatClient:
 
 
 async def _finished(calls: Sequence[Callable[[], Awaitable[V]]]) -> list[V]:
-    """What calls come to, all of them finished before the first error is raised."""
+    """Return what calls come to, all of them finished before the first error is raised."""
     if not calls:
         return []
     try:
-        return await all_of(calls, partial=False)
+        return [outcome for outcome in await all_of(calls, partial=False) if not isinstance(outcome, RopdError)]
     except ExceptionGroup as faults:
         expected, others = faults.split(RopdError)
         if others is not None or expected is None:
@@ -290,7 +278,7 @@ def _nothing(_reply: ChatReply) -> None:
 
 
 def _read(reply: ChatReply, request: ChatRequest, read: Read[T]) -> T:
-    """What ``read`` makes of a reply. Raises ReplyInvalid for one that can't be used."""
+    """Return what ``read`` makes of a reply. Raises ReplyInvalid for one that can't be used."""
     if request.form is not None:
         if reply.finish_reason == "length":
             raise ReplyInvalid("the reply was cut off at its length limit", "raise --max-tokens (or do not set it)")
@@ -300,14 +288,16 @@ def _read(reply: ChatReply, request: ChatRequest, read: Read[T]) -> T:
 
 
 def _correction(reply: ChatReply, fault: ReplyInvalid) -> list[dict[str, Any]]:
-    """What is said to the model of a reply that can't be used: the reply, as its own turn, and the reason."""
-    said = reply.text if len(reply.text) <= _QUOTED_CHARS else reply.text[:_QUOTED_CHARS] + " […]"
-    told = f"Your reply can't be used: {fault.message}. Give the whole answer again, corrected, and nothing else."
-    return [{"role": "assistant", "content": said or "…"}, {"role": "user", "content": told}]
+    """Return what is said to the model of a reply that can't be used: the reply, as its own turn, and the reason."""
+    quoted = reply.text if len(reply.text) <= _QUOTED_CHARS else reply.text[:_QUOTED_CHARS] + " […]"
+    instruction = (
+        f"Your reply can't be used: {fault.message}. Give the whole answer again, corrected, and nothing else."
+    )
+    return [{"role": "assistant", "content": quoted or "…"}, {"role": "user", "content": instruction}]
 
 
 def _final(fault: Fault, attempts: int) -> RopdError:
-    """The error a user sees, with how often it was tried."""
+    """Return the error a user sees, with how often it was tried."""
     error = copy.copy(fault.error)
     if attempts > 1:
         error.message = f"{error.message} (tried {attempts} times)"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ropd_cli.config.models import EndpointConfig
+from ropd_cli.config.models import EndpointConfig, PriceConfig
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatRequest, joinable
 from ropd_cli.llm.money import Budget, Expectation, cost_usd
@@ -42,14 +42,15 @@ def forecast(
     *,
     together: bool = False,
 ) -> Forecast:
-    """What sending ``requests`` to ``endpoint`` takes. A retry and an answer asked for again come on top.
+    """Return what sending ``requests`` to ``endpoint`` takes. A retry and an answer asked for again come on top.
 
     ``together``: samples of one question that follow each other are one call, as ``ChatClient.samples`` sends them.
     Raises ConfigError where a limit on the cost is set and the model has no price.
     """
     url = base_url(endpoint)
     learnt, sizes, guesses, cached = Expectation(), [], [], 0
-    price = question = None
+    price: PriceConfig | None = None
+    question: str | None = None
     for request in requests:
         price = budget.price(request.model, url)
         known = cache.get(cache_key(url, request), request.sampling.max_tokens) if cache is not None else None
@@ -63,19 +64,19 @@ def forecast(
                 sizes.append(size)
             guesses.append(_reply_tokens(request))
     measured = learnt.replies > 0
-    asked = sum(learnt.prompt_tokens(size) for size in sizes)
-    said = sum(learnt.reply_tokens(None) if measured else guess for guess in guesses)
-    cost = cost_usd(price, asked, said) if price is not None else (0.0 if not sizes else None)
-    return Forecast(len(sizes), cached, asked, said, cost, measured)
+    prompt_tokens = sum(learnt.prompt_tokens(size) for size in sizes)
+    reply_tokens = sum(learnt.reply_tokens(None) if measured else guess for guess in guesses)
+    cost = cost_usd(price, prompt_tokens, reply_tokens) if price is not None else (0.0 if not sizes else None)
+    return Forecast(len(sizes), cached, prompt_tokens, reply_tokens, cost, measured)
 
 
 def _question(request: ChatRequest) -> str | None:
-    """What samples that are asked for in one request have in common; None where each is a request of its own."""
+    """Return what samples of one request have in common; None where each is a request of its own."""
     return request.model_copy(update={"sample": 0}).digest if joinable(request) else None
 
 
 def _reply_tokens(request: ChatRequest) -> int:
-    """A guess from what is asked for: a rubric, verdicts by number, or free text."""
+    """Return a guess from what is asked for: a rubric, verdicts by number, or free text."""
     limit = request.sampling.max_tokens
     properties = request.form.body.get("properties", {}) if request.form else {}
     if "rubrics" in properties:

@@ -41,7 +41,7 @@ class Bucket:
         self._at = time.monotonic()
 
     def wait_s(self, units: float) -> float:
-        """Seconds until ``units`` (or a full bucket) are there."""
+        """Return the seconds until ``units`` (or a full bucket) are there."""
         self._flow()
         wait_s = (min(units, self.capacity) - self._level) / self._rate
         return wait_s if wait_s > SHORTEST_WAIT_S else 0.0
@@ -104,7 +104,7 @@ class Limiter:
 
 
 def _request_bucket(rpm: int | None) -> Bucket | None:
-    """A bucket that lets no more than ``rpm`` requests through in any minute."""
+    """Return a bucket that lets no more than ``rpm`` requests through in any minute."""
     if rpm is None:
         return None
     burst = max(1.0, rpm / 60 * BURST_S)
@@ -112,7 +112,7 @@ def _request_bucket(rpm: int | None) -> Bucket | None:
 
 
 def nothing_left_s(headers: Mapping[str, str]) -> float:
-    """Seconds until there is something left again, where a response says that nothing is (``x-ratelimit-*``,
+    """Return the seconds until there is something left again, where a response says that nothing is (``x-ratelimit-*``,
     ``ratelimit-*``); 0 where it does not."""
     longest = 0.0
     for kind in ("-requests", "-tokens", ""):
@@ -123,7 +123,7 @@ def nothing_left_s(headers: Mapping[str, str]) -> float:
 
 
 def duration_s(text: str | None) -> float | None:
-    """Seconds in a header's "20ms", "6m0s", "1.5" …; None for what is none. A Unix time far ahead counts from now."""
+    """Return the seconds in a header's "20ms", "6m0s", "1.5" …; None for what is none. A Unix time counts from now."""
     plain = number(text)
     if plain is not None:
         return max(0.0, plain - time.time()) if plain > 1e9 else plain

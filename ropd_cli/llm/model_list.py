@@ -6,61 +6,61 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ropd_cli.config.models import LimitsConfig
+import orjson
+
+from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import ProviderUnreachable
-from ropd_cli.llm.keys import Secrets
-from ropd_cli.llm.transport import proxy_of
-from ropd_cli.llm.urls import shown_url
+from ropd_cli.llm.keys import Peer
+from ropd_cli.llm.transport import Response
 
 _LARGEST = 4 << 20
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a server answered: ``names`` is None where it lists no models; ``said`` its words, without secrets."""
+    """What a server answered: ``names`` is None where it lists no models; ``text`` its words, without secrets."""
 
     status: int
     names: tuple[str, ...] | None
-    said: str
+    text: str
     seconds: float
 
 
-async def list_models(url: str, headers: Mapping[str, str], secrets: Secrets, limits: LimitsConfig) -> Listing:
-    """The models that one server (a checked ``base_url``) lists. Raises ProviderUnreachable."""
-    import aiohttp
+async def list_models(endpoint: EndpointConfig, environ: Mapping[str, str]) -> Listing:
+    """Return the models that an endpoint lists. Raises ProviderUnreachable; InputError for a key that is missing."""
+    import asyncio
 
-    where, _, query = url.partition("?")
+    import openai
+
+    from ropd_cli.llm.openai_sdk import CLOSED_OR_BROKEN, fault_of, response_of, sdk_client
+
+    peer = Peer.read(endpoint, environ)
     began = time.perf_counter()
-    limit = aiohttp.ClientTimeout(total=limits.timeout_s, sock_connect=limits.connect_timeout_s)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=limit, cookie_jar=aiohttp.DummyCookieJar()) as session,
-            session.get(
-                f"{where.rstrip('/')}/models{f'?{query}' if query else ''}",
-                headers=headers,
-                proxy=proxy_of(where),
-                allow_redirects=False,
-            ) as response,
-        ):
-            content = await response.content.read(_LARGEST)
-            while len(content) < _LARGEST and (more := await response.content.read(_LARGEST - len(content))):
-                content += more
-            status = response.status
-    except (TimeoutError, aiohttp.ClientError, OSError, UnicodeError) as fault:
-        said = "no answer in time" if isinstance(fault, TimeoutError) else str(fault) or type(fault).__name__
+        async with asyncio.timeout(endpoint.limits.timeout_s), sdk_client(endpoint, peer) as sdk:
+            try:
+                async with sdk.models.with_streaming_response.list() as answer:
+                    content = b""
+                    async for chunk in answer.iter_bytes():  # a wrong URL may answer with anything, without an end
+                        content += chunk
+                        if len(content) > _LARGEST:
+                            break
+                    response = Response(answer.status_code, content)
+            except openai.APIStatusError as fault:
+                response = response_of(fault)
+    except (TimeoutError, *CLOSED_OR_BROKEN) as fault:
+        text = "no answer in time" if isinstance(fault, TimeoutError) else str(fault_of(fault, endpoint.limits))
         raise ProviderUnreachable(
-            f"{shown_url(url)}: no connection ({secrets.strike(said)})", "is the server running, and base_url right?"
+            f"{peer.shown}: no connection ({peer.secrets.strike(text)})", "is the server running, and base_url right?"
         ) from fault
     seconds = time.perf_counter() - began
-    said = secrets.strike(content[:2000].decode("utf-8", "replace"))[:200]
-    return Listing(status, _names(content) if status == 200 else None, said, seconds)
+    text = peer.secrets.strike(response.content[:2000].decode("utf-8", "replace"))[:200]
+    names = _names(response.content) if response.status == 200 else None
+    return Listing(response.status, names, text, seconds)
 
 
 def _names(content: bytes) -> tuple[str, ...] | None:
-    import orjson
-
     try:
-        listed = orjson.loads(content)["data"]
-        return tuple(str(one["id"]) for one in listed)
+        return tuple(str(one["id"]) for one in orjson.loads(content)["data"])
     except (ValueError, KeyError, TypeError):
         return None

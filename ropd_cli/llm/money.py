@@ -27,19 +27,19 @@ class Expectation:
         self.replies = self._reply_tokens = 0
 
     def prompt_tokens(self, size: int) -> int:
-        """Of a body of ``size`` bytes."""
+        """Return the tokens of a body of ``size`` bytes."""
         share = self._prompt_tokens / self._bytes if self._bytes else TOKENS_A_BYTE
         return int(size * share) + 1
 
     def reply_tokens(self, max_tokens: int | None) -> int:
-        """On average: half of the limit at first, then what the replies had."""
+        """Return the tokens of a reply on average: half of the limit at first, then what the replies had."""
         if self.replies:
             mean = self._reply_tokens // self.replies + 1
             return min(mean, max_tokens or mean)
         return max_tokens // 2 + 1 if max_tokens else FIRST_REPLY_TOKENS
 
     def most_reply_tokens(self, max_tokens: int | None) -> int:
-        """At most: the limit, or without one half as much again as the longest reply so far."""
+        """Return the most tokens of a reply: the limit, or without one half as much again as the longest so far."""
         return max_tokens or max(FIRST_REPLY_TOKENS, self._longest + self._longest // 2)
 
     def learn(self, size: int, usage: Usage | None) -> None:
@@ -66,14 +66,14 @@ class Budget:
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def price(self, model: str, base_url: str) -> PriceConfig | None:
-        """The price of a model; the embedded provider is free. None where the table does not have it.
+        """Return the price of a model; the embedded provider is free. None where the table does not have it.
 
         Raises ConfigError for that where there is a limit, which could not be kept.
         """
         if base_url.startswith("builtin://"):
             return FREE
-        found = self.prices.get(model)
-        if found is None and self.max_usd is not None:
+        price = self.prices.get(model)
+        if price is None and self.max_usd is not None:
             known = ", ".join(sorted(self.prices)) or "none"
             raise ConfigError(
                 [f"prices.{model}: missing, and a limit on the cost is set"],
@@ -81,7 +81,7 @@ class Budget:
                 f"give the model's price in dollars a million tokens: prices: {{{model}: {{input: …, output: …}}}} "
                 f"(there is a price of: {known})",
             )
-        return found
+        return price
 
     async def reserve(self, usd: float) -> None:
         """Set money aside for a request; where too little is left, wait for what is under way, which mostly
@@ -106,7 +106,7 @@ class Budget:
 
 
 def cost_usd(price: PriceConfig, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
-    """Dollars of one request: ``cached_tokens`` of the prompt's tokens at their own price."""
+    """Return the dollars of one request: ``cached_tokens`` of the prompt's tokens at their own price."""
     cached_price = price.input if price.cached_input is None else price.cached_input
     fresh = max(0, prompt_tokens - cached_tokens)
     return PER_MILLION * (fresh * price.input + cached_tokens * cached_price + completion_tokens * price.output)

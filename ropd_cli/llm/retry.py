@@ -23,7 +23,7 @@ class RetryPolicy:
     patience_s: float = 120.0
 
     def wait_s(self, attempt: int, retry_after_s: float | None = None) -> float | None:
-        """Seconds to wait after failed attempt number ``attempt`` (from 0); None: do not ask again.
+        """Return the seconds to wait after failed attempt number ``attempt`` (from 0); None: do not ask again.
 
         What the server asked for is waited in full, and then up to ``first_wait_s`` more, so that
         requests turned away together do not come back together.
@@ -42,7 +42,7 @@ NO_WAIT = RetryPolicy(first_wait_s=0.0, max_wait_s=0.0)
 
 
 def retry_after_s(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """Seconds that ``Retry-After`` (seconds or an HTTP date) or ``retry-after-ms`` asks for, None without one."""
+    """Return the seconds that ``Retry-After`` (or a date in it) or ``retry-after-ms`` asks for, None without one."""
     milliseconds = number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -58,7 +58,7 @@ def retry_after_s(headers: Mapping[str, str], *, now: float | None = None) -> fl
 
 
 def number(text: str | None) -> float | None:
-    """A header's number, not negative and not infinite; None for what is none."""
+    """Return a header's number, not negative and not infinite; None for what is none."""
     try:
         value = float(text) if text else None
     except ValueError:

@@ -9,7 +9,7 @@ from ropd_cli.records.schemas import Answer, Message
 
 
 async def sample(client: ChatClient, messages: tuple[Message, ...], numbers: Iterable[int]) -> list[Answer]:
-    """The answers of these sample numbers, each a request of its own, in the order of the numbers.
+    """Return the answers of these sample numbers, each a request of its own, in the order of the numbers.
 
     Sample s is cached apart from the others, and sent ``seed + s`` where a seed is set. Raises what
     ``ChatClient.samples`` raises.

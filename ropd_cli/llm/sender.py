@@ -7,39 +7,66 @@ from collections.abc import Mapping
 from typing import Any
 
 from ropd_cli.config.models import EndpointConfig
+from ropd_cli.errors import ProviderUnreachable
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats
+from ropd_cli.llm.keys import Peer
+from ropd_cli.llm.limits import nothing_left_s
 from ropd_cli.llm.money import Expectation, cost_usd
-from ropd_cli.llm.server import Server, closed
-from ropd_cli.llm.servers import Route, Servers
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.structured import STARTS, Form
-from ropd_cli.llm.wire import BAD_REQUEST, NO_CHOICES, PATHS, Fault, read_replies, request_body
+from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut, Transport, open_transport
+from ropd_cli.llm.urls import OPENAI_URL, base_url
+from ropd_cli.llm.wire import (
+    BAD_REQUEST,
+    NO_CHOICES,
+    PATHS,
+    Fault,
+    read_replies,
+    request_body,
+    status_fault,
+    transport_fault,
+)
 from ropd_cli.records.schemas import Usage
+
+MOST_CHOICES = 128
+"""OpenAI takes no larger ``n``."""
 
 
 class Sender:
-    """Requests to one endpoint. ``send`` raises Fault for an attempt that failed."""
+    """Requests to one endpoint and model. ``send`` raises Fault for an attempt that failed.
+
+    What a server does not take (a form of JSON, a name of the limit, a number of choices) is found out by asking, and
+    remembered here for all later calls.
+    """
 
     def __init__(
         self, endpoint: EndpointConfig, shared: Shared, stats: ClientStats, environ: Mapping[str, str]
     ) -> None:
-        self._shared, self._stats = shared, stats
+        url = base_url(endpoint)
+        self.peer = Peer(url)
+        self.form = STARTS[endpoint.structured_output]
+        """How JSON is asked for by now: what was refused has fallen back."""
+        self.choices_limit = MOST_CHOICES
+        """How many replies to one request the server gives, as far as is known."""
+        self._endpoint, self._shared, self._stats, self._environ = endpoint, shared, stats, environ
         self._limiter = shared.limiter(endpoint)
-        self._servers = Servers(endpoint, shared, self._limiter, stats, environ)
-        self._closing = asyncio.Event()
+        self._breaker = shared.breaker(url, endpoint.limits.max_pause_s)
         self._expectation = Expectation()
-        self._first_form = STARTS[endpoint.structured_output]
-        self._names_cache = endpoint.prompt_cache_key
-
-    @property
-    def shown(self) -> str:
-        """The endpoint's URLs, for messages."""
-        return self._servers.shown
+        self._proven: set[str] = set()
+        """Names of the schemas that a reply has come to."""
+        self._form_lock = asyncio.Lock()
+        self._most_choices = 1
+        """The most replies that came to one request."""
+        # OpenAI's newer models refuse max_tokens, the old name
+        self._limit_name = "max_completion_tokens" if url == OPENAI_URL else "max_tokens"
+        self._transport: Transport | None = None
+        self._closing = asyncio.Event()
 
     async def close(self) -> None:
         """Close the connections; attempts under way end with a Fault."""
         self._closing.set()
-        await self._servers.close()
+        if self._transport is not None:
+            await self._transport.close()
 
     async def pause(self, seconds: float) -> None:
         """Wait; raises the client's end as a ProviderUnreachable where it is closed meanwhile."""
@@ -49,100 +76,76 @@ class Sender:
             except TimeoutError:
                 return
         if self._closing.is_set():
-            raise closed(self.shown).error
+            raise self._closed().error
 
-    def form_of(self, model: str) -> Form:
-        """How this model is asked for JSON by now: what was refused has fallen back."""
-        return self._servers.form_of(model, self._first_form)
+    def lost(self, call: str, fault: Fault) -> bool:
+        """Book an attempt that the server did not answer. Returns whether it is waited for now."""
+        return self._breaker.failed(call, fault.error.message, connected=fault.connected, probe=fault.probe)
 
-    def lost(self, route: Route, fault: Fault) -> bool:
-        """Book an attempt that its server did not answer; True where it is waited for now, or others take over."""
-        return self._servers.lost(route, fault)
-
-    def elsewhere(self, route: Route) -> bool:
-        """Whether another server is there for a call whose server could not serve it."""
-        return self._servers.elsewhere(route)
-
-    def choices_of(self, model: str) -> int:
-        """How many replies to one request this model's servers give, as far as is known."""
-        return self._servers.choices_of(model)
-
-    async def send(
-        self, request: ChatRequest, correction: list[dict[str, Any]], route: Route, choices: int = 1
-    ) -> list[ChatReply]:
-        """One attempt, at one server, within the number of requests at once: 1 to ``choices`` replies."""
+    async def send(self, request: ChatRequest, correction: list[dict[str, Any]], choices: int = 1) -> list[ChatReply]:
+        """Make one attempt, within the number of requests at once: 1 to ``choices`` replies."""
         async with self._limiter.gate:
             if self._closing.is_set():
-                raise closed(self.shown)
-            server, probe = await self._servers.take(request, route, self.pause)
+                raise self._closed()
+            probe = await self._breaker.admit(self.pause)
             try:
-                server.connect()
                 if choices > 1:
-                    return await self._several(server, request, choices, probe)
-                return [await self._in_a_form(server, request, correction, probe)]
+                    return await self._several(request, choices, probe)
+                return [await self._in_a_form(request, correction, probe)]
             except Fault as fault:
                 fault.probe = probe
                 raise
             finally:
-                self._servers.leave(server, probe)
+                self._breaker.leave(probe)
 
-    async def _several(self, server: Server, request: ChatRequest, choices: int, probe: bool) -> list[ChatReply]:
-        """Several replies to one request in free text, as many as this server gives; it is remembered where those
-        are fewer than were asked for. A refusal may be about their number: one alone is asked for then."""
-        choices = min(choices, server.choices_of(request.model))
+    async def _several(self, request: ChatRequest, choices: int, probe: bool) -> list[ChatReply]:
+        """Ask for several replies in free text, as many as this server gives; it is remembered where those are fewer
+        than were asked for. A refusal may be about their number: one alone is asked for then."""
+        choices = min(choices, self.choices_limit)
         try:
-            replies = await self._post(server, request, Form.TEXT, [], probe, choices)
+            replies = await self._post(request, Form.TEXT, [], probe, choices)
         except Fault as fault:
-            worked = server.most_choices.get(request.model, 1)
+            worked = self._most_choices
             if choices <= worked or not (fault.status in NO_CHOICES or "choice" in str(fault)):
                 raise
             try:
-                replies = await self._post(server, request, Form.TEXT, [], probe)
+                replies = await self._post(request, Form.TEXT, [], probe)
             except Fault as other:
                 raise (fault if other.status in BAD_REQUEST else other) from None
-            server.limit_choices(request.model, worked)
+            self.choices_limit = min(worked, self.choices_limit)
             return replies
         if len(replies) < choices:
-            server.limit_choices(request.model, len(replies))
-        server.most_choices[request.model] = max(len(replies), server.most_choices.get(request.model, 1))
+            self.choices_limit = min(len(replies), self.choices_limit)
+        self._most_choices = max(len(replies), self._most_choices)
         return replies
 
-    async def _in_a_form(
-        self, server: Server, request: ChatRequest, correction: list[dict[str, Any]], probe: bool
-    ) -> ChatReply:
+    async def _in_a_form(self, request: ChatRequest, correction: list[dict[str, Any]], probe: bool) -> ChatReply:
         """Ask for JSON in the strictest form that this server takes, of those that the configuration wants.
 
         A 400 to a form that never worked there may be about the form: the next one is tried, and what works
         is remembered. Where none works the 400 was about something else.
         """
         if request.form is None:
-            return (await self._post(server, request, Form.TEXT, correction, probe))[0]
-        form = server.forms.get(request.model, self._first_form)
+            return (await self._post(request, Form.TEXT, correction, probe))[0]
+        form = self.form
         try:
-            [reply] = await self._post(server, request, form, correction, probe)
+            [reply] = await self._post(request, form, correction, probe)
         except Fault as fault:
             falls = form is not Form.TEXT and fault.status in BAD_REQUEST
-            proven = (request.model, request.form.name) in server.proven
-            if not falls or (proven and server.forms.get(request.model, form) == form):
+            if not falls or (request.form.name in self._proven and self.form == form):
                 raise
-            reply = await self._fall_back(server, request, form, correction, fault, probe)
-        server.proven.add((request.model, request.form.name))
+            reply = await self._fall_back(request, form, correction, fault, probe)
+        self._proven.add(request.form.name)
         return reply
 
     async def _fall_back(
-        self,
-        server: Server,
-        request: ChatRequest,
-        refused: Form,
-        correction: list[dict[str, Any]],
-        first: Fault,
-        probe: bool,
+        self, request: ChatRequest, refused: Form, correction: list[dict[str, Any]], first: Fault, probe: bool
     ) -> ChatReply:
-        async with server.form_lock:  # one call finds out for all
-            form = max(server.forms.get(request.model, self._first_form), Form(refused + 1))
+        async with self._form_lock:  # one call finds out for all
+            form = max(self.form, Form(refused + 1))
             while True:
                 try:
-                    [reply] = await self._post(server, request, form, correction, probe)
+                    [reply] = await self._post(request, form, correction, probe)
                     break
                 except Fault as fault:
                     if fault.status not in BAD_REQUEST:
@@ -150,37 +153,29 @@ class Sender:
                     if form is Form.TEXT:
                         raise first from fault
                     form = Form(form + 1)
-            server.forms[request.model] = form
+            self.form = form
         return reply
 
     async def _post(
-        self,
-        server: Server,
-        request: ChatRequest,
-        form: Form,
-        correction: list[dict[str, Any]],
-        probe: bool,
-        choices: int = 1,
+        self, request: ChatRequest, form: Form, correction: list[dict[str, Any]], probe: bool, choices: int = 1
     ) -> list[ChatReply]:
-        """One HTTP request, two where the server knows the reply's limit under another name. Raises Fault."""
-        limit_name = server.limit_name
-        cache_name = request.affinity if self._names_cache else None
+        """Send one HTTP request, two where the server knows the reply's limit under another name. Raises Fault."""
+        limit_name = self._limit_name
+        cache_name = request.affinity if self._endpoint.prompt_cache_key else None
         try:
             body = request_body(request, form, correction, limit_name, cache_name, choices)
-            return await self._admitted(server, request, body, probe, choices)
+            return await self._admitted(request, body, probe, choices)
         except Fault as fault:
             other = "max_tokens" if limit_name == "max_completion_tokens" else "max_completion_tokens"
             limited = request.sampling.max_tokens is not None and request.api == "chat"
             if fault.status not in BAD_REQUEST or not limited or other not in str(fault):
                 raise
             body = request_body(request, form, correction, other, cache_name, choices)
-            replies = await self._admitted(server, request, body, probe, choices)
-            server.limit_name = other
+            replies = await self._admitted(request, body, probe, choices)
+            self._limit_name = other
             return replies
 
-    async def _admitted(
-        self, server: Server, request: ChatRequest, body: bytes, probe: bool, choices: int
-    ) -> list[ChatReply]:
+    async def _admitted(self, request: ChatRequest, body: bytes, probe: bool, choices: int) -> list[ChatReply]:
         """Wait for the pace, set the money aside, and send."""
         expected = self._expectation
         prompt_tokens = expected.prompt_tokens(len(body))
@@ -189,19 +184,51 @@ class Sender:
         reserved = await self._reserve(request, prompt_tokens, choices)
         used, spent = 0.0, 0.0
         try:
-            response = await server.post(PATHS[request.api], body, probe)
-            replies = read_replies(response.content, request, server.peer, choices)
-            server.state.served = True
+            response = await self._respond(PATHS[request.api], body, probe)
+            replies = read_replies(response.content, request, self.peer, choices)
             used, spent = self._book(request, len(body), replies)
             return replies
         finally:
             self._limiter.settle(tokens, used)
             self._shared.budget.settle(reserved, spent)
 
+    async def _respond(self, path: str, body: bytes, probe: bool) -> Response:
+        """Return the response to one request, where it is a success. Raises Fault for any other."""
+        if self._closing.is_set():
+            raise self._closed()
+        transport = self._connect()
+        self._stats.requests_sent += 1
+        try:
+            response = await transport.post(path, body)
+        except (NoConnection, Lost, TimedOut) as fault:
+            raise (self._closed() if self._closing.is_set() else transport_fault(fault, self.peer)) from None
+        if (left_s := nothing_left_s(response.headers)) > 0:
+            self._limiter.hold(left_s)
+        if response.status < 500:
+            self._breaker.answered(probe)
+        if response.status < 300:
+            return response
+        refusal = status_fault(response, self.peer)
+        if refusal.again and refusal.status == 429 and refusal.retry_after_s:
+            self._limiter.hold(refusal.retry_after_s)  # a limit on the rate is about all calls, not this one alone
+        raise refusal
+
+    def _connect(self) -> Transport:
+        """Read the key and open the transport, once. Raises InputError for a key or a header that is not there."""
+        if self._transport is None:
+            self.peer = Peer.read(self._endpoint, self._environ)
+            self._transport = open_transport(self._endpoint, self.peer)
+        return self._transport
+
+    def _closed(self) -> Fault:
+        """Return what becomes of calls when their client is closed."""
+        error = ProviderUnreachable(f"{self.peer.shown}: the client was closed", "run the command again")
+        return Fault(error, again=False)
+
     async def _reserve(self, request: ChatRequest, prompt_tokens: int, choices: int) -> float:
         """Set aside what the request may cost at most, and return it."""
         budget = self._shared.budget
-        price = budget.price(request.model, self._servers.url)
+        price = budget.price(request.model, self.peer.url)
         most = 0.0
         if price is not None and budget.max_usd is not None:
             reply_tokens = self._expectation.most_reply_tokens(request.sampling.max_tokens)
@@ -220,10 +247,10 @@ class Sender:
             stats.cached_tokens += usage.cached_tokens
             stats.completion_tokens += usage.completion_tokens
         else:
-            said = sum(len(reply.text) + len(reply.reasoning or "") for reply in replies)
-            usage = Usage(prompt_tokens=self._expectation.prompt_tokens(size), completion_tokens=said // 3 + 1)
+            chars = sum(len(reply.text) + len(reply.reasoning or "") for reply in replies)
+            usage = Usage(prompt_tokens=self._expectation.prompt_tokens(size), completion_tokens=chars // 3 + 1)
         spent = 0.0
-        price = self._shared.budget.price(request.model, self._servers.url)
+        price = self._shared.budget.price(request.model, self.peer.url)
         if price is not None:
             spent = cost_usd(price, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
             stats.cost_usd = (stats.cost_usd or 0.0) + spent

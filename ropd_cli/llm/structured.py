@@ -36,18 +36,18 @@ def response_format(schema: JsonSchema, form: Form) -> dict[str, Any] | None:
 
 
 def with_schema_text(messages: list[dict[str, Any]], schema: JsonSchema) -> list[dict[str, Any]]:
-    """The messages with the schema written out at their end, for an endpoint that does not enforce it."""
-    told = "Answer with one JSON object and nothing else. It has to follow this JSON schema:\n" + json.dumps(
+    """Return the messages with the schema written out at their end, for an endpoint that does not enforce it."""
+    instruction = "Answer with one JSON object and nothing else. It has to follow this JSON schema:\n" + json.dumps(
         schema.body, ensure_ascii=False
     )
     last = messages[-1] if messages else {}
     if last.get("role") == "user" and isinstance(last.get("content"), str):
-        return [*messages[:-1], {**last, "content": f"{last['content']}\n\n{told}"}]
-    return [*messages, {"role": "user", "content": told}]
+        return [*messages[:-1], {**last, "content": f"{last['content']}\n\n{instruction}"}]
+    return [*messages, {"role": "user", "content": instruction}]
 
 
 def parse_json(text: str) -> dict[str, Any]:
-    """The JSON object in a reply: the whole text where it is one, else the last whole object in it.
+    """Return the JSON object in a reply: the whole text where it is one, else the last whole object in it.
 
     Found in code fences, in prose and after thinking (what stands inside ``<think>`` is no answer). Raw line
     breaks in strings, backslashes of LaTeX that JSON does not know and trailing commas are forgiven;
@@ -68,9 +68,9 @@ def parse_json(text: str) -> dict[str, Any]:
     answer = answer_of(text)
     if answer is None:
         raise ReplyInvalid("the reply has no text after its thinking" if text.strip() else "the reply is empty", HINT)
-    found, cut_off = _last_object(answer)
-    if found is not None:
-        return found
+    last, cut_off = _last_object(answer)
+    if last is not None:
+        return last
     what = "its JSON is cut off" if cut_off else "there is no JSON object in it"
     raise ReplyInvalid(f"the reply can't be read, {what}: {_excerpt(answer)}", HINT)
 
@@ -80,20 +80,20 @@ _TOKEN = re.compile(r'[{}"]|\\.', re.DOTALL)
 
 
 def _last_object(text: str) -> tuple[dict[str, Any] | None, bool]:
-    """The last whole object at top level, and whether the text ends inside one. Linear in the text."""
-    found, at = None, 0
+    """Return the last whole object at top level, and whether the text ends inside one. Linear in the text."""
+    last, at = None, 0
     while (start := _OBJECT_START.search(text, at)) is not None:
         end = _end_of_object(text, start.start())
         if end is None:
             return None, True
         loaded = _load(text[start.start() : end])
-        found = found if loaded is None else loaded
+        last = last if loaded is None else loaded
         at = end
-    return found, False
+    return last, False
 
 
 def _end_of_object(text: str, start: int) -> int | None:
-    """Where the object that opens at ``start`` closes; None where it does not."""
+    """Return where the object that opens at ``start`` closes; None where it does not."""
     depth, in_string = 0, False
     for token in _TOKEN.finditer(text, start):
         if token[0] == '"':
@@ -132,7 +132,7 @@ _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 
 
 def _mended(text: str) -> str:
-    """The text without trailing commas, and with backslashes doubled where they begin no JSON escape."""
+    """Return the text without trailing commas, and with backslashes doubled where they begin no JSON escape."""
 
     def escape(match: re.Match[str]) -> str:
         known = match[1] in tuple('"\\/bfnrt') or len(match[1]) > 1
@@ -151,7 +151,7 @@ def _no_constant(name: str) -> None:
 
 
 def _utf8(value: dict[str, Any]) -> dict[str, Any]:
-    """The value with half surrogate pairs, which no file takes, replaced."""
+    """Return the value with half surrogate pairs, which no file takes, replaced."""
     text = json.dumps(value, ensure_ascii=False)
     try:
         text.encode()

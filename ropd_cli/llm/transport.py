@@ -1,29 +1,16 @@
-"""One HTTP request and its response. ``builtin://NAME`` is answered in this process, without a port."""
+"""One request and its response: what carries it, over HTTP (``openai_sdk``) or to a provider in this process."""
 
 from __future__ import annotations
 
-import asyncio
-import io
-import socket
-import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
-from ropd_cli import __version__
-from ropd_cli.config.models import LimitsConfig
-from ropd_cli.llm.urls import BUILTIN, builtin_name
+from ropd_cli.errors import InputError
 
 if TYPE_CHECKING:
-    import aiohttp
-
-KEEPALIVE_S = 4.0
-"""Idle connections are dropped before the 5 s after which uvicorn (vLLM, SGLang) drops them: a request
-sent into that moment would be lost."""
-LARGE_BODY = 1 << 20
-LOOK_S = 10.0
-"""A server that is there says what models it has in less."""
+    from ropd_cli.config.models import EndpointConfig
+    from ropd_cli.llm.keys import Peer
 
 
 class NoConnection(Exception):
@@ -45,136 +32,41 @@ class Response:
     status: int
     content: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    """By names in lower case."""
     reason: str = ""
 
 
 class Transport(Protocol):
     """Sends requests to one endpoint."""
 
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
-        """The response to a POST of JSON. Raises NoConnection, Lost or TimedOut."""
-
-    async def look(self, headers: Mapping[str, str]) -> int:
-        """The status of a request that costs nothing (``GET models``), to see whether anybody is there; 0: nobody."""
+    async def post(self, path: str, body: bytes) -> Response:
+        """Return the response to a POST of JSON. Raises NoConnection, Lost or TimedOut."""
 
     async def close(self) -> None:
         """Close the connections; requests under way end with Lost."""
 
 
-def open_transport(url: str, limits: LimitsConfig) -> Transport:
-    """The transport of a checked ``base_url``. To be called inside a running event loop."""
-    return InProcess(builtin_name(url)) if url.startswith(BUILTIN) else Http(url, limits)
+_PROVIDERS: dict[str, Callable[[str], Transport]] = {}
 
 
-class InProcess:
-    """The embedded provider."""
+def register(scheme: str, opener: Callable[[str], Transport]) -> None:
+    """Let ``opener`` answer for the URLs of a scheme that is not HTTP; it is given what stands behind ``scheme://``.
 
-    def __init__(self, name: str) -> None:
-        from ropd_cli.builtin.server import check_name
-
-        check_name(name)
-
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
-        from ropd_cli.builtin.server import respond
-
-        status, content = respond(path, body)
-        await asyncio.sleep(0)  # as a request over a wire would, it lets others go first
-        return Response(status, content)
-
-    async def look(self, headers: Mapping[str, str]) -> int:
-        return 200
-
-    async def close(self) -> None: ...
+    So this room knows no provider. A provider registers itself when its package is imported, and the two places where a
+    process of ropd begins import it: ``ropd_cli.cli`` (all commands) and ``ropd_cli.training`` (the trainer's own
+    processes). Whoever opens a ChatClient below them says nothing of it. (Entry points of the installed package would
+    be another way; they are read from its metadata, which a checkout on the path does not have.)
+    """
+    _PROVIDERS[scheme] = opener
 
 
-class Http:
-    """HTTP/1.1 with connections that are kept (aiohttp). A proxy is taken from the environment, as curl does."""
+def open_transport(endpoint: EndpointConfig, peer: Peer) -> Transport:
+    """Return the transport to a peer. To be called inside a running event loop."""
+    scheme, _, name = peer.url.partition("://")
+    if scheme in ("http", "https"):
+        from ropd_cli.llm.openai_sdk import OpenAITransport
 
-    def __init__(self, url: str, limits: LimitsConfig) -> None:
-        import aiohttp
-
-        where, _, query = url.partition("?")
-        self._base, self._query = where.rstrip("/"), f"?{query}" if query else ""
-        self._limits = limits
-        self._proxy = proxy_of(where)
-        self._session: aiohttp.ClientSession = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout_s),
-            headers={"Content-Type": "application/json", "User-Agent": f"ropd/{__version__}"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            raise_for_status=False,
-        )
-
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
-        import aiohttp
-
-        sent = False
-        try:
-            async with asyncio.timeout(self._limits.timeout_s):
-                try:
-                    response = await self._headers_of(path, body, headers)
-                except TimeoutError as fault:
-                    if isinstance(fault, aiohttp.ServerTimeoutError):
-                        raise TimedOut(f"no connection within {self._limits.connect_timeout_s:g} s") from fault
-                    raise
-                sent = True
-                async with response:
-                    content = await response.read()
-        except TimeoutError as fault:
-            raise TimedOut(f"no answer within {self._limits.timeout_s:g} s") from fault
-        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, socket.gaierror, UnicodeError) as fault:
-            raise NoConnection(_said(fault)) from fault
-        except (aiohttp.ClientError, OSError, RuntimeError) as fault:
-            if isinstance(fault, RuntimeError) and not self._session.closed:
-                raise
-            raise Lost(_said(fault) if not sent else f"the response broke off ({_said(fault)})") from fault
-        return Response(response.status, content, response.headers, response.reason or "")
-
-    async def look(self, headers: Mapping[str, str]) -> int:
-        import aiohttp
-
-        url = f"{self._base}/models{self._query}"
-        asked = self._session.get(url, headers=headers, proxy=self._proxy, allow_redirects=False)
-        try:
-            async with asyncio.timeout(LOOK_S), asked as response:
-                return response.status
-        except (TimeoutError, aiohttp.ClientError, OSError, UnicodeError):
-            return 0
-        except RuntimeError:
-            if self._session.closed:
-                return 0
-            raise
-
-    async def close(self) -> None:
-        await self._session.close()
-
-    async def _headers_of(self, path: str, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """The response at its first byte, its body unread."""
-        data = body if len(body) < LARGE_BODY else io.BytesIO(body)  # large bytes would be copied at once
-        asked = self._session.post(
-            f"{self._base}/{path}{self._query}", data=data, headers=headers, proxy=self._proxy, allow_redirects=False
-        )
-        if self._limits.first_byte_timeout_s is None:
-            return await asked
-        try:
-            async with asyncio.timeout(self._limits.first_byte_timeout_s) as limit:
-                return await asked
-        except TimeoutError as fault:
-            if limit.expired():
-                raise TimedOut(f"no first byte within {self._limits.first_byte_timeout_s:g} s") from fault
-            raise
-
-
-def proxy_of(url: str) -> str | None:
-    """The proxy that the environment names for a URL."""
-    parts = urlsplit(url)
-    if urllib.request.proxy_bypass_environment(parts.hostname or ""):
-        return None
-    return urllib.request.getproxies_environment().get(parts.scheme)
-
-
-def _said(fault: BaseException) -> str:
-    """What the innermost cause says."""
-    while fault.__cause__ is not None:
-        fault = fault.__cause__
-    return str(fault) or type(fault).__name__
+        return OpenAITransport(endpoint, peer)
+    if scheme not in _PROVIDERS:
+        raise InputError(f"base_url {peer.url!r}: nothing answers {scheme}:// here", f"import ropd_cli.{scheme} first")
+    return _PROVIDERS[scheme](name)

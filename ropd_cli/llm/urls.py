@@ -12,45 +12,24 @@ from ropd_cli.errors import InputError
 
 OPENAI_URL = "https://api.openai.com/v1"
 BUILTIN = "builtin://"
-_USER = re.compile(r"//[^/?#]*@")
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 
 def base_url(endpoint: EndpointConfig) -> str:
-    """The URL that an endpoint goes by: of several servers the first. Raises what ``base_urls`` raises."""
-    return base_urls(endpoint)[0]
-
-
-def base_urls(endpoint: EndpointConfig) -> tuple[str, ...]:
-    """The URLs of an endpoint's servers, one or more, without a slash at their ends.
-
-    Raises InputError for one that is none, that is there twice, and for the embedded provider among others.
-    """
-    named = endpoint.base_url or OPENAI_URL
-    parts = [part.strip() for part in named.split(",")]
-    if len(parts) > 1 and _USER.search(named):  # said before a password with a comma falls into parts
-        raise _no_user(", ".join(shown_url(url) for url in _USER.sub("//", named).split(",")))
-    if len(parts) > 1 and not all(parts):
+    """Return the URL that an endpoint goes by, without a slash at its end. Raises InputError for what is none."""
+    url = (endpoint.base_url or OPENAI_URL).strip()
+    if "," in url:  # the text is not shown: a password with a comma in it could not be told from a URL
         raise InputError(
-            f"base_url {', '.join(shown_url(part) for part in parts)!r}: a URL is missing beside a comma",
-            "commas stand between the URLs of several servers (%2C where one is part of a URL)",
+            "base_url holds a comma: an endpoint has one URL (a comma that is part of it is written %2C)",
+            "for several GPUs start one server (vllm serve … --data-parallel-size N), for several servers a router "
+            "before them (vLLM router, SGLang router, nginx, LiteLLM proxy), and name its URL",
         )
-    urls = tuple(_checked(part.rstrip("/")) for part in parts)
-    if len(urls) > 1:
-        _check_several(urls)
-    return urls
-
-
-def _check_several(urls: tuple[str, ...]) -> None:
-    if embedded := next((url for url in urls if url.startswith(BUILTIN)), None):
+    if endpoint.api == "azure" and (endpoint.base_url is None or endpoint.api_version is None):
         raise InputError(
-            f"base_url: {embedded} stands among other servers", "the embedded provider can only be named alone"
+            "api azure needs base_url and api_version",
+            "base_url: https://NAME.openai.azure.com, api_version: 2024-10-21",
         )
-    seen: set[str] = set()
-    for url in urls:
-        if identity(url) in seen:
-            raise InputError(f"base_url: {shown_url(url)} is named twice", "name each server once")
-        seen.add(identity(url))
+    return _checked(url.rstrip("/"))
 
 
 def _checked(url: str) -> str:
@@ -72,19 +51,15 @@ def _checked(url: str) -> str:
             f"base_url {shown!r}: not a URL", "for example http://localhost:8000/v1, or builtin://checkable"
         )
     if "@" in parts.netloc:
-        raise _no_user(shown_url(url))
+        raise InputError(
+            f"base_url {shown_url(url)!r}: a user or password in the URL is not sent",
+            "put the key into the environment variable that --api-key-env names",
+        )
     return url
 
 
-def _no_user(shown: str) -> InputError:
-    return InputError(
-        f"base_url {shown!r}: a user or password in the URL is not sent",
-        "put the key into the environment variable that --api-key-env names",
-    )
-
-
 def _is_host(name: str) -> bool:
-    """Whether a host is one: an address, or a name of labels of 1 to 63 characters."""
+    """Return whether a host is one: an address, or a name of labels of 1 to 63 characters."""
     if ":" in name:
         ipaddress.IPv6Address(name.partition("%")[0])  # ValueError for what is none
         return True
@@ -96,7 +71,7 @@ def _is_host(name: str) -> bool:
 
 
 def shown_url(url: str) -> str:
-    """A URL as it may stand in a message: without a user, a password or a query, which may be secrets."""
+    """Return a URL as it may stand in a message: without a user, a password or a query, which may be secrets."""
     try:
         parts = urlsplit(url)
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
@@ -105,7 +80,7 @@ def shown_url(url: str) -> str:
 
 
 def identity(url: str) -> str:
-    """What of a URL determines the answers, for the cache key.
+    """Return what of a URL determines the answers, for the cache key.
 
     The embedded provider is one program with this package: another version may answer otherwise.
     """
@@ -117,12 +92,12 @@ def identity(url: str) -> str:
 
 
 def builtin_name(url: str) -> str:
-    """NAME of ``builtin://NAME``."""
+    """Return NAME of ``builtin://NAME``."""
     return url.removeprefix(BUILTIN).strip("/")
 
 
 def model_name(endpoint: EndpointConfig, section: str | None = None) -> str:
-    """The model to ask for; the embedded provider's is called like itself where none is configured.
+    """Return the model to ask for; the embedded provider's is called like itself where none is configured.
 
     Raises InputError that names the option and the key of ``section`` ("teacher", "verifier", …).
     """

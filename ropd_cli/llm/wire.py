@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from ropd_cli.errors import ProviderBusy, ProviderError, ProviderRefused, ProviderUnreachable, ReplyInvalid
 from ropd_cli.llm.chat import ChatReply, ChatRequest, sendable
-from ropd_cli.llm.keys import Secrets
+from ropd_cli.llm.keys import QUOTED_CHARS, Peer, Secrets
 from ropd_cli.llm.retry import retry_after_s
 from ropd_cli.llm.structured import Form, response_format, with_schema_text
 from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut
@@ -26,7 +25,6 @@ NO_CHOICES = (400, 422, 501)
 _WORTH_RETRYING = (408, 409, 425, 429)
 CACHE_NAME_CHARS = 64
 """OpenAI refuses a longer ``prompt_cache_key``."""
-_SAID_CHARS = 300
 _TEXTS = ("text", "reasoning", "model", "finish_reason")
 _URL_HINT = "is it the URL of an OpenAI-compatible API? It usually ends in /v1"
 _HINTS = {
@@ -60,25 +58,6 @@ class Fault(Exception):
         self.probe = False
 
 
-@dataclass(frozen=True)
-class Peer:
-    """Who is spoken to, for messages. The secrets are here only to be struck out of what a server says."""
-
-    url: str
-    key_names: str = ""
-    has_key: bool = False
-    secrets: Secrets = field(default_factory=lambda: Secrets([]), repr=False)
-
-    def clean(self, text: str) -> str:
-        """One short line of a server's text, without secrets."""
-        text = " ".join(self.secrets.strike(text).split())
-        return text if len(text) <= _SAID_CHARS else text[:_SAID_CHARS] + " …"
-
-    @property
-    def shown(self) -> str:
-        return shown_url(self.url)
-
-
 def request_body(
     request: ChatRequest,
     form: Form,
@@ -87,22 +66,22 @@ def request_body(
     cache_name: str | None = None,
     choices: int = 1,
 ) -> bytes:
-    """The JSON of one request; what is not set is not sent.
+    """Return the JSON of one request; what is not set is not sent.
 
     ``correction`` are messages that follow the request's own; ``limit_name`` is what this server calls
     ``max_tokens``; ``cache_name`` is sent as ``prompt_cache_key``; ``choices`` is how many replies are wanted.
     """
     messages = request.messages_json
     if correction or (request.form is not None and form is not Form.JSON_SCHEMA):
-        said = orjson.loads(messages)
+        turns = orjson.loads(messages)
         if request.form is not None and form is not Form.JSON_SCHEMA:
-            said = with_schema_text(said, request.form)
-        messages = orjson.dumps(sendable(said + correction))
-    wanted = response_format(request.form, form) if request.form is not None else None
+            turns = with_schema_text(turns, request.form)
+        messages = orjson.dumps(sendable(turns + correction))
+    schema_form = response_format(request.form, form) if request.form is not None else None
     if request.api == "responses":
-        rest, name = _responses_rest(request, wanted), b"input"
+        rest, name = _responses_rest(request, schema_form), b"input"
     else:
-        rest, name = _chat_rest(request, wanted, limit_name), b"messages"
+        rest, name = _chat_rest(request, schema_form, limit_name), b"messages"
         if choices > 1:
             rest["n"] = choices
     if cache_name is not None:
@@ -114,27 +93,23 @@ def request_body(
 
 
 def read_replies(content: bytes, request: ChatRequest, peer: Peer, most: int = 1) -> list[ChatReply]:
-    """The replies in a response's bytes, 1 to ``most`` of them; their usages add up to the response's. Raises Fault for
-    what is none."""
+    """Return the replies in a response's bytes, 1 to ``most`` of them; their usages add up to the response's. Raises
+    Fault for what is none."""
     try:
         document = orjson.loads(content)
-    except orjson.JSONDecodeError as fault:
+    except orjson.JSONDecodeError:
         document = _tolerant(content)
-        if document is None:
-            said = peer.clean(content[: 8 * _SAID_CHARS].decode("utf-8", "replace"))
-            error = ReplyInvalid(f"{peer.shown}: the response is not JSON: {said!r}", _URL_HINT)
-            raise Fault(error, again=True) from fault
     if not isinstance(document, dict):
-        said = peer.clean(content[: 8 * _SAID_CHARS].decode("utf-8", "replace"))
-        raise Fault(ReplyInvalid(f"{peer.shown}: the response is not JSON: {said!r}", _URL_HINT), again=True)
+        words = peer.clean(content[: 8 * QUOTED_CHARS].decode("utf-8", "replace"))
+        raise Fault(ReplyInvalid(f"{peer.shown}: the response is not JSON: {words!r}", _URL_HINT), again=True)
     if request.api == "responses":
         reply = _responses_reply(document, request)
         replies = [] if reply is None else [reply]
     else:
         replies = _chat_replies(document, request, most)
     if not replies:
-        said = peer.clean(_error_text(document) or "no choices in it")
-        raise Fault(ReplyInvalid(f"{peer.shown}: the response holds no reply: {said}", _URL_HINT), again=True)
+        words = peer.clean(_error_text(document) or "no choices in it")
+        raise Fault(ReplyInvalid(f"{peer.shown}: the response holds no reply: {words}", _URL_HINT), again=True)
     return [_struck(reply, peer.secrets) for reply in replies]
 
 
@@ -147,11 +122,11 @@ def _struck(reply: ChatReply, secrets: Secrets) -> ChatReply:
 
 
 def status_fault(response: Response, peer: Peer) -> Fault:
-    """What a response that is no success means for a user."""
+    """Return what a response that is no success means for a user."""
     status = response.status
     document = _tolerant(response.content)
-    said = peer.clean(_error_text(document) or response.content[: 8 * _SAID_CHARS].decode("utf-8", "replace"))
-    message = f"{peer.shown}: status {status}: {said or response.reason}"
+    words = peer.clean(_error_text(document) or response.content[: 8 * QUOTED_CHARS].decode("utf-8", "replace"))
+    message = f"{peer.shown}: status {status}: {words or response.reason}"
     if _code(document) == "insufficient_quota":
         hint = "the account's quota is used up; see its billing page"
         return Fault(ProviderRefused(message, hint), again=False, status=status)
@@ -160,35 +135,37 @@ def status_fault(response: Response, peer: Peer) -> Fault:
         wait_s = retry_after_s(response.headers)
         return Fault(error, again=True, status=status, retry_after_s=wait_s, lost=status >= 500)
     if 300 <= status < 400:
-        where = peer.clean(shown_url(response.headers.get("Location", "nowhere")))
+        where = peer.clean(shown_url(response.headers.get("location", "nowhere")))
         return Fault(ProviderRefused(f"{message} (to {where})", "give that URL by --base-url"), again=False)
     if status == 401:
-        have = "is it the right key" if peer.has_key else "it is not set"
-        hint = f"the key comes from the environment variable {peer.key_names} ({have}); --api-key-env names another"
+        have = "is it the right key" if peer.key is not None else "it is not set"
+        hint = f"the key comes from the environment variable {peer.key_name} ({have}); --api-key-env names another"
     else:
         hint = _HINTS.get(status, "check --base-url, --model and the sampling options")
     return Fault(ProviderRefused(message, hint), again=False, status=status)
 
 
 def transport_fault(fault: NoConnection | Lost | TimedOut, peer: Peer) -> Fault:
-    """What a request without a response means for a user."""
-    said = peer.clean(str(fault))
+    """Return what a request without a response means for a user."""
+    words = peer.clean(str(fault))
     if isinstance(fault, TimedOut):
         hint = "raise --timeout, lower --concurrency, or check the server"
-        return Fault(ProviderUnreachable(f"{peer.shown}: {said}", hint), again=True, lost=True)
-    error = ProviderUnreachable(f"{peer.shown}: no connection ({said})", "is the server running, and --base-url right?")
+        return Fault(ProviderUnreachable(f"{peer.shown}: {words}", hint), again=True, lost=True)
+    error = ProviderUnreachable(
+        f"{peer.shown}: no connection ({words})", "is the server running, and --base-url right?"
+    )
     return Fault(error, again=True, lost=True, connected=not isinstance(fault, NoConnection))
 
 
-def _chat_rest(request: ChatRequest, wanted: dict[str, Any] | None, limit_name: str) -> dict[str, Any]:
+def _chat_rest(request: ChatRequest, schema_form: dict[str, Any] | None, limit_name: str) -> dict[str, Any]:
     body: dict[str, Any] = {"model": request.model} | request.sampling.model_dump(exclude_none=True)
     if "max_tokens" in body:
         body[limit_name] = body.pop("max_tokens")
-    return body if wanted is None else body | {"response_format": wanted}
+    return body if schema_form is None else body | {"response_format": schema_form}
 
 
-def _responses_rest(request: ChatRequest, wanted: dict[str, Any] | None) -> dict[str, Any]:
-    """The Responses API knows no seed; its schema stands flat, and nothing need be kept on the server."""
+def _responses_rest(request: ChatRequest, schema_form: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the rest of a body. The Responses API knows no seed; its schema stands flat, and nothing need be kept."""
     sampling = request.sampling.model_dump(exclude_none=True, exclude={"seed"})
     body: dict[str, Any] = {"model": request.model, "store": False}
     if "max_tokens" in sampling:
@@ -196,13 +173,13 @@ def _responses_rest(request: ChatRequest, wanted: dict[str, Any] | None) -> dict
     if "reasoning_effort" in sampling:
         body["reasoning"] = {"effort": sampling.pop("reasoning_effort")}
     body |= sampling
-    if wanted is not None:
-        body["text"] = {"format": {"type": wanted["type"], **wanted.get("json_schema", {})}}
+    if schema_form is not None:
+        body["text"] = {"format": {"type": schema_form["type"], **schema_form.get("json_schema", {})}}
     return body
 
 
 def _within(name: str, chars: int) -> str:
-    """A name as it is, or its hash where it is too long."""
+    """Return a name as it is, or its hash where it is too long."""
     return name if len(name) <= chars else hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:chars]
 
 
@@ -238,8 +215,8 @@ def _chat_replies(document: dict[str, Any], request: ChatRequest, most: int) -> 
 
 
 def _shared_out(usage: Usage, chars: list[int]) -> list[Usage]:
-    """One usage for each of a response's replies, which has one for all: the prompt is the first reply's, the tokens
-    said go by the lengths of the texts."""
+    """Return one usage for each of a response's replies, which has one for all: the prompt is the first reply's, the
+    tokens of the replies go by the lengths of the texts."""
     parts, left, chars_left = [], usage.completion_tokens, sum(chars)
     for size in chars[1:]:
         part = round(left * size / chars_left) if chars_left else 0
@@ -256,8 +233,10 @@ def _responses_reply(document: dict[str, Any], request: ChatRequest) -> ChatRepl
     for item in output:
         if isinstance(item, dict) and item.get("type") in parts:
             content = [*(item.get("content") or []), *(item.get("summary") or [])]
-            said = (_text(part.get("text")) or _text(part.get("refusal")) for part in content if isinstance(part, dict))
-            parts[item["type"]].append("".join(said))
+            texts = (
+                _text(part.get("text")) or _text(part.get("refusal")) for part in content if isinstance(part, dict)
+            )
+            parts[item["type"]].append("".join(texts))
     details = document.get("incomplete_details")
     reason = details.get("reason") if isinstance(details, dict) else None
     finish = "stop"
@@ -274,7 +253,7 @@ def _responses_reply(document: dict[str, Any], request: ChatRequest) -> ChatRepl
 
 
 def _tolerant(content: bytes) -> Any:
-    """JSON that holds half surrogate pairs is JSON to other readers; None for what is no JSON."""
+    """Return JSON that may hold half surrogate pairs, which it may to other readers; None for what is no JSON."""
     try:
         return sendable(json.loads(content))
     except (ValueError, RecursionError):
@@ -282,26 +261,26 @@ def _tolerant(content: bytes) -> Any:
 
 
 def _text(content: Any) -> str:
-    """The text of a message's content, a string or a list of parts."""
+    """Return the text of a message's content, a string or a list of parts."""
     if isinstance(content, list):
         return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
     return content if isinstance(content, str) else ""
 
 
-def _usage(usage: Any, asked: str, said: str) -> Usage | None:
+def _usage(usage: Any, prompt: str, reply: str) -> Usage | None:
     if not isinstance(usage, dict):
         return None
-    details = usage.get(f"{asked}_tokens_details")
+    details = usage.get(f"{prompt}_tokens_details")
     counts = {
-        "prompt_tokens": usage.get(f"{asked}_tokens"),
-        "completion_tokens": usage.get(f"{said}_tokens"),
+        "prompt_tokens": usage.get(f"{prompt}_tokens"),
+        "completion_tokens": usage.get(f"{reply}_tokens"),
         "cached_tokens": details.get("cached_tokens") if isinstance(details, dict) else None,
     }
     return Usage(**{name: count for name, count in counts.items() if type(count) is int and count >= 0})
 
 
 def _error_text(document: Any) -> str:
-    """The server's words in an error document: OpenAI's, vLLM's, FastAPI's, or a bare string."""
+    """Return the server's words in an error document: OpenAI's, vLLM's, FastAPI's, or a bare string."""
     if not isinstance(document, dict):
         return document if isinstance(document, str) else ""
     error = document.get("error")

@@ -39,7 +39,7 @@ KNOWN_GOOD: tuple[Known, ...] = (
     Known("TransferQueue", cpu="==0.1.11", gpu="==0.1.11", exact=True),
     Known("ray", cpu="==2.60.0", gpu=">=2.41.0"),
     Known("tensordict", cpu="==0.10.0", gpu=">=0.8.0,!=0.9.0,<=0.10.0"),
-    Known("aiohttp", cpu=">=3.10", gpu=">=3.10", exact=True),
+    Known("aiohttp", cpu=">=3.14.4", gpu=">=3.14.4", exact=True),
 )
 PYTHON: dict[Device, tuple[str, ...]] = {"cpu": ("3.11",), "gpu": ("3.11", "3.12")}
 PACKAGES = ("ropd-cli", *(known.name for known in KNOWN_GOOD))

@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import signal
-import threading
 import time
 
 import pytest
@@ -135,8 +134,7 @@ def test_a_request_that_never_gets_a_usable_reply_is_given_up(setting):
 
 @pytest.mark.slow
 def test_an_expired_batch_is_collected_in_part_and_the_rest_handed_over_again(setting):
-    setting.server.ends_as = "expired"
-    threading.Timer(1.5, lambda: setattr(setting.server, "ends_as", "completed")).start()
+    setting.server.ends_as = ["expired", "completed"]
     done = setting.run("-m", "1")
     assert done["done"] == PROMPTS
     assert set(setting.asked.values()) >= {1} and len(setting.server.batches) > 1
@@ -200,3 +198,5 @@ def test_what_can_not_be_is_said_at_once(setting):
     assert "needs the cache" in setting.said
     setting.run("-m", "1", "--base-url", "builtin://checkable", code=2)
     assert "has no Batch API" in setting.said
+    setting.run("-m", "1", "--api", "azure", "--set", "teacher.api_version=2024-10-21", code=2)
+    assert "Azure" in setting.said

@@ -210,17 +210,6 @@ def test_2_dead_endpoint(doctor):
     assert "endpoints section" in silent["rubricator"] and "endpoints section" in silent["verifier"]
 
 
-def test_one_dead_server_of_two(doctor, server):
-    server.default = obedient
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        dead = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-        doctor.ask(f"{server.url},{dead}")
-        check = doctor.line("endpoints", "judges url", "fail")
-    holds(check, [dead], ["is the server running"])
-    doctor.line("judges", "verifier JSON", "ok")  # the other one does the work
-
-
 def test_3_an_endpoint_that_ignores_the_schema(doctor, server):
     server.default = Reply("I would rather talk about the weather.")
     doctor.ask(server.url)

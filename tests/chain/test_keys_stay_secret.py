@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 KEY = "sk-proj/7f3a9c1e5b2d+Zq=="
 OTHER_KEY = "sk-proj/0d4b8e6a1c5f+Xw=="
 HEADER = "hush/5e9d3c7a1b0f+Vt=="
-ENVIRON = {"OPENAI_API_KEY": KEY, "KEY_A": KEY, "KEY_B": OTHER_KEY, "HUSH": HEADER}
+ENVIRON = {"OPENAI_API_KEY": KEY, "OTHER": OTHER_KEY, "HUSH": HEADER}
 SECRETS = (KEY, OTHER_KEY, HEADER)
 QUESTIONS = ("What is 17 + 25?", "What is 2 + 2?", "What is 5 + 5?")
 
@@ -169,14 +169,14 @@ def test_a_server_that_says_it_back_in_good_replies(work, server, make):
     assert "***" in (work.folder / "teacher.jsonl").read_text() or make is elsewhere
 
 
-def test_two_keys_and_a_header_of_ones_own(work, server):
+def test_a_key_of_another_name_and_a_header_of_ones_own(work, server):
     server.default = FromRequest(Echo(everywhere))
     headers = 'headers={X-Token: "${HUSH}"}'
-    options = ["--api-key-env", "KEY_A,KEY_B", "--debug"]
+    options = ["--api-key-env", "OTHER", "--debug"]
     for section in ("teacher", "student.endpoint", "rubricator", "verifier"):
         options += ["--set", f"{section}.{headers}"]
     work.chain(*options)
-    assert used(server) == {f"Bearer {KEY}", f"Bearer {OTHER_KEY}"}
+    assert used(server) == {f"Bearer {OTHER_KEY}"}
     assert {request.headers["x-token"] for request in server.requests} == {HEADER}
     work.ropd("cache", "export", "replies.jsonl")
     assert work.leaks() == []

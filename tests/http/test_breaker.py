@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from servers import Drop, Reply, Status
+from servers import Drop, Reply, Status, until
 
 from ropd_cli.config import EndpointConfig, LimitsConfig
 from ropd_cli.errors import ProviderBusy, ProviderDown, ProviderUnreachable
@@ -44,8 +44,7 @@ async def test_calls_wait_for_an_endpoint_that_comes_back(server, opened, said, 
         await client.complete(ask("alive"))
         server.default = step
         calls = [asyncio.create_task(client.complete(ask(f"{n}"))) for n in range(20)]
-        while not said:
-            await asyncio.sleep(0.01)
+        await until(lambda: said)
         sent = len(server.requests)
         await asyncio.sleep(0.3)
         probes = len(server.requests) - sent
@@ -107,8 +106,7 @@ async def test_closing_ends_a_pause(server, opened, said):
     await client.complete(ask("alive"))
     server.default = Drop()
     calls = [asyncio.create_task(client.complete(ask(f"{n}"))) for n in range(10)]
-    while not said:
-        await asyncio.sleep(0.01)
+    await until(lambda: said)
     await client.close()
     faults = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 10)
     assert {type(fault) for fault in faults} == {ProviderUnreachable}
@@ -119,8 +117,7 @@ async def test_a_cancelled_probe_makes_room_for_the_next(server, opened, said):
         await client.complete(ask("alive"))
         server.default = Status(503)
         calls = [asyncio.create_task(client.complete(ask(f"{n}"))) for n in range(6)]
-        while not said:
-            await asyncio.sleep(0.01)
+        await until(lambda: said)
         for call in calls[:5]:
             call.cancel()
         server.default = Reply("back")

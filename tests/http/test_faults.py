@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from types import SimpleNamespace
 
 import pytest
-from servers import Drop, Half, Hang, Raw, Reply, Status
+from processes import start_ropd
+from servers import Drop, Half, Hang, Raw, Reply, Status, until
 
 from ropd_cli.config import EndpointConfig, LimitsConfig
 from ropd_cli.errors import InputError, ProviderBusy, ProviderRefused, ProviderUnreachable, ReplyInvalid, RopdError
@@ -30,15 +32,6 @@ def opened(server, *, retries=0, cache=None, environ=None, first_wait_s=0.0, **l
     endpoint = EndpointConfig(model="m", base_url=server.url, limits=LimitsConfig(**limits))
     retry = RetryPolicy(max_retries=retries, first_wait_s=first_wait_s, max_wait_s=first_wait_s)
     return ChatClient.open(endpoint, cache=cache, retry=retry, environ=environ or {})
-
-
-async def until(condition):
-    """Wait for a condition, not for long."""
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come true")
 
 
 def is_42(reply):
@@ -342,6 +335,28 @@ def test_a_base_url_that_is_none(url):
     with pytest.raises(InputError, match="base_url") as caught:
         ChatClient.open(EndpointConfig(model="m", base_url=url), cache=None)
     assert caught.value.exit_code == 2 and "builtin://checkable" in caught.value.hint
+
+
+@pytest.mark.parametrize("urls", ["http://a/v1,http://b/v1", "http://a/v1,", "http://me:sec,ret@b/v1"])
+def test_several_urls_are_refused(urls):
+    with pytest.raises(InputError, match="an endpoint has one URL") as caught:
+        ChatClient.open(EndpointConfig(model="m", base_url=urls), cache=None)
+    assert "--data-parallel-size" in caught.value.hint and "router" in caught.value.hint
+    assert "sec" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.parametrize("how", ["option", "environment", "configuration"])
+def test_the_command_refuses_several_urls_in_a_line(server, tmp_path, how):
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "What is 17 + 25?"}\n')
+    urls = f"{server.url}, http://b/v1"
+    environ = os.environ | ({"OPENAI_BASE_URL": urls} if how == "environment" else {})
+    arguments = ["teacher-gen", "prompts.jsonl", "--out", "out.jsonl", "-m", "1", "--model", "m"]
+    arguments += ["--base-url", urls] if how == "option" else []
+    arguments += ["--set", f"teacher.base_url={urls}"] if how == "configuration" else []
+    command = start_ropd(arguments, tmp_path, environ)
+    _, err = command.communicate(timeout=60)
+    assert command.returncode == 2 and len(err.strip().splitlines()) == 2, err
+    assert "an endpoint has one URL" in err and not server.requests
 
 
 @pytest.mark.parametrize("value", [None, "", " \n"])

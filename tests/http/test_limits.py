@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from servers import Reply, Status
+from servers import Reply, Status, until
 
 from ropd_cli.config import EndpointConfig, LimitsConfig, RopdConfig
 from ropd_cli.llm import limits as limits_module
@@ -131,8 +131,7 @@ async def test_a_retry_after_holds_everybody_back(server):
     retry = RetryPolicy(max_retries=2, first_wait_s=0.0)
     async with ChatClient.open(endpoint(server), cache=None, retry=retry, environ={}) as client:
         first = asyncio.create_task(client.complete(ask("a")))
-        while not server.requests:
-            await asyncio.sleep(0.01)
+        await until(lambda: server.requests)
         await asyncio.sleep(0.1)
         await asyncio.gather(first, *(client.complete(ask(f"{n}")) for n in range(3)))
     turned_away, *others = (request.at for request in server.requests)

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 import uvicorn
@@ -99,8 +100,10 @@ def served():
     server = uvicorn.Server(uvicorn.Config(create_app("checkable"), port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
+    deadline = time.monotonic() + 20
     while not server.started:
-        pass
+        assert time.monotonic() < deadline, "the server does not start"
+        time.sleep(0.01)
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
     server.should_exit = True
     thread.join(10)

@@ -57,7 +57,7 @@ ALL = [make_group(number) for number in range(GROUPS)]
 
 async def judge_all(url, *, api="chat", retries=5, cache=None):
     """(What each group came to: its two records without the token counts, or its error; requests sent)."""
-    limits = LimitsConfig(timeout_s=2.0, concurrency=32, max_retries=retries)
+    limits = LimitsConfig(timeout_s=4.0, concurrency=32, max_retries=retries)
     endpoint = EndpointConfig(model="judge", base_url=url, limits=limits, api=api)
     retry = RetryPolicy(max_retries=retries, first_wait_s=0.01, max_wait_s=0.05)
     came_to = {}

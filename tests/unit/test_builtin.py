@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import subprocess
+import sys
 
 import httpx2
 import orjson
@@ -53,20 +55,7 @@ def named(rubric, row):
     return {c.criterion: met for c, met in zip(rubric.rubrics, row, strict=True)}
 
 
-@pytest.mark.parametrize(
-    "task",
-    [
-        "chain_sum",
-        "products",
-        "decimal_chain_sum",
-        "gcd",
-        "lcm",
-        "count_bits",
-        "letter_counting",
-        "spell_backward",
-        "number_sorting",
-    ],
-)
+@pytest.mark.parametrize("task", ["chain_sum", "products", "gcd"])
 def test_every_wording_of_the_teacher_is_right_by_the_task_s_own_answer(task):
     for item in reasoning_gym.create_dataset(task, size=25, seed=7):
         texts = [write_answer(item["question"], number) for number in range(WORDINGS)]
@@ -81,8 +70,38 @@ def test_sums_of_any_sign_are_worked_out(a, b):
 
 
 @pytest.mark.parametrize(
+    ("question", "result"),
+    [
+        ("What is 2 + 3 * 4 - 5?", "9"),
+        ("Calculate $1,200 − 7$.", "1193"),
+        ("6 x 7 =", "42"),
+        (r"Compute \(6 \times 7\) and write the result in a box.", "42"),
+        ("- 3\n5 - -3 = ?", "8"),
+    ],
+)
+def test_calculations_are_read_as_they_are_written(question, result):
+    assert solve(question).result == result
+
+
+@pytest.mark.parametrize(
     "question",
-    ["Who wrote Faust?", "What is 7 / 3?", "What is 5 + 3 rounded to the nearest ten?", "Is 17 prime?", ""],
+    [
+        "Who wrote Faust?",
+        "What is 7 / 3?",
+        "What is 8 / 4?",
+        "What is 1.5 + 2?",
+        "What is 2 * (3 + 4)?",
+        "What is 2 ** 3?",
+        "What is the sum of 5, 12 and 13?",
+        "What is 5?",
+        "What is 3 + 4? What is 8 + 13?",
+        "What is 5 + 3 rounded to the nearest ten?",
+        "What is 5 + 3, and what is 4 + 4 squared?",
+        "What is 999 * 999 * " + " * ".join(["9" * 300] * 9) + "?",
+        "Spell this word backward: sun",
+        "Is 17 prime?",
+        "",
+    ],
 )
 def test_what_it_cannot_work_out_is_refused_and_not_guessed(question):
     with pytest.raises(Unsolvable):
@@ -179,17 +198,17 @@ def test_roles_are_read_from_the_instructions_and_not_from_the_answers():
     ],
 )
 def test_final_result(text, value):
-    found = final_result(text, "17")
+    found = final_result(text)
     assert (found.value if found else None) == value
 
 
 @given(st.text())
 def test_no_text_breaks_a_check(text):
-    for question in ("What is 5 + 12?", "Spell this word backward: sun"):
+    for question in ("What is 5 + 12?", "Give the GCD of these numbers: 12, 18."):
         solved = solve(question)
         for check in CHECKS:
             assert check.holds(text, solved.result, solved) in (True, False)
-    assert results_agree(text, "17") in (True, False)
+    assert results_agree(text) in (True, False)
 
 
 async def post(body):
@@ -245,3 +264,20 @@ async def test_a_bad_request_is_400_and_says_why(body, says):
 def test_an_unknown_provider_is_an_input_error():
     with pytest.raises(InputError, match="nosuch"):
         create_app("nosuch")
+
+
+@pytest.mark.parametrize(("imported", "code"), [("ropd_cli.llm", 2), ("ropd_cli.cli", 0), ("ropd_cli.training", 0)])
+def test_it_answers_wherever_a_process_of_ropd_begins(imported, code):
+    """The client knows no provider; what commands and the trainer's processes import registers this one."""
+    program = f"""
+import sys, {imported}
+from ropd_cli.config.models import EndpointConfig
+from ropd_cli.errors import InputError
+from ropd_cli.llm.keys import Peer
+from ropd_cli.llm.transport import open_transport
+try:
+    open_transport(EndpointConfig(), Peer("builtin://checkable"))
+except InputError as fault:
+    sys.exit(fault.exit_code)
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == code

@@ -72,7 +72,7 @@ class BatchFiller:
         self._learnt = Expectation()
 
     def key(self, request: ChatRequest) -> str:
-        """What the reply to a request is kept under."""
+        """Return what the reply to a request is kept under."""
         return cache_key(self._url, request)
 
     @property
@@ -111,12 +111,12 @@ class BatchFiller:
         for batch in self._mine:
             if batch.phase != "submitted":
                 continue
-            found = await self._api.batch(str(batch.batch_id))
-            batch.status = str(found.get("status"))
+            document = await self._api.batch(str(batch.batch_id))
+            batch.status = str(document.get("status"))
             if batch.status in OVER:
-                await self._collect(batch, found, standing)
+                await self._collect(batch, document, standing)
             else:
-                counts = found.get("request_counts") or {}
+                counts = document.get("request_counts") or {}
                 standing.running += len(batch.keys)
                 standing.running_done += int(counts.get("completed") or 0) + int(counts.get("failed") or 0)
             standing.statuses[batch.status] += 1
@@ -167,7 +167,7 @@ class BatchFiller:
         batch.phase = "submitting"
         self._state.save()
         try:
-            made = await self._api.create(str(batch.file_id), PATHS[batch.api], batch.tag)
+            batch_id = await self._api.create(str(batch.file_id), PATHS[batch.api], batch.tag)
         except MaybeMade:
             await self._adopt_or_create(batch)
             return
@@ -175,14 +175,13 @@ class BatchFiller:
             batch.phase = "uploaded"  # refused: nothing was made
             self._state.save()
             raise
-        self._submitted(batch, str(made["id"]))
+        self._submitted(batch, batch_id)
 
     async def _adopt_or_create(self, batch: Batch) -> None:
         """The batch that was made without our knowing, else a new one."""
         known = await self._api.tagged(batch.tag)
         if known is None:
-            made = await self._api.create(str(batch.file_id), PATHS[batch.api], batch.tag)
-            known = str(made["id"])
+            known = await self._api.create(str(batch.file_id), PATHS[batch.api], batch.tag)
         self._submitted(batch, known)
 
     def _submitted(self, batch: Batch, batch_id: str) -> None:
@@ -191,22 +190,22 @@ class BatchFiller:
         self._state.save()
         self._say(f"batch {batch_id}: {len(batch.keys)} requests to {batch.model} submitted")
 
-    async def _collect(self, batch: Batch, found: dict[str, Any], standing: Standing) -> None:
+    async def _collect(self, batch: Batch, document: dict[str, Any], standing: Standing) -> None:
         """Put a batch's replies into the cache; what it has no reply to goes into the next one, or is refused."""
         left = set(batch.keys)
         for name in ("output_file_id", "error_file_id"):
-            if not found.get(name):
+            if not document.get(name):
                 continue
             into = self._file(batch)
             try:
-                async for record in self._api.lines(str(found[name]), into):
+                async for record in self._api.lines(str(document[name]), into):
                     key = str(record.get("custom_id"))
                     if key in left and await self._take(batch, key, record, standing):
                         left.discard(key)
             finally:
                 into.unlink(missing_ok=True)
         if batch.status == "failed":
-            why = self._api.peer.clean(_errors(found) or "the server does not say why")
+            why = self._api.peer.clean(_errors(document) or "the server does not say why")
             standing.failed.append(f"{self._api.peer.shown}: batch {batch.batch_id} failed: {why}")
         elif batch.status == "cancelled":  # by somebody who wants no more of it
             standing.failed.append(f"{self._api.peer.shown}: batch {batch.batch_id} was cancelled")
@@ -239,8 +238,8 @@ class BatchFiller:
             return True
         error = record.get("error") or (body.get("error") if isinstance(body, dict) else None) or {}
         if isinstance(status, int) and 400 <= status < 500 and status not in _RETRY_STATUS:
-            said = error.get("message") if isinstance(error, dict) else error
-            self._state.refused[key] = self._api.peer.clean(f"status {status}: {said}")
+            words = error.get("message") if isinstance(error, dict) else error
+            self._state.refused[key] = self._api.peer.clean(f"status {status}: {words}")
             standing.refused += 1
             return True
         return False
@@ -260,7 +259,7 @@ class BatchFiller:
             self._budget.spent_usd += spent
 
     def _most_usd(self, first: ChatRequest, lines: dict[str, bytes]) -> float:
-        """What a batch can cost at most. Raises CostLimit where that is more than is left."""
+        """Return what a batch can cost at most. Raises CostLimit where that is more than is left."""
         budget = self._budget
         price = budget.price(first.model, self._url)
         if price is None or budget.max_usd is None:
@@ -296,9 +295,9 @@ def _by_limit(requests: dict[str, ChatRequest]) -> list[dict[str, ChatRequest]]:
     return list(groups.values())
 
 
-def _errors(found: dict[str, Any]) -> str:
+def _errors(document: dict[str, Any]) -> str:
     """Why a whole batch failed, in the server's words."""
-    errors = found.get("errors")
+    errors = document.get("errors")
     data = errors.get("data") if isinstance(errors, dict) else errors
     if not isinstance(data, list):
         return ""

@@ -101,5 +101,5 @@ class BatchState:
 
 
 def state_path(out: Path) -> Path:
-    """Where the batches of an output are remembered."""
+    """Return where the batches of an output are remembered."""
     return out.with_name(out.name + ".batch.json")

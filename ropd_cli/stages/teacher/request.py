@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ropd_cli.config import EndpointConfig
 from ropd_cli.errors import InputError
-from ropd_cli.llm.urls import base_urls, model_name, shown_url
+from ropd_cli.llm.urls import base_url, model_name, shown_url
 from ropd_cli.records.schemas import Message, Prompt, digest, with_system
 
 Keep = Literal["any", "correct", "majority"]
@@ -77,8 +77,8 @@ class Teacher:
 
     @cached_property
     def shown(self) -> str:
-        """Its URLs, without what may be secret."""
-        return ", ".join(shown_url(url) for url in base_urls(self.endpoint))
+        """Its URL, without what may be secret."""
+        return shown_url(base_url(self.endpoint))
 
     @cached_property
     def sampling(self) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def check(teachers: Sequence[Teacher], wanted: Wanted) -> None:
     seen: set[tuple[str, str, str]] = set()
     most = max(share.m for share in shares(Prompt(uid="", prompt=""), len(teachers), wanted.m))
     for teacher in teachers:
-        who = teacher.model, str(base_urls(teacher.endpoint)), digest(teacher.sampling)
+        who = teacher.model, base_url(teacher.endpoint), digest(teacher.sampling)
         if who in seen:
             raise InputError(
                 f"the teacher {teacher.model} at {teacher.shown} is named twice",

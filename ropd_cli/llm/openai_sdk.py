@@ -1,0 +1,233 @@
+"""The ``openai`` package as the transport over HTTP: connections, keys, Azure; its typed calls for batches and models.
+
+Nothing imports this module before the first request: the package takes most of a second. The SDK's own retries are off,
+as ``client`` is the only owner of retries; chats are sent and read as bytes (``wire``), which takes half of what the
+SDK's models take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import urllib.request
+from collections.abc import Iterator, Mapping
+from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import aiohttp
+import httpx2
+import openai
+
+from ropd_cli import __version__
+from ropd_cli.config.models import EndpointConfig, LimitsConfig
+from ropd_cli.llm.keys import Peer
+from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut
+from ropd_cli.llm.urls import model_name
+
+KEEPALIVE_S = 4.0
+"""Idle connections are dropped before the 5 s after which uvicorn (vLLM, SGLang) drops them: a request
+sent into that moment would be lost."""
+CLOSED_OR_BROKEN = (
+    openai.APIConnectionError,
+    httpx2.RequestError,
+    httpx2.InvalidURL,
+    aiohttp.ClientError,
+    OSError,
+    UnicodeError,
+    RuntimeError,
+)
+"""What a request without a response ends with. The aiohttp backend hands on some of its own errors as they are, and a
+closed client raises RuntimeError."""
+
+_STREAM = openai.AsyncStream[Any]
+
+logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs URLs, and a query may hold a key
+
+
+class OpenAITransport:
+    """Requests of one endpoint, as bytes."""
+
+    def __init__(self, endpoint: EndpointConfig, peer: Peer) -> None:
+        self._limits = endpoint.limits
+        self._sdk = sdk_client(endpoint, peer)
+        self._base = str(self._sdk.base_url)
+        # said here, these need not be made anew for each request, which takes a tenth of its time
+        self._options: Any = {
+            "headers": {},
+            "params": {},
+            "max_retries": 0,
+            "timeout": self._sdk.timeout,
+            "idempotency_key": "none",
+        }
+
+    async def post(self, path: str, body: bytes) -> Response:
+        """Return the response to a POST of JSON. Raises NoConnection, Lost or TimedOut."""
+        limits, is_here = self._limits, False
+        try:
+            async with asyncio.timeout(limits.timeout_s):
+                response = await self._head(path, body)
+                is_here = True
+                try:
+                    content = await response.aread()
+                finally:
+                    await response.aclose()
+        except TimeoutError as fault:
+            raise TimedOut(f"no answer within {limits.timeout_s:g} s") from fault
+        except openai.APIStatusError as fault:
+            return response_of(fault)
+        except CLOSED_OR_BROKEN as fault:
+            if isinstance(fault, RuntimeError) and not self._sdk.is_closed():
+                raise
+            error = fault_of(fault, limits)
+            raise (Lost(f"the response broke off ({error})") if is_here else error) from fault
+        return Response(response.status_code, content, _plain(response), response.reason_phrase)
+
+    async def close(self) -> None:
+        """Close the connections; requests under way end with Lost."""
+        await self._sdk.close()
+
+    async def _head(self, path: str, body: bytes) -> httpx2.Response:
+        """Return the response at its first byte, its content unread."""
+        request = self._sdk.post(
+            self._base + path,
+            content=body,
+            cast_to=httpx2.Response,
+            options=self._options,
+            stream=True,
+            stream_cls=_STREAM,
+        )
+        first_byte_s = self._limits.first_byte_timeout_s
+        try:
+            async with asyncio.timeout(first_byte_s) as limit:
+                # as a stream, an httpx2 response comes back as it is
+                return await request  # type: ignore[return-value]
+        except TimeoutError as fault:
+            if limit.expired():
+                raise TimedOut(f"no first byte within {first_byte_s:g} s") from fault
+            raise
+
+
+class _OwnHeaders:
+    """Sends the headers that the configuration has, and no others.
+
+    The SDK's would hold what stands in OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS, and describe the
+    machine (X-Stainless-…). A run sends what its configuration says.
+    """
+
+    own_headers: Mapping[str, str | openai.Omit]
+
+    @property
+    def default_headers(self) -> dict[str, str | openai.Omit]:
+        return dict(self.own_headers)
+
+
+class _OpenAI(_OwnHeaders, openai.AsyncOpenAI):
+    pass
+
+
+class _Azure(_OwnHeaders, openai.AsyncAzureOpenAI):
+    pass
+
+
+def sdk_client(
+    endpoint: EndpointConfig, peer: Peer, *, read_timeout_s: float | None = None, follow_redirects: bool = False
+) -> openai.AsyncOpenAI:
+    """Return the SDK's client of an endpoint. To be called inside a running event loop, and closed."""
+    where, _, query = peer.url.partition("?")
+    given = {name.lower(): value for name, value in peer.headers.items()}
+    # without a key one is sent all the same: some servers insist on it
+    key = peer.key.get_secret_value() if peer.key is not None else "none"
+    http = _AiohttpClient(
+        proxy=proxy_of(where),
+        verify=_tls(),
+        trust_env=False,  # proxies are looked up here, and .netrc is nobody's business
+        follow_redirects=follow_redirects,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        timeout=httpx2.Timeout(None, connect=endpoint.limits.connect_timeout_s, read=read_timeout_s),
+    )
+    common: dict[str, Any] = {"http_client": http, "max_retries": 0, "default_query": dict(parse_qsl(query))}
+    sdk: _OpenAI | _Azure
+    if endpoint.api == "azure":
+        bearer = given.get("authorization", "").removeprefix("Bearer ") or None
+        sdk = _Azure(
+            azure_endpoint=where,
+            azure_deployment=quote(model_name(endpoint), safe=""),
+            api_version=endpoint.api_version,
+            azure_ad_token=bearer,
+            api_key=None if bearer else given.get("api-key", key),
+            **common,
+        )
+    else:
+        sdk = _OpenAI(base_url=where, api_key=key, **common)
+    kind = {"Content-Type": "application/json", "User-Agent": f"ropd/{__version__}"}
+    sdk._platform = "Unknown"  # else each of the first requests asks a thread for what is never sent
+    sdk.own_headers = {"Accept": "application/json", **kind, **peer.headers}
+    return sdk
+
+
+class _AiohttpClient(openai.DefaultAioHttpClient):
+    """The SDK's HTTP client over aiohttp, with sessions of our own: connections without a limit on their number (the
+    limiter has one) that are dropped in time, and no cookies."""
+
+    def _init_transport(self, *how: Any, **more: Any) -> httpx2.AsyncBaseTransport:
+        return _with_session(super()._init_transport(*how, **more))
+
+    def _init_proxy_transport(self, *how: Any, **more: Any) -> httpx2.AsyncBaseTransport:
+        return _with_session(super()._init_proxy_transport(*how, **more))
+
+
+def _with_session(transport: Any) -> httpx2.AsyncBaseTransport:
+    transport.client = _session  # is called at the first request
+    return transport
+
+
+def _session() -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60, ssl=_tls())
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()  # with the system's certificates, and SSL_CERT_FILE
+
+
+def response_of(fault: openai.APIStatusError) -> Response:
+    """Return the response that the SDK raised as an error."""
+    response = fault.response
+    return Response(response.status_code, response.content, _plain(response), response.reason_phrase)
+
+
+def _plain(response: httpx2.Response) -> dict[str, str]:
+    """Return the headers by their lower-case names; httpx2's own mapping takes an eighth of a request's time for what
+    is looked up in it here."""
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
+
+
+def fault_of(fault: BaseException, limits: LimitsConfig) -> NoConnection | Lost | TimedOut:
+    """Return what an error of ``CLOSED_OR_BROKEN`` means, which its causes tell: the SDK, httpx2 and aiohttp each wrap
+    those of the layer below, and the middle one takes a lost connection for a timeout."""
+    causes = list(_causes(fault))
+    if any(isinstance(cause, aiohttp.ConnectionTimeoutError) for cause in causes):
+        return TimedOut(f"no connection within {limits.connect_timeout_s:g} s")
+    if any(isinstance(cause, TimeoutError) for cause in causes):
+        return TimedOut("no answer in time")
+    text = str(causes[-1]) or type(causes[-1]).__name__
+    never_there = (aiohttp.ClientConnectorError, aiohttp.InvalidURL, httpx2.InvalidURL, UnicodeError)
+    return NoConnection(text) if any(isinstance(cause, never_there) for cause in causes) else Lost(text)
+
+
+def _causes(fault: BaseException | None) -> Iterator[BaseException]:
+    while fault is not None:
+        yield fault
+        fault = fault.__cause__
+
+
+def proxy_of(url: str) -> str | None:
+    """Return the proxy that the environment names for a URL, as curl does."""
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass_environment(parts.hostname or ""):  # type: ignore[attr-defined]  # not in typeshed
+        return None
+    return urllib.request.getproxies_environment().get(parts.scheme)
