@@ -50,8 +50,7 @@ test-fast: $(READY)
 
 # all that needs neither verl nor vLLM
 test-chains: $(READY)
-	$(PYTEST) -m "not training and not long" $(ABREAST) --cov=ropd_cli --cov-report=
-	@echo "lines of ropd_cli that ran in the tests' own process: $$($(VENV)/bin/python -m coverage report --format=total)%"
+	$(PYTEST) -m "not training and not long" $(ABREAST)
 
 # one after the other: a start of verl needs the whole machine
 test-training: $(READY)

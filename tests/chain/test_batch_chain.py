@@ -89,7 +89,7 @@ def test_come_back_while_it_runs(setting):
     assert set(setting.asked.values()) == {1}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_equal_and_empty_replies_are_asked_for_again_in_another_round(setting, numbers):
     def answer(body):
         number = next(numbers)
@@ -122,7 +122,7 @@ def test_what_is_refused_is_said_and_what_may_pass_goes_into_the_next_batch(sett
     assert setting.asked["question 1 — é"] == 2 and setting.server.live == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_request_that_never_gets_a_usable_reply_is_given_up(setting):
     setting.server.answer = lambda body: "" if "question 1 " in body["messages"][-1]["content"] else "fine"
     done = setting.run("-m", "1", code=3)
@@ -132,7 +132,7 @@ def test_a_request_that_never_gets_a_usable_reply_is_given_up(setting):
     assert "no usable reply in 3 batches" in failed["error"]["message"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_expired_batch_is_collected_in_part_and_the_rest_handed_over_again(setting):
     setting.server.ends_as = ["expired", "completed"]
     done = setting.run("-m", "1")
@@ -141,7 +141,7 @@ def test_an_expired_batch_is_collected_in_part_and_the_rest_handed_over_again(se
     assert setting.asked["question 0 — é"] == 1  # it was answered before the first batch expired
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_batch_that_failed_is_said_and_can_be_handed_over_again(setting):
     setting.server.ends_as = "failed"
     setting.run("-m", "1", code=4)
@@ -151,7 +151,7 @@ def test_a_batch_that_failed_is_said_and_can_be_handed_over_again(setting):
     assert set(setting.asked.values()) == {2}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_batch_that_was_cancelled_is_not_handed_over_again_unasked(setting):
     setting.server.ends_as = "cancelled"
     setting.run("-m", "1", code=4)
@@ -162,7 +162,9 @@ def test_a_batch_that_was_cancelled_is_not_handed_over_again_unasked(setting):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["lose_create", "lose_upload", "busy"])
+@pytest.mark.parametrize(
+    "fault", ["lose_create", *(pytest.param(each, marks=pytest.mark.long) for each in ("lose_upload", "busy"))]
+)
 def test_a_lost_connection_makes_no_second_batch(setting, fault):
     setattr(setting.server, fault, 1)
     assert setting.run("-m", "2")["done"] == PROMPTS

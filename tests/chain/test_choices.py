@@ -129,7 +129,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.fixture(params=[pytest.param(Stages, marks=pytest.mark.slow), Train], ids=["stages", "train"])
+@pytest.fixture(params=[pytest.param(Stages, marks=pytest.mark.long), Train], ids=["stages", "train"])
 def way(request, folder, server):
     return request.param(folder, server)
 

@@ -18,44 +18,37 @@ from ropd_cli.llm.cache import default_cache_dir
 # 58 words and 6 special tokens are the model's vocabulary of 64: tokens without a word would have a probability in
 # the actor and none in vLLM
 WORDS = [*(f"w{number}" for number in range(57)), "<think>"]
-MAKE_MODEL = """
-import sys
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-folder, words = sys.argv[1], sys.argv[2:]
-special = ["<|end|>", "<|turn|>", "<|unk|>"]
-vocabulary = {word: number for number, word in enumerate([*special, "user", "assistant", "system", *words])}
-tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unk|>"))
-tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-fast = PreTrainedTokenizerFast(
-    tokenizer_object=tokenizer, eos_token="<|turn|>", pad_token="<|end|>", unk_token="<|unk|>"
-)
-fast.chat_template = (
+CHAT_TEMPLATE = (
     "{% for m in messages %}{{ m['role'] + ' ' + m['content'] + ' <|turn|> ' }}{% endfor %}"
     "{% if enable_thinking is defined and enable_thinking %}{{ 'w56 ' }}{% endif %}"
     "{% if add_generation_prompt %}{{ 'assistant ' }}{% endif %}"
 )
-fast.save_pretrained(folder)
-torch.manual_seed(0)
-config = LlamaConfig(
-    vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-    num_key_value_heads=1,
-    max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=None, eos_token_id=1, pad_token_id=0,
-    initializer_range=0.1, dtype="float32",
-)
-model = LlamaForCausalLM(config).float()
-model.save_pretrained(folder)
-"""
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """A random Llama of 100,000 weights; each of its tokens is a word, so text and tokens are one."""
-    pytest.importorskip("torch", reason="needs the CPU stack: make env")
+    torch = pytest.importorskip("torch", reason="needs the CPU stack: make env")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
     folder = tmp_path_factory.mktemp("tiny") / "model"
-    subprocess.run([sys.executable, "-c", MAKE_MODEL, str(folder), *WORDS], check=True, timeout=120)
+    special = ["<|end|>", "<|turn|>", "<|unk|>"]
+    vocabulary = {word: number for number, word in enumerate([*special, "user", "assistant", "system", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unk|>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|turn|>", pad_token="<|end|>", unk_token="<|unk|>"
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=256, tie_word_embeddings=True, initializer_range=0.1,
+        bos_token_id=None, eos_token_id=1, pad_token_id=0, dtype="float32",
+    )  # fmt: skip
+    LlamaForCausalLM(config).float().save_pretrained(folder)
     return folder
 
 

@@ -65,32 +65,26 @@ TASKS = [  # question, teacher answers, rollouts
     ),
     ("把“早上好”翻译成英文和德文。", ["Good morning; Guten Morgen。"], ["good morning / guten Morgen", "buenos días"]),
 ]
-MAKE_LONG = """
-import sys
-import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-source, folder, context = sys.argv[1], sys.argv[2], int(sys.argv[3])
-tokenizer = AutoTokenizer.from_pretrained(source)
-tokenizer.model_max_length = context
-tokenizer.save_pretrained(folder)
-torch.manual_seed(0)
-config = LlamaConfig(
-    vocab_size=len(tokenizer), hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-    num_key_value_heads=1, max_position_embeddings=context, tie_word_embeddings=True,
-    bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id, dtype="float32",
-)
-LlamaForCausalLM(config).float().save_pretrained(folder)
-"""
 
 
 @pytest.fixture(scope="module")
 def long_model(small_model, tmp_path_factory):
     """A random Llama of one layer with the small model's tokenizer and a context of CONTEXT tokens."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
     folder = tmp_path_factory.mktemp("long") / "model"
-    subprocess.run(
-        [sys.executable, "-c", MAKE_LONG, str(small_model), str(folder), str(CONTEXT)], check=True, timeout=120
-    )
+    tokenizer = AutoTokenizer.from_pretrained(small_model)
+    tokenizer.model_max_length = CONTEXT
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    end = tokenizer.eos_token_id
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=CONTEXT, tie_word_embeddings=True,
+        bos_token_id=None, eos_token_id=end, pad_token_id=end, dtype="float32",
+    )  # fmt: skip
+    LlamaForCausalLM(config).float().save_pretrained(folder)
     return folder
 
 
