@@ -148,7 +148,11 @@ def sdk_client(
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         timeout=httpx2.Timeout(None, connect=endpoint.limits.connect_timeout_s, read=read_timeout_s),
     )
-    common: dict[str, Any] = {"http_client": http, "max_retries": 0, "default_query": dict(parse_qsl(query))}
+    common: dict[str, Any] = {
+        "http_client": http,
+        "max_retries": 0,
+        "default_query": dict(parse_qsl(query, keep_blank_values=True)),
+    }
     sdk: _OpenAI | _Azure
     if endpoint.api == "azure":
         bearer = given.get("authorization", "").removeprefix("Bearer ") or None
