@@ -23,7 +23,7 @@ from judge_material import show, table
 from ropd_cli.config import EndpointConfig, JudgeConfig, LimitsConfig, SamplingConfig
 from ropd_cli.errors import ProviderError
 from ropd_cli.lint import RULES, Finding, Linted, lint
-from ropd_cli.lint.judge import judge_lint, lint_template
+from ropd_cli.lint.model_judge import judge_lint, lint_template
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.records.schemas import Rubric

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ropd_cli.builtin.judges import NotJudgeable, role_of, write_rubric, write_verdicts
+from ropd_cli.builtin.rule_judges import NotJudgeable, role_of, write_rubric, write_verdicts
 from ropd_cli.builtin.solvers import Unsolvable
 from ropd_cli.builtin.teacher import write_answer
 from ropd_cli.errors import InputError

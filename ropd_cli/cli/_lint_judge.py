@@ -31,7 +31,7 @@ class LintJudge:
 
     def __init__(self, config: RopdConfig) -> None:
         """Raises InputError where the template lacks a place for what the judge has to see."""
-        from ropd_cli.lint.judge import lint_template
+        from ropd_cli.lint.model_judge import lint_template
 
         self._config, self._template = config, lint_template(config.judge)
 
@@ -49,7 +49,7 @@ class LintJudge:
         """
         from ropd_cli.cli._stages import dollars, in_words, open_cache, run_clients
         from ropd_cli.errors import InputError
-        from ropd_cli.lint.judge import judge_lint, lint_request
+        from ropd_cli.lint.model_judge import judge_lint, lint_request
         from ropd_cli.llm.chat import ClientStats
         from ropd_cli.llm.cost_estimate import forecast
         from ropd_cli.llm.shared import Shared

@@ -1,7 +1,7 @@
 """What is wrong with a rubric, or keeps it from teaching anything: one rule a name, each finding readable by itself.
 
 ``lint`` is what is certain. What takes a reader (two claims in one criterion, praise, an answer in other words) is for
-the lint judge in ``ropd_cli.lint.judge``, which is asked only where a user wants it.
+the lint judge in ``ropd_cli.lint.model_judge``, which is asked only where a user wants it.
 """
 
 from ropd_cli.lint.of_group import lint_group, linted

@@ -1,1 +1,1 @@
-"""The method of the paper, pure: text in, record out. Nothing here reads a file or asks a model."""
+"""The method of the paper, pure: text in, record out. Nothing here asks a model; only templates are read from files."""

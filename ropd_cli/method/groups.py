@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import orjson
 
 from ropd_cli.config import JudgeConfig
-from ropd_cli.index import TeacherIndex
 from ropd_cli.method.block import Block
 from ropd_cli.method.dataset_rubrics import dataset_rubric
 from ropd_cli.records.schemas import Answer, Group, Prompt, Rubric, RubricRecord
@@ -33,15 +32,6 @@ def group_of(
         extra_info=extra_info if isinstance(extra_info, dict) else {},
         dataset_rubric=dataset_rubric(prompt) if with_rubric else None,
     )
-
-
-def with_teacher(group: Group, index: TeacherIndex | None, m: int, *, seed: int, epoch: int = 0) -> Group:
-    """The group with m distinct teacher answers (step 1); of more, ``seed`` and ``epoch`` say which. Raises
-    IndexMissing or TooFewAnswers."""
-    if index is None:
-        return group
-    answers = index.answers(group.uid, group.raw_prompt_hash, m, seed=seed, epoch=epoch)
-    return group.model_copy(update={"teacher_answers": answers})
 
 
 def given_rubric(group: Group, rubric: Rubric, settings: JudgeConfig | None = None) -> RubricRecord:

@@ -1,4 +1,4 @@
-"""Read groups from files: each prompt with its rollouts."""
+"""Read groups: each prompt with its rollouts from files, its teacher answers from the index."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from ropd_cli.errors import InputError
+from ropd_cli.index import TeacherIndex
 from ropd_cli.method.groups import group_of
 from ropd_cli.records.files import read_records
 from ropd_cli.records.schemas import AnswerRecord, Group, Prompt, load_models, load_prompts
@@ -64,3 +65,12 @@ class GroupFile:
     def prompts(self) -> Iterable[Prompt]:
         """The prompts that have a group."""
         return [self._prompts[key] for key in self._last]
+
+
+def with_teacher(group: Group, index: TeacherIndex | None, m: int, *, seed: int, epoch: int = 0) -> Group:
+    """The group with m distinct teacher answers (step 1); of more, ``seed`` and ``epoch`` say which. Raises
+    IndexMissing or TooFewAnswers."""
+    if index is None:
+        return group
+    answers = index.answers(group.uid, group.raw_prompt_hash, m, seed=seed, epoch=epoch)
+    return group.model_copy(update={"teacher_answers": answers})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,8 +10,7 @@ from typing import Any
 
 from ropd_cli.config import EndpointConfig
 from ropd_cli.engines.vllm_sampling import LocalModel, SamplingOptions
-from ropd_cli.llm.client import ChatClient, ChatRequest, endpoint_request
-from ropd_cli.llm.sampling import sample
+from ropd_cli.llm.client import ChatClient, ChatReply, ChatRequest, endpoint_request
 from ropd_cli.records.schemas import Answer, AnswerRecord, Message, Prompt, digest, load_prompts, with_system
 from ropd_cli.stages.runner import Finished, Tally, run_records
 from ropd_cli.util.progress import Progress
@@ -138,3 +137,17 @@ def _how(files: RolloutFiles, sampling: dict[str, Any], n: int) -> dict[str, Any
 
 def _request_hash(prompt: Prompt, model: str, how: dict[str, Any]) -> str:
     return digest([prompt.raw_prompt_hash, model, how])[:16]
+
+
+async def sample(client: ChatClient, messages: tuple[Message, ...], numbers: Iterable[int]) -> list[Answer]:
+    """Return the answers of these sample numbers, each a request of its own, in the order of the numbers.
+
+    Sample s is cached apart from the others, and sent ``seed + s`` where a seed is set. Raises what
+    ``ChatClient.samples`` raises.
+    """
+    requests = [endpoint_request(client.endpoint, messages, sample=number) for number in numbers]
+    return [_answer(reply) for reply in await client.samples(requests, together=False)]
+
+
+def _answer(reply: ChatReply) -> Answer:
+    return Answer(text=reply.text, finish_reason=reply.finish_reason, usage=reply.usage)

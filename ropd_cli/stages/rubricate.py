@@ -11,9 +11,9 @@ from typing import NamedTuple
 from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.client import ChatRequest
 from ropd_cli.method.block import Block
-from ropd_cli.method.groups import request_hash, with_teacher
+from ropd_cli.method.groups import request_hash
 from ropd_cli.records.schemas import Group, RubricRecord
-from ropd_cli.stages.groups import GroupFile
+from ropd_cli.stages.groups import GroupFile, with_teacher
 from ropd_cli.stages.rubricator import Rubricator, RubricRequest
 from ropd_cli.stages.runner import Finished, Tally, run_records
 from ropd_cli.util.progress import Progress

@@ -22,7 +22,7 @@ from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ClientStats
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.shared import Shared
-from ropd_cli.method.groups import group_of, with_teacher
+from ropd_cli.method.groups import group_of
 from ropd_cli.method.prompts import Templates
 from ropd_cli.method.rewards import RewardMixer
 from ropd_cli.records.files import RecordWriter
@@ -36,6 +36,7 @@ from ropd_cli.records.schemas import (
     VerdictRecord,
     load_prompts,
 )
+from ropd_cli.stages.groups import with_teacher
 from ropd_cli.stages.repair import repair
 from ropd_cli.stages.rubricator import Rubricator
 from ropd_cli.stages.runner import RECORD_ERRORS

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropd_cli.builtin.criteria_checks import CHECKS, RIGHT
-from ropd_cli.builtin.judges import NotJudgeable, role_of, write_rubric, write_verdicts
 from ropd_cli.builtin.request_reading import final_result, results_agree
+from ropd_cli.builtin.rule_judges import NotJudgeable, role_of, write_rubric, write_verdicts
 from ropd_cli.builtin.server import create_app
 from ropd_cli.builtin.solvers import Unsolvable, solve
 from ropd_cli.builtin.teacher import WORDINGS, write_answer

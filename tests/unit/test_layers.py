@@ -1,6 +1,8 @@
 """Who may import whom: a module imports only lower layers, no stage a stage, no command a command."""
 
 import ast
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,14 @@ LAYERS = {  # room (first part of the module's name below ropd_cli) -> layer
     **dict.fromkeys(["util", "records", "answers"], 1),
     **dict.fromkeys(["config", "index", "engines", "datasets"], 2),
     "method": 3,
-    "llm": 5,
-    **dict.fromkeys(["builtin", "lint"], 6),
-    **dict.fromkeys(["stages", "analysis"], 7),
-    **dict.fromkeys(["evaluation", "report"], 8),
-    "training": 9,
-    **dict.fromkeys(["recipes", "doctor"], 10),
-    "cli": 11,
-    "__main__": 12,
+    "llm": 4,
+    **dict.fromkeys(["builtin", "lint"], 5),
+    **dict.fromkeys(["stages", "analysis"], 6),
+    **dict.fromkeys(["evaluation", "report"], 7),
+    "training": 8,
+    **dict.fromkeys(["recipes", "doctor"], 9),
+    "cli": 10,
+    "__main__": 11,
 }
 ROOT_FILES = {"__init__.py", "__main__.py", "errors.py"}
 SHARED_BY_STAGES = {"", "runner", "groups", "judge", "rubricator", "verifier"}
@@ -26,17 +28,28 @@ HEAVY = {"verl", "ray", "torch", "vllm"}
 FILES = sorted(ROOT.rglob("*.py"))
 
 
+def module_of(file):
+    """The dotted name of a file's module."""
+    parts = ("ropd_cli", *file.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def names_of(node):
+    """Modules that an import statement names; of ``from package import module`` the module."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"line {node.lineno}: relative import"
+        for alias in node.names:
+            inner = ROOT.parent / Path(*node.module.split("."), alias.name)
+            is_module = inner.is_dir() or inner.with_suffix(".py").is_file()
+            yield f"{node.module}.{alias.name}" if is_module else node.module
+
+
 def imports(file):
-    """Modules that a file imports anywhere; of ``from package import module`` the module."""
+    """Modules that a file imports anywhere."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}:{node.lineno}: relative import"
-            for alias in node.names:
-                inner = ROOT.parent / Path(*node.module.split("."), alias.name)
-                is_module = inner.is_dir() or inner.with_suffix(".py").is_file()
-                yield f"{node.module}.{alias.name}" if is_module else node.module
+        yield from names_of(node)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
@@ -64,3 +77,20 @@ def test_heavy_packages_stay_where_they_belong(file):
 
 def test_root_has_three_files():
     assert {file.name for file in ROOT.glob("*.py")} == ROOT_FILES
+
+
+def test_a_file_name_has_one_meaning():
+    """Only a command and what it starts share a name, and the groups of the method and of its files."""
+    names = Counter(file.name for file in FILES if file.name != "__init__.py" and file.parent.name != "cli")
+    assert {name for name, count in names.items() if count > 1} <= {"groups.py"}
+    assert not [file for file in FILES if file.with_name(f"{file.stem}s.py") in FILES], "a singular beside its plural"
+
+
+def test_no_circle_of_modules():
+    """Of imports at a module's top: those inside functions and for type checkers are there to break circles."""
+    graph = {}
+    for file in FILES:
+        body = ast.parse(file.read_text(encoding="utf-8")).body
+        nodes = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+        graph[module_of(file)] = {name for node in nodes for name in names_of(node)} - {module_of(file)}
+    TopologicalSorter({name: after & graph.keys() for name, after in graph.items()}).prepare()  # raises CycleError

@@ -14,7 +14,7 @@ from ropd_cli.cli.main import app
 from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.errors import InputError, ProviderError, ReplyInvalid
 from ropd_cli.lint import JUDGE_KINDS, Linted
-from ropd_cli.lint.judge import judge_lint, lint_request, lint_template, parse_findings
+from ropd_cli.lint.model_judge import judge_lint, lint_request, lint_template, parse_findings
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.records.files import RecordWriter
 from ropd_cli.records.schemas import Criterion, Rubric

@@ -16,9 +16,10 @@ from ropd_cli.evaluation.samples import Grade, Metric, Sample, Task
 from ropd_cli.evaluation.tasks.judge_calls import Judging, kinds_of
 from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.method.groups import group_of, with_teacher
+from ropd_cli.method.groups import group_of
 from ropd_cli.method.prompts import Templates
 from ropd_cli.records.schemas import Answer, Prompt, VerdictRecord
+from ropd_cli.stages.groups import with_teacher
 from ropd_cli.stages.rubricator import Rubricator
 from ropd_cli.stages.verifier import Verifier
 

@@ -13,8 +13,8 @@ from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.urls import base_url
 from ropd_cli.stages.teacher.collect import TeacherRequests
 from ropd_cli.stages.teacher.generate import pending
+from ropd_cli.stages.teacher.keep import Grader
 from ropd_cli.stages.teacher.request import Teacher, TeacherFiles, Wanted
-from ropd_cli.stages.teacher.selection import Grader
 from ropd_cli.util.progress import Progress
 
 

@@ -18,8 +18,8 @@ from ropd_cli.llm.chat import ChatReply, ChatRequest, endpoint_request
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.urls import base_url
 from ropd_cli.records.schemas import Answer, Prompt
+from ropd_cli.stages.teacher.keep import Keeper, Verdicts
 from ropd_cli.stages.teacher.request import Share, Teacher, TeacherCount, Wanted
-from ropd_cli.stages.teacher.selection import Keeper, Verdicts
 from ropd_cli.util.concurrency import all_of
 
 TeacherRequests = tuple[int, list[ChatRequest]]

@@ -11,6 +11,7 @@ from ropd_cli.llm.client import ChatClient
 from ropd_cli.records.schemas import Answer, AnswerRecord, Prompt, load_prompts
 from ropd_cli.stages.runner import Finished, Tally, run_records
 from ropd_cli.stages.teacher.collect import CachedReplies, Collection, LiveReplies, RepliesMissing, ReplySource
+from ropd_cli.stages.teacher.keep import Grader, keeper
 from ropd_cli.stages.teacher.request import (
     Teacher,
     TeacherCount,
@@ -21,7 +22,6 @@ from ropd_cli.stages.teacher.request import (
     request_hash,
     shares,
 )
-from ropd_cli.stages.teacher.selection import Grader, keeper
 from ropd_cli.util.progress import Progress
 
 STAGE = "teacher-gen"
