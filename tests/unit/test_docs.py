@@ -153,6 +153,12 @@ def test_examples_of_the_formats_are_read_by_their_schemas():
             assert all(f"{each.__name__}.{field}" in generate.MEANINGS for field in each.model_fields)
 
 
+def test_every_file_that_the_architecture_names_exists():
+    names = re.findall(r"`((?:[a-z_]+/)+[\w.]+\.(?:py|json))`", (ROOT / "docs" / "architecture.md").read_text())
+    assert len(names) > 30
+    assert not [name for name in names if not any((folder / name).is_file() for folder in (ROOT, ROOT / "ropd_cli"))]
+
+
 def test_every_function_that_the_method_names_exists():
     section = (ROOT / "docs" / "method.md").read_text().split("## Where it is computed")[1]
     names = re.findall(r"`(ropd_cli\.[\w.]+)`", section)
