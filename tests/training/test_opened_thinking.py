@@ -13,6 +13,7 @@ from ropd_cli.evaluation.store import EvalRun
 from ropd_cli.method.block import build_block
 from ropd_cli.records.files import read_records
 from ropd_cli.records.schemas import Answer, Group, Message
+from ropd_cli.training.validation import validation_sample
 
 pytestmark = pytest.mark.training
 pytest.importorskip("verl", reason="needs the CPU stack: make env")
@@ -113,12 +114,11 @@ def test_eval(shell, r1_model):
 async def test_training(worker, run_judge, on_no_answer):
     replies = ("w1 w2 w3 w4", "w1 </think> w3 w4", "</think> w5 w6")
     rollouts = [rollout_of(worker, reply) for reply in replies]
-    assert [answer_of(rollout["text"]) for rollout in rollouts] == [None, " w3 w4", " w5 w6"]
-    assert rollouts[0]["finish_reason"] == "length"
+    assert [answer_of(rollout.text) for rollout in rollouts] == [None, " w3 w4", " w5 w6"]
+    assert rollouts[0].finish_reason == "length"
     judge, run = run_judge(judge__on_no_answer=on_no_answer)
     try:
-        result = await judge.judge(1, "a", rollouts)
-        rewards = result["rewards"]
+        rewards = (await judge.judge(1, "a", rollouts)).rewards
         assert rewards[0] == (0.0 if on_no_answer == "zero" else None) and None not in rewards[1:]
         assert (await judge.step_metrics(1, 1))["groups/no_answer_rollouts"] == 1
     finally:
@@ -137,8 +137,9 @@ async def test_validation(worker, run_judge, tmp_path):
     )
     info = {"ropd_benchmark": "words", "ropd_id": "q0", "ropd_key": "null", "ropd_samples": [0, 1]}
     try:
-        assert await judge.grade(0, info, 0, rollout_of(worker, "w1 w2 w3 w4")) == 0
-        assert await judge.grade(0, info, 1, rollout_of(worker, "w9 </think> w1 w2 w3 w4")) == 1
+        cut_off = validation_sample(info, 0, rollout_of(worker, "w1 w2 w3 w4"))
+        ended = validation_sample(info, 1, rollout_of(worker, "w9 </think> w1 w2 w3 w4"))
+        assert [await judge.grade(0, sample) for sample in (cut_off, ended)] == [0, 1]
         await judge.validated(0)
     finally:
         await judge.close()
