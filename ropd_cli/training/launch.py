@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,6 @@ from ropd_cli.training.run_estimate import forecast_run
 from ropd_cli.training.validation import open_validation, write_validation_prompts
 from ropd_cli.training.verl_config import compose, steps_of
 from ropd_cli.training.versions import installed_versions
-from ropd_cli.util.processes import RUN_MARK
 from ropd_cli.util.progress import Progress
 
 MAY_CHANGE = ("train.steps", "train.epochs", "train.save_every", "train.keep_checkpoints", "train.watchdog_s")
@@ -147,7 +145,6 @@ def child_environment(config: RopdConfig, run: RunDir, environ: Mapping[str, str
     """The whole environment of the training process."""
     local = Path(str(config.student.model_path)).is_dir()
     own = {
-        RUN_MARK: uuid.uuid4().hex,
         "RAY_USAGE_STATS_ENABLED": "0",
         "TOKENIZERS_PARALLELISM": "false",
         "TENSORBOARD_DIR": str(run.path / "tensorboard"),
