@@ -11,7 +11,7 @@ import importlib.util
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
@@ -59,17 +59,12 @@ class Paths:
     result = Place("result.json")
 
 
-@dataclass
-class Clock:
-    """Seconds that each part took, in this call."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self.seconds[name] = round(time.monotonic() - began, 1)
+@contextmanager
+def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    """Note the seconds that a part takes."""
+    began = time.monotonic()
+    yield
+    seconds[part] = round(time.monotonic() - began, 1)
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ def quickstart(options: Options, *, environ: Mapping[str, str], progress: Progre
 
     Raises MissingPackage, NoSpace or InputError before anything long begins, and what the stages raise.
     """
-    paths, clock = Paths(options.out), Clock()
+    paths, seconds = Paths(options.out), dict[str, float]()
     if paths.result.is_file():
         return Outcome.from_document(orjson.loads(paths.result.read_bytes()))
     _require_stack()
@@ -96,20 +91,20 @@ def quickstart(options: Options, *, environ: Mapping[str, str], progress: Progre
     flags = {"seed": options.seed, "out": str(paths.run), "cache_dir": options.cache_dir, "device": installed_device()}
     flags |= {"data.prompts": str(paths.prompts), "data.index": str(paths.index)}
     models = Path(options.cache_dir or environ.get("ROPD_CACHE_DIR") or default_cache_dir()) / "models"
-    with clock.part("student"):
+    with timed(seconds, "student"):
         model_path = options.model_path or str(fetch_small_student(models, progress.note))
     flags["student.model_path"] = model_path
     # no account is needed and none is used: an OPENAI_BASE_URL that happens to be set has no say here
     own = {key: value for key, value in environ.items() if key == "ROPD_CACHE_DIR"}
     config = load_config("quickstart", overrides=options.overrides, flags=flags, environ=own)
-    with clock.part("teacher"):
+    with timed(seconds, "teacher"):
         held_out = _make_task(paths, options.seed)
         asyncio.run(_make_index(paths, config, progress))
-    with clock.part("before"):
+    with timed(seconds, "before"):
         before = asyncio.run(_answers(paths.before, model_path, config, paths, environ, progress))
-    with clock.part("train"):
+    with timed(seconds, "train"):
         trained = launch.train(config, resume=True, environ=environ, progress=progress)
-    with clock.part("after"):
+    with timed(seconds, "after"):
         after = asyncio.run(_answers(paths.after, str(trained.model), config, paths, environ, progress))
     before_P, after_P = compare(held_out, before, after)
     outcome = Outcome(
@@ -124,7 +119,7 @@ def quickstart(options: Options, *, environ: Mapping[str, str], progress: Progre
         checkpoint=str(trained.model),
         run_dir=str(paths.run),
         report=str(paths.report),
-        seconds=clock.seconds,
+        seconds=seconds,
     )
     report = page(read_run(paths.run), template="quickstart.html", title="What the student learned", outcome=outcome)
     write_atomic(paths.report, report.encode())

@@ -17,6 +17,7 @@ import yaml
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.config.load import dump_config
+from ropd_cli.engines.vllm_sampling import check_model
 from ropd_cli.errors import ConfigError, InputError, TrainingError
 from ropd_cli.llm.money import Budget
 from ropd_cli.llm.shared import Shared
@@ -191,11 +192,7 @@ def _check_student(config: RopdConfig) -> None:
     path = config.student.model_path
     if path is None:
         raise InputError("student.model_path is not set", "a Hugging Face folder or hub name; or ROPD_MODEL_PATH")
-    looks_local = path.startswith((".", "/", "~")) or Path(path).exists()
-    if looks_local and not (Path(path).expanduser() / "config.json").is_file():
-        raise InputError(
-            f"student.model_path: no model in {path} (config.json is missing)", "give the folder of a model"
-        )
+    check_model(path)
 
 
 def _check_sizes(config: RopdConfig) -> None:

@@ -8,18 +8,15 @@ from pathlib import Path
 
 import orjson
 
+from ropd_cli import errors
 from ropd_cli.config import RopdConfig
-from ropd_cli.errors import CostLimit, InputError, ProviderDown, RopdError, TrainingError
+from ropd_cli.errors import RopdError, TrainingError
 from ropd_cli.records.files import RecordWriter
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.util.processes import Child, how_it_ended
 from ropd_cli.util.progress import Progress
 
 POLL_S = 0.5
-
-KINDS: dict[str, type[RopdError]] = {
-    kind.__name__: kind for kind in (InputError, TrainingError, ProviderDown, CostLimit)
-}
 
 
 def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress: Progress) -> None:
@@ -52,7 +49,7 @@ def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress
 def failure(run: RunDir, code: int, began: int) -> RopdError:
     """Why the process ended: its own word where it left one, else the last error line of its log."""
     if (stop := run.stop()) is not None:
-        return KINDS[stop.kind](stop.message, stop.hint)
+        return getattr(errors, stop.kind)(stop.message, stop.hint)
     ended = how_it_ended(code, run.log, began)
     return TrainingError(f"the training process ended {ended}", f"see {run.log}; go on by --resume")
 

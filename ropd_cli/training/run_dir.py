@@ -132,13 +132,8 @@ class RunDir:
         return [row for _, row in read_records(self.metrics)] if self.metrics.is_file() else []
 
     def spent_usd(self) -> float:
-        """Dollars that the run has cost so far: of ``spent``, or of the metrics in a run that has no such file."""
-        try:
-            kept = float(orjson.loads(self.spent.read_bytes())["usd"])
-        except (OSError, ValueError, KeyError, TypeError):
-            kept = 0.0
-        names = ("judge/cost_usd", "monitor/cost_usd")
-        return max(kept, sum(row.get(name) or 0.0 for row in self.metric_rows() for name in names))
+        """Dollars that the run has cost so far."""
+        return float(orjson.loads(self.spent.read_bytes())["usd"]) if self.spent.is_file() else 0.0
 
     def keep_spent(self, usd: float) -> None:
         """Write down what the run has cost so far."""
@@ -155,8 +150,6 @@ class RunDir:
     def forget_after(self, step: int) -> None:
         """Drop metrics, alarms and groups of steps after ``step``: a resumed run makes them again. What they have cost
         stays in ``spent``."""
-        if usd := self.spent_usd():
-            self.keep_spent(usd)
         for file in (self.metrics, self.validation, self.alarms):
             if file.is_file():
                 write_records(file, [row for _, row in read_records(file) if row["step"] <= step])
