@@ -28,13 +28,15 @@ from ropd_cli.util.progress import NoProgress, Progress
 
 LAYOUT = 4
 _SCHEMA = """
-CREATE TABLE files (id INTEGER PRIMARY KEY, path TEXT UNIQUE, stamp TEXT);
-CREATE TABLE groups (
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
+CREATE TABLE IF NOT EXISTS files (id INTEGER PRIMARY KEY, path TEXT UNIQUE, stamp TEXT);
+CREATE TABLE IF NOT EXISTS groups (
   n INTEGER PRIMARY KEY, step INTEGER, uid TEXT, rollouts INTEGER, criteria INTEGER, mean REAL, spread REAL,
   teacher REAL, missing INTEGER, dead INTEGER, below INTEGER, error TEXT, rules TEXT, faults TEXT, question TEXT,
   search TEXT, file INTEGER, place INTEGER, judge_findings BLOB, judge_fault TEXT
 );
-CREATE INDEX by_file ON groups (file);
+CREATE INDEX IF NOT EXISTS by_file ON groups (file);
 """
 _COLUMNS = [field.name for field in fields(GroupRow)]
 _INSERT = [*_COLUMNS, "search", "file", "place"]
@@ -201,20 +203,15 @@ def _with_judge(view: GroupView, findings: bytes | None, fault: str | None) -> G
 
 def _connect(place: Path) -> sqlite3.Connection:
     """Open the database; one that is damaged is made again."""
-    for _ in range(2):
-        connection = sqlite3.connect(place)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            if not connection.execute("SELECT name FROM sqlite_master WHERE name = 'groups'").fetchone():
-                connection.executescript(_SCHEMA)
-            connection.execute("SELECT n, search FROM groups LIMIT 1").fetchone()
-            return connection
-        except sqlite3.DatabaseError:
-            connection.close()
-            for leftover in place.parent.glob(place.name + "*"):
-                leftover.unlink()
-    raise AssertionError("a new database can be opened")
+    connection = sqlite3.connect(place)
+    try:
+        connection.executescript(_SCHEMA)
+        return connection
+    except sqlite3.DatabaseError:
+        connection.close()
+        for leftover in place.parent.glob(place.name + "*"):
+            leftover.unlink()
+        return _connect(place)
 
 
 def _stamp(files: Sequence[Path]) -> str:

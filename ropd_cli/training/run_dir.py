@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -19,20 +19,13 @@ class Stop(NamedTuple):
     hint: str | None
 
 
-class HasPath(Protocol):
-    """A directory."""
-
-    @property
-    def path(self) -> Path: ...
-
-
 class Place:
     """A place in a directory, which an object that has ``path`` gives as a whole path."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __get__(self, directory: HasPath, _: type[HasPath]) -> Path:
+    def __get__(self, directory: Any, _: type) -> Path:
         return directory.path / self._name
 
 
