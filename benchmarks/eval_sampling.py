@@ -170,7 +170,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                         with stopped(bare.pid):
                             ran[who] = await ours(model, folder / f"pair-{pair}", benchmark, options.max_tokens, pair)
                     else:
-                        with stopped(model._child.pid):
+                        with stopped(model._child.process.pid):
                             ran[who] = await asyncio.to_thread(bare.run, prompts, options.n, options.max_tokens, seeds)
                 pairs.append(ran)
     finally:

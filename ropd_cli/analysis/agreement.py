@@ -79,24 +79,21 @@ def pearson(x: Sequence[float], y: Sequence[float]) -> float | None:
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     """Return the rank correlation, ties with their mean rank; None where one side has no spread."""
-    return pearson(_ranks(x), _ranks(y))
+    return _of_ranks("spearmanr", x, y)
 
 
 def kendall(x: Sequence[float], y: Sequence[float]) -> float | None:
     """Return Kendall's tau-b; None where one side has no spread."""
-    concordant = discordant = tied_x = tied_y = 0
-    for i in range(len(x)):
-        for j in range(i):
-            a, b = _sign(x[i] - x[j]), _sign(y[i] - y[j])
-            if a * b > 0:
-                concordant += 1
-            elif a * b < 0:
-                discordant += 1
-            tied_x += not a
-            tied_y += not b
-    pairs = len(x) * (len(x) - 1) // 2
-    below = (pairs - tied_x) * (pairs - tied_y)
-    return (concordant - discordant) / math.sqrt(below) if below else None
+    return _of_ranks("kendalltau", x, y)
+
+
+def _of_ranks(name: str, x: Sequence[float], y: Sequence[float]) -> float | None:
+    from scipy import stats
+
+    first, second = ([round(value, 6) for value in side] for side in (x, y))  # what differs by less is a tie
+    if min(len(set(first)), len(set(second))) < 2:
+        return None
+    return float(getattr(stats, name)(first, second).statistic)
 
 
 def figures(pairs: Sequence[Pair]) -> dict[str, Any]:
@@ -363,17 +360,3 @@ def _interval(interval: Interval | None) -> dict[str, float | None] | None:
 
 def _sign(value: float) -> int:
     return 0 if abs(value) < _SAME else 1 if value > 0 else -1
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    order = sorted(range(len(values)), key=values.__getitem__)
-    ranks = [0.0] * len(values)
-    at = 0
-    while at < len(order):
-        end = at
-        while end + 1 < len(order) and values[order[end + 1]] - values[order[at]] < _SAME:
-            end += 1
-        for k in range(at, end + 1):
-            ranks[order[k]] = (at + end) / 2 + 1
-        at = end + 1
-    return ranks

@@ -1,8 +1,7 @@
 """An index over judged groups: what lists and filters need of each, and where the whole of it lies.
 
-Kept as one SQLite file in the cache directory, never beside the user's files. A run's groups stay in the run's own
-files, one for each step, and are read from there; those of a single file are kept here, together with what companion
-files add. A growing run is gone on with: only files that are new or have changed are read.
+Kept as one SQLite file in the cache directory, never beside the user's files. The groups themselves stay in these, and
+are read from there. A growing run is gone on with: only files that are new or have changed are read.
 """
 
 from __future__ import annotations
@@ -11,9 +10,8 @@ import hashlib
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,26 +19,27 @@ from typing import Any
 import orjson
 
 import ropd_cli.lint
-from ropd_cli.analysis.judged_groups import GroupRow, GroupView, load_groups, step_files, view_of, views_of
+from ropd_cli.analysis.judged_groups import GroupRow, GroupView, load_groups, step_files, views_of
 from ropd_cli.analysis.query import Query
 from ropd_cli.errors import InputError
 from ropd_cli.lint import Finding
-from ropd_cli.records.files import loads, read_records
+from ropd_cli.records.files import loads
 from ropd_cli.util.progress import NoProgress, Progress
 
-LAYOUT = 3
-_BATCH = 500
+LAYOUT = 4
 _SCHEMA = """
-CREATE TABLE files (id INTEGER PRIMARY KEY, path TEXT UNIQUE, stamp TEXT);
-CREATE TABLE groups (
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
+CREATE TABLE IF NOT EXISTS files (id INTEGER PRIMARY KEY, path TEXT UNIQUE, stamp TEXT);
+CREATE TABLE IF NOT EXISTS groups (
   n INTEGER PRIMARY KEY, step INTEGER, uid TEXT, rollouts INTEGER, criteria INTEGER, mean REAL, spread REAL,
   teacher REAL, missing INTEGER, dead INTEGER, below INTEGER, error TEXT, rules TEXT, faults TEXT, question TEXT,
-  search TEXT, file INTEGER, place INTEGER, record BLOB, judge_findings BLOB, judge_fault TEXT
+  search TEXT, file INTEGER, place INTEGER, judge_findings BLOB, judge_fault TEXT
 );
-CREATE INDEX by_file ON groups (file);
+CREATE INDEX IF NOT EXISTS by_file ON groups (file);
 """
 _COLUMNS = [field.name for field in fields(GroupRow)]
-_INSERT = [*_COLUMNS, "search", "file", "place", "record"]
+_INSERT = [*_COLUMNS, "search", "file", "place"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,9 @@ class _Part:
 class Catalogue:
     """The groups of a path. ``numbers`` says which and in what order, ``rows`` gives lines, ``groups`` all of them."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, parts: Sequence[_Part]) -> None:
         self._db, self.path = connection, path
+        self._views = {str(part.path): part.views for part in parts}
 
     @classmethod
     def open(
@@ -84,19 +84,18 @@ class Catalogue:
         name = hashlib.sha256(repr([LAYOUT, _linter(), list(map(str, sources)), judge]).encode()).hexdigest()[:24]
         place = cache_dir / "catalogues" / f"{name}.db"
         place.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir() and not companions:
+            parts = [_Part(file.absolute(), _stamp([file]), partial(views_of, file)) for file in files]
+        else:  # groups as they are in none of the files alone: read as a whole, once
+            load = cache(partial(load_groups, path, rubrics=rubrics, rollouts=rollouts, prompts=prompts))
+            parts = [_Part(path.absolute(), _stamp([*files, *companions]), load)]
         connection = _connect(place)
         try:
-            if path.is_dir() and not companions:
-                parts = [_Part(file.absolute(), _stamp([file]), partial(views_of, file)) for file in files]
-                _refresh(connection, parts, progress, keep=False)
-            else:  # groups as they are in none of the files alone
-                load = partial(load_groups, path, rubrics=rubrics, rollouts=rollouts, prompts=prompts)
-                part = _Part(path.absolute(), _stamp([*files, *companions]), load)
-                _refresh(connection, [part], progress, keep=True)
+            _refresh(connection, parts, progress)
         except BaseException:
             connection.close()
             raise
-        return cls(connection, path)
+        return cls(connection, path, parts)
 
     def close(self) -> None:
         self._db.close()
@@ -130,18 +129,16 @@ class Catalogue:
         views: dict[int, GroupView] = {}
         by_file: dict[int, dict[int, int]] = defaultdict(dict)
         judged: dict[int, tuple[bytes | None, str | None]] = {}
-        columns = ["n", "file", "place", "record", "judge_findings", "judge_fault"]
-        for n, file, place, record, findings, fault in self._select(columns, numbers):
+        for n, file, place, findings, fault in self._select(
+            ["n", "file", "place", "judge_findings", "judge_fault"], numbers
+        ):
             judged[n] = (findings, fault)
-            if record is not None:
-                views[n] = view_of(loads(_unpacked(record)), "the catalogue")
-            else:
-                by_file[file][place] = n
+            by_file[file][place] = n
         for file, places in by_file.items():
-            path = Path(self._db.execute("SELECT path FROM files WHERE id = ?", (file,)).fetchone()[0])
-            for place, (line, record) in enumerate(islice(read_records(path), max(places) + 1)):
+            path = self._db.execute("SELECT path FROM files WHERE id = ?", (file,)).fetchone()[0]
+            for place, view in enumerate(islice(self._views[path](), max(places) + 1)):
                 if place in places:
-                    views[places.pop(place)] = view_of(record, f"{path}:{line}")
+                    views[places.pop(place)] = view
             if places:
                 raise InputError(f"{path}: some of its groups are gone", "run the command again")
         return [_with_judge(views[n], *judged[n]) for n in numbers]
@@ -163,10 +160,9 @@ class Catalogue:
 
     def _select(self, columns: Sequence[str], numbers: Sequence[int]) -> Iterator[tuple[Any, ...]]:
         """Yield columns of these groups, in any order."""
-        for at in range(0, len(numbers), _BATCH):
-            some = numbers[at : at + _BATCH]
-            marks = ",".join("?" * len(some))
-            yield from self._db.execute(f"SELECT {', '.join(columns)} FROM groups WHERE n IN ({marks})", some)
+        wanted = "SELECT value FROM json_each(?)"  # a statement has a limit of places for values, a text has none
+        select = f"SELECT {', '.join(columns)} FROM groups WHERE n IN ({wanted})"
+        yield from self._db.execute(select, [orjson.dumps(numbers).decode()])
 
     def summary(self, query: Query | None = None) -> dict[str, Any]:
         """Return counts and means over the groups that a query asks for; means over those that have them."""
@@ -207,20 +203,15 @@ def _with_judge(view: GroupView, findings: bytes | None, fault: str | None) -> G
 
 def _connect(place: Path) -> sqlite3.Connection:
     """Open the database; one that is damaged is made again."""
-    for _ in range(2):
-        connection = sqlite3.connect(place)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            if not connection.execute("SELECT name FROM sqlite_master WHERE name = 'groups'").fetchone():
-                connection.executescript(_SCHEMA)
-            connection.execute("SELECT n, search FROM groups LIMIT 1").fetchone()
-            return connection
-        except sqlite3.DatabaseError:
-            connection.close()
-            for leftover in place.parent.glob(place.name + "*"):
-                leftover.unlink()
-    raise AssertionError("a new database can be opened")
+    connection = sqlite3.connect(place)
+    try:
+        connection.executescript(_SCHEMA)
+        return connection
+    except sqlite3.DatabaseError:
+        connection.close()
+        for leftover in place.parent.glob(place.name + "*"):
+            leftover.unlink()
+        return _connect(place)
 
 
 def _stamp(files: Sequence[Path]) -> str:
@@ -229,36 +220,27 @@ def _stamp(files: Sequence[Path]) -> str:
     return repr([(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats])
 
 
-def _refresh(db: sqlite3.Connection, parts: Sequence[_Part], progress: Progress, *, keep: bool) -> None:
-    """Read the parts that are new or have changed, forget those that are gone; ``keep``: store whole groups too."""
+def _refresh(db: sqlite3.Connection, parts: Sequence[_Part], progress: Progress) -> None:
+    """Read the parts that are new or have changed, and forget those that are gone."""
     known = dict(db.execute("SELECT path, stamp FROM files"))
     changed = [part for part in parts if known.get(str(part.path)) != part.stamp]
-    gone = known.keys() - {str(part.path) for part in parts}
-    if not changed and not gone:
-        return
     with db:
-        for path in gone:
+        for path in known.keys() - {str(part.path) for part in parts}:
             _forget(db, path)
-    if not keep:
-        progress.start(len(changed), "index")
+    if not changed:
+        return
+    progress.start(len(changed), "index")
     columns, marks = ", ".join(_INSERT), ", ".join(f":{name}" for name in _INSERT)
     try:
         for part in changed:
-            views = part.views()
-            if isinstance(views, list):
-                progress.start(len(views), "index")
             with db:  # a part is in the catalogue as a whole, or not at all
                 _forget(db, str(part.path))
                 stamped = (str(part.path), part.stamp)
                 file = db.execute("INSERT INTO files (path, stamp) VALUES (?, ?)", stamped).lastrowid
-                for place, view in enumerate(views):
+                for place, view in enumerate(part.views()):
                     values = _values(view) | {"file": file, "place": place}
-                    values["record"] = _packed(orjson.dumps(view.record())) if keep else None
                     db.execute(f"INSERT INTO groups ({columns}) VALUES ({marks})", values)
-                    if keep:
-                        progress.advance()
-            if not keep:
-                progress.advance()
+            progress.advance()
     finally:
         progress.finish()
 
@@ -292,16 +274,3 @@ def _linter() -> str:
     for file in sorted(folder.glob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def _packed(data: bytes) -> bytes:
-    import zstandard
-
-    return zstandard.ZstdCompressor(level=3).compress(data)
-
-
-def _unpacked(data: bytes) -> bytes:
-    import zstandard
-
-    with closing(zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True)) as stream:
-        return stream.read()

@@ -211,22 +211,6 @@ class GroupView:
                 faults.append(f"met by {word}: {', '.join(ids)}")
         return faults
 
-    def record(self) -> dict[str, Any]:
-        """Return all that is known of the group, in the form of a run's group files; ``view_of`` reads it."""
-        return {
-            "step": self.step,
-            "uid": self.uid,
-            "prompt": self.question if self.question is not None else [],
-            "raw_prompt_hash": self.raw_prompt_hash,
-            "answer": self.answer,
-            "teacher_answers": list(self.teacher_answers),
-            "rollouts": [answer.to_json() for answer in self.rollouts],
-            "rubric": self.rubric.to_json() if self.rubric else None,
-            "verdicts": self.verdicts.to_json() if self.verdicts else None,
-            "rewards": list(self.rewards),
-            "error": self.error,
-        }
-
     def row(self, n: int) -> GroupRow:
         """Return the group as line ``n`` of a list."""
         stats = self.stats
@@ -274,11 +258,16 @@ class GroupView:
 
     def to_json(self) -> dict[str, Any]:
         """Return all of the group for ``--json``: its line, the texts, the rubric and the verdicts."""
-        record = self.record()
-        same = ("raw_prompt_hash", "teacher_answers", "rubric", "verdicts", "rewards")
-        document = self.row(0).to_json() | {name: record[name] for name in same}
-        findings = [finding.to_json() for finding in self.findings]
-        return document | {"question": self.question, "answers": record["rollouts"], "findings": findings}
+        return self.row(0).to_json() | {
+            "raw_prompt_hash": self.raw_prompt_hash,
+            "teacher_answers": list(self.teacher_answers),
+            "rubric": self.rubric.to_json() if self.rubric else None,
+            "verdicts": self.verdicts.to_json() if self.verdicts else None,
+            "rewards": list(self.rewards),
+            "question": self.question,
+            "answers": [answer.to_json() for answer in self.rollouts],
+            "findings": [finding.to_json() for finding in self.findings],
+        }
 
 
 def load_groups(
@@ -362,12 +351,12 @@ def _from_file(path: Path) -> Iterator[GroupView]:
 
 
 def view_of(record: dict[str, Any], where: str) -> GroupView:
-    """Return a group as a run's files (or ``GroupView.record``) hold it. Raises InputError that says where."""
+    """Return a group as a run's files hold it. Raises InputError that says where."""
     group = _parse(
         Group,
         {
             "uid": record.get("uid"),
-            "prompt": [{"role": "user", "content": p}] if isinstance(p := record.get("prompt"), str) else p,
+            "prompt": record.get("prompt"),
             "raw_prompt_hash": record.get("raw_prompt_hash"),
             "teacher_answers": record.get("teacher_answers") or (),
             "rollouts": record.get("rollouts") or (),
@@ -375,8 +364,6 @@ def view_of(record: dict[str, Any], where: str) -> GroupView:
         where,
     )
     error = record.get("error")
-    if isinstance(error, dict):
-        error = f"{error.get('type', 'error')}: {error.get('message', '')}"
     return GroupView(
         uid=group.uid,
         raw_prompt_hash=group.raw_prompt_hash,
@@ -387,7 +374,7 @@ def view_of(record: dict[str, Any], where: str) -> GroupView:
         rubric=_parse(RubricRecord, record["rubric"], where) if record.get("rubric") else None,
         verdicts=_parse(VerdictRecord, record["verdicts"], where) if record.get("verdicts") else None,
         rewards=tuple(record.get("rewards") or ()),
-        error=error,
+        error=f"{error.get('type', 'error')}: {error.get('message', '')}" if error else None,
         answer=record.get("answer"),
     )
 

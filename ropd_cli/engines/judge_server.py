@@ -13,10 +13,8 @@ import json
 import os
 import shlex
 import socket
-import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +25,7 @@ import yaml
 from ropd_cli.engines.vllm_sampling import Device, check_model, vllm_environment
 from ropd_cli.errors import InputError, MissingPackage, RopdError
 from ropd_cli.records.files import disk_errors
-from ropd_cli.util.processes import RUN_MARK, end_all, last_error, plain_line
+from ropd_cli.util.processes import Child, how_it_ended, plain_line
 
 KEY_VARIABLE = "VLLM_API_KEY"
 """Where vLLM itself looks for the key that it asks for; no command line holds it."""
@@ -100,10 +98,8 @@ class JudgeOptions:
 class JudgeServer:
     """A running vLLM server. Use as a context manager: leaving it ends the server and all that it started."""
 
-    def __init__(self, options: JudgeOptions, child: subprocess.Popen, mark: str, log: Path, began: int) -> None:
-        self._options, self._child, self._mark = options, child, mark
-        self.log, self._began = log, began
-        self._key = ""
+    def __init__(self, options: JudgeOptions, child: Child, key: str) -> None:
+        self._options, self._child, self._key = options, child, key
 
     @classmethod
     def start(cls, options: JudgeOptions, *, environ: Mapping[str, str], log: Path) -> JudgeServer:
@@ -118,29 +114,15 @@ class JudgeServer:
             hint = "on a GPU machine: pip install 'ropd-cli[gpu]'; on a CPU: make env (docs/install.md)"
             raise MissingPackage("serving a model as a judge needs vLLM, which is not installed", hint)
         options = _with_port(options)
-        command = child_command(options)
         with disk_errors(log):
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log_file = open(log, "ab")  # noqa: SIM115 - closed below, the child has its own
-        with log_file:
-            began = log_file.tell()
-            child = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log_file,
-                stderr=log_file,
-                start_new_session=True,
-            )
-        server = cls(options, child, environment[RUN_MARK], log, began)
-        server._key = environment.get(KEY_VARIABLE, "")
-        return server
+            child = Child(child_command(options), environment, log)
+        return cls(options, child, environment.get(KEY_VARIABLE, ""))
 
     def __enter__(self) -> JudgeServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        end_all(self._child, self._mark)
+        self._child.end()
 
     @property
     def url(self) -> str:
@@ -176,18 +158,17 @@ class JudgeServer:
                 asked = time.monotonic()
                 if answers and status != 200:
                     what = f"status {status}" if status else said.decode()
-                    note(f"{self.url}: the server does not answer /health ({what}); its log: {self.log}")
+                    note(f"{self.url}: the server does not answer /health ({what}); its log: {self._child.log}")
                 elif not answers and status == 200:
                     note(f"{self.url}: the server answers again")
                 answers = status == 200
             time.sleep(POLL_S)
 
     def _check_alive(self, when: str) -> None:
-        code = self._child.poll()
+        code = self._child.process.poll()
         if code is not None:
-            how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-            said = last_error(self.log, self._began)
-            raise RopdError(f"vLLM ended {how} {when}: {said}", f"its whole output: {self.log}")
+            ended = how_it_ended(code, self._child.log, self._child.began)
+            raise RopdError(f"vLLM ended {when}, {ended}", f"its whole output: {self._child.log}")
 
     def _get(self, path: str) -> tuple[int, bytes]:
         """(status, body) of a request to the server; (0, why) without a response."""
@@ -202,8 +183,9 @@ class JudgeServer:
                 return 0, (str(fault) or type(fault).__name__).encode()
 
     def _last_line(self) -> str:
-        with open(self.log, "rb") as file:
-            file.seek(max(self._began, self.log.stat().st_size - 20_000))
+        log = self._child.log
+        with open(log, "rb") as file:
+            file.seek(max(self._child.began, log.stat().st_size - 20_000))
             lines = [plain_line(line) for line in file.read().decode(errors="replace").splitlines()]
         told = [line for line in lines if sum(map(str.isalpha, line)) > 10]  # no banner
         return " ".join(told[-1].split())[:160] if told else "no output yet"
@@ -237,7 +219,6 @@ def child_command(options: JudgeOptions) -> list[str]:
 def child_environment(options: JudgeOptions, environ: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of the server's process. Raises InputError where the variable of the key is not set."""
     environment = vllm_environment(options.path, options.device, options.kv_cache_gb, environ)
-    environment[RUN_MARK] = uuid.uuid4().hex
     if options.api_key_env is not None:
         key = environ.get(options.api_key_env, "").strip()
         if not key:

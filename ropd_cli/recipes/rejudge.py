@@ -22,6 +22,7 @@ from ropd_cli.analysis.judged_groups import step_files
 from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.errors import InputError
 from ropd_cli.llm.client import ChatRequest
+from ropd_cli.method.block import Block
 from ropd_cli.method.prompts import Templates
 from ropd_cli.records.files import RecordWriter, existing_records, read_records
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord, first_fault, load_models
@@ -173,7 +174,7 @@ class Rejudger:
                 return None
             group, rubric = job.saved.group, await self._rubric_of(job.saved)
             block = self.verifier.block(group)
-            requests = self.verifier.requests(group, rubric, block, first_sample=self._first_sample(job))
+            requests = self._requests(job, rubric, block)
             record = await self.verifier.verdicts(group, rubric, block=block, requests=requests)
             where = {"step": job.saved.step, "repeat": job.repeat, "request_hash": _digest(requests, rubric)}
             return record.model_copy(update=where)
@@ -241,27 +242,23 @@ class Rejudger:
         """How many jobs are still to be done. Raises InputError where a done one was not judged as it would be now."""
         left = 0
         for job in self.jobs():
+            rubric = self._known_rubric(job.saved)
             if job.key not in done:
                 left += 1
-            elif fault := self._difference(job, done[job.key]):
-                raise InputError(fault, "give another --out, or delete the folder to judge all of it again")
+                continue
+            if rubric is None:
+                fault = f"{self.files.written_rubrics}: the rubric by which {job.uid} was judged is not there"
+            elif done[job.key] in (None, _digest(self._requests(job, rubric), rubric)):
+                continue
+            else:
+                fault = f"{self.files.verdicts}: {job.uid} was judged with another judge, template, rubric or setting"
+            raise InputError(fault, "give another --out, or delete the folder to judge all of it again")
         return left
 
-    def _difference(self, job: Job, before: str | None) -> str | None:
-        """How a job was judged otherwise than it would be now; None where it was not."""
-        rubric = self._known_rubric(job.saved)
-        if rubric is None:
-            return f"{self.files.written_rubrics}: the rubric by which {job.uid} was judged is not there"
-        if before in (None, _digest(self._requests(job, rubric), rubric)):
-            return None
-        return f"{self.files.verdicts}: {job.uid} was judged with another judge, template, rubric or setting"
-
-    def _requests(self, job: Job, rubric: RubricRecord) -> list[VerdictRequest]:
-        return self.verifier.requests(job.saved.group, rubric, first_sample=self._first_sample(job))
-
-    def _first_sample(self, job: Job) -> int:
-        """Each repeat asks anew, past the cache: the first one asks what the training asked."""
-        return job.repeat * self.verifier.settings.repeats
+    def _requests(self, job: Job, rubric: RubricRecord, block: Block | None = None) -> list[VerdictRequest]:
+        # each repeat asks anew, past the cache: the first one asks what the training asked
+        first_sample = job.repeat * self.verifier.settings.repeats
+        return self.verifier.requests(job.saved.group, rubric, block, first_sample=first_sample)
 
     def _known_rubric(self, saved: Saved) -> RubricRecord | None:
         if self.source == "saved":

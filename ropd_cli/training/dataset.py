@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import Any
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import IndexMissing, InputError, TooFewAnswers
 from ropd_cli.index import Coverage, TeacherIndex
-from ropd_cli.records.files import disk_errors
+from ropd_cli.records.files import write_atomic
 from ropd_cli.records.schemas import Prompt, load_prompts, with_system
 
 SHOWN_UIDS = 5
@@ -128,8 +128,6 @@ def write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        pq.write_table(pa.Table.from_pylist(rows), temporary)
-        os.replace(temporary, path)
+    data = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), data)
+    write_atomic(path, data.getvalue())

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import yaml
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.config.load import dump_config
+from ropd_cli.engines.vllm_sampling import check_model
 from ropd_cli.errors import ConfigError, InputError, TrainingError
 from ropd_cli.llm.money import Budget
 from ropd_cli.llm.shared import Shared
@@ -35,7 +35,6 @@ from ropd_cli.training.run_estimate import forecast_run
 from ropd_cli.training.validation import open_validation, write_validation_prompts
 from ropd_cli.training.verl_config import compose, steps_of
 from ropd_cli.training.versions import installed_versions
-from ropd_cli.util.processes import RUN_MARK
 from ropd_cli.util.progress import Progress
 
 MAY_CHANGE = ("train.steps", "train.epochs", "train.save_every", "train.keep_checkpoints", "train.watchdog_s")
@@ -147,7 +146,6 @@ def child_environment(config: RopdConfig, run: RunDir, environ: Mapping[str, str
     """The whole environment of the training process."""
     local = Path(str(config.student.model_path)).is_dir()
     own = {
-        RUN_MARK: uuid.uuid4().hex,
         "RAY_USAGE_STATS_ENABLED": "0",
         "TOKENIZERS_PARALLELISM": "false",
         "TENSORBOARD_DIR": str(run.path / "tensorboard"),
@@ -194,11 +192,7 @@ def _check_student(config: RopdConfig) -> None:
     path = config.student.model_path
     if path is None:
         raise InputError("student.model_path is not set", "a Hugging Face folder or hub name; or ROPD_MODEL_PATH")
-    looks_local = path.startswith((".", "/", "~")) or Path(path).exists()
-    if looks_local and not (Path(path).expanduser() / "config.json").is_file():
-        raise InputError(
-            f"student.model_path: no model in {path} (config.json is missing)", "give the folder of a model"
-        )
+    check_model(path)
 
 
 def _check_sizes(config: RopdConfig) -> None:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import orjson
 
+from ropd_cli import errors
 from ropd_cli.config import RopdConfig
-from ropd_cli.errors import CostLimit, InputError, ProviderDown, RopdError, TrainingError
+from ropd_cli.errors import RopdError, TrainingError
 from ropd_cli.records.files import RecordWriter
 from ropd_cli.training.run_dir import RunDir
-from ropd_cli.util.processes import RUN_MARK, end_all, last_error
+from ropd_cli.util.processes import Child, how_it_ended
 from ropd_cli.util.progress import Progress
 
 POLL_S = 0.5
-
-KINDS: dict[str, type[RopdError]] = {
-    kind.__name__: kind for kind in (InputError, TrainingError, ProviderDown, CostLimit)
-}
 
 
 def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress: Progress) -> None:
@@ -29,39 +25,33 @@ def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress
     run.notes.unlink(missing_ok=True)
     command = [sys.executable, "-m", "ropd_cli.training.verl.program", str(run.path)]
     rows = _Rows(run, progress)
-    with open(run.log, "ab") as log:
-        began = log.tell()
-        child = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-        alive_at, size = time.monotonic(), began
-        try:
-            while child.poll() is None:
-                time.sleep(POLL_S)
-                grown = run.log.stat().st_size
-                if rows.copy() or grown != size:
-                    alive_at, size = time.monotonic(), grown
-                if time.monotonic() - alive_at > config.train.watchdog_s:
-                    raise TrainingError(
-                        f"the training process was silent for {config.train.watchdog_s:g} s and was stopped",
-                        f"see {run.log}; go on by --resume; a slow step wants a larger train.watchdog_s",
-                    )
-            rows.copy()
-        finally:
-            rows.close()
-            end_all(child, environment[RUN_MARK])
-    if child.returncode:
-        raise failure(run, child.returncode, began)
+    child = Child(command, environment, run.log)
+    alive_at, size = time.monotonic(), child.began
+    try:
+        while child.process.poll() is None:
+            time.sleep(POLL_S)
+            grown = run.log.stat().st_size
+            if rows.copy() or grown != size:
+                alive_at, size = time.monotonic(), grown
+            if time.monotonic() - alive_at > config.train.watchdog_s:
+                raise TrainingError(
+                    f"the training process was silent for {config.train.watchdog_s:g} s and was stopped",
+                    f"see {run.log}; go on by --resume; a slow step wants a larger train.watchdog_s",
+                )
+        rows.copy()
+    finally:
+        rows.close()
+        child.end()
+    if child.process.returncode:
+        raise failure(run, child.process.returncode, child.began)
 
 
 def failure(run: RunDir, code: int, began: int) -> RopdError:
     """Why the process ended: its own word where it left one, else the last error line of its log."""
     if (stop := run.stop()) is not None:
-        return KINDS[stop.kind](stop.message, stop.hint)
-    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-    return TrainingError(
-        f"the training process ended {how}: {last_error(run.log, began)}", f"see {run.log}; go on by --resume"
-    )
+        return getattr(errors, stop.kind)(stop.message, stop.hint)
+    ended = how_it_ended(code, run.log, began)
+    return TrainingError(f"the training process ended {ended}", f"see {run.log}; go on by --resume")
 
 
 class _Tail:

@@ -19,14 +19,14 @@ class Stop(NamedTuple):
     hint: str | None
 
 
-class _Place:
-    """A place in the run directory, which ``RunDir`` gives as a whole path."""
+class Place:
+    """A place in a directory, which an object that has ``path`` gives as a whole path."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __get__(self, run: RunDir, _: type[RunDir]) -> Path:
-        return run.path / self._name
+    def __get__(self, directory: Any, _: type) -> Path:
+        return directory.path / self._name
 
 
 @dataclass(frozen=True)
@@ -34,47 +34,47 @@ class RunDir:
     """Paths of one run."""
 
     path: Path
-    config = _Place("config.yaml")
+    config = Place("config.yaml")
     """The resolved configuration."""
-    verl_config = _Place("verl.yaml")
+    verl_config = Place("verl.yaml")
     """verl's configuration as it was composed."""
-    prompts_lock = _Place("prompts.lock")
+    prompts_lock = Place("prompts.lock")
     """Template hashes."""
-    versions = _Place("versions.json")
+    versions = Place("versions.json")
     """Versions of the packages that took part."""
-    metrics = _Place("metrics.jsonl")
+    metrics = Place("metrics.jsonl")
     """One JSON object a finished step."""
-    verl_metrics = _Place(".verl-metrics.jsonl")
+    verl_metrics = Place(".verl-metrics.jsonl")
     """verl's own metrics file; verl empties it at every start, so the rows are copied as they come."""
-    groups = _Place("groups")
+    groups = Place("groups")
     """Folder of ``step-N.jsonl.zst``."""
-    checkpoints = _Place("checkpoints")
+    checkpoints = Place("checkpoints")
     """verl's checkpoints."""
-    train_prompts = _Place("prompts.parquet")
+    train_prompts = Place("prompts.parquet")
     """The prompts in verl's columns."""
-    val_prompts = _Place("validation.parquet")
+    val_prompts = Place("validation.parquet")
     """The questions of the validation in verl's columns."""
-    alarms = _Place("monitor.jsonl")
+    alarms = Place("monitor.jsonl")
     """One JSON object each time that a figure passes a threshold of ``monitor``."""
-    judges = _Place("monitor/judges.jsonl")
+    judges = Place("monitor/judges.jsonl")
     """From which step on which two judges are compared by the monitor."""
-    validation = _Place("validation.jsonl")
+    validation = Place("validation.jsonl")
     """One JSON object a validation: its figures by benchmark."""
-    best = _Place("best.json")
+    best = Place("best.json")
     """The checkpoint that is best by validation, and by which figure; its weights are in ``best_model``."""
-    best_model = _Place("best")
+    best_model = Place("best")
     """The best checkpoint as a plain Hugging Face folder."""
-    spent = _Place("spent.json")
+    spent = Place("spent.json")
     """What the run has cost in dollars, steps that were lost and made again included."""
-    skipped = _Place("skipped.jsonl")
+    skipped = Place("skipped.jsonl")
     """The prompts that were left out for want of teacher answers."""
-    log = _Place("train.log")
+    log = Place("train.log")
     """What the training process printed."""
-    notes = _Place(".notes")
+    notes = Place(".notes")
     """Lines for the user from the processes of the run, as they come."""
-    stopped = _Place("stopped.json")
+    stopped = Place("stopped.json")
     """Written by the training process when it stops for a reason of ours: kind of error, message and hint."""
-    result = _Place("result.json")
+    result = Place("result.json")
     """Written when the run is finished."""
 
     def monitor_file(self, step: int) -> Path:
@@ -125,13 +125,8 @@ class RunDir:
         return [row for _, row in read_records(self.metrics)] if self.metrics.is_file() else []
 
     def spent_usd(self) -> float:
-        """Dollars that the run has cost so far: of ``spent``, or of the metrics in a run that has no such file."""
-        try:
-            kept = float(orjson.loads(self.spent.read_bytes())["usd"])
-        except (OSError, ValueError, KeyError, TypeError):
-            kept = 0.0
-        names = ("judge/cost_usd", "monitor/cost_usd")
-        return max(kept, sum(row.get(name) or 0.0 for row in self.metric_rows() for name in names))
+        """Dollars that the run has cost so far."""
+        return float(orjson.loads(self.spent.read_bytes())["usd"]) if self.spent.is_file() else 0.0
 
     def keep_spent(self, usd: float) -> None:
         """Write down what the run has cost so far."""
@@ -148,8 +143,6 @@ class RunDir:
     def forget_after(self, step: int) -> None:
         """Drop metrics, alarms and groups of steps after ``step``: a resumed run makes them again. What they have cost
         stays in ``spent``."""
-        if usd := self.spent_usd():
-            self.keep_spent(usd)
         for file in (self.metrics, self.validation, self.alarms):
             if file.is_file():
                 write_records(file, [row for _, row in read_records(file) if row["step"] <= step])

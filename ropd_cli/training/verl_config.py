@@ -29,19 +29,15 @@ def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) ->
         from hydra import compose as hydra_compose
         from hydra import initialize_config_module
         from omegaconf import OmegaConf, open_dict
-    except ImportError as fault:
-        raise MissingPackage(
-            f"training needs verl, and {fault.name} is not installed",
-            "on a GPU machine: pip install 'ropd-cli[gpu]'; on a CPU: make env (docs/install.md)",
-        ) from fault
-    try:
+
         with initialize_config_module(config_module="verl.trainer.config", version_base=None):
             tree = hydra_compose(config_name="ppo_trainer")
     except Exception as fault:  # hydra raises its own kinds for a package that is not there
-        if "verl" not in str(fault):
+        if not isinstance(fault, ImportError) and "verl" not in str(fault):
             raise
+        missing = fault.name if isinstance(fault, ImportError) else "verl"
         raise MissingPackage(
-            "training needs verl, which is not installed",
+            f"training needs verl, and {missing} is not installed",
             "on a GPU machine: pip install 'ropd-cli[gpu]'; on a CPU: make env (docs/install.md)",
         ) from fault
     check_raw(config.verl, OmegaConf.to_container(tree))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import signal
 import subprocess
 import time
+import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import psutil
 
 RUN_MARK = "ROPD_RUN_MARK"
 """Environment variable of a process that is started, and so of all that it starts: none is left behind."""
@@ -21,27 +25,58 @@ _PREFIX = re.compile(r"^(\([^)]*pid=\d+\) )?((DEBUG|INFO|WARNING|ERROR) \d\d-\d\
 _NEAR_LINES = 300
 
 
-def end_all(child: subprocess.Popen, mark: str, grace_s: float = STOP_GRACE_S) -> None:
-    """End a process that leads a session, and all that it started.
+class Child:
+    """A process that leads a session of its own. What it and all that it starts print is appended to a log."""
 
-    Ray's daemons and workers have sessions of their own, and are known by ``mark``, the value of RUN_MARK in their
-    environment; vLLM's engine and workers write their title over their environment, and are known by the session.
-    """
-    if child.poll() is None:
-        _signal_group(child.pid, signal.SIGTERM)
-        try:
-            child.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            _signal_group(child.pid, signal.SIGKILL)
-            child.wait()
-    needle = f"{RUN_MARK}={mark}".encode()
-    for pid in _processes_of(child.pid, needle):
-        _signal(pid, signal.SIGTERM)
-    deadline = time.monotonic() + grace_s
-    while (left := _processes_of(child.pid, needle)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    for pid in left:
-        _signal(pid, signal.SIGKILL)
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], log: Path, *, pass_fds: tuple[int, ...] = ()
+    ) -> None:
+        self._mark = uuid.uuid4().hex
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "ab") as file:
+            self.began = file.tell()
+            """Where the log of this process begins."""
+            self.process = subprocess.Popen(
+                command,
+                env={**environment, RUN_MARK: self._mark},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                pass_fds=pass_fds,
+            )
+
+    def end(self, grace_s: float = STOP_GRACE_S) -> None:
+        """End the process and all that it started."""
+        for stop in (psutil.Process.terminate, psutil.Process.kill):
+            for process in self._living():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    stop(process)
+            deadline = time.monotonic() + grace_s
+            while self._living() and time.monotonic() < deadline:
+                time.sleep(0.2)
+        self.process.wait()
+
+    def _living(self) -> list[psutil.Process]:
+        """Return the processes that are left, without those that only their parent has not taken note of.
+
+        Ray's daemons and workers have sessions of their own, and are known by RUN_MARK in their environment; vLLM's
+        engine and workers write their title over their environment, and are known by the session.
+        """
+        living = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                is_ours = os.getsid(process.pid) == self.process.pid or process.environ().get(RUN_MARK) == self._mark
+                if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                    living.append(process)
+        return living
+
+
+def how_it_ended(code: int, log: Path, began: int) -> str:
+    """Return in words how a process ended, with the last error of its log."""
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    return f"{how}: {last_error(log, began)}"
 
 
 def last_error(log: Path, began: int) -> str:
@@ -71,31 +106,3 @@ def _is_error(line: str) -> bool:
 def plain_line(line: str) -> str:
     """Return a line of a log without the prefix of vLLM's loggers."""
     return _PREFIX.sub("", line.strip()).strip()
-
-
-def _processes_of(session: int, needle: bytes) -> list[int]:
-    """Return the living processes of a session, and those of this user whose environment holds ``needle``."""
-    pids = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                state, _parent, _group, its_session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-                if state != "Z" and (int(its_session) == session or needle in (entry / "environ").read_bytes()):
-                    pids.append(int(entry.name))
-            except OSError:
-                continue
-    return pids
-
-
-def _signal(pid: int, what: signal.Signals) -> None:
-    try:
-        os.kill(pid, what)
-    except ProcessLookupError:
-        pass
-
-
-def _signal_group(pid: int, what: signal.Signals) -> None:
-    try:
-        os.killpg(pid, what)
-    except ProcessLookupError:
-        pass

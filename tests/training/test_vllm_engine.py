@@ -69,7 +69,7 @@ async def test_prompts_may_come_at_any_time_and_closing_leaves_no_process(tiny_m
         assert len({tuple(answer.text for answer in answers) for answers in many}) == 1 and len(came) == 160
         (alone,) = await model.sample(long, seeded, indices=[1])
         assert alone.text == many[0][1].text
-        child = model._child.pid
+        child = model._child.process.pid
     assert not os.path.exists(f"/proc/{child}")
     with pytest.raises(RopdError):
         await model.sample(message, greedy)

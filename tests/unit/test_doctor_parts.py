@@ -180,7 +180,7 @@ def test_the_interval_of_a_share():
     found = wilson(10, 100)
     assert found.mean == 0.1 and round(found.low, 4) == 0.0552 and round(found.high, 4) == 0.1744
     assert wilson(0, 5).low == pytest.approx(0.0, abs=1e-9) and wilson(5, 5).high == pytest.approx(1.0)
-    with pytest.raises(ValueError, match="trial"):
+    with pytest.raises(ValueError):
         wilson(0, 0)
 
 

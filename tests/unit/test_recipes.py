@@ -10,8 +10,9 @@ from runs import write_run
 
 from ropd_cli.analysis.intervals import Interval
 from ropd_cli.analysis.run_data import read_run
-from ropd_cli.recipes.quickstart_summary import Outcome, Sample, as_text, compare, curve, page, three_samples
+from ropd_cli.recipes.quickstart_summary import Outcome, Sample, as_text, compare, curve, three_samples
 from ropd_cli.records.schemas import Answer, AnswerRecord, Prompt
+from ropd_cli.report.run_page import page
 
 
 def _record(uid, *texts):
@@ -82,6 +83,6 @@ def test_an_outcome_comes_back_from_its_document_and_its_page_escapes_what_the_s
         3, 5, 0.2, 0.8, Interval(0.6, 0.1, 0.9), [0.1, 0.4, 0.9], [1.0] * 3, [sample], "ckpt", "run", "p", {"a": 9.0}
     )
     assert Outcome.from_document(json.loads(json.dumps(outcome.document()))) == outcome
-    html = page(outcome, read_run(write_run(tmp_path / "run")))
+    html = page(read_run(write_run(tmp_path / "run")), template="quickstart.html", outcome=outcome)
     assert "<script>alert" not in html and "&lt;script&gt;alert" in html
     assert "80.0%" in html and "The student learned" in html and "http" not in html.replace("http-equiv", "")

@@ -131,7 +131,7 @@ async def test_money_that_an_earlier_part_of_the_run_spent_counts(run_judge, ser
     settings = {"base_url": server.url, "model": "judge", "sampling.max_tokens": 10, "limits.max_retries": 0}
     flags = {f"{section}__{key}": value for section in ("rubricator", "verifier") for key, value in settings.items()}
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "judge/cost_usd": 4.9}\n')
+    (tmp_path / "run" / "spent.json").write_text('{"usd": 4.9}')
     judge, _ = run_judge(**flags, prices=prices, max_cost=5.0)
     result = await judge.judge(2, "a", said("3 + 4 = 7", "3 + 4 = 9"))
     assert result.rewards is None and not server.requests
@@ -157,11 +157,6 @@ async def test_money_of_steps_that_are_dropped_stays_spent(run_judge, server):
     directory.forget_after(0)
     assert not directory.metric_rows() and directory.spent_usd() == both
     await judge.close()
-
-    directory.spent.unlink()  # a run that never had the file
-    directory.metrics.write_text(json.dumps({"step": 1, "judge/cost_usd": first}) + "\n")
-    directory.forget_after(0)
-    assert directory.spent_usd() == first
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
@@ -22,7 +24,7 @@ from ropd_cli.engines.judge_server import (
 )
 from ropd_cli.engines.vllm_sampling import installed_device
 from ropd_cli.errors import InputError
-from ropd_cli.util.processes import RUN_MARK, last_error
+from ropd_cli.util.processes import Child, last_error
 
 
 @pytest.fixture
@@ -122,7 +124,6 @@ def test_the_environment_is_explicit_and_the_key_is_in_it_alone(model):
     environment = child_environment(options, around)
     assert environment["VLLM_API_KEY"] == "s3cret" and environment["PATH"] == "/bin"
     assert environment["VLLM_CPU_KVCACHE_SPACE"] == "3" and environment["HF_HUB_OFFLINE"] == "1"
-    assert environment[RUN_MARK] != child_environment(options, around)[RUN_MARK]
     assert not any("s3cret" in word for word in child_command(options))
     assert "s3cret" not in settings_text(settings(options, "http://x/v1"))
     with pytest.raises(InputError, match="JUDGE_KEY is not set"):
@@ -162,9 +163,21 @@ def test_a_folder_is_named_by_its_whole_path(model, tmp_path, monkeypatch):
         ("0.0.0.0", f"http://{socket.gethostname()}:7/v1"),
     ],
 )
-def test_the_url_is_one_that_can_be_called(tmp_path, host, url):
+def test_the_url_is_one_that_can_be_called(host, url):
     options = JudgeOptions("org/name", "gpu", host=host, port=7)
-    assert JudgeServer(options, None, "mark", tmp_path / "log", 0).url == url
+    assert JudgeServer(options, None, "").url == url
+
+
+def test_a_child_ends_with_what_it_started_in_other_sessions(tmp_path):
+    started = "import subprocess, sys; subprocess.Popen(['sleep', '300'], start_new_session=True).wait()"
+    children = [Child([sys.executable, "-c", started], os.environ, tmp_path / "log") for _ in range(2)]
+    while not all(len(child._living()) == 2 for child in children):
+        assert all(child.process.poll() is None for child in children)
+        time.sleep(0.05)
+    children[0].end()
+    assert children[0]._living() == [] and len(children[1]._living()) == 2
+    children[1].end()
+    assert children[1]._living() == [] and children[1].process.returncode == -signal.SIGTERM
 
 
 LOG = """\

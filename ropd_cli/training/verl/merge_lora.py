@@ -12,14 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 PREFIX = "base_model.model."
 INDEX = "model.safetensors.index.json"
 
 
-def merge_folder(folder: Path, rank: int, alpha: float) -> int:
-    """Merge the adapter in a folder of safetensors; how many weights it changed (0: there was none)."""
+def merge_folder(folder: Path, rank: int, alpha: float) -> None:
+    """Merge the adapter in a folder of safetensors, where there is one."""
     from safetensors.torch import load_file, save_file
 
     files = sorted(folder.glob("*.safetensors"))
@@ -27,8 +25,8 @@ def merge_folder(folder: Path, rank: int, alpha: float) -> int:
     for file in files:
         tensors |= load_file(file)
     if not any(".lora_A." in name for name in tensors):
-        return 0
-    merged, changed = merge(tensors, alpha / rank)
+        return
+    merged = merge(tensors, alpha / rank)
     temporary = folder / ".merged.tmp"
     save_file(merged, temporary, metadata={"format": "pt"})
     os.replace(temporary, folder / "model.safetensors")
@@ -36,14 +34,12 @@ def merge_folder(folder: Path, rank: int, alpha: float) -> int:
         if file.name != "model.safetensors":
             file.unlink()
     (folder / INDEX).unlink(missing_ok=True)
-    return changed
 
 
-def merge(tensors: dict[str, Any], scale: float) -> tuple[dict[str, Any], int]:
-    """Plain weights from those of a model with an adapter, and how many got an update. B A is computed in
-    float32; the result has the base weight's type."""
+def merge(tensors: dict[str, Any], scale: float) -> dict[str, Any]:
+    """Plain weights from those of a model with an adapter. B A is computed in float32; the result has the base
+    weight's type."""
     merged: dict[str, Any] = {}
-    changed = 0
     for name, tensor in tensors.items():
         if ".lora_" in name:
             continue
@@ -52,16 +48,9 @@ def merge(tensors: dict[str, Any], scale: float) -> tuple[dict[str, Any], int]:
         a, b = tensors.get(f"{stem}.lora_A.default.weight"), tensors.get(f"{stem}.lora_B.default.weight")
         if name.endswith(".base_layer.weight") and a is not None and b is not None:
             tensor = (tensor.float() + scale * (b.float() @ a.float())).to(tensor.dtype)
-            changed += 1
         merged[plain] = tensor.contiguous()
-    return merged, changed
-
-
-def main(folder: str, rank: str, alpha: str) -> int:
-    """Exit code of the process; prints how many weights were changed as JSON."""
-    print(orjson.dumps({"changed": merge_folder(Path(folder), int(rank), float(alpha))}).decode())
-    return 0
+    return merged
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:4]))
+    merge_folder(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

@@ -19,24 +19,18 @@ def device_module() -> types.ModuleType:
     """``torch.cpu`` with the calls verl makes on a device module: the memory ones say 0, the rest do nothing."""
     import torch
 
-    module = types.ModuleType("torch_cpu_for_verl")
-    for name in dir(torch.cpu):
-        if not name.startswith("__"):
-            setattr(module, name, getattr(torch.cpu, name))
-
     def nothing(*_args: Any, **_kwargs: Any) -> None:
         return None
 
     def zero(*_args: Any, **_kwargs: Any) -> int:
         return 0
 
-    for name in ("set_device", "synchronize", "empty_cache", "ipc_collect", "reset_peak_memory_stats"):
-        setattr(module, name, nothing)
-    for name in ("manual_seed", "manual_seed_all"):
-        setattr(module, name, nothing)
-    for name in ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved"):
-        setattr(module, name, zero)
+    module = types.ModuleType("torch_cpu_for_verl")
     vars(module).update(
+        {name: value for name, value in vars(torch.cpu).items() if not name.startswith("__")},
+        **dict.fromkeys(("set_device", "synchronize", "empty_cache", "ipc_collect"), nothing),
+        **dict.fromkeys(("reset_peak_memory_stats", "manual_seed", "manual_seed_all"), nothing),
+        **dict.fromkeys(("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved"), zero),
         is_available=lambda: False,  # "no accelerator": verl's memory helpers then leave things alone
         current_device=lambda: "cpu",  # verl hands it to Tensor.to and torch.device
         device_count=lambda: 1,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 
 from ropd_cli.training.verl.cpu import wanted
-from ropd_cli.training.verl.cpu.verl_patches import Patch, _source
 
 INSIDE_VERL = "VERL_RAY_JOB_ID"  # set by verl's own server and by nothing else
 
@@ -32,16 +31,4 @@ def reloadable_linear() -> None:
     def dispatch_cpu_unquantized_gemm(layer: torch.nn.Module, remove_weight: bool) -> None:
         layer.cpu_linear = torch.nn.functional.linear
 
-    dispatch_cpu_unquantized_gemm.__wrapped__ = utils.dispatch_cpu_unquantized_gemm  # type: ignore[attr-defined]
     utils.dispatch_cpu_unquantized_gemm = dispatch_cpu_unquantized_gemm
-
-
-def _reloadable_linear_needed() -> bool:
-    import vllm.model_executor.layers.utils as utils
-
-    function = utils.dispatch_cpu_unquantized_gemm
-    source = _source(getattr(function, "__wrapped__", function))
-    return "torch.empty(0)" in source and "layer.cpu_linear" in source
-
-
-VLLM_PATCHES = (Patch("reloadable_linear", "vllm", "0.27.1", reloadable_linear, _reloadable_linear_needed),)
