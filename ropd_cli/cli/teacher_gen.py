@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ropd_cli.cli._batches import at_batch_prices, check_batches, print_standing, run_batches
+from ropd_cli.cli._batches import at_batch_prices, check_batches, fill_cache
 from ropd_cli.cli._options import EndpointOptions, StageOptions, command
 from ropd_cli.cli._screen import Screen
 from ropd_cli.cli._stages import in_words, open_cache, report, run_clients
@@ -18,13 +19,10 @@ from ropd_cli.cli._teachers import endpoints_of, teacher_words, text_or_file
 
 if TYPE_CHECKING:
     from ropd_cli.config import EndpointConfig, RopdConfig
-    from ropd_cli.llm.batch import Standing
     from ropd_cli.llm.cache import ReplyCache
     from ropd_cli.llm.chat import ChatRequest
-    from ropd_cli.llm.client import ChatClient
     from ropd_cli.stages.runner import Tally
-    from ropd_cli.stages.teacher import Grader, TeacherFiles, Wanted
-    from ropd_cli.util.progress import Progress
+    from ropd_cli.stages.teacher import TeacherFiles, Wanted
 
 _answers_option = partial(typer.Option, rich_help_panel="Answers")
 _batch_option = partial(typer.Option, rich_help_panel="Batches")
@@ -107,7 +105,10 @@ def teacher_gen(
     Answers that are empty, cut off, the same as another, or not to be kept are asked for again. With --seed,
     sample s is sent seed + s. The same command again continues where it stopped, and tries failed prompts again.
     """
-    from ropd_cli.stages.teacher import TRIES_PER_ANSWER, TeacherFiles, Wanted
+    from ropd_cli.llm.chat import ClientStats
+    from ropd_cli.llm.client import ChatClient
+    from ropd_cli.stages.teacher import TRIES_PER_ANSWER, Teacher, TeacherCount, TeacherFiles, Wanted
+    from ropd_cli.stages.teacher import teacher_gen as stage
 
     settings = run.load(endpoint.flags("teacher", seed=run.seed) | {"judge.m": m})
     wanted = Wanted(
@@ -131,89 +132,38 @@ def teacher_gen(
             settings = at_batch_prices(settings)
         if run.dry_run:
             _forecast(screen, settings, files, endpoints, wanted, cache)
-        else:
-            poll_s = batch_poll if batch_api else None
-            _generate(screen, settings, files, endpoints, wanted, cache, run, poll_s=poll_s, wait=batch_wait)
+            return
+        teachers = [Teacher(endpoint) for endpoint in endpoints]
+        counts = [TeacherCount(teacher.model, teacher.shown) for teacher in teachers]
+        stats = [ClientStats() for _ in endpoints]
+        ask = partial(stage, files, wanted=wanted, counts=counts, max_failed_fraction=run.max_failed_fraction)
 
-
-def _generate(
-    screen: Screen,
-    settings: RopdConfig,
-    files: TeacherFiles,
-    endpoints: Sequence[EndpointConfig],
-    wanted: Wanted,
-    cache: ReplyCache | None,
-    run: StageOptions,
-    *,
-    poll_s: float | None,
-    wait: bool,
-) -> None:
-    """Ask the teachers, by batches where ``poll_s`` is given, and print what came of it."""
-    from ropd_cli.llm.batch import Standing
-    from ropd_cli.llm.chat import ClientStats
-    from ropd_cli.stages.teacher import Teacher, TeacherCount
-    from ropd_cli.stages.teacher import teacher_gen as stage
-
-    teachers = [Teacher(endpoint) for endpoint in endpoints]
-    counts = [TeacherCount(teacher.model, teacher.shown) for teacher in teachers]
-    stats = [ClientStats() for _ in endpoints]
-    max_failed_fraction = run.max_failed_fraction
-
-    async def at_once(clients: Sequence[ChatClient], progress: Progress) -> Tally:
-        async with _grader(wanted) as grader:
-            return await stage(
-                files,
-                clients,
-                wanted,
-                grader=grader,
-                counts=counts,
-                max_failed_fraction=max_failed_fraction,
-                progress=progress,
+        async def by_batches(cache: ReplyCache) -> Tally | None:
+            source = await fill_cache(
+                screen, settings, endpoints, cache, files, wanted, stats, wait=batch_wait, poll_s=batch_poll
             )
+            clients = [ChatClient.open(one, cache=cache) for one in endpoints]
+            return await ask(clients, source=source, progress=screen.progress()) if source is not None else None
 
-    async def by_batches(cache: ReplyCache, poll_s: float) -> Tally | Standing:
-        async with _grader(wanted) as grader:
-            return await run_batches(
+        if batch_api and cache is not None:
+            tally = screen.run(by_batches(cache))
+        else:
+            tally = run_clients(
+                screen,
                 settings,
                 endpoints,
+                stats,
                 cache,
-                files,
-                wanted,
-                grader=grader,
-                counts=counts,
-                stats=stats,
-                wait=wait,
-                poll_s=poll_s,
-                max_failed_fraction=max_failed_fraction,
-                progress=screen.progress(),
+                lambda clients, progress: ask(clients, progress=progress),
             )
-
-    outcome: Tally | Standing
-    if poll_s is not None and cache is not None:
-        outcome = screen.run(by_batches(cache, poll_s))
-    else:
-        outcome = run_clients(screen, settings, endpoints, stats, cache, at_once)
-    if isinstance(outcome, Standing):
-        print_standing(screen, outcome, files)
+    if tally is None:  # batches are under way
         return
     shown = ("requests_sent", "cache_hits", "prompt_tokens", "completion_tokens", "cost_usd")
     documents = [
-        count.as_dict() | {name: getattr(one, name) for name in shown} for count, one in zip(counts, stats, strict=True)
+        asdict(count) | {name: getattr(one, name) for name in shown} for count, one in zip(counts, stats, strict=True)
     ]
     lines = [teacher_words(each) for each in documents if each["requests_sent"] or each["cache_hits"]]
-    report(screen, outcome, files.out, "prompts", ClientStats.total(stats).as_dict() | {"teachers": documents}, lines)
-
-
-@asynccontextmanager
-async def _grader(wanted: Wanted) -> AsyncIterator[Grader | None]:
-    """Open what compares final results; None where ``--keep any`` compares none."""
-    if wanted.keep == "any":
-        yield None
-        return
-    from ropd_cli.answers.math_equal import MathGrader
-
-    async with MathGrader() as grader:
-        yield grader
+    report(screen, tally, out, "prompts", ClientStats.total(stats).as_dict() | {"teachers": documents}, lines)
 
 
 def _forecast(
@@ -233,9 +183,8 @@ def _forecast(
     async def requests() -> list[list[ChatRequest]]:
         by_teacher: list[list[ChatRequest]] = [[] for _ in endpoints]
         teachers = [Teacher(endpoint) for endpoint in endpoints]
-        async with _grader(wanted) as grader:
-            async for place, request in pending(files, teachers, wanted, cache, grader=grader):
-                by_teacher[place].append(request)
+        async for place, request in pending(files, teachers, wanted, cache):
+            by_teacher[place].append(request)
         return by_teacher
 
     budget = Shared.of(settings).budget
