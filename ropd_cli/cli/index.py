@@ -28,7 +28,7 @@ BAR_WIDTH = 30
 @command
 def build(
     answers: Annotated[list[Path], typer.Argument(help="Answers files of a teacher, from ropd teacher-gen.")],
-    out: Annotated[Path, typer.Option("--out", help="Index file; created, or added to.")],
+    out: Annotated[Path, typer.Option(help="Index file; created, or added to.")],
     use_truncated: Annotated[
         bool, typer.Option("--use-truncated", help="Use answers that were cut off like others.")
     ] = False,
@@ -84,7 +84,7 @@ def show(
 @command
 def get(
     index: IndexFile,
-    uid: Annotated[str | None, typer.Option("--uid", help="A prompt's uid.")] = None,
+    uid: Annotated[str | None, typer.Option(help="A prompt's uid.")] = None,
     prompt_hash: Annotated[str | None, typer.Option("--hash", help="A prompt's raw_prompt_hash.")] = None,
     *,
     screen: Screen,
@@ -158,10 +158,10 @@ def check(
 @command
 def merge(
     indexes: Annotated[list[Path], typer.Argument(help="Teacher indexes.")],
-    out: Annotated[Path, typer.Option("--out", help="Index file; created, or added to.")],
+    out: Annotated[Path, typer.Option(help="Index file; created, or added to.")],
     on_conflict: Annotated[
         Literal["first", "last", "error"],
-        typer.Option("--on-conflict", help="Which source an equal answer keeps; error: stop at the first one."),
+        typer.Option(help="Which source an equal answer keeps; error: stop at the first one."),
     ] = "first",
     *,
     screen: Screen,
@@ -189,7 +189,7 @@ def merge(
 @command
 def export(
     index: IndexFile,
-    out: Annotated[Path, typer.Option("--out", help="File (.jsonl, .jsonl.zst).")],
+    out: Annotated[Path, typer.Option(help="File (.jsonl, .jsonl.zst).")],
     version: Annotated[
         Literal["v1", "v2"], typer.Option("--format", help="v2: all answers per prompt; v1: the first.")
     ] = "v2",
@@ -221,9 +221,9 @@ def export(
 @command
 def import_(
     files: Annotated[list[Path], typer.Argument(help="JSON Lines of the reference implementation, v1 or v2.")],
-    out: Annotated[Path, typer.Option("--out", help="Index file; created, or added to.")],
+    out: Annotated[Path, typer.Option(help="Index file; created, or added to.")],
     prompts: Annotated[
-        Path | None, typer.Option("--prompts", help="Prompts file, to give rows their prompt's text by its hash.")
+        Path | None, typer.Option(help="Prompts file, to give rows their prompt's text by its hash.")
     ] = None,
     *,
     screen: Screen,

@@ -31,25 +31,23 @@ _batch_option = partial(typer.Option, rich_help_panel="Batches")
 @command
 def teacher_gen(
     prompts: Annotated[Path, typer.Argument(help="Prompts file.")],
-    out: Annotated[Path, typer.Option("--out", help="Answers file; what it holds is kept.")],
+    out: Annotated[Path, typer.Option(help="Answers file; what it holds is kept.")],
     m: Annotated[
         int | None, typer.Option("--m", "-m", min=1, help="Distinct answers per prompt.", show_default="4")
     ] = None,
     teacher: Annotated[
         list[str] | None,
         typer.Option(
-            "--teacher",
             metavar="MODEL[@URL]|NAME",
             help="A teacher (repeatable): answers are spread over them. NAME is one of the configuration's `teachers`.",
         ),
     ] = None,
     system_prompt: Annotated[
-        str | None, typer.Option("--system-prompt", metavar="TEXT|@FILE", help="System prompt where a prompt has none.")
+        str | None, typer.Option(metavar="TEXT|@FILE", help="System prompt where a prompt has none.")
     ] = None,
     keep: Annotated[
         Literal["any", "correct", "majority"],
         _answers_option(
-            "--keep",
             metavar="any|correct|majority",
             help="Keep any answer, answers with the prompt's final result, or with the result of most samples.",
         ),
@@ -57,19 +55,18 @@ def teacher_gen(
     unverifiable: Annotated[
         Literal["refuse", "keep"],
         _answers_option(
-            "--unverifiable",
             metavar="refuse|keep",
             help="With --keep correct: refuse prompts without an `answer`, or keep any answer to them.",
         ),
     ] = "refuse",
     tries: Annotated[
         int | None,
-        _answers_option("--tries", min=1, help="Samples per answer that is wanted, at most.", show_default="3"),
+        _answers_option(min=1, help="Samples per answer that is wanted, at most.", show_default="3"),
     ] = None,
     force: Annotated[bool, _answers_option("--force", help="Accept answers that are the same.")] = False,
     retry_max_tokens: Annotated[
         int | None,
-        _answers_option("--retry-max-tokens", min=1, help="Ask again with this limit where an answer was cut off."),
+        _answers_option(min=1, help="Ask again with this limit where an answer was cut off."),
     ] = None,
     keep_truncated: Annotated[
         bool, _answers_option("--keep-truncated", help="Write answers that were cut off, in addition to the m.")
@@ -79,9 +76,7 @@ def teacher_gen(
     ] = False,
     n_per_request: Annotated[
         Literal["auto", "1"],
-        _answers_option(
-            "--n-per-request", metavar="auto|1", help="Samples per request: several where the endpoint can, or one."
-        ),
+        _answers_option(metavar="auto|1", help="Samples per request: several where the endpoint can, or one."),
     ] = "auto",
     batch_api: Annotated[
         bool, _batch_option("--batch-api", help="Send the requests as batches: half the price, within a day.")
@@ -92,9 +87,7 @@ def teacher_gen(
             "--batch-wait/--no-batch-wait", help="Wait for the batches, or collect them later with the same command."
         ),
     ] = True,
-    batch_poll: Annotated[
-        float, _batch_option("--batch-poll", min=0.1, help="Seconds between two checks of the batches.")
-    ] = 30.0,
+    batch_poll: Annotated[float, _batch_option(min=0.1, help="Seconds between two checks of the batches.")] = 30.0,
     *,
     endpoint: EndpointOptions,
     run: StageOptions,
