@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -117,6 +116,8 @@ def prepare(
     Repeated prompts are written once. Each row that is left out is listed in OUT.dropped.jsonl with the reason. The
     same command again writes the same files.
     """
+    from rich.console import Console
+
     from ropd_cli.errors import InputError
     from ropd_cli.stages import prepare as stage
 
@@ -151,7 +152,8 @@ def prepare(
     plan = stage.Plan(source, wording, filters, parts, size, limit, seed, shuffle)
     files["train"] = out
     _check_files(list(files.values()), local)
-    with _busy(screen, str(source)), stage.Ledger(stage.dropped_path(out)) as ledger:
+    waiting = Console(stderr=True, quiet=screen.quiet).status(f"preparing {source}")  # on a terminal only
+    with waiting, stage.Ledger(stage.dropped_path(out)) as ledger:
         prepared = stage.prepare(plan, ledger)
         outputs = [stage.Output(file, part, prepared.parts[part]) for part, file in files.items()]
         written = stage.write_all(outputs, force=force)
@@ -166,22 +168,8 @@ def prepare(
     screen.result(document, "\n".join([lines[-1], *lines[:-1]]))
 
 
-@contextmanager
-def _busy(screen: Screen, source: str) -> Iterator[None]:
-    """Show on a terminal that something is going on."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if screen.quiet or not console.is_terminal:
-        yield
-        return
-    with console.status(f"preparing {source}"):
-        yield
-
-
 def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) -> dict[str, Any]:
     apart = {part: len(prompts) for part, prompts in prepared.parts.items() if part != "train"}
-    tokens = prepared.tokens
     return {
         "out": str(files["train"]),
         "prompts": len(prepared.train),
@@ -195,9 +183,7 @@ def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) 
         "notes": prepared.notes,
         "answers": prepared.with_answer,
         "rubrics": prepared.rubrics,
-        "tokens": None
-        if tokens is None
-        else {"min": tokens.min, "median": tokens.median, "p95": tokens.p95, "max": tokens.max},
+        "tokens": prepared.tokens,
     }
 
 
@@ -218,8 +204,8 @@ def _show(prepared: Prepared, listing: Path | None) -> None:
     rubrics = {"with a rubric": prepared.rubrics} if prepared.rubrics else {}
     for what, count in (parts | {"with an answer": prepared.with_answer} | rubrics | prepared.notes).items():
         table.add_row(what, f"{count:,}")
-    if (stats := prepared.tokens) is not None:
-        table.add_row("tokens", "", f"min {stats.min}, median {stats.median}, p95 {stats.p95}, max {stats.max}")
+    if prepared.tokens is not None:
+        table.add_row("tokens", "", ", ".join(f"{what} {count}" for what, count in prepared.tokens.items()))
     console = Console(stderr=True, highlight=False)
     console.print(table)
     if listing is not None:
