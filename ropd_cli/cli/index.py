@@ -130,27 +130,28 @@ def check(
     """
     from ropd_cli.errors import EXIT_INPUT
     from ropd_cli.index import TeacherIndex
-    from ropd_cli.index.integrity import integrity
+    from ropd_cli.index.integrity import SHOWN, integrity
     from ropd_cli.records.schemas import load_prompts
 
     with closing(TeacherIndex.open(index)) as opened:
         coverage = opened.check(load_prompts(prompts), m) if prompts is not None else None
-        damage = None if quick else integrity(opened, lambda rows: screen.track(rows, opened.prompts, "check"))
+        damage = None if quick else list(integrity(opened, lambda rows: screen.track(rows, len(rows), "check")))
+        read = opened.prompts if damage == [] else 0
     document: dict[str, Any] = {"index": str(index)}
     lines = []
     if damage is not None:
-        document |= {"whole": not damage.count, "damage": damage.findings, "damage_count": damage.count}
-        lines += [f"{index}: damaged, {finding}" for finding in damage.findings]
-        lines += [f"{index}: whole, {damage.rows} prompts read"] if not damage.count else []
+        document |= {"whole": not damage, "damage": damage[:SHOWN], "damage_count": len(damage)}
+        lines += [f"{index}: damaged, {finding}" for finding in damage[:SHOWN]]
+        lines += [f"{index}: whole, {read} prompts read"] if not damage else []
     if coverage is not None:
         document |= _coverage_document(coverage, m)
         lines += _coverage_lines(str(index), coverage, m)
     screen.result(document, "\n".join(lines) or f"{index}: opened")
-    if damage is not None and damage.count:
+    if damage:
         screen.note("hint: copy it again, or build it again from the answers files")
     if coverage is not None and not coverage.complete:
         screen.note("hint: run ropd teacher-gen for them, then ropd index build, or ask for fewer with -m")
-    if (damage is not None and damage.count) or (coverage is not None and not coverage.complete):
+    if damage or (coverage is not None and not coverage.complete):
         raise typer.Exit(EXIT_INPUT)
 
 

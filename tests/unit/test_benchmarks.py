@@ -66,8 +66,8 @@ def test_warm_verify_sends_nothing():
 
 async def test_the_judge_server_judges(bench):
     """Its verdicts differ between groups, also where a request is larger than its buffer."""
-    from judge_server import lognormal_s, running
     from judge_material import Texts
+    from judge_server import lognormal_s, running
 
     assert lognormal_s("a", "rubric", 1.0, 0.4) == lognormal_s("a", "rubric", 1.0, 0.4)
     assert lognormal_s("a", "rubric", 1.0, 0.4) != lognormal_s("a", "verdicts", 1.0, 0.4)
@@ -85,8 +85,8 @@ async def test_the_judge_server_judges(bench):
 
 
 async def test_the_bare_loop_sends_what_ours_sends(bench, server):
-    from judge_path import judges, same_requests
     from judge_material import Texts, rubric_record
+    from judge_path import judges, same_requests
 
     server.default = Drop()
     group = Texts(500).group("one")
