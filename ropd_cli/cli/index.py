@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 app = command_group("index", help="Build, show, check, merge and exchange the teacher index.")
 IndexFile = Annotated[Path, typer.Argument(help="Teacher index.")]
 Prompts = Annotated[Path | None, typer.Option("--prompts", help="Prompts file.")]
+_files = partial(typer.Argument, exists=True, dir_okay=False)
 SHOWN_UIDS = 20
 BAR_WIDTH = 30
 
@@ -27,7 +28,7 @@ BAR_WIDTH = 30
 @app.command("build")
 @command
 def build(
-    answers: Annotated[list[Path], typer.Argument(help="Answers files of a teacher, from ropd teacher-gen.")],
+    answers: Annotated[list[Path], _files(help="Answers files of a teacher, from ropd teacher-gen.")],
     out: Annotated[Path, typer.Option(help="Index file; created, or added to.")],
     use_truncated: Annotated[
         bool, typer.Option("--use-truncated", help="Use answers that were cut off like others.")
@@ -45,7 +46,6 @@ def build(
     from ropd_cli.records.files import count_records
     from ropd_cli.records.schemas import AnswerRecord, load_models
 
-    _check_files(answers, "give answers files as ropd teacher-gen writes them")
     with IndexWriter(out, use_truncated=use_truncated) as writer:
         records = (record for file in answers for record in load_models(file, AnswerRecord))
         for record in screen.track(records, sum(map(count_records, answers)), "build"):
@@ -158,7 +158,7 @@ def check(
 @app.command("merge")
 @command
 def merge(
-    indexes: Annotated[list[Path], typer.Argument(help="Teacher indexes.")],
+    indexes: Annotated[list[Path], _files(help="Teacher indexes.")],
     out: Annotated[Path, typer.Option(help="Index file; created, or added to.")],
     on_conflict: Annotated[
         Literal["first", "last", "error"],
@@ -175,7 +175,6 @@ def merge(
     from ropd_cli.errors import InputError
     from ropd_cli.index import IndexWriter, TeacherIndex
 
-    _check_files(indexes, "give indexes as ropd index build makes them")
     if any(each.resolve() == out.resolve() for each in indexes):
         raise InputError(f"{out}: merged into itself", "name it by --out alone, and the others before")
     with IndexWriter(out, prefer=on_conflict) as writer:
@@ -221,7 +220,7 @@ def export(
 @app.command("import")
 @command
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="JSON Lines of the reference implementation, v1 or v2.")],
+    files: Annotated[list[Path], _files(help="JSON Lines of the reference implementation, v1 or v2.")],
     out: Annotated[Path, typer.Option(help="Index file; created, or added to.")],
     prompts: Annotated[
         Path | None, typer.Option(help="Prompts file, to give rows their prompt's text by its hash.")
@@ -234,22 +233,12 @@ def import_(
     from ropd_cli.index.exchange import imported_rows, prompts_by_hash
     from ropd_cli.records.files import count_records
 
-    _check_files(files, "give JSON Lines of ropd.teacher_index.v1 or v2")
     known = prompts_by_hash(prompts) if prompts is not None else {}
     with IndexWriter(out) as writer:
         rows = (row for file in files for row in imported_rows(file, known))
         for row in screen.track(rows, sum(map(count_records, files)), "import"):
             writer.add_row(row)
     _print_added(screen, out, writer.added)
-
-
-def _check_files(files: Iterable[Path], hint: str) -> None:
-    """Raise InputError for a file that is missing."""
-    from ropd_cli.errors import InputError
-
-    for file in files:
-        if not file.is_file():
-            raise InputError(f"no file {file}", hint)
 
 
 def _print_added(screen: Screen, out: Path, added: Added) -> None:
