@@ -167,17 +167,7 @@ class GroupView:
     @property
     def linted(self) -> list[Linted]:
         """What the linter reads of the group, one entry per rubric."""
-        return [
-            linted(
-                part.criteria,
-                self.verdicts,
-                question=self.question,
-                answer=self.answer,
-                of_rollout=part.of_rollout,
-            )
-            for part in self.by_rubric
-            if part.criteria is not None
-        ]
+        return linted(self.rubric, self.verdicts, self.question, self.answer) if self.rubric else []
 
     @cached_property  # lists, pages and counts each ask, and the linter is slow
     def findings(self) -> list[Finding]:

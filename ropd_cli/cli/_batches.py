@@ -11,12 +11,11 @@ from ropd_cli.cli._stages import dollars
 
 if TYPE_CHECKING:
     from ropd_cli.config import EndpointConfig, RopdConfig
-    from ropd_cli.llm.batch import Standing
+    from ropd_cli.llm.batch import BatchState, Standing
     from ropd_cli.llm.cache import ReplyCache
     from ropd_cli.llm.chat import ClientStats
-    from ropd_cli.stages.runner import Tally
-    from ropd_cli.stages.teacher import Grader, TeacherCount, TeacherFiles, Wanted
-    from ropd_cli.util.progress import Progress
+    from ropd_cli.stages.teacher import TeacherFiles, Wanted
+    from ropd_cli.stages.teacher.collect import ReplySource
 
 
 def check_batches(endpoints: Sequence[EndpointConfig], cache: ReplyCache | None) -> None:
@@ -44,68 +43,45 @@ def at_batch_prices(settings: RopdConfig) -> RopdConfig:
     return settings.model_copy(update={"prices": prices})
 
 
-async def run_batches(
+async def fill_cache(
+    screen: Screen,
     settings: RopdConfig,
     endpoints: Sequence[EndpointConfig],
     cache: ReplyCache,
     files: TeacherFiles,
     wanted: Wanted,
-    *,
-    grader: Grader | None,
-    counts: Sequence[TeacherCount],
     stats: Sequence[ClientStats],
+    *,
     wait: bool,
     poll_s: float,
-    max_failed_fraction: float | None,
-    progress: Progress,
-) -> Tally | Standing:
-    """Run rounds of batches, and then the stage over their replies, which lie in the cache; return a Standing where
-    some batches are still running. ``counts`` and ``stats`` have one entry per teacher and are filled."""
+) -> ReplySource | None:
+    """Run rounds of batches until their replies lie in the cache, and return these; None, after printing how they
+    stand, where some batches are still running. ``stats`` has one entry per teacher and is filled."""
     from ropd_cli.llm.batch import BatchFiller, BatchState, state_path
     from ropd_cli.llm.batch.api import BatchApi
-    from ropd_cli.llm.client import ChatClient
     from ropd_cli.llm.money import Budget
-    from ropd_cli.stages.teacher import Collected, Teacher, fill_by_batches, teacher_gen
+    from ropd_cli.stages.teacher import Teacher, collected, fill_by_batches
 
     teachers = [Teacher(endpoint) for endpoint in endpoints]
     state = BatchState(state_path(files.out))
     budget = Budget(settings.prices, settings.max_cost, state.spent_usd)
+    progress = screen.progress()
     async with AsyncExitStack() as stack:
         fillers = []
         for endpoint, one in zip(endpoints, stats, strict=True):
             api = await stack.enter_async_context(BatchApi(endpoint))
             fillers.append(BatchFiller(endpoint, api, cache, state, budget, one, progress.note))
         standing = await fill_by_batches(
-            files,
-            fillers,
-            wanted,
-            teachers,
-            cache,
-            state,
-            grader=grader,
-            wait=wait,
-            poll_s=poll_s,
-            progress=progress,
+            files, fillers, wanted, teachers, cache, state, wait=wait, poll_s=poll_s, progress=progress
         )
     if standing.running:
-        return standing
-    return await teacher_gen(
-        files,
-        [ChatClient.open(endpoint, cache=cache) for endpoint in endpoints],
-        wanted,
-        grader=grader,
-        counts=counts,
-        source=Collected(cache, teachers, state.refused.get),
-        max_failed_fraction=max_failed_fraction,
-        progress=progress,
-    )
+        _print_standing(screen, standing, state, files)
+        return None
+    return collected(cache, teachers, state.refused.get)
 
 
-def print_standing(screen: Screen, standing: Standing, files: TeacherFiles) -> None:
+def _print_standing(screen: Screen, standing: Standing, state: BatchState, files: TeacherFiles) -> None:
     """Print how the batches stand."""
-    from ropd_cli.llm.batch import BatchState, state_path
-
-    state = BatchState(state_path(files.out))
     words = ", ".join(f"{count} {status}" for status, count in sorted(standing.statuses.items())) or "submitted"
     spent = f"; {dollars(state.spent_usd)} spent" if state.spent_usd else ""
     document = {

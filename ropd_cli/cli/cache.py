@@ -39,10 +39,10 @@ def info(*, options: ConfigOptions, screen: Screen) -> None:
 @command
 def gc(
     older_than: Annotated[
-        str | None, typer.Option("--older-than", metavar="30d", help="Remove replies stored longer ago (m, h, d, w).")
+        str | None, typer.Option(metavar="30d", help="Remove replies stored longer ago (m, h, d, w).")
     ] = None,
     max_gb: Annotated[
-        float | None, typer.Option("--max-gb", min=0.0, help="Remove the oldest replies until the cache is no larger.")
+        float | None, typer.Option(min=0.0, help="Remove the oldest replies until the cache is no larger.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed; remove nothing.")] = False,
     *,

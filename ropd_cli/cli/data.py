@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -33,20 +32,18 @@ def _group() -> None:
 @command
 def prepare(
     name: Annotated[str, typer.Argument(help=NAME_HELP)],
-    out: Annotated[Path, typer.Option("--out", help="Prompts file (.jsonl, .jsonl.zst or .parquet).")],
+    out: Annotated[Path, typer.Option(help="Prompts file (.jsonl, .jsonl.zst or .parquet).")],
     local: Annotated[
         Path | None,
-        typer.Option("--local", help="File to read: JSONL (.zst), JSON, CSV, TSV, Parquet. No network is used."),
+        typer.Option(help="File to read: JSONL (.zst), JSON, CSV, TSV, Parquet. No network is used."),
     ] = None,
-    config: Annotated[str | None, typer.Option("--config", help="Configuration of a hub set.")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Split of a hub set.", show_default="train")] = None,
-    revision: Annotated[str | None, typer.Option("--revision", help="Commit, tag or branch of a hub set.")] = None,
-    prompt_field: Annotated[str | None, typer.Option("--prompt-field", help="Column of prompts or messages.")] = None,
-    answer_field: Annotated[str | None, typer.Option("--answer-field", help="Column of checkable answers.")] = None,
-    uid_field: Annotated[
-        str | None, typer.Option("--uid-field", help="Column of uids; @hash uses the prompt's hash.")
-    ] = None,
-    system_field: Annotated[str | None, typer.Option("--system-field", help="Column of system prompts.")] = None,
+    config: Annotated[str | None, typer.Option(help="Configuration of a hub set.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of a hub set.", show_default="train")] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a hub set.")] = None,
+    prompt_field: Annotated[str | None, typer.Option(help="Column of prompts or messages.")] = None,
+    answer_field: Annotated[str | None, typer.Option(help="Column of checkable answers.")] = None,
+    uid_field: Annotated[str | None, typer.Option(help="Column of uids; @hash uses the prompt's hash.")] = None,
+    system_field: Annotated[str | None, typer.Option(help="Column of system prompts.")] = None,
     mapping: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,73 +52,60 @@ def prepare(
             help="Column of prompt, answer, uid, system, rubric, data_source or ability (repeatable).",
         ),
     ] = None,
-    drop_column: Annotated[
-        list[str] | None, typer.Option("--drop-column", help="Column to leave out (repeatable).")
-    ] = None,
+    drop_column: Annotated[list[str] | None, typer.Option(help="Column to leave out (repeatable).")] = None,
     bad_rows: Annotated[
-        Literal["error", "drop"], typer.Option("--bad-rows", help="Stop at a row that is no prompt, or leave it out.")
+        Literal["error", "drop"], typer.Option(help="Stop at a row that is no prompt, or leave it out.")
     ] = "error",
     require_answer: Annotated[
         bool, typer.Option("--require-answer", help="Leave out prompts without an answer.")
     ] = False,
     dedup: Annotated[
         Literal["exact", "normalized"],
-        typer.Option(
-            "--dedup", help="Prompts that count as one: of one hash, or equal but for case, space and punctuation."
-        ),
+        typer.Option(help="Prompts that count as one: of one hash, or equal but for case, space and punctuation."),
     ] = "exact",
     tokenizer: Annotated[
         str | None,
-        typer.Option("--tokenizer", help="Folder or hub name of a tokenizer, to count tokens with its chat template."),
+        typer.Option(help="Folder or hub name of a tokenizer, to count tokens with its chat template."),
     ] = None,
-    max_prompt_tokens: Annotated[
-        int | None, typer.Option("--max-prompt-tokens", min=1, help="Leave out longer prompts.")
-    ] = None,
-    min_prompt_tokens: Annotated[
-        int | None, typer.Option("--min-prompt-tokens", min=1, help="Leave out shorter prompts.")
-    ] = None,
+    max_prompt_tokens: Annotated[int | None, typer.Option(min=1, help="Leave out longer prompts.")] = None,
+    min_prompt_tokens: Annotated[int | None, typer.Option(min=1, help="Leave out shorter prompts.")] = None,
     decontaminate: Annotated[
         list[str] | None,
         typer.Option(
-            "--decontaminate",
             metavar="NAME|FILE|NAME=FILE",
             help="Leave out prompts that overlap with an evaluation set (repeatable, or separated by commas). math500, "
             "ifeval and gsm8k-sample are included.",
         ),
     ] = None,
-    ngram: Annotated[int, typer.Option("--ngram", min=1, help="Words in a row that make an overlap.")] = 13,
+    ngram: Annotated[int, typer.Option(min=1, help="Words in a row that make an overlap.")] = 13,
     contaminated: Annotated[
         Literal["drop", "keep"],
-        typer.Option("--contaminated", help="Leave overlapping prompts out, or keep and list them."),
+        typer.Option(help="Leave overlapping prompts out, or keep and list them."),
     ] = "drop",
     size: Annotated[
         int | None,
-        typer.Option(
-            "--size", min=1, help="Number of prompts, exactly.", show_default="100 of a generated task, else all"
-        ),
+        typer.Option(min=1, help="Number of prompts, exactly.", show_default="100 of a generated task, else all"),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Number of prompts, at most, drawn by --seed.")
-    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Number of prompts, at most, drawn by --seed.")] = None,
     held_out: Annotated[
-        str | None, typer.Option("--held-out", metavar="N", help="Number or share (0.1, 10%) of held-out prompts.")
+        str | None, typer.Option(metavar="N", help="Number or share (0.1, 10%) of held-out prompts.")
     ] = None,
-    held_out_out: Annotated[Path | None, typer.Option("--held-out-out", help="File of the held-out prompts.")] = None,
+    held_out_out: Annotated[Path | None, typer.Option(help="File of the held-out prompts.")] = None,
     split_out: Annotated[
-        list[str] | None, typer.Option("--split-out", metavar="NAME=N:FILE", help="Another held-out part (repeatable).")
+        list[str] | None, typer.Option(metavar="NAME=N:FILE", help="Another held-out part (repeatable).")
     ] = None,
     shuffle: Annotated[
         bool, typer.Option("--shuffle/--no-shuffle", help="Draw parts by --seed, or in the order of the rows.")
     ] = True,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of generated questions, parts and --limit.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of generated questions, parts and --limit.")] = 0,
     param: Annotated[
         list[str] | None,
-        typer.Option("--param", metavar="NAME=VALUE", help="Setting of a reasoning-gym task (repeatable)."),
+        typer.Option(metavar="NAME=VALUE", help="Setting of a reasoning-gym task (repeatable)."),
     ] = None,
-    system: Annotated[str | None, typer.Option("--system", help="System prompt where a prompt has none.")] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt where a prompt has none.")] = None,
     instruction: Annotated[
         str | None,
-        typer.Option("--instruction", help="Text after each question; '' for none.", show_default="the set's own"),
+        typer.Option(help="Text after each question; '' for none.", show_default="the set's own"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that hold something else.")] = False,
     *,
@@ -132,6 +116,8 @@ def prepare(
     Repeated prompts are written once. Each row that is left out is listed in OUT.dropped.jsonl with the reason. The
     same command again writes the same files.
     """
+    from rich.console import Console
+
     from ropd_cli.errors import InputError
     from ropd_cli.stages import prepare as stage
 
@@ -166,7 +152,8 @@ def prepare(
     plan = stage.Plan(source, wording, filters, parts, size, limit, seed, shuffle)
     files["train"] = out
     _check_files(list(files.values()), local)
-    with _busy(screen, str(source)), stage.Ledger(stage.dropped_path(out)) as ledger:
+    waiting = Console(stderr=True, quiet=screen.quiet).status(f"preparing {source}")  # on a terminal only
+    with waiting, stage.Ledger(stage.dropped_path(out)) as ledger:
         prepared = stage.prepare(plan, ledger)
         outputs = [stage.Output(file, part, prepared.parts[part]) for part, file in files.items()]
         written = stage.write_all(outputs, force=force)
@@ -181,22 +168,8 @@ def prepare(
     screen.result(document, "\n".join([lines[-1], *lines[:-1]]))
 
 
-@contextmanager
-def _busy(screen: Screen, source: str) -> Iterator[None]:
-    """Show on a terminal that something is going on."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if screen.quiet or not console.is_terminal:
-        yield
-        return
-    with console.status(f"preparing {source}"):
-        yield
-
-
 def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) -> dict[str, Any]:
     apart = {part: len(prompts) for part, prompts in prepared.parts.items() if part != "train"}
-    tokens = prepared.tokens
     return {
         "out": str(files["train"]),
         "prompts": len(prepared.train),
@@ -210,9 +183,7 @@ def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) 
         "notes": prepared.notes,
         "answers": prepared.with_answer,
         "rubrics": prepared.rubrics,
-        "tokens": None
-        if tokens is None
-        else {"min": tokens.min, "median": tokens.median, "p95": tokens.p95, "max": tokens.max},
+        "tokens": prepared.tokens,
     }
 
 
@@ -233,8 +204,8 @@ def _show(prepared: Prepared, listing: Path | None) -> None:
     rubrics = {"with a rubric": prepared.rubrics} if prepared.rubrics else {}
     for what, count in (parts | {"with an answer": prepared.with_answer} | rubrics | prepared.notes).items():
         table.add_row(what, f"{count:,}")
-    if (stats := prepared.tokens) is not None:
-        table.add_row("tokens", "", f"min {stats.min}, median {stats.median}, p95 {stats.p95}, max {stats.max}")
+    if prepared.tokens is not None:
+        table.add_row("tokens", "", ", ".join(f"{what} {count}" for what, count in prepared.tokens.items()))
     console = Console(stderr=True, highlight=False)
     console.print(table)
     if listing is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 app = command_group("index", help="Build, show, check, merge and exchange the teacher index.")
 IndexFile = Annotated[Path, typer.Argument(help="Teacher index.")]
 Prompts = Annotated[Path | None, typer.Option("--prompts", help="Prompts file.")]
+_files = partial(typer.Argument, exists=True, dir_okay=False)
 SHOWN_UIDS = 20
 BAR_WIDTH = 30
 
@@ -27,8 +28,8 @@ BAR_WIDTH = 30
 @app.command("build")
 @command
 def build(
-    answers: Annotated[list[Path], typer.Argument(help="Answers files of a teacher, from ropd teacher-gen.")],
-    out: Annotated[Path, typer.Option("--out", help="Index file; created, or added to.")],
+    answers: Annotated[list[Path], _files(help="Answers files of a teacher, from ropd teacher-gen.")],
+    out: Annotated[Path, typer.Option(help="Index file; created, or added to.")],
     use_truncated: Annotated[
         bool, typer.Option("--use-truncated", help="Use answers that were cut off like others.")
     ] = False,
@@ -45,7 +46,6 @@ def build(
     from ropd_cli.records.files import count_records
     from ropd_cli.records.schemas import AnswerRecord, load_models
 
-    _check_files(answers, "give answers files as ropd teacher-gen writes them")
     with IndexWriter(out, use_truncated=use_truncated) as writer:
         records = (record for file in answers for record in load_models(file, AnswerRecord))
         for record in screen.track(records, sum(map(count_records, answers)), "build"):
@@ -84,7 +84,7 @@ def show(
 @command
 def get(
     index: IndexFile,
-    uid: Annotated[str | None, typer.Option("--uid", help="A prompt's uid.")] = None,
+    uid: Annotated[str | None, typer.Option(help="A prompt's uid.")] = None,
     prompt_hash: Annotated[str | None, typer.Option("--hash", help="A prompt's raw_prompt_hash.")] = None,
     *,
     screen: Screen,
@@ -130,38 +130,39 @@ def check(
     """
     from ropd_cli.errors import EXIT_INPUT
     from ropd_cli.index import TeacherIndex
-    from ropd_cli.index.integrity import integrity
+    from ropd_cli.index.integrity import SHOWN, integrity
     from ropd_cli.records.schemas import load_prompts
 
     with closing(TeacherIndex.open(index)) as opened:
         coverage = opened.check(load_prompts(prompts), m) if prompts is not None else None
-        damage = None if quick else integrity(opened, lambda rows: screen.track(rows, opened.prompts, "check"))
+        damage = None if quick else list(integrity(opened, lambda rows: screen.track(rows, len(rows), "check")))
+        read = opened.prompts if damage == [] else 0
     document: dict[str, Any] = {"index": str(index)}
     lines = []
     if damage is not None:
-        document |= {"whole": not damage.count, "damage": damage.findings, "damage_count": damage.count}
-        lines += [f"{index}: damaged, {finding}" for finding in damage.findings]
-        lines += [f"{index}: whole, {damage.rows} prompts read"] if not damage.count else []
+        document |= {"whole": not damage, "damage": damage[:SHOWN], "damage_count": len(damage)}
+        lines += [f"{index}: damaged, {finding}" for finding in damage[:SHOWN]]
+        lines += [f"{index}: whole, {read} prompts read"] if not damage else []
     if coverage is not None:
         document |= _coverage_document(coverage, m)
         lines += _coverage_lines(str(index), coverage, m)
     screen.result(document, "\n".join(lines) or f"{index}: opened")
-    if damage is not None and damage.count:
+    if damage:
         screen.note("hint: copy it again, or build it again from the answers files")
     if coverage is not None and not coverage.complete:
         screen.note("hint: run ropd teacher-gen for them, then ropd index build, or ask for fewer with -m")
-    if (damage is not None and damage.count) or (coverage is not None and not coverage.complete):
+    if damage or (coverage is not None and not coverage.complete):
         raise typer.Exit(EXIT_INPUT)
 
 
 @app.command("merge")
 @command
 def merge(
-    indexes: Annotated[list[Path], typer.Argument(help="Teacher indexes.")],
-    out: Annotated[Path, typer.Option("--out", help="Index file; created, or added to.")],
+    indexes: Annotated[list[Path], _files(help="Teacher indexes.")],
+    out: Annotated[Path, typer.Option(help="Index file; created, or added to.")],
     on_conflict: Annotated[
         Literal["first", "last", "error"],
-        typer.Option("--on-conflict", help="Which source an equal answer keeps; error: stop at the first one."),
+        typer.Option(help="Which source an equal answer keeps; error: stop at the first one."),
     ] = "first",
     *,
     screen: Screen,
@@ -174,7 +175,6 @@ def merge(
     from ropd_cli.errors import InputError
     from ropd_cli.index import IndexWriter, TeacherIndex
 
-    _check_files(indexes, "give indexes as ropd index build makes them")
     if any(each.resolve() == out.resolve() for each in indexes):
         raise InputError(f"{out}: merged into itself", "name it by --out alone, and the others before")
     with IndexWriter(out, prefer=on_conflict) as writer:
@@ -189,7 +189,7 @@ def merge(
 @command
 def export(
     index: IndexFile,
-    out: Annotated[Path, typer.Option("--out", help="File (.jsonl, .jsonl.zst).")],
+    out: Annotated[Path, typer.Option(help="File (.jsonl, .jsonl.zst).")],
     version: Annotated[
         Literal["v1", "v2"], typer.Option("--format", help="v2: all answers per prompt; v1: the first.")
     ] = "v2",
@@ -220,10 +220,10 @@ def export(
 @app.command("import")
 @command
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="JSON Lines of the reference implementation, v1 or v2.")],
-    out: Annotated[Path, typer.Option("--out", help="Index file; created, or added to.")],
+    files: Annotated[list[Path], _files(help="JSON Lines of the reference implementation, v1 or v2.")],
+    out: Annotated[Path, typer.Option(help="Index file; created, or added to.")],
     prompts: Annotated[
-        Path | None, typer.Option("--prompts", help="Prompts file, to give rows their prompt's text by its hash.")
+        Path | None, typer.Option(help="Prompts file, to give rows their prompt's text by its hash.")
     ] = None,
     *,
     screen: Screen,
@@ -233,22 +233,12 @@ def import_(
     from ropd_cli.index.exchange import imported_rows, prompts_by_hash
     from ropd_cli.records.files import count_records
 
-    _check_files(files, "give JSON Lines of ropd.teacher_index.v1 or v2")
     known = prompts_by_hash(prompts) if prompts is not None else {}
     with IndexWriter(out) as writer:
         rows = (row for file in files for row in imported_rows(file, known))
         for row in screen.track(rows, sum(map(count_records, files)), "import"):
             writer.add_row(row)
     _print_added(screen, out, writer.added)
-
-
-def _check_files(files: Iterable[Path], hint: str) -> None:
-    """Raise InputError for a file that is missing."""
-    from ropd_cli.errors import InputError
-
-    for file in files:
-        if not file.is_file():
-            raise InputError(f"no file {file}", hint)
 
 
 def _print_added(screen: Screen, out: Path, added: Added) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ropd_cli.cli._batches import at_batch_prices, check_batches, print_standing, run_batches
+from ropd_cli.cli._batches import at_batch_prices, check_batches, fill_cache
 from ropd_cli.cli._options import EndpointOptions, StageOptions, command
 from ropd_cli.cli._screen import Screen
 from ropd_cli.cli._stages import in_words, open_cache, report, run_clients
@@ -18,13 +19,10 @@ from ropd_cli.cli._teachers import endpoints_of, teacher_words, text_or_file
 
 if TYPE_CHECKING:
     from ropd_cli.config import EndpointConfig, RopdConfig
-    from ropd_cli.llm.batch import Standing
     from ropd_cli.llm.cache import ReplyCache
     from ropd_cli.llm.chat import ChatRequest
-    from ropd_cli.llm.client import ChatClient
     from ropd_cli.stages.runner import Tally
-    from ropd_cli.stages.teacher import Grader, TeacherFiles, Wanted
-    from ropd_cli.util.progress import Progress
+    from ropd_cli.stages.teacher import TeacherFiles, Wanted
 
 _answers_option = partial(typer.Option, rich_help_panel="Answers")
 _batch_option = partial(typer.Option, rich_help_panel="Batches")
@@ -33,25 +31,23 @@ _batch_option = partial(typer.Option, rich_help_panel="Batches")
 @command
 def teacher_gen(
     prompts: Annotated[Path, typer.Argument(help="Prompts file.")],
-    out: Annotated[Path, typer.Option("--out", help="Answers file; what it holds is kept.")],
+    out: Annotated[Path, typer.Option(help="Answers file; what it holds is kept.")],
     m: Annotated[
         int | None, typer.Option("--m", "-m", min=1, help="Distinct answers per prompt.", show_default="4")
     ] = None,
     teacher: Annotated[
         list[str] | None,
         typer.Option(
-            "--teacher",
             metavar="MODEL[@URL]|NAME",
             help="A teacher (repeatable): answers are spread over them. NAME is one of the configuration's `teachers`.",
         ),
     ] = None,
     system_prompt: Annotated[
-        str | None, typer.Option("--system-prompt", metavar="TEXT|@FILE", help="System prompt where a prompt has none.")
+        str | None, typer.Option(metavar="TEXT|@FILE", help="System prompt where a prompt has none.")
     ] = None,
     keep: Annotated[
         Literal["any", "correct", "majority"],
         _answers_option(
-            "--keep",
             metavar="any|correct|majority",
             help="Keep any answer, answers with the prompt's final result, or with the result of most samples.",
         ),
@@ -59,19 +55,18 @@ def teacher_gen(
     unverifiable: Annotated[
         Literal["refuse", "keep"],
         _answers_option(
-            "--unverifiable",
             metavar="refuse|keep",
             help="With --keep correct: refuse prompts without an `answer`, or keep any answer to them.",
         ),
     ] = "refuse",
     tries: Annotated[
         int | None,
-        _answers_option("--tries", min=1, help="Samples per answer that is wanted, at most.", show_default="3"),
+        _answers_option(min=1, help="Samples per answer that is wanted, at most.", show_default="3"),
     ] = None,
     force: Annotated[bool, _answers_option("--force", help="Accept answers that are the same.")] = False,
     retry_max_tokens: Annotated[
         int | None,
-        _answers_option("--retry-max-tokens", min=1, help="Ask again with this limit where an answer was cut off."),
+        _answers_option(min=1, help="Ask again with this limit where an answer was cut off."),
     ] = None,
     keep_truncated: Annotated[
         bool, _answers_option("--keep-truncated", help="Write answers that were cut off, in addition to the m.")
@@ -81,9 +76,7 @@ def teacher_gen(
     ] = False,
     n_per_request: Annotated[
         Literal["auto", "1"],
-        _answers_option(
-            "--n-per-request", metavar="auto|1", help="Samples per request: several where the endpoint can, or one."
-        ),
+        _answers_option(metavar="auto|1", help="Samples per request: several where the endpoint can, or one."),
     ] = "auto",
     batch_api: Annotated[
         bool, _batch_option("--batch-api", help="Send the requests as batches: half the price, within a day.")
@@ -94,9 +87,7 @@ def teacher_gen(
             "--batch-wait/--no-batch-wait", help="Wait for the batches, or collect them later with the same command."
         ),
     ] = True,
-    batch_poll: Annotated[
-        float, _batch_option("--batch-poll", min=0.1, help="Seconds between two checks of the batches.")
-    ] = 30.0,
+    batch_poll: Annotated[float, _batch_option(min=0.1, help="Seconds between two checks of the batches.")] = 30.0,
     *,
     endpoint: EndpointOptions,
     run: StageOptions,
@@ -107,7 +98,10 @@ def teacher_gen(
     Answers that are empty, cut off, the same as another, or not to be kept are asked for again. With --seed,
     sample s is sent seed + s. The same command again continues where it stopped, and tries failed prompts again.
     """
-    from ropd_cli.stages.teacher import TRIES_PER_ANSWER, TeacherFiles, Wanted
+    from ropd_cli.llm.chat import ClientStats
+    from ropd_cli.llm.client import ChatClient
+    from ropd_cli.stages.teacher import TRIES_PER_ANSWER, Teacher, TeacherCount, TeacherFiles, Wanted
+    from ropd_cli.stages.teacher import teacher_gen as stage
 
     settings = run.load(endpoint.flags("teacher", seed=run.seed) | {"judge.m": m})
     wanted = Wanted(
@@ -131,89 +125,38 @@ def teacher_gen(
             settings = at_batch_prices(settings)
         if run.dry_run:
             _forecast(screen, settings, files, endpoints, wanted, cache)
-        else:
-            poll_s = batch_poll if batch_api else None
-            _generate(screen, settings, files, endpoints, wanted, cache, run, poll_s=poll_s, wait=batch_wait)
+            return
+        teachers = [Teacher(endpoint) for endpoint in endpoints]
+        counts = [TeacherCount(teacher.model, teacher.shown) for teacher in teachers]
+        stats = [ClientStats() for _ in endpoints]
+        ask = partial(stage, files, wanted=wanted, counts=counts, max_failed_fraction=run.max_failed_fraction)
 
-
-def _generate(
-    screen: Screen,
-    settings: RopdConfig,
-    files: TeacherFiles,
-    endpoints: Sequence[EndpointConfig],
-    wanted: Wanted,
-    cache: ReplyCache | None,
-    run: StageOptions,
-    *,
-    poll_s: float | None,
-    wait: bool,
-) -> None:
-    """Ask the teachers, by batches where ``poll_s`` is given, and print what came of it."""
-    from ropd_cli.llm.batch import Standing
-    from ropd_cli.llm.chat import ClientStats
-    from ropd_cli.stages.teacher import Teacher, TeacherCount
-    from ropd_cli.stages.teacher import teacher_gen as stage
-
-    teachers = [Teacher(endpoint) for endpoint in endpoints]
-    counts = [TeacherCount(teacher.model, teacher.shown) for teacher in teachers]
-    stats = [ClientStats() for _ in endpoints]
-    max_failed_fraction = run.max_failed_fraction
-
-    async def at_once(clients: Sequence[ChatClient], progress: Progress) -> Tally:
-        async with _grader(wanted) as grader:
-            return await stage(
-                files,
-                clients,
-                wanted,
-                grader=grader,
-                counts=counts,
-                max_failed_fraction=max_failed_fraction,
-                progress=progress,
+        async def by_batches(cache: ReplyCache) -> Tally | None:
+            source = await fill_cache(
+                screen, settings, endpoints, cache, files, wanted, stats, wait=batch_wait, poll_s=batch_poll
             )
+            clients = [ChatClient.open(one, cache=cache) for one in endpoints]
+            return await ask(clients, source=source, progress=screen.progress()) if source is not None else None
 
-    async def by_batches(cache: ReplyCache, poll_s: float) -> Tally | Standing:
-        async with _grader(wanted) as grader:
-            return await run_batches(
+        if batch_api and cache is not None:
+            tally = screen.run(by_batches(cache))
+        else:
+            tally = run_clients(
+                screen,
                 settings,
                 endpoints,
+                stats,
                 cache,
-                files,
-                wanted,
-                grader=grader,
-                counts=counts,
-                stats=stats,
-                wait=wait,
-                poll_s=poll_s,
-                max_failed_fraction=max_failed_fraction,
-                progress=screen.progress(),
+                lambda clients, progress: ask(clients, progress=progress),
             )
-
-    outcome: Tally | Standing
-    if poll_s is not None and cache is not None:
-        outcome = screen.run(by_batches(cache, poll_s))
-    else:
-        outcome = run_clients(screen, settings, endpoints, stats, cache, at_once)
-    if isinstance(outcome, Standing):
-        print_standing(screen, outcome, files)
+    if tally is None:  # batches are under way
         return
     shown = ("requests_sent", "cache_hits", "prompt_tokens", "completion_tokens", "cost_usd")
     documents = [
-        count.as_dict() | {name: getattr(one, name) for name in shown} for count, one in zip(counts, stats, strict=True)
+        asdict(count) | {name: getattr(one, name) for name in shown} for count, one in zip(counts, stats, strict=True)
     ]
     lines = [teacher_words(each) for each in documents if each["requests_sent"] or each["cache_hits"]]
-    report(screen, outcome, files.out, "prompts", ClientStats.total(stats).as_dict() | {"teachers": documents}, lines)
-
-
-@asynccontextmanager
-async def _grader(wanted: Wanted) -> AsyncIterator[Grader | None]:
-    """Open what compares final results; None where ``--keep any`` compares none."""
-    if wanted.keep == "any":
-        yield None
-        return
-    from ropd_cli.answers.math_equal import MathGrader
-
-    async with MathGrader() as grader:
-        yield grader
+    report(screen, tally, out, "prompts", ClientStats.total(stats).as_dict() | {"teachers": documents}, lines)
 
 
 def _forecast(
@@ -233,9 +176,8 @@ def _forecast(
     async def requests() -> list[list[ChatRequest]]:
         by_teacher: list[list[ChatRequest]] = [[] for _ in endpoints]
         teachers = [Teacher(endpoint) for endpoint in endpoints]
-        async with _grader(wanted) as grader:
-            async for place, request in pending(files, teachers, wanted, cache, grader=grader):
-                by_teacher[place].append(request)
+        async for place, request in pending(files, teachers, wanted, cache):
+            by_teacher[place].append(request)
         return by_teacher
 
     budget = Shared.of(settings).budget

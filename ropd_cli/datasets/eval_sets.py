@@ -32,24 +32,24 @@ class KnownSet:
 
     hub: HubSet
     shipped: str | None = None
-    licence: str = ""
 
 
 def _healthbench(file: str) -> KnownSet:
-    return KnownSet(HubSet("openai/healthbench", split="test", file=file), licence="MIT")
+    return KnownSet(HubSet("openai/healthbench", split="test", file=file))
 
 
-_MATHARENA = "CC BY-NC-SA 4.0"
+# Licences: MATH-500, GSM8K, HealthBench MIT; IFEval CC BY 4.0; AIME 2024 (c) MAA; the sets of MathArena
+# CC BY-NC-SA 4.0; GPQA CC BY 4.0, gated.
 KNOWN_SETS: Mapping[str, KnownSet] = {
-    "math500": KnownSet(HubSet("HuggingFaceH4/MATH-500", split="test"), "math500.jsonl.zst", "MIT"),
-    "ifeval": KnownSet(HubSet("google/IFEval"), "ifeval.jsonl.zst", "CC BY 4.0"),
-    "gsm8k-sample": KnownSet(HubSet("openai/gsm8k", "main", "test"), "gsm8k-sample.jsonl.zst", "MIT"),
-    "gsm8k": KnownSet(HubSet("openai/gsm8k", "main", "test"), licence="MIT"),
-    "aime24": KnownSet(HubSet("HuggingFaceH4/aime_2024"), licence="(c) MAA"),
-    "aime25": KnownSet(HubSet("MathArena/aime_2025"), licence=_MATHARENA),
-    "hmmt25": KnownSet(HubSet("MathArena/hmmt_feb_2025"), licence=_MATHARENA),
-    "hmmt25nov": KnownSet(HubSet("MathArena/hmmt_nov_2025"), licence=_MATHARENA),
-    "gpqa": KnownSet(HubSet("Idavidrein/gpqa", "gpqa_diamond"), licence="CC BY 4.0, gated"),
+    "math500": KnownSet(HubSet("HuggingFaceH4/MATH-500", split="test"), "math500.jsonl.zst"),
+    "ifeval": KnownSet(HubSet("google/IFEval"), "ifeval.jsonl.zst"),
+    "gsm8k-sample": KnownSet(HubSet("openai/gsm8k", "main", "test"), "gsm8k-sample.jsonl.zst"),
+    "gsm8k": KnownSet(HubSet("openai/gsm8k", "main", "test")),
+    "aime24": KnownSet(HubSet("HuggingFaceH4/aime_2024")),
+    "aime25": KnownSet(HubSet("MathArena/aime_2025")),
+    "hmmt25": KnownSet(HubSet("MathArena/hmmt_feb_2025")),
+    "hmmt25nov": KnownSet(HubSet("MathArena/hmmt_nov_2025")),
+    "gpqa": KnownSet(HubSet("Idavidrein/gpqa", "gpqa_diamond")),
     "healthbench": _healthbench("2025-05-07-06-14-12_oss_eval.jsonl"),
     "healthbench-hard": _healthbench("hard_2025-05-08-21-00-10.jsonl"),
     "healthbench-consensus": _healthbench("consensus_2025-05-09-20-00-46.jsonl"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,6 @@ class Recipe:
     left_out: tuple[str, ...] = ()
     plain_numbers: bool = False
     """Answers lose the commas between thousands."""
-    licence: str = ""
-    splits: tuple[str, ...] = field(default=("train",))
 
 
 _RAR_COLUMNS = {"prompt": ("question", "prompt"), "answer": (), "rubric": ("rubric",)}
@@ -40,7 +38,6 @@ RECIPES: Mapping[str, Recipe] = {
         },
         data_source="math_dapo",
         ability="MATH",
-        licence="Apache-2.0",
     ),
     "gsm8k": Recipe(
         hub="openai/gsm8k",
@@ -50,8 +47,6 @@ RECIPES: Mapping[str, Recipe] = {
         ability="math",
         instruction=r"Reason step by step, and write the final answer in \boxed{}.",
         plain_numbers=True,
-        licence="MIT",
-        splits=("train", "test"),
     ),
     "rar-science": Recipe(
         hub="ScaleAI/RaR-Science",
@@ -59,8 +54,6 @@ RECIPES: Mapping[str, Recipe] = {
         data_source="ScaleAI/RaR-Science",
         ability="science",
         left_out=("rubric_list", "rubric_count"),
-        licence="see its page; cite arXiv:2507.17746",
-        splits=("train", "val", "test"),
     ),
     "rar-medicine": Recipe(
         hub="ScaleAI/RaR-Medicine",
@@ -68,8 +61,6 @@ RECIPES: Mapping[str, Recipe] = {
         data_source="ScaleAI/RaR-Medicine",
         ability="medicine",
         left_out=("rubric_list", "rubric_count"),
-        licence="see its page; cite arXiv:2507.17746",
-        splits=("train", "val", "test"),
     ),
 }
 """``answer`` of RaR is empty on purpose: its reference answers are prose, which nothing can check for equality. They

@@ -72,47 +72,41 @@ class Survey:
 
 def survey(index: TeacherIndex) -> Survey:
     """Count what an index holds."""
-    rows = index.query("SELECT prompt_id, source_id, usable, chars, tokens, finish_reason FROM answers")
-    sources = {number: orjson.loads(body) for number, body in index.query("SELECT id, body FROM sources")}
-    per_prompt: dict[int, int] = {number: 0 for (number,) in index.query("SELECT id FROM prompts")}
-    for prompt, _, usable, *_rest in rows:
-        per_prompt[prompt] = per_prompt.get(prompt, 0) + usable
-    distinct: dict[int, int] = {}
-    for count in per_prompt.values():
-        distinct[count] = distinct.get(count, 0) + 1
-    usable_rows = [row for row in rows if row[2]]
-    truncated = sum(row[5] == b"length" for row in rows)
+    by_prompt = "SELECT coalesce(sum(a.usable), 0) AS n FROM prompts p LEFT JOIN answers a ON a.prompt_id = p.id"
+    ((prompts, without_prompt),) = index.query("SELECT count(*), coalesce(sum(prompt IS NULL), 0) FROM prompts")
+    ((rows, truncated, sources),) = index.query(
+        "SELECT count(*), coalesce(sum(finish_reason IS 'length'), 0), count(DISTINCT source_id) FROM answers"
+    )
+    chars = [number for (number,) in index.query("SELECT chars FROM answers WHERE usable")]
+    tokens = [number for (number,) in index.query("SELECT tokens FROM answers WHERE usable AND tokens IS NOT NULL")]
     built = index.meta("built")
     return Survey(
-        prompts=len(per_prompt),
-        answers=len(usable_rows),
+        prompts=prompts,
+        answers=len(chars),
         truncated=truncated,
-        truncated_share=truncated / len(rows) if rows else 0.0,
-        distinct=dict(sorted(distinct.items())),
-        chars=Lengths.of([row[3] for row in usable_rows]),
-        tokens=Lengths.of([row[4] for row in usable_rows if row[4] is not None]),
-        models=_models(rows, sources),
-        sources=len({row[1] for row in rows}),
-        without_prompt=index.query("SELECT count(*) FROM prompts WHERE prompt IS NULL")[0][0],
+        truncated_share=truncated / rows if rows else 0.0,
+        distinct=dict(index.query(f"SELECT n, count(*) FROM ({by_prompt} GROUP BY p.id) GROUP BY n ORDER BY n")),
+        chars=Lengths.of(chars),
+        tokens=Lengths.of(tokens),
+        models=_models(index),
+        sources=sources,
+        without_prompt=without_prompt,
         bytes=index.path.stat().st_size,
         built=int(built) if built else None,
     )
 
 
-def _models(rows: list[tuple], sources: dict[int, dict[str, Any]]) -> dict[str, ModelFigures]:
+def _models(index: TeacherIndex) -> dict[str, ModelFigures]:
     """Return figures by model, the one with the most answers first."""
-    by_model: dict[str, list[tuple]] = {}
-    for row in rows:
-        by_model.setdefault(sources.get(row[1], {}).get("model", ""), []).append(row)
+    rows = index.query(
+        "SELECT coalesce(json_extract(s.body, '$.model'), '') AS model, sum(usable) AS used,"
+        " sum(finish_reason IS 'length'), coalesce(sum(tokens), 0),"
+        " coalesce(avg(CASE WHEN usable THEN chars END), 0.0),"
+        " json_group_array(DISTINCT json_extract(s.body, '$.sampling.temperature'))"
+        " FROM answers a LEFT JOIN sources s ON s.id = a.source_id GROUP BY model ORDER BY used DESC, model"
+    )
     figures = {}
-    for model, mine in by_model.items():
-        usable = [row for row in mine if row[2]]
-        temperatures = {sources[row[1]].get("sampling", {}).get("temperature") for row in mine}
-        figures[model] = ModelFigures(
-            answers=len(usable),
-            truncated=sum(row[5] == b"length" for row in mine),
-            tokens=sum(row[4] or 0 for row in mine),
-            mean_chars=sum(row[3] for row in usable) / len(usable) if usable else 0.0,
-            temperatures=tuple(sorted(temperatures, key=lambda each: (each is not None, each or 0.0))),
-        )
-    return dict(sorted(figures.items(), key=lambda item: (-item[1].answers, item[0])))
+    for model, answers, truncated, tokens, mean_chars, temperatures in rows:
+        ordered = sorted(orjson.loads(temperatures), key=lambda each: (each is not None, each or 0.0))
+        figures[model.decode()] = ModelFigures(answers, truncated, tokens, mean_chars, tuple(ordered))
+    return figures

@@ -8,8 +8,8 @@ imported again is equal. A row without it is read as the format says.
 
 from __future__ import annotations
 
-import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ropd_cli.answers.thinking import split_thinking
 from ropd_cli.errors import InputError
 from ropd_cli.index.reader import TeacherIndex
 from ropd_cli.index.rows import Row, Source, Stored, answer_of, rest_of
-from ropd_cli.records.files import RecordWriter, read_records
+from ropd_cli.records.files import read_records, write_records
 from ropd_cli.records.schemas import Answer, load_prompts
 
 V1, V2 = "ropd.teacher_index.v1", "ropd.teacher_index.v2"
@@ -53,21 +53,17 @@ def write_reference(index: TeacherIndex, out: Path, version: str, *, plain: bool
     if out.suffix != ".jsonl" and out.suffixes[-2:] != [".jsonl", ".zst"]:
         raise InputError(f"{out}: the format is JSON Lines", "give a name that ends in .jsonl or .jsonl.zst")
     name = {"v1": V1, "v2": V2}[version]
-    part = out.with_name(f".{out.stem}.{os.getpid()}.part{''.join(out.suffixes[-2:])}")
-    written = left_out = 0
-    try:
-        with RecordWriter(part) as writer:
-            for row in index.rows():
-                record = reference_row(row, name, plain=plain)
-                if record is None:
-                    left_out += 1
-                else:
-                    writer.append(record)
-                    written += 1
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
-    return written, left_out
+    counts = Counter[bool]()
+
+    def records() -> Iterator[dict[str, Any]]:
+        for row in index.rows():
+            record = reference_row(row, name, plain=plain)
+            counts[record is not None] += 1
+            if record is not None:
+                yield record
+
+    write_records(out, records())
+    return counts[True], counts[False]
 
 
 def prompts_by_hash(file: Path) -> dict[str, Any]:

@@ -56,18 +56,13 @@ class TeacherIndex:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._db = connection
-        self._path = path
+        self.path = path
 
     @classmethod
     def open(cls, path: str | Path) -> TeacherIndex:
         """Open the index at ``path``, read-only. Raises InputError for a file that is missing, none, or not whole."""
         path = Path(path)
         return cls(open_read(path), path)
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self._path
 
     @property
     def prompts(self) -> int:
@@ -87,7 +82,7 @@ class TeacherIndex:
             raise self._missing(uid, raw_prompt_hash)
         if len(texts) < m:
             raise TooFewAnswers(
-                f"{self._path}: uid {uid!r} has {len(texts)} distinct answers, {m} are asked for",
+                f"{self.path}: uid {uid!r} has {len(texts)} distinct answers, {m} are asked for",
                 "ask the teacher for more (a temperature above 0), or lower judge.m",
             )
         return tuple(texts)
@@ -169,26 +164,18 @@ class TeacherIndex:
         return text.decode()
 
     def _stored(self, where: str, values: tuple[Any, ...]) -> list[Stored]:
-        return [self._one(*row) for row in self.query(f"{_STORED} WHERE {where} ORDER BY a.id", values)]
-
-    def _one(
-        self,
-        uid: bytes,
-        hash_: bytes,
-        usable: int,
-        sum_: int,
-        rest_sum: int,
-        text: bytes,
-        rest: bytes,
-        body: bytes | None,
-    ) -> Stored:
-        owner, raw_prompt_hash = _word(uid), _word(hash_)
-        answer = self._text(owner, raw_prompt_hash, bool(usable), text, sum_)
-        # A damaged file may have other types in its cells, or no source for an answer.
-        whole = isinstance(rest, bytes) and isinstance(body, bytes)
-        if not whole or body is None or not _fits(rest + body, seed_of(owner, raw_prompt_hash), rest_sum):
-            raise self._damaged(f"what is known of an answer to uid {owner!r} is not what was written")
-        return Stored(owner, raw_prompt_hash, answer_of(answer, rest), Source.of(body), bool(usable))
+        some = []
+        for uid, hash_, usable, sum_, rest_sum, text, rest, body in self.query(
+            f"{_STORED} WHERE {where} ORDER BY a.id", values
+        ):
+            owner, raw_prompt_hash = _word(uid), _word(hash_)
+            answer = self._text(owner, raw_prompt_hash, bool(usable), text, sum_)
+            # A damaged file may have other types in its cells, or no source for an answer.
+            whole = isinstance(rest, bytes) and isinstance(body, bytes)
+            if not whole or not _fits(rest + body, seed_of(owner, raw_prompt_hash), rest_sum):
+                raise self._damaged(f"what is known of an answer to uid {owner!r} is not what was written")
+            some.append(Stored(owner, raw_prompt_hash, answer_of(answer, rest), Source.of(body), bool(usable)))
+        return some
 
     def _missing(self, uid: str, raw_prompt_hash: str) -> IndexMissing:
         others = self.query(
@@ -196,11 +183,11 @@ class TeacherIndex:
         )[0][0]
         if others:
             return IndexMissing(
-                f"{self._path}: uid {uid!r} has no usable answer ({others} were cut off by their token limit)",
+                f"{self.path}: uid {uid!r} has no usable answer ({others} were cut off by their token limit)",
                 "ask the teacher again with a higher --max-tokens, then ropd index build",
             )
         return IndexMissing(
-            f"{self._path}: no answer for uid {uid!r}",
+            f"{self.path}: no answer for uid {uid!r}",
             "run ropd teacher-gen for it, then ropd index build; ropd index check lists all that are missing",
         )
 
@@ -209,28 +196,18 @@ class TeacherIndex:
         damaged."""
         try:
             return self._db.execute(sql, values).fetchall()
-        except sqlite3.OperationalError as fault:
-            if not self._reopened():
-                raise self._damaged(str(fault)) from fault
         except sqlite3.DatabaseError as fault:
-            raise self._damaged(str(fault)) from fault
-        try:
-            return self._db.execute(sql, values).fetchall()
-        except sqlite3.Error as fault:
-            raise self._damaged(str(fault)) from fault
-
-    def _reopened(self) -> bool:
-        """Open the file again: on a network file system a file that was replaced is gone for its readers."""
-        try:
-            fresh = open_read(self._path)
-        except InputError:
-            return False
-        self._db.close()
-        self._db = fresh
-        return True
+            # On a network file system a file that was replaced is gone for its readers: it is opened again.
+            try:
+                fresh = open_read(self.path)
+                self._db.close()
+                self._db = fresh
+                return fresh.execute(sql, values).fetchall()
+            except (sqlite3.Error, InputError):
+                raise self._damaged(str(fault)) from fault
 
     def _damaged(self, what: str) -> InputError:
-        return InputError(f"{self._path}: damaged ({what})", AGAIN_HINT)
+        return InputError(f"{self.path}: damaged ({what})", AGAIN_HINT)
 
 
 def _word(value: Any) -> str:

@@ -4,8 +4,7 @@
 the lint judge in ``ropd_cli.lint.model_judge``, which is asked only where a user wants it.
 """
 
-from ropd_cli.lint.of_group import lint_group, linted
-from ropd_cli.lint.records import JUDGE_KINDS, RULES, Finding, Linted, Rule
-from ropd_cli.lint.rules import CERTAIN, lint
+from ropd_cli.lint.records import JUDGE_KINDS, RULES, Finding, Linted, Rule, linted
+from ropd_cli.lint.rules import CERTAIN, lint, lint_group
 
 __all__ = ["CERTAIN", "JUDGE_KINDS", "RULES", "Finding", "Linted", "Rule", "lint", "lint_group", "linted"]

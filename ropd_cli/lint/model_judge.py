@@ -7,23 +7,22 @@ good raises: the rubric's findings are missing then, which is the caller's to bo
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from ropd_cli.config import EndpointConfig, JudgeConfig
-from ropd_cli.errors import InputError, ReplyInvalid
+from ropd_cli.errors import ReplyInvalid
 from ropd_cli.lint.records import FORMAT_WORTH, JUDGE_KINDS, Finding, Linted
 from ropd_cli.llm.client import ChatClient, ChatRequest, JsonSchema, endpoint_request
 from ropd_cli.llm.structured import HINT, parse_json
+from ropd_cli.method.prompts import fill, read_template
 from ropd_cli.records.schemas import Message, Rubric
 from ropd_cli.util.resources import shipped
 
 NAME, VERSION = "ropd_lint", "ropd.lint.v1"
 MAX_FINDINGS, MAX_REASON_CHARS = 24, 200
-PLACES = ("question", "answer", "rubric")
 
 
 def lint_template(settings: JudgeConfig) -> str:
@@ -32,11 +31,7 @@ def lint_template(settings: JudgeConfig) -> str:
     file = Path(settings.templates or "") / "lint.md"
     if not settings.templates or not file.is_file():
         file = shipped("prompts") / settings.language / "lint.md"
-    text = file.read_text(encoding="utf-8").strip()
-    for place in PLACES:
-        if f"{{{{{place}}}}}" not in text:
-            raise InputError(f"{file}: placeholder {{{{{place}}}}} is missing", "write it where it belongs")
-    return text
+    return read_template("lint", file, {"question": "", "answer": "", "rubric": ""})
 
 
 async def judge_lint(client: ChatClient, template: str, linted: Linted) -> list[Finding]:
@@ -57,9 +52,9 @@ def lint_request(endpoint: EndpointConfig, template: str, linted: Linted) -> Cha
     # the fence is drawn from what it encloses, so that nothing inside can close it
     tag = hashlib.sha256(orjson.dumps(values)).hexdigest()[:16]
     shown = {name: f"<{name}-{tag}>\n{text}\n</{name}-{tag}>" for name, text in values.items()}
-    said = re.sub(r"\{\{(\w+)\}\}", lambda place: shown.get(place[1], place[0]), template)
+    messages = (Message(role="user", content=fill(template, shown)),)
     schema = JsonSchema(name=NAME, body=findings_schema(linted.rubric))
-    return endpoint_request(endpoint, (Message(role="user", content=said),), schema, section="lint.judge")
+    return endpoint_request(endpoint, messages, schema, section="lint.judge")
 
 
 def findings_schema(rubric: Rubric) -> dict[str, Any]:

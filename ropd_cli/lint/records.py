@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ropd_cli.records.schemas import Rubric
+from ropd_cli.records.schemas import Rubric, RubricRecord, VerdictRecord
 
 
 @dataclass(frozen=True)
@@ -94,3 +94,24 @@ def in_order(findings: list[Finding]) -> list[Finding]:
     for finding in findings:
         first.setdefault((finding.rule, frozenset(finding.criteria)), finding)
     return sorted(first.values(), key=lambda finding: list(RULES).index(finding.rule))
+
+
+def linted(
+    record: RubricRecord, verdicts: VerdictRecord | None, question: str | None, answer: str | None
+) -> list[Linted]:
+    """Return what the linter reads of a group: each of its rubrics beside the verdicts by it."""
+    some = []
+    for rollout, rubric in record.by_rollout.items():
+        judged = [a for a in verdicts.answers if a.whose_rubric == rollout and a.judgement] if verdicts else []
+        some.append(
+            Linted(
+                rubric,
+                question,
+                answer,
+                student_JK=tuple(a.judgement for a in judged if a.source == "student"),
+                teacher_JK=tuple(a.judgement for a in judged if a.source == "teacher"),
+                student_scores=verdicts.student_scores if verdicts and rollout is None else (),
+                teacher_scores=verdicts.teacher_scores if verdicts and rollout is None else (),
+            )
+        )
+    return some

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,8 +10,12 @@ from functools import partial
 
 from ropd_cli.answers.exact_match import normalise
 from ropd_cli.lint.language import language
-from ropd_cli.lint.records import FORMAT_WORTH, Finding, Linted
+from ropd_cli.lint.records import FORMAT_WORTH, Finding, Linted, linted
+from ropd_cli.method.block import render_question
 from ropd_cli.method.scoring import group_stats, score
+from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord
+
+log = logging.getLogger(__name__)
 
 FEWEST = 2
 """Judged rollouts from which on "all" and "none" say something."""
@@ -143,6 +148,17 @@ CERTAIN = tuple(_CHECKS)
 """Names of the rules that need no judge, in the order of RULES."""
 
 
-def lint(linted: Linted, rules: Iterable[str] = CERTAIN) -> list[Finding]:
+def lint(rubric: Linted, rules: Iterable[str] = CERTAIN) -> list[Finding]:
     """Return what the rules of these names find, in their order; of one rule in the order of the criteria."""
-    return [finding for name in rules for finding in _CHECKS[name](linted)]
+    return [finding for name in rules for finding in _CHECKS[name](rubric)]
+
+
+def lint_group(group: Group, record: RubricRecord, verdicts: VerdictRecord | None) -> list[Finding] | None:
+    """Return what the linter finds in the rubric of a group, or in those of its rollouts; None where it failed itself:
+    a rule that stumbles over a rubric is logged, and is no reason to lose a group."""
+    question = render_question([message.model_dump(mode="json") for message in group.prompt])
+    try:
+        return [finding for each in linted(record, verdicts, question, group.answer) for finding in lint(each)]
+    except Exception as fault:
+        log.warning("the linter failed on uid %s: %r", group.uid, fault)
+        return None

@@ -39,6 +39,7 @@ _OPTIONAL: dict[str, set[str]] = {
     "verifier": {"tag", "answer_count", "criterion_count", "instructions", "references", "students", "judged"}
     | {"judged_count"},
     "repair": {"score"},
+    "lint": set(),
 }
 
 
@@ -80,7 +81,7 @@ class Templates:
             file = _shipped_file(name, settings)
             if own is not None and (own / f"{name}.md").is_file():
                 file = own / f"{name}.md"
-            texts[name] = _read_template(name, file, _needed(name, settings))
+            texts[name] = read_template(name, file, _needed(name, settings))
         return cls(
             **texts,
             form=settings.form,
@@ -210,7 +211,9 @@ def _needed(name: str, settings: JudgeConfig) -> dict[str, str]:
     return needed
 
 
-def _read_template(name: str, file: Path, needed: Mapping[str, str]) -> str:
+def read_template(name: str, file: Path, needed: Mapping[str, str]) -> str:
+    """Return the text of a template. Raises InputError for one that can't be read, lacks a placeholder that is
+    ``needed`` (name: why), or has one that nobody fills."""
     try:
         text = file.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as fault:

@@ -152,19 +152,44 @@ def existing_records(path: str | Path) -> Iterator[tuple[int, Record]]:
         yield from read_records(path)
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``, whose file takes that place at a clean end, so that a reader sees the old
+    file or the new one, never a part. Without a file there, nothing is replaced."""
+    temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")  # the suffix says what is in it
+    try:
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            if temporary.exists():
+                os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_atomic(path: str | Path, data: bytes | str) -> None:
-    """Write a whole file so that a reader sees the old one or the new one, never a part."""
-    path = Path(path)
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a whole file in the place of what was there."""
+    with whole_file(Path(path)) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
-        os.replace(temporary, path)
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write a whole file of records, a line each, in the place of what was there."""
-    write_atomic(path, b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records))
+    with whole_file(path) as temporary:
+        write_lines(temporary, (orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records))
+
+
+def write_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Write lines to a new file, compressed as a whole where its name ends in ``.zst``."""
+    with open(path, "wb") as file:
+        if path.suffix == ".zst":
+            import zstandard
+
+            with zstandard.ZstdCompressor(level=3).stream_writer(file) as stream:
+                for line in lines:
+                    stream.write(line)
+        else:
+            file.writelines(lines)
 
 
 @contextmanager
@@ -270,11 +295,9 @@ def _journal_to_parquet(journal: Path, path: Path) -> None:
     records = [record for _, record in read_records(journal)]
     names = dict.fromkeys(name for record in records for name in record)  # from_pylist looks at the first alone
     table = pa.table({name: [_without_empty(record.get(name)) for record in records] for name in names})
-    with disk_errors(path):
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with whole_file(path) as temporary:
         pq.write_table(table, temporary)
-        os.replace(temporary, path)
-        journal.unlink()
+    journal.unlink()
 
 
 def _without_empty(value: Any) -> Any:

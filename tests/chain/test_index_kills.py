@@ -146,7 +146,7 @@ def wait_until(condition, seconds=20.0):
 def looked_at(path, parts):
     """Everything that was recorded is there, once and whole."""
     with closing(TeacherIndex.open(path)) as index:
-        assert integrity(index).count == 0
+        assert list(integrity(index)) == []
         ((prompts, answers),) = index.query("SELECT (SELECT count(*) FROM prompts), (SELECT count(*) FROM answers)")
         assert (prompts, answers) == (parts * ROWS, parts * ROWS * ANSWERS)
         for part in range(parts):

@@ -144,6 +144,6 @@ def test_lengths_are_those_of_the_chat_template(tmp_path, tokenizer):
     prepared = prepare(plan)  # two tokens before a message and two after all
     assert [p.uid for p in prepared.train] == ["2", "5"]
     assert prepared.dropped == {"too short": 1, "too long": 1}
-    assert (prepared.tokens.min, prepared.tokens.median, prepared.tokens.p95, prepared.tokens.max) == (6, 9, 9, 9)
+    assert prepared.tokens == {"min": 6, "median": 9, "p95": 9, "max": 9}
     with pytest.raises(InputError, match="--tokenizer"):
         prepare(Plan(Source("mine", local=file), filters=Filters(tokenizer=str(tmp_path))))

@@ -1,9 +1,7 @@
 """Sentences, words and the language of a text, as IFEval counts and names them.
 
 IFEval's figures depend on NLTK's English sentence splitter (Punkt) and word splitter, and on langdetect. NLTK's own
-way to Punkt's parameters is a download; here they come with the package (``punkt/``). langdetect draws at random and
-keeps its seed and its profiles for the whole process; here it has a factory of its own with seed 0, so the same text
-always has the same language, in any thread and whatever else the process does with langdetect.
+way to Punkt's parameters is a download; here they come with the package (``punkt/``).
 """
 
 from __future__ import annotations
@@ -17,13 +15,12 @@ import orjson
 import zstandard
 
 from ropd_cli.errors import MissingPackage
+from ropd_cli.util.detect_language import detected
 
 if TYPE_CHECKING:
-    from langdetect.detector_factory import DetectorFactory
     from nltk.tokenize import NLTKWordTokenizer, PunktSentenceTokenizer
 
 PUNKT = Path(__file__).parent / "punkt" / "english.json.zst"
-SEED = 0
 _WORD = re.compile(r"\w+")
 
 
@@ -46,15 +43,7 @@ class English:
 
     def language(self, text: str) -> str | None:
         """ISO 639-1 code (Chinese: zh-cn, zh-tw) of a text's most likely language; None where nothing in it tells."""
-        factory = self._detectors
-        from langdetect.lang_detect_exception import LangDetectException
-
-        detector = factory.create()
-        detector.append(text)
-        try:
-            return detector.detect()
-        except LangDetectException:  # no letters
-            return None
+        return detected(text)[0]
 
     @cached_property
     def _punkt(self) -> PunktSentenceTokenizer:
@@ -71,15 +60,6 @@ class English:
     @cached_property
     def _words(self) -> NLTKWordTokenizer:
         return _package("nltk.tokenize", "nltk").NLTKWordTokenizer()
-
-    @cached_property
-    def _detectors(self) -> DetectorFactory:
-        module: Any = _package("langdetect.detector_factory", "langdetect")
-        profiles = sorted(Path(module.PROFILES_DIRECTORY).iterdir())  # the order is part of what a seed means
-        factory = module.DetectorFactory()
-        factory.load_json_profile([file.read_text(encoding="utf-8") for file in profiles if file.name[0] != "."])
-        factory.seed = SEED  # of this instance: the class's own stays as it is
-        return factory
 
 
 def _package(module: str, package: str) -> Any:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import orjson
-
-from ropd_cli.records.files import disk_errors
+from ropd_cli.records.files import RecordWriter
 
 
 class Ledger:
@@ -21,7 +19,7 @@ class Ledger:
         self.read = 0
         self.dropped: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
-        self._file: BinaryIO | None = None
+        self._writer: RecordWriter | None = None
 
     def leave_out(self, row: int, uid: str | None, why: str, **details: Any) -> None:
         """One row is left out."""
@@ -42,30 +40,24 @@ class Ledger:
         """Put the listing in its place; where nothing is listed there is none, and an older one goes."""
         if self.path is None:
             return None
-        if self._file is None:
+        if self._writer is None:
             self.path.unlink(missing_ok=True)
             return None
-        self._file.close()
-        with disk_errors(self.path):
-            os.replace(self._file.name, self.path)
-        self._file = None
+        self._writer.close()
+        os.replace(self._writer.path, self.path)
         return self.path
 
     def __enter__(self) -> Ledger:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-            os.unlink(self._file.name)
-            self._file = None
+        if self._writer is not None:
+            self._writer.close()
+            self._writer.path.unlink(missing_ok=True)
 
     def _list(self, line: dict[str, Any]) -> None:
         if self.path is None:
             return
-        with disk_errors(self.path):
-            if self._file is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-                self._file = open(temporary, "wb")  # noqa: SIM115 - closed by finish or __exit__
-            self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        if self._writer is None:
+            self._writer = RecordWriter(self.path.with_name(f".{os.getpid()}.tmp.{self.path.name}"))
+        self._writer.append(line)

@@ -79,16 +79,6 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class TokenStats:
-    """Lengths of the kept prompts in tokens of the tokenizer."""
-
-    min: int
-    median: int
-    p95: int
-    max: int
-
-
-@dataclass(frozen=True)
 class Prepared:
     """The prompts by part (``train`` last), and the counts: ``read`` is the sum of all parts and of ``dropped``."""
 
@@ -98,7 +88,8 @@ class Prepared:
     """Rows that were left out, by why."""
     notes: dict[str, int]
     """What else is worth knowing, and how often."""
-    tokens: TokenStats | None
+    tokens: dict[str, int] | None
+    """Lengths of the kept prompts: min, median, p95 and max; None without a tokenizer."""
     rubrics: int = 0
     """Kept prompts that bring a rubric."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from ropd_cli.errors import InputError
-from ropd_cli.records.files import disk_errors, read_records
+from ropd_cli.records.files import read_records, whole_file, write_lines
 from ropd_cli.records.schemas import Prompt, parse_prompt
 
 SUFFIXES = (".jsonl", ".jsonl.zst", ".parquet")
@@ -48,29 +48,26 @@ def write_all(outputs: Sequence[Output], *, force: bool) -> list[bool]:
     All are made beside their places first, then moved there, so a fault in one leaves all as they were. Raises
     InputError where a file holds something else, unless ``force``, and where Parquet can't hold a prompt.
     """
-    made: list[tuple[Output, Path]] = []
-    try:
-        for output in outputs:
-            check_suffix(output.file)
-            temporary = output.file.with_name(f".{os.getpid()}.tmp.{output.file.name}")
-            made.append((output, temporary))
-            with disk_errors(output.file):
-                output.file.parent.mkdir(parents=True, exist_ok=True)
-                _write(output, temporary)
-        written = [not (o.file.exists() and _same(o.file, temporary)) for o, temporary in made]
-        for (output, _), is_new in zip(made, written, strict=True):
+    for output in outputs:
+        check_suffix(output.file)
+    written = []
+    with ExitStack() as files:
+        made = [(output, files.enter_context(whole_file(output.file))) for output in outputs]
+        for output, temporary in made:
+            if temporary.suffix == ".parquet":
+                _write_parquet(output, temporary)
+            else:
+                write_lines(temporary, _lines(output))
+        for output, temporary in made:
+            is_new = not (output.file.exists() and _same(output.file, temporary))
             if is_new and output.file.exists() and not force:
                 raise InputError(
                     f"{output.file}: holds something else already", "give another --out, or overwrite it by --force"
                 )
-        for (output, temporary), is_new in zip(made, written, strict=True):
-            if is_new:
-                with disk_errors(output.file):
-                    os.replace(temporary, output.file)
-        return written
-    finally:
-        for _, temporary in made:
-            temporary.unlink(missing_ok=True)
+            if not is_new:
+                temporary.unlink()
+            written.append(is_new)
+    return written
 
 
 def verl_record(prompt: Prompt, index: int, split: str) -> Record:
@@ -100,21 +97,6 @@ def verl_record(prompt: Prompt, index: int, split: str) -> Record:
 
 def _records(output: Output) -> Iterator[Record]:
     return (verl_record(prompt, index, output.split) for index, prompt in enumerate(output.prompts))
-
-
-def _write(output: Output, temporary: Path) -> None:
-    if temporary.suffix == ".parquet":
-        _write_parquet(output, temporary)
-        return
-    with open(temporary, "wb") as file:
-        if temporary.suffix == ".zst":
-            import zstandard
-
-            with zstandard.ZstdCompressor(level=3).stream_writer(file) as stream:
-                for line in _lines(output):
-                    stream.write(line)
-        else:
-            file.writelines(_lines(output))
 
 
 def _lines(output: Output) -> Iterator[bytes]:

@@ -11,9 +11,8 @@ from ropd_cli.llm.batch import BatchFiller, BatchState, Standing
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.urls import base_url
-from ropd_cli.stages.teacher.collect import TeacherRequests
+from ropd_cli.stages.teacher.collect import CachedReplies, RepliesMissing, ReplySource, Requests
 from ropd_cli.stages.teacher.generate import pending
-from ropd_cli.stages.teacher.keep import Grader
 from ropd_cli.stages.teacher.request import Teacher, TeacherFiles, Wanted
 from ropd_cli.util.progress import Progress
 
@@ -26,7 +25,6 @@ async def fill_by_batches(
     cache: ReplyCache,
     state: BatchState,
     *,
-    grader: Grader | None,
     wait: bool,
     poll_s: float,
     progress: Progress,
@@ -56,7 +54,7 @@ async def fill_by_batches(
                 await asyncio.sleep(poll_s)
                 continue
             asked: list[list[ChatRequest]] = [[] for _ in fillers]
-            async for place, request in pending(files, teachers, wanted, cache, grader=grader, with_cached=False):
+            async for place, request in pending(files, teachers, wanted, cache, with_cached=False):
                 asked[place].append(request)
             handed = [await filler.submit(requests) for filler, requests in zip(fillers, asked, strict=True)]
             if not sum(handed):
@@ -70,26 +68,23 @@ async def fill_by_batches(
         waiting.finish()
 
 
-class Collected:
-    """The replies that batches have brought, as the stage's source. Raises BatchRefused for one that is not there:
+def collected(cache: ReplyCache, teachers: Sequence[Teacher], why: Callable[[str], str | None]) -> ReplySource:
+    """Return a source of the replies that batches have brought. It raises BatchRefused for one that is not there:
     nothing is sent for it."""
 
-    def __init__(self, cache: ReplyCache, teachers: Sequence[Teacher], why: Callable[[str], str | None]) -> None:
-        self._cache, self._why = cache, why
-        self._urls = [base_url(teacher.endpoint) for teacher in teachers]
-
-    async def __call__(self, asked: Sequence[TeacherRequests]) -> list[list[ChatReply]]:
-        return [[self._reply(teacher, request) for request in requests] for teacher, requests in asked]
-
-    def _reply(self, teacher: int, request: ChatRequest) -> ChatReply:
-        key = cache_key(self._urls[teacher], request)
-        reply = self._cache.get(key, request.sampling.max_tokens)
-        if reply is None:
+    async def replies(asked: Requests) -> dict[int, list[ChatReply]]:
+        source = CachedReplies(cache, teachers)
+        try:
+            return await source(asked)
+        except RepliesMissing as fault:
+            teacher, request = source.missing[0]
+            key = cache_key(base_url(teachers[teacher].endpoint), request)
             raise BatchRefused(
-                f"{request.model}: not answered by the batch: {self._why(key) or 'it is in none'}",
+                f"{request.model}: not answered by the batch: {why(key) or 'it is in none'}",
                 "the same command hands it over again",
-            )
-        return reply
+            ) from fault
+
+    return replies
 
 
 class _Waiting:

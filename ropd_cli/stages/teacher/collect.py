@@ -6,44 +6,22 @@ the cache or not, lead to the same answers; ``CachedReplies`` relies on it to sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Protocol
 
 from ropd_cli.answers.thinking import split_thinking
-from ropd_cli.errors import RopdError, TooFewAnswers
+from ropd_cli.errors import TooFewAnswers
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatReply, ChatRequest, endpoint_request
-from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.urls import base_url
 from ropd_cli.records.schemas import Answer, Prompt
-from ropd_cli.stages.teacher.keep import Keeper, Verdicts
-from ropd_cli.stages.teacher.request import Share, Teacher, TeacherCount, Wanted
-from ropd_cli.util.concurrency import all_of
+from ropd_cli.stages.teacher.keep import Grader, Keeper, Verdicts
+from ropd_cli.stages.teacher.request import Teacher, TeacherCount, Wanted, shares
 
-TeacherRequests = tuple[int, list[ChatRequest]]
-"""(a teacher's place, requests to it that differ in the number of the sample)."""
-
-
-class ReplySource(Protocol):
-    """Where replies come from."""
-
-    async def __call__(self, asked: Sequence[TeacherRequests]) -> list[list[ChatReply]]: ...
-
-
-class LiveReplies:
-    """The teachers themselves. When a call fails the others are finished: they are paid for, and kept."""
-
-    def __init__(self, clients: Sequence[ChatClient], *, together: bool) -> None:
-        self._clients, self._together = clients, together
-
-    async def __call__(self, asked: Sequence[TeacherRequests]) -> list[list[ChatReply]]:
-        calls = [
-            partial(self._clients[teacher].samples, requests, together=self._together) for teacher, requests in asked
-        ]
-        replies = await all_of(calls, partial=False)  # without ``partial`` no error stands in a reply's place
-        return [some for some in replies if not isinstance(some, RopdError)]
+Requests = dict[int, list[ChatRequest]]
+"""By a teacher's place: requests to it that differ in the number of the sample."""
+ReplySource = Callable[[Requests], Awaitable[dict[int, list[ChatReply]]]]
+"""Where replies come from: those to all requests, in the same order."""
 
 
 class RepliesMissing(Exception):
@@ -60,12 +38,11 @@ class CachedReplies:
         self.found: list[tuple[int, ChatRequest]] = []
         self.missing: list[tuple[int, ChatRequest]] = []
 
-    async def __call__(self, asked: Sequence[TeacherRequests]) -> list[list[ChatReply]]:
-        known = [[self._look(teacher, request) for request in requests] for teacher, requests in asked]
-        replies = [[reply for reply in part if reply is not None] for part in known]
+    async def __call__(self, asked: Requests) -> dict[int, list[ChatReply]]:
+        known = {teacher: [self._look(teacher, one) for one in requests] for teacher, requests in asked.items()}
         if self.missing:
             raise RepliesMissing
-        return replies
+        return {teacher: [reply for reply in replies if reply is not None] for teacher, replies in known.items()}
 
     def _look(self, teacher: int, request: ChatRequest) -> ChatReply | None:
         reply = None
@@ -88,7 +65,7 @@ class Sample:
 class _Turn:
     """How far a teacher is with a prompt."""
 
-    share: Share
+    m: int
     asked: int = 0
     truncated: int = 0
     """Replies that were cut off and asked for again with a higher limit."""
@@ -96,18 +73,17 @@ class _Turn:
 
     @property
     def short(self) -> int:
-        return max(0, self.share.m - len(self.kept))
+        return max(0, self.m - len(self.kept))
 
 
 class Collection:
     """The answers to one prompt. ``gather`` gets them; ``count`` books what came, also when it failed."""
 
-    def __init__(
-        self, prompt: Prompt, teachers: Sequence[Teacher], shared: Sequence[Share], wanted: Wanted, keeper: Keeper
-    ) -> None:
-        self._prompt, self._teachers, self._wanted, self._keeper = prompt, teachers, wanted, keeper
+    def __init__(self, prompt: Prompt, teachers: Sequence[Teacher], wanted: Wanted, grader: Grader | None) -> None:
+        self._prompt, self._teachers, self._wanted = prompt, teachers, wanted
+        self._keeper = Keeper(prompt, wanted, grader)
         self._messages = wanted.messages(prompt)
-        self._turns = [_Turn(share) for share in shared]
+        self._turns = {k: _Turn(m) for k, m in shares(prompt, len(teachers), wanted.m).items()}
         self._samples: list[Sample] = []
         self._verdicts = Verdicts({})
         self._done = False
@@ -119,7 +95,7 @@ class Collection:
             await self._round(numbers, source)
             await self._judge()
         self._done = True
-        kept = {id(sample) for turn in self._turns for sample in turn.kept}
+        kept = {id(sample) for turn in self._turns.values() for sample in turn.kept}
         answers = [self._marked(sample) for sample in self._samples if id(sample) in kept]
         if self._wanted.keep_truncated:
             answers += [s.answer for s in self._samples if s.answer.finish_reason == "length"]
@@ -127,10 +103,10 @@ class Collection:
 
     def count(self, counts: Sequence[TeacherCount]) -> None:
         """Add what came to the teachers' counts."""
-        for turn in self._turns:
-            counts[turn.share.teacher].truncated += turn.truncated
+        for teacher, turn in self._turns.items():
+            counts[teacher].truncated += turn.truncated
             if self._done:
-                counts[turn.share.teacher].answers += len(turn.kept)
+                counts[teacher].answers += len(turn.kept)
         seen: set[str] = set()
         for sample in self._samples:
             count, text = counts[sample.teacher], sample.answer.text
@@ -147,67 +123,58 @@ class Collection:
             seen.add(text)
 
     def _next(self) -> dict[int, range]:
-        """The numbers of the samples to ask for, by turn; none when all is there. Raises TooFewAnswers."""
-        wanted = {place: turn.short for place, turn in enumerate(self._turns) if turn.short}
+        """Return the numbers of the samples to ask for, by teacher; none when all is there. Raises TooFewAnswers."""
+        wanted = {teacher: turn.short for teacher, turn in self._turns.items() if turn.short}
         if not wanted and not self._verdicts.settled:
-            wanted = dict.fromkeys(range(len(self._turns)), 1)
+            wanted = dict.fromkeys(self._turns, 1)
         numbers = {}
-        for place, short in wanted.items():
-            turn = self._turns[place]
-            numbers[place] = range(turn.asked, min(turn.asked + short, self._wanted.tries * turn.share.m))
-        if any(turn.short and not numbers[place] for place, turn in enumerate(self._turns)):
-            raise self._too_few()
-        numbers = {place: some for place, some in numbers.items() if some}
+        for teacher, short in wanted.items():
+            turn = self._turns[teacher]
+            some = range(turn.asked, min(turn.asked + short, self._wanted.tries * turn.m))
+            if some:
+                numbers[teacher] = some
+            elif turn.short:
+                raise self._too_few()
         if wanted and not numbers:
             raise self._too_few()
         return numbers
 
     async def _round(self, numbers: dict[int, range], source: ReplySource) -> None:
-        asked = [(self._turns[place].share.teacher, self._requests(place, some)) for place, some in numbers.items()]
+        asked = {
+            teacher: [
+                endpoint_request(self._teachers[teacher].endpoint, self._messages, sample=number) for number in some
+            ]
+            for teacher, some in numbers.items()
+        }
         replies = await source(asked)
-        again = await self._again(asked, replies, source)
-        for k, (place, some) in enumerate(numbers.items()):
-            turn = self._turns[place]
-            turn.asked = some.stop
-            turn.truncated += len(again[k])
-            for index, reply in enumerate(replies[k]):
-                longer = again[k].get(index)
-                limit = self._wanted.retry_max_tokens if longer is not None else None
-                self._samples.append(self._sample(turn.share.teacher, longer or reply, limit))
-
-    async def _again(
-        self, asked: Sequence[TeacherRequests], replies: Sequence[Sequence[ChatReply]], source: ReplySource
-    ) -> list[dict[int, ChatReply]]:
-        """The replies to what was cut off, asked for with the higher limit; by index, for each of ``asked``."""
+        cut: dict[int, list[int]] = {}
+        longer: dict[int, list[ChatReply]] = {}
         limit = self._wanted.retry_max_tokens
-        if limit is None:
-            return [{} for _ in asked]
-        cut = [[k for k, reply in enumerate(part) if reply.finish_reason == "length"] for part in replies]
-        longer = [
-            (teacher, [_with_limit(requests[k], limit) for k in some])
-            for (teacher, requests), some in zip(asked, cut, strict=True)
-        ]
-        came = iter(await source([one for one in longer if one[1]])) if any(cut) else iter(())
-        return [dict(zip(some, next(came), strict=True)) if some else {} for some in cut]
+        if limit is not None:
+            cut = {t: [k for k, one in enumerate(some) if one.finish_reason == "length"] for t, some in replies.items()}
+            again = {t: [_with_limit(asked[t][k], limit) for k in some] for t, some in cut.items() if some}
+            longer = await source(again) if again else {}
+        for teacher, some in numbers.items():
+            turn = self._turns[teacher]
+            second = dict(zip(cut.get(teacher, ()), longer.get(teacher, ()), strict=True))
+            turn.asked = some.stop
+            turn.truncated += len(second)
+            for k, reply in enumerate(replies[teacher]):
+                self._samples.append(self._sample(teacher, second.get(k, reply), limit if k in second else None))
 
     async def _judge(self) -> None:
         """Which samples count by now: of each teacher the first ones of those that do, as many as its share."""
         self._verdicts = await self._keeper.verdicts([s.answer.text for s in self._samples if s.usable])
         seen: set[str] = set()
-        for turn in self._turns:
+        for turn in self._turns.values():
             turn.kept = []
-        turns = {turn.share.teacher: turn for turn in self._turns}
         for sample in self._samples:
-            text, turn = sample.answer.text, turns[sample.teacher]
+            text, turn = sample.answer.text, self._turns[sample.teacher]
             if not sample.usable or not self._verdicts.counts[text] or not turn.short:
                 continue
             if text not in seen or self._wanted.same_allowed:
                 turn.kept.append(sample)
             seen.add(text)
-
-    def _requests(self, place: int, numbers: range) -> list[ChatRequest]:
-        endpoint = self._teachers[self._turns[place].share.teacher].endpoint
-        return [endpoint_request(endpoint, self._messages, sample=number) for number in numbers]
 
     def _sample(self, teacher: int, reply: ChatReply, limit: int | None) -> Sample:
         thinking, visible = split_thinking(reply.text)
@@ -232,24 +199,20 @@ class Collection:
         """What a user is told of a prompt whose tries are used up."""
         counts = [TeacherCount(teacher.model, teacher.shown) for teacher in self._teachers]
         self.count(counts)
-        kept = sum(len(turn.kept) for turn in self._turns)
-        asked = sum(turn.asked for turn in self._turns)
+        turns = self._turns.values()
+        kept, asked = sum(len(turn.kept) for turn in turns), sum(turn.asked for turn in turns)
         cut_off = sum(s.answer.finish_reason == "length" for s in self._samples)
         wrong, undecided = sum(c.wrong for c in counts), sum(c.undecided for c in counts)
-        lost = [
-            f", {number} {what}"
-            for number, what in (
-                (cut_off, "were cut off by the token limit"),
-                (wrong, "have the wrong result" if self._wanted.keep == "correct" else "have another result than most"),
-                (undecided, "have a result that can't be compared"),
-            )
-            if number
-        ]
+        lost = {
+            "were cut off by the token limit": cut_off,
+            "have the wrong result" if self._wanted.keep == "correct" else "have another result than most": wrong,
+            "have a result that can't be compared": undecided,
+        }
+        words = [f"{number} {what}" for what, number in lost.items() if number]
         if not self._verdicts.settled:
-            lost.append(", no result has a majority")
-        several = len(self._turns) > 1
-        short = [self._teachers[turn.share.teacher].model for turn in self._turns if turn.short] if several else []
-        of = f" ({', '.join(short)} fell short)" if short else ""
+            words.append("no result has a majority")
+        short = [self._teachers[teacher].model for teacher, turn in self._turns.items() if turn.short]
+        of = f" ({', '.join(short)} fell short)" if short and len(turns) > 1 else ""
         if cut_off:
             hint = "raise --max-tokens, or --retry-max-tokens"
         elif wrong or undecided or not self._verdicts.settled:
@@ -257,8 +220,8 @@ class Collection:
         else:
             hint = "raise --temperature or --tries, or ask for fewer by -m"
         return TooFewAnswers(
-            f"uid {self._prompt.uid}: {kept} different usable answers in {asked} samples{of}{''.join(lost)}, "
-            f"{self._wanted.m} are wanted",
+            f"uid {self._prompt.uid}: {kept} different usable answers in {asked} samples{of}, "
+            + ", ".join([*words, f"{self._wanted.m} are wanted"]),
             hint,
         )
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from functools import partial
 
-from ropd_cli.errors import TooFewAnswers
+from ropd_cli.errors import RopdError, TooFewAnswers
 from ropd_cli.llm.cache import ReplyCache
-from ropd_cli.llm.chat import ChatRequest
+from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.records.schemas import Answer, AnswerRecord, Prompt, load_prompts
 from ropd_cli.stages.runner import Finished, Tally, run_records
-from ropd_cli.stages.teacher.collect import CachedReplies, Collection, LiveReplies, RepliesMissing, ReplySource
-from ropd_cli.stages.teacher.keep import Grader, keeper
+from ropd_cli.stages.teacher.collect import CachedReplies, Collection, RepliesMissing, ReplySource, Requests
+from ropd_cli.stages.teacher.keep import Grader, open_grader
 from ropd_cli.stages.teacher.request import (
     Teacher,
     TeacherCount,
@@ -22,6 +24,7 @@ from ropd_cli.stages.teacher.request import (
     request_hash,
     shares,
 )
+from ropd_cli.util.concurrency import all_of
 from ropd_cli.util.progress import Progress
 
 STAGE = "teacher-gen"
@@ -47,36 +50,39 @@ async def teacher_gen(
     Raises InputError where what is wanted can't be had.
     """
     teachers = [Teacher(client.endpoint) for client in clients]
-    check(teachers, wanted)
-    prompts = load_prompts(files.prompts, files.limit)
-    check_prompts(prompts, wanted)
-    done = Finished(files.out)
-    source = source or LiveReplies(clients, together=wanted.together)
+    prompts, done = _opened(files, teachers, wanted)
 
-    async def work(prompt: Prompt) -> AnswerRecord | None:
-        asked = request_hash(prompt, teachers, wanted)
-        if done.holds(prompt.uid, asked):
-            return None
-        shared = shares(prompt, len(teachers), wanted.m)
-        collection = Collection(prompt, teachers, shared, wanted, keeper(prompt, wanted, grader))
-        try:
-            answers = await collection.gather(source)
-        finally:
-            if counts is not None:
-                collection.count(counts)
-        record = _record(prompt, [teachers[share.teacher] for share in shared], answers, wanted)
-        return record.model_copy(update={"request_hash": asked})
+    async def live(asked: Requests) -> dict[int, list[ChatReply]]:
+        # When a call fails the others are finished: they are paid for, and kept.
+        calls = [partial(clients[k].samples, requests, together=wanted.together) for k, requests in asked.items()]
+        replies = await all_of(calls, partial=False)  # without ``partial`` no error stands in a reply's place
+        return {k: some for k, some in zip(asked, replies, strict=True) if not isinstance(some, RopdError)}
 
-    return await run_records(
-        prompts,
-        work,
-        total=done.left_of([prompt.uid for prompt in prompts]),
-        out=files.out,
-        stage=STAGE,
-        concurrency=max(client.endpoint.limits.concurrency for client in clients),
-        max_failed_fraction=max_failed_fraction,
-        progress=progress,
-    )
+    async with open_grader(wanted, grader) as opened:
+
+        async def work(prompt: Prompt) -> AnswerRecord | None:
+            asked = request_hash(prompt, teachers, wanted)
+            if done.holds(prompt.uid, asked):
+                return None
+            collection = Collection(prompt, teachers, wanted, opened)
+            try:
+                answers = await collection.gather(source or live)
+            finally:
+                if counts is not None:
+                    collection.count(counts)
+            shared = [teachers[k] for k in shares(prompt, len(teachers), wanted.m)]
+            return _record(prompt, shared, answers, wanted).model_copy(update={"request_hash": asked})
+
+        return await run_records(
+            prompts,
+            work,
+            total=done.left_of([prompt.uid for prompt in prompts]),
+            out=files.out,
+            stage=STAGE,
+            concurrency=max(client.endpoint.limits.concurrency for client in clients),
+            max_failed_fraction=max_failed_fraction,
+            progress=progress,
+        )
 
 
 async def pending(
@@ -95,21 +101,24 @@ async def pending(
     next call gives the next round, until there is none: then ``teacher_gen`` sends nothing. Raises what
     ``teacher_gen`` raises before it asks.
     """
+    prompts, done = _opened(files, teachers, wanted)
+    async with open_grader(wanted, grader) as opened:
+        for prompt in prompts:
+            if done.holds(prompt.uid, request_hash(prompt, teachers, wanted)):
+                continue
+            source = CachedReplies(cache, teachers)
+            with suppress(RepliesMissing, TooFewAnswers):
+                await Collection(prompt, teachers, wanted, opened).gather(source)
+            for one in [*(source.found if with_cached else ()), *source.missing]:
+                yield one
+
+
+def _opened(files: TeacherFiles, teachers: Sequence[Teacher], wanted: Wanted) -> tuple[list[Prompt], Finished]:
+    """Return the prompts and what is finished of them. Raises InputError where what is wanted can't be had."""
     check(teachers, wanted)
     prompts = load_prompts(files.prompts, files.limit)
     check_prompts(prompts, wanted)
-    done = Finished(files.out)
-    for prompt in prompts:
-        if done.holds(prompt.uid, request_hash(prompt, teachers, wanted)):
-            continue
-        source = CachedReplies(cache, teachers)
-        shared = shares(prompt, len(teachers), wanted.m)
-        try:
-            await Collection(prompt, teachers, shared, wanted, keeper(prompt, wanted, grader)).gather(source)
-        except (RepliesMissing, TooFewAnswers):
-            pass
-        for one in [*(source.found if with_cached else ()), *source.missing]:
-            yield one
+    return prompts, Finished(files.out)
 
 
 def _record(prompt: Prompt, teachers: Sequence[Teacher], answers: Sequence[Answer], wanted: Wanted) -> AnswerRecord:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from ropd_cli.errors import RopdError
 from ropd_cli.records.schemas import Prompt
 from ropd_cli.stages.teacher.request import LEAST_VOTES, Wanted
 
 
 class Grader(Protocol):
-    """Compares final results; None is undecided. ``maths.MathGrader`` is one."""
+    """Compares final results; None is undecided. ``answers.math_equal.MathGrader`` is one."""
 
     async def is_correct(self, text: str, answer: str) -> bool | None: ...
 
     async def same(self, first: str, second: str) -> bool | None: ...
 
     async def final(self, text: str) -> str | None: ...
+
+
+def open_grader(wanted: Wanted, grader: Grader | None) -> AbstractAsyncContextManager[Grader | None]:
+    """Open what compares final results: ``grader`` where there is one, nothing where nothing is compared."""
+    if grader is not None or wanted.keep == "any":
+        return nullcontext(grader)
+    from ropd_cli.answers.math_equal import MathGrader
+
+    return MathGrader()
 
 
 @dataclass(frozen=True)
@@ -30,77 +40,45 @@ class Verdicts:
     settled: bool = True
 
 
-class Keeper(Protocol):
-    """Judges the texts of one prompt's samples, in the order they came; the same text may come several times."""
+class Keeper:
+    """Judges the texts of one prompt's samples, in the order they came; the same text may come several times.
 
-    checked: bool
-    """Whether what counts has been compared with the prompt's ``answer``."""
+    ``checked``: what counts has been compared with the prompt's ``answer``. With "majority" samples vote by their final
+    results, equal texts each with their own vote; more than half of the votes, of LEAST_VOTES or more, is a majority. A
+    text without a result has none.
+    """
 
-    async def verdicts(self, texts: Sequence[str]) -> Verdicts: ...
-
-
-def keeper(prompt: Prompt, wanted: Wanted, grader: Grader | None) -> Keeper:
-    """The keeper that a prompt wants. Raises RopdError where it needs a grader and there is none."""
-    if wanted.keep == "any" or (wanted.keep == "correct" and prompt.answer is None):
-        return _Any()
-    if grader is None:
-        raise RopdError(f"--keep {wanted.keep} needs something that compares results")
-    return _Correct(grader, prompt.answer or "") if wanted.keep == "correct" else _Majority(grader)
-
-
-class _Any:
-    checked = False
+    def __init__(self, prompt: Prompt, wanted: Wanted, grader: Grader | None) -> None:
+        self.checked = wanted.keep == "correct" and prompt.answer is not None
+        self._votes = wanted.keep == "majority"
+        self._answer = prompt.answer or ""
+        self._grader = grader if self.checked or self._votes else None
+        self._results: list[str] = []
+        self._known: dict[str, Any] = {}
+        """By text whether it is correct, or the place of its result in ``_results``."""
 
     async def verdicts(self, texts: Sequence[str]) -> Verdicts:
-        return Verdicts(dict.fromkeys(texts, True))
-
-
-class _Correct:
-    checked = True
-
-    def __init__(self, grader: Grader, answer: str) -> None:
-        self._grader, self._answer = grader, answer
-        self._known: dict[str, bool | None] = {}
-
-    async def verdicts(self, texts: Sequence[str]) -> Verdicts:
+        """Return which texts count by now."""
+        if self._grader is None:
+            return Verdicts(dict.fromkeys(texts, True))
         for text in texts:
             if text not in self._known:
-                self._known[text] = await self._grader.is_correct(text, self._answer)
-        return Verdicts({text: self._known[text] for text in texts})
+                look = self._place(text, self._grader) if self._votes else self._grader.is_correct(text, self._answer)
+                self._known[text] = await look
+        known = {text: self._known[text] for text in texts}
+        votes = Counter(known[text] for text in texts if known[text] is not None)
+        if not self._votes or not votes:
+            return Verdicts(known)
+        leader, most = votes.most_common(1)[0]
+        settled = votes.total() >= LEAST_VOTES and 2 * most > votes.total()
+        return Verdicts({text: None if place is None else place == leader for text, place in known.items()}, settled)
 
-
-class _Majority:
-    """Samples vote by their final results, equal texts each with their own vote; more than half of the votes, of
-    LEAST_VOTES or more, is a majority. A text without a result has none."""
-
-    checked = False
-
-    def __init__(self, grader: Grader) -> None:
-        self._grader = grader
-        self._results: list[str] = []
-        self._result_of: dict[str, int | None] = {}
-
-    async def verdicts(self, texts: Sequence[str]) -> Verdicts:
-        for text in texts:
-            if text not in self._result_of:
-                self._result_of[text] = await self._place(text)
-        votes = [0] * len(self._results)
-        for text in texts:
-            if (place := self._result_of[text]) is not None:
-                votes[place] += 1
-        if not votes:
-            return Verdicts(dict.fromkeys(texts))
-        leader = votes.index(max(votes))
-        settled = sum(votes) >= LEAST_VOTES and 2 * votes[leader] > sum(votes)
-        of = self._result_of
-        return Verdicts({text: None if of[text] is None else of[text] == leader for text in texts}, settled)
-
-    async def _place(self, text: str) -> int | None:
-        result = await self._grader.final(text)
+    async def _place(self, text: str, grader: Grader) -> int | None:
+        result = await grader.final(text)
         if result is None:
             return None
         for place, known in enumerate(self._results):
-            if await self._grader.same(known, result):
+            if await grader.same(known, result):
                 return place
         self._results.append(result)
         return len(self._results) - 1

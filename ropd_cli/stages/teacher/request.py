@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,6 @@ from ropd_cli.llm.urls import base_url, model_name, shown_url
 from ropd_cli.records.schemas import Message, Prompt, digest, with_system
 
 Keep = Literal["any", "correct", "majority"]
-KEEPS: tuple[Keep, ...] = ("any", "correct", "majority")
 TRIES_PER_ANSWER = 3
 """So many samples at most are asked for each distinct answer that is wanted."""
 LEAST_VOTES = 3
@@ -102,26 +101,15 @@ class TeacherCount:
     undecided: int = 0
     """Neither right nor wrong, as far as could be found out."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return asdict(self)
 
-
-@dataclass(frozen=True)
-class Share:
-    """How many answers of a prompt come from which teacher (its place in the list)."""
-
-    teacher: int
-    m: int
-
-
-def shares(prompt: Prompt, teachers: int, m: int) -> list[Share]:
-    """``m`` answers spread evenly over so many teachers. The remainder goes to teachers in a row, of which the
-    prompt's hash says the first, so over many prompts it is spread evenly too."""
+def shares(prompt: Prompt, teachers: int, m: int) -> dict[int, int]:
+    """Return how many of ``m`` answers come from which teacher (its place in the list). The remainder of an even spread
+    goes to teachers in a row, of which the prompt's hash says the first, so over many prompts it is spread evenly too.
+    """
     each, rest = divmod(m, teachers)
     first = int(prompt.raw_prompt_hash[:8], 16) % teachers
     more = {(first + k) % teachers for k in range(rest)}
-    return [Share(k, each + (k in more)) for k in range(teachers) if each or k in more]
+    return {k: each + (k in more) for k in range(teachers) if each or k in more}
 
 
 def request_hash(prompt: Prompt, teachers: Sequence[Teacher], wanted: Wanted) -> str:
@@ -142,7 +130,7 @@ def request_hash(prompt: Prompt, teachers: Sequence[Teacher], wanted: Wanted) ->
 def check(teachers: Sequence[Teacher], wanted: Wanted) -> None:
     """Raises InputError for what can't work, whatever the prompts are."""
     seen: set[tuple[str, str, str]] = set()
-    most = max(share.m for share in shares(Prompt(uid="", prompt=""), len(teachers), wanted.m))
+    most = max(shares(Prompt(uid="", prompt=""), len(teachers), wanted.m).values())
     for teacher in teachers:
         who = teacher.model, base_url(teacher.endpoint), digest(teacher.sampling)
         if who in seen:

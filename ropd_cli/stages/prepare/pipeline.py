@@ -1,9 +1,10 @@
-"""The pool: every different prompt of a source, read row by row."""
+"""From a plan to prompts: the pool of different prompts of a source, the filters, and the draw into parts."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ropd_cli.datasets.columns import Candidate, ColumnReader
@@ -14,11 +15,21 @@ from ropd_cli.datasets.reasoning_gym import gym_prompts
 from ropd_cli.datasets.sums import make_sums
 from ropd_cli.datasets.text_words import normalized, text_of
 from ropd_cli.errors import InputError
-from ropd_cli.stages.prepare.filters import Pooled
+from ropd_cli.method.dataset_rubrics import dataset_rubric
+from ropd_cli.stages.prepare.filters import Pooled, apply_filters
 from ropd_cli.stages.prepare.ledger import Ledger
-from ropd_cli.stages.prepare.plan import GYM, HUB, SUMS, Plan, Source
+from ropd_cli.stages.prepare.plan import GYM, HUB, SUMS, TRAIN, Plan, Prepared, Source
 
-MADE_ABILITY = {SUMS: "math"}
+
+def prepare(plan: Plan, ledger: Ledger | None = None) -> Prepared:
+    """Return the prompts of a plan, drawn by its seed; ``ledger`` is told of every row that is left out.
+
+    Raises InputError for an unknown name, an unreadable source or row, or fewer prompts than asked for, and
+    MissingPackage where a package is needed that is not installed.
+    """
+    ledger = ledger if ledger is not None else Ledger()
+    kept, tokens_P = apply_filters(fill_pool(plan, ledger), plan.filters, ledger)
+    return draw(plan, kept, tokens_P, ledger)
 
 
 def fill_pool(plan: Plan, ledger: Ledger) -> list[Pooled]:
@@ -129,6 +140,61 @@ def _made_rows(plan: Plan) -> Iterator[Row]:
         prompts = [*split.held_out, *split.train]
     else:
         prompts = gym_prompts(source.name.removeprefix(GYM), count, plan.seed, source.parameters)
-    ability = MADE_ABILITY.get(source.name, "reasoning")
+    ability = "math" if source.name == SUMS else "reasoning"
     for number, prompt in enumerate(prompts, start=1):
         yield Row(number, f"{source.name}:{number}", prompt.to_json() | {"ability": ability})
+
+
+def draw(plan: Plan, kept: list[Pooled], tokens: Mapping[int, int], ledger: Ledger) -> Prepared:
+    """Parts in their order, then the prompts to train on; no prompt stands in two. What is not drawn is left out.
+
+    ``tokens`` by row. Raises InputError where there are fewer prompts than asked for.
+    """
+    apart = [part.count(len(kept)) for part in plan.parts]
+    left = len(kept) - sum(apart)
+    wanted = plan.size if plan.size is not None else left
+    if plan.limit is not None:
+        wanted = min(wanted, plan.limit)
+    if wanted < 1 or left < wanted:
+        left_out = ", ".join(f"{count} ({why})" for why, count in ledger.dropped.items())
+        raise InputError(
+            f"{plan.source}: {len(kept)} different prompts, asked for are {max(wanted, 1)} and {sum(apart)} held out"
+            + (f"; left out were {left_out}" if left_out else ""),
+            "lower --size or what is held out, or loosen the filters",
+        )
+    if plan.shuffle and not plan.source.is_made and (apart or wanted < left):
+        random.Random(plan.seed).shuffle(kept := list(kept))
+    parts: dict[str, list[Pooled]] = {}
+    start = 0
+    for part, count in zip(plan.parts, apart, strict=True):
+        parts[part.name] = kept[start : start + count]
+        start += count
+    parts[TRAIN] = kept[start : start + wanted]
+    for each in kept[start + wanted :]:
+        ledger.leave_out(each.row, each.prompt.uid, "not drawn")
+    drawn = [each for pooled in parts.values() for each in pooled]
+    return Prepared(
+        parts={name: [each.prompt for each in pooled] for name, pooled in parts.items()},
+        read=ledger.read,
+        dropped=dict(ledger.dropped),
+        notes=dict(ledger.notes) | _unreadable_rubrics(drawn),
+        tokens=_lengths([tokens[each.row] for each in drawn]) if tokens else None,
+        rubrics=sum(each.prompt.rubric is not None for each in drawn),
+    )
+
+
+def _unreadable_rubrics(drawn: Sequence[Pooled]) -> dict[str, int]:
+    """A rubric that can't be read is an error only where rubrics of the data set are used; here it is counted."""
+    count = 0
+    for each in drawn:
+        try:
+            dataset_rubric(each.prompt)
+        except InputError:
+            count += 1
+    return {"rubrics that can't be read": count} if count else {}
+
+
+def _lengths(tokens: list[int]) -> dict[str, int]:
+    tokens = sorted(tokens)
+    median, p95 = (tokens[min(len(tokens) - 1, int(share * len(tokens)))] for share in (0.5, 0.95))
+    return {"min": tokens[0], "median": median, "p95": p95, "max": tokens[-1]}
