@@ -38,7 +38,6 @@ def doctor(
     and what a run would cost. Endpoints are asked a few short questions, which are announced first. Exit code 1
     where a check fails.
     """
-    import os
     import sys
 
     from ropd_cli.doctor.check import Case
@@ -46,7 +45,6 @@ def doctor(
 
     case = Case(
         config=ConfigOptions(config, overrides).load(),
-        environ=os.environ,
         named=config is not None or bool(overrides),
         offline=offline,
         timeout_s=timeout,

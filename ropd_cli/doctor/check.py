@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -83,13 +82,8 @@ class Learnt:
 
     silent: dict[str, str] = field(default_factory=dict)
     """By role ("verifier", …) why its endpoint can't be asked."""
-    speaking: set[str] = field(default_factory=set)
-    """Labels of the endpoints of which at least one server answered a question."""
     pace: dict[str, Pace] = field(default_factory=dict)
     """By role, of real requests."""
-    listed: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """By the name of the check the models that a server lists."""
-    gpus: list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +91,6 @@ class Case:
     """What is examined. ``named``: a configuration was given; ``offline``: no endpoint and no hub is asked."""
 
     config: RopdConfig
-    environ: Mapping[str, str]
     named: bool = True
     offline: bool = False
     timeout_s: float = 60.0
@@ -121,17 +114,6 @@ def shown_bytes(count: float) -> str:
 def few(items: list[str], shown: int = 5) -> str:
     """Return the first of several names."""
     return ", ".join(items[:shown]) + (" …" if len(items) > shown else "")
-
-
-class Stopwatch:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._began
 
 
 async def guarded(
