@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from ropd_cli.errors import InputError
+
 if TYPE_CHECKING:
     from ropd_cli.config import RopdConfig
 
@@ -212,8 +214,6 @@ class EndpointOptions:
 def at_endpoint(config: RopdConfig, endpoint: EndpointOptions, model_path: str | None) -> bool:
     """Return whether the student is asked at an endpoint, and not run on vLLM on this machine. Raises InputError
     where the options name both."""
-    from ropd_cli.errors import InputError
-
     named = endpoint.base_url is not None or endpoint.model is not None
     if named and model_path is not None:
         raise InputError("--model-path and --base-url or --model exclude each other", "a local model, or an endpoint")
