@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ropd_cli.analysis.catalogue import Catalogue
 from ropd_cli.cli._options import RequestOptions
 from ropd_cli.cli._screen import Screen
-
-if TYPE_CHECKING:
-    from ropd_cli.analysis.catalogue import Catalogue
-    from ropd_cli.config import RopdConfig
-    from ropd_cli.llm.client import ChatClient, ChatRequest
-    from ropd_cli.stages.runner import Tally
-    from ropd_cli.util.progress import Progress
+from ropd_cli.cli._stages import dollars, in_words, open_cache, run_clients, with_model
+from ropd_cli.config import RopdConfig
+from ropd_cli.errors import InputError
+from ropd_cli.lint.model_judge import judge_lint, lint_request, lint_template
+from ropd_cli.llm.chat import ClientStats
+from ropd_cli.llm.client import ChatClient, ChatRequest
+from ropd_cli.llm.cost_estimate import forecast
+from ropd_cli.llm.shared import Shared
+from ropd_cli.stages.runner import RECORD_ERRORS, Tally, run_jobs
+from ropd_cli.util.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,6 @@ class LintJudge:
 
     def __init__(self, config: RopdConfig) -> None:
         """Raises InputError where the template lacks a place for what the judge has to see."""
-        from ropd_cli.lint.model_judge import lint_template
-
         self._config, self._template = config, lint_template(config.judge)
 
     @property
@@ -47,17 +49,7 @@ class LintJudge:
 
         With ``--dry-run`` only what it would cost is printed. Raises InputError where the questions are not there.
         """
-        from ropd_cli.cli._stages import dollars, in_words, open_cache, run_clients
-        from ropd_cli.errors import InputError
-        from ropd_cli.lint.model_judge import judge_lint, lint_request
-        from ropd_cli.llm.chat import ClientStats
-        from ropd_cli.llm.cost_estimate import forecast
-        from ropd_cli.llm.shared import Shared
-        from ropd_cli.llm.urls import model_name
-        from ropd_cli.stages.runner import RECORD_ERRORS, run_jobs
-
-        endpoint = self._config.lint.judge
-        endpoint = endpoint.model_copy(update={"model": model_name(endpoint, "lint.judge")})
+        endpoint = with_model(self._config.lint.judge, "lint.judge")
         unread = catalogue.unjudged(numbers)
         rows = catalogue.rows(unread)
         if rows and not any(row.question for row in rows):

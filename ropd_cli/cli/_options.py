@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from ropd_cli.errors import InputError
+
 if TYPE_CHECKING:
     from ropd_cli.config import RopdConfig
 
@@ -191,29 +193,18 @@ class EndpointOptions:
 
     def flags(self, section: str, *, seed: int | None = None) -> dict[str, Any]:
         """Return the options as dotted keys of a configuration section ("teacher", "student.endpoint", …)."""
-        sampling = {
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "max_tokens": self.max_tokens,
-            "reasoning_effort": self.reasoning_effort,
-            "seed": seed,
+        given = vars(self) | {"seed": seed, "timeout_s": self.timeout}
+        places = {
+            "": ("model", "base_url", "api", "api_key_env"),
+            "sampling.": ("temperature", "top_p", "max_tokens", "reasoning_effort", "seed"),
+            "limits.": ("timeout_s", "concurrency", "rpm", "tpm"),
         }
-        limits = {"timeout_s": self.timeout, "concurrency": self.concurrency, "rpm": self.rpm, "tpm": self.tpm}
-        return {
-            f"{section}.model": self.model,
-            f"{section}.base_url": self.base_url,
-            f"{section}.api": self.api,
-            f"{section}.api_key_env": self.api_key_env,
-            **{f"{section}.sampling.{name}": value for name, value in sampling.items()},
-            **{f"{section}.limits.{name}": value for name, value in limits.items()},
-        }
+        return {f"{section}.{place}{name}": given[name] for place, names in places.items() for name in names}
 
 
 def at_endpoint(config: RopdConfig, endpoint: EndpointOptions, model_path: str | None) -> bool:
     """Return whether the student is asked at an endpoint, and not run on vLLM on this machine. Raises InputError
     where the options name both."""
-    from ropd_cli.errors import InputError
-
     named = endpoint.base_url is not None or endpoint.model is not None
     if named and model_path is not None:
         raise InputError("--model-path and --base-url or --model exclude each other", "a local model, or an endpoint")

@@ -6,21 +6,23 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack, closing
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ropd_cli.cli._options import Device, RequestOptions
 from ropd_cli.cli._screen import Screen, exit_partial
+from ropd_cli.config import EndpointConfig, RopdConfig
+from ropd_cli.engines.vllm_sampling import EngineOptions, installed_device
+from ropd_cli.llm.cache import ReplyCache
+from ropd_cli.llm.chat import ChatRequest, ClientStats
+from ropd_cli.llm.client import ChatClient
+from ropd_cli.llm.cost_estimate import Forecast, forecast
+from ropd_cli.llm.shared import Shared
+from ropd_cli.llm.urls import base_url, model_name
+from ropd_cli.records.files import failed_path
+from ropd_cli.stages.runner import Tally
+from ropd_cli.util.progress import Progress
 
-if TYPE_CHECKING:
-    from ropd_cli.cli._options import RequestOptions
-    from ropd_cli.config import EndpointConfig, RopdConfig
-    from ropd_cli.llm.cache import ReplyCache
-    from ropd_cli.llm.chat import ChatRequest, ClientStats
-    from ropd_cli.llm.client import ChatClient
-    from ropd_cli.llm.cost_estimate import Forecast
-    from ropd_cli.stages.runner import Tally
-    from ropd_cli.util.progress import Progress
-
-Stage = Callable[[Sequence["ChatClient"], "Progress"], Awaitable["Tally"]]
+Stage = Callable[[Sequence[ChatClient], Progress], Awaitable[Tally]]
 
 
 def run_api_stage(
@@ -37,10 +39,6 @@ def run_api_stage(
     """Run a stage at the endpoint of a configuration section ("teacher", "student.endpoint", …) and print how
     it went, in ``noun``s. Exit code 3 where some records failed. With ``--dry-run`` only what ``requests`` it
     would send is counted."""
-    from ropd_cli.llm.chat import ClientStats
-    from ropd_cli.llm.cost_estimate import forecast
-    from ropd_cli.llm.shared import Shared
-
     endpoint = with_model(attrgetter(section)(config), section)
     with ExitStack() as stack:
         cache = open_cache(stack, config, not run.no_cache)
@@ -55,15 +53,26 @@ def run_api_stage(
 
 def with_model(endpoint: EndpointConfig, section: str) -> EndpointConfig:
     """Return an endpoint with its model's name filled in. Raises InputError where the section names none."""
-    from ropd_cli.llm.urls import model_name
-
     return endpoint.model_copy(update={"model": model_name(endpoint, section)})
+
+
+def engine_options(config: RopdConfig, device: Device, memory_share: float, **more: Any) -> EngineOptions:
+    """Return how vLLM runs the student for a command. ``memory_share``: of a GPU, at least; the configured share
+    leaves room for a trainer, which is not running beside this command."""
+    return EngineOptions(
+        model_path=str(config.student.model_path),
+        device=device or installed_device(),
+        dtype=config.student.dtype or "auto",
+        gpu_memory_utilization=max(config.rollout.gpu_memory_utilization, memory_share),
+        tensor_parallel_size=config.rollout.tensor_parallel_size,
+        kv_cache_gb=config.rollout.kv_cache_gb,
+        enable_thinking=config.student.enable_thinking,
+        **more,
+    )
 
 
 def open_cache(stack: ExitStack, config: RopdConfig, cached: bool) -> ReplyCache | None:
     """Open the cache of a configuration, until ``stack`` is left; None without one."""
-    from ropd_cli.llm.cache import ReplyCache
-
     return stack.enter_context(closing(ReplyCache.open(config.cache_dir, config.cache_max_gb))) if cached else None
 
 
@@ -76,10 +85,6 @@ def run_clients(
     stage: Stage,
 ) -> Tally:
     """Run a stage with clients of these endpoints, which count in ``stats``, under one progress bar."""
-    from ropd_cli.llm.client import ChatClient
-    from ropd_cli.llm.shared import Shared
-    from ropd_cli.llm.urls import base_url
-
     progress = screen.progress(lambda share_done: stats_words(stats, share_done))
     shared = Shared.of(config, progress.note)
     for endpoint in endpoints:  # a cost limit without a price is an error now, not after the first request
@@ -98,8 +103,6 @@ def run_clients(
 
 def stats_words(stats: Sequence[ClientStats], share_done: float) -> str:
     """Return, in words: replies from the cache, retries, and the cost so far and, by it, of the whole run."""
-    from ropd_cli.llm.chat import ClientStats
-
     total = ClientStats.total(stats)
     parts = [f"{total.cache_hits} cached"]
     if total.retries:
@@ -137,8 +140,6 @@ def report(
     screen: Screen, tally: Tally, out: Path, noun: str, stats: dict[str, Any] | None = None, lines: Sequence[str] = ()
 ) -> None:
     """Print how a stage went, and ``lines`` below it; exit code 3 where some records failed."""
-    from ropd_cli.records.files import failed_path
-
     document = {"out": str(out), "done": tally.done, "skipped": tally.skipped, "failed": tally.failed} | (stats or {})
     document["failed_file"] = str(failed_path(out)) if tally.failed else None
     sentence = f"{out}: {tally.done} {noun} written"

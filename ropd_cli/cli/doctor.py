@@ -9,6 +9,7 @@ import typer
 
 from ropd_cli.cli._options import Config, ConfigOptions, Set, command
 from ropd_cli.cli._screen import Screen
+from ropd_cli.errors import EXIT_FAILED
 from ropd_cli.util.progress import NoProgress
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ def doctor(
     and what a run would cost. Endpoints are asked a few short questions, which are announced first. Exit code 1
     where a check fails.
     """
-    import os
     import sys
 
     from ropd_cli.doctor.check import Case
@@ -46,7 +46,6 @@ def doctor(
 
     case = Case(
         config=ConfigOptions(config, overrides).load(),
-        environ=os.environ,
         named=config is not None or bool(overrides),
         offline=offline,
         timeout_s=timeout,
@@ -65,8 +64,6 @@ def doctor(
     document: dict[str, Any] = {"checks": [check.model_dump(mode="json") for check in checks], "ok": not failed}
     screen.result(document, _page(checks))
     if failed:
-        from ropd_cli.errors import EXIT_FAILED
-
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -90,17 +87,8 @@ def _page(checks: list[Check]) -> RenderableType:
         if check.mend:
             words.append(f"\n→ {check.mend}", style="cyan")
         page.add_row(Text(SIGNS.get(check.status, check.status), style=style), Text(check.name), words)
-    page.add_row()
-    page.add_row("", Text("in all", style="bold"), _count(checks))
-    return page
-
-
-def _count(checks: list[Check]) -> RenderableType:
-    from rich.text import Text
-
     counted = Counter(check.status for check in checks)
-    line = Text()
-    for status, style in STYLES.items():
-        if counted[status]:
-            line.append(", " if line else "").append(f"{counted[status]} {status}", style=style)
-    return line
+    counts = [Text(f"{counted[status]} {status}", style=style) for status, style in STYLES.items() if counted[status]]
+    page.add_row()
+    page.add_row("", Text("in all", style="bold"), Text(", ").join(counts))
+    return page

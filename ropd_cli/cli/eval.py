@@ -17,6 +17,7 @@ from ropd_cli.cli._options import (
     command_group,
 )
 from ropd_cli.cli._screen import Screen
+from ropd_cli.errors import InputError
 
 _benchmark_option = partial(typer.Option, rich_help_panel="Benchmarks")
 _judge_option = partial(typer.Option, rich_help_panel="Judge")
@@ -102,8 +103,8 @@ def evaluate(
         return
     from dataclasses import replace
 
-    from ropd_cli.cli._evaluating import Evaluating
-    from ropd_cli.errors import InputError
+    from ropd_cli.cli._evaluating import Evaluating, student_endpoint
+    from ropd_cli.evaluation.store import EvalRun
 
     if out is None:
         raise InputError("--out is missing", "name the directory of the evaluation")
@@ -128,19 +129,11 @@ def evaluate(
         "seed": seed,
     }
     settings = run.load(endpoint.flags("student.endpoint") | flags)
-    Evaluating(
-        screen,
-        settings,
-        out,
-        at_endpoint=at_endpoint(settings, endpoint, model_path),
-        device=device,
-        limit=limit,
-        seed=seed,
-        default_timeout=endpoint.timeout is None,
-        cached=not run.no_cache,
-        show_items=show_items,
-        max_failed_fraction=run.max_failed_fraction,
-    ).run(dry_run=run.dry_run)
+    if not settings.eval.benchmarks:
+        raise InputError("no benchmark is named", "--benchmarks aime24,ifeval, or eval.benchmarks")
+    here = not at_endpoint(settings, endpoint, model_path)
+    tested = None if here else student_endpoint(settings, seed, default_timeout=endpoint.timeout is None)
+    Evaluating(screen, settings, EvalRun(out), run, tested, device, limit, seed, show_items).evaluate()
 
 
 @app.command("compare")
@@ -172,14 +165,10 @@ def compare(
 
 def _pairs(option: str, values: list[str] | None) -> dict[str, Any] | None:
     """Return ``NAME=VALUE`` options as a mapping. Raises InputError for another form."""
-    from ropd_cli.errors import InputError
-
-    if not values:
-        return None
     pairs = {}
-    for text in values:
+    for text in values or ():
         name, _, value = text.partition("=")
         if not name or not value:
             raise InputError(f"{option} {text!r}: not NAME=VALUE", f"like {option} mine=questions.jsonl")
         pairs[name] = value
-    return pairs
+    return pairs or None

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ropd_cli.cli._lint_judge import LintJudge
 from ropd_cli.cli._options import EndpointOptions, RequestOptions, command
 from ropd_cli.cli._screen import Screen, exit_partial
+from ropd_cli.errors import InputError
 
 if TYPE_CHECKING:
     from ropd_cli.analysis.catalogue import Catalogue
@@ -96,7 +96,7 @@ def inspect_rubrics(
 
     from ropd_cli.analysis.catalogue import Catalogue
     from ropd_cli.analysis.query import SORTS, Query
-    from ropd_cli.errors import InputError
+    from ropd_cli.cli._lint_judge import LintJudge
     from ropd_cli.lint import CERTAIN, RULES
     from ropd_cli.llm.cache import default_cache_dir
 
@@ -157,7 +157,6 @@ def _show(
 ) -> None:
     from rich.console import Group
 
-    from ropd_cli.errors import InputError
     from ropd_cli.records.files import write_atomic
     from ropd_cli.report.groups_text import GroupList, in_full
 
@@ -189,8 +188,6 @@ def _show(
 
 
 def _browse(catalogue: Catalogue, query: Query, path: Path, screen: Screen) -> None:
-    from ropd_cli.errors import InputError
-
     if screen.json or not (sys.stdout.isatty() and sys.stdin.isatty()):
         raise InputError("--browse needs a terminal", "leave it out: the list is printed then")
     from ropd_cli.report.browser import Browser

@@ -5,19 +5,17 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ropd_cli.cli._options import EndpointOptions, RequestOptions, TemplatesFolder, command
 from ropd_cli.cli._screen import Screen, exit_partial
-from ropd_cli.cli._stages import calls_words, in_words, open_cache, run_clients, with_model
+from ropd_cli.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ropd_cli.config import RopdConfig
-    from ropd_cli.llm.chat import ClientStats
     from ropd_cli.llm.client import ChatClient
     from ropd_cli.recipes.rejudge import Rejudger
     from ropd_cli.stages.runner import Tally
@@ -55,7 +53,10 @@ def rejudge(
 
     The same command again continues where it stopped, and tries failed groups again.
     """
-    from ropd_cli.errors import InputError
+    from ropd_cli.cli._stages import in_words, open_cache, run_clients, with_model
+    from ropd_cli.llm.chat import ClientStats
+    from ropd_cli.llm.cost_estimate import forecast
+    from ropd_cli.llm.shared import Shared
     from ropd_cli.method.prompts import Templates
     from ropd_cli.recipes.rejudge import RejudgeFiles, Rejudger, RubricSource, default_out
     from ropd_cli.stages.rubricator import Rubricator
@@ -81,13 +82,37 @@ def rejudge(
     rejudger = Rejudger(files, Verifier(judge, settings.judge, texts), repeats, source)
     if new_rubrics:
         rejudger.rubricator = Rubricator(with_model(settings.rubricator, "rubricator"), settings.judge, texts)
-    _work(screen, settings, rejudger, requests)
+    rejudger.count()
+    endpoints = [judge]
+    if rejudger.rubricator is not None:
+        endpoints.append(rejudger.rubricator.endpoint)
+    with ExitStack() as stack:
+        cache = open_cache(stack, settings, not requests.no_cache)
+        if requests.dry_run:
+            budget = Shared.of(settings).budget
+            pending = [rejudger.pending(), rejudger.pending_rubrics()]
+            estimates = [
+                (at.model, forecast(each, at, cache, budget)) for each, at in zip(pending, endpoints, strict=False)
+            ]
+            lines = [in_words(estimate, str(model)) for model, estimate in estimates]
+            documents = [{"model": model} | estimate.as_dict() for model, estimate in estimates]
+            screen.result({"forecast": documents}, "\n".join(lines))
+            return
+        out.mkdir(parents=True, exist_ok=True)
+        stats = [ClientStats() for _ in endpoints]
+
+        async def stage(clients: Sequence[ChatClient], progress: Progress) -> Tally:
+            rejudger.verifier = Verifier(clients[0], settings.judge, texts)
+            if new_rubrics:
+                rejudger.rubricator = Rubricator(clients[1], settings.judge, texts)
+            return await rejudger.run(max_failed_fraction=requests.max_failed_fraction, progress=progress)
+
+        tally = run_clients(screen, settings, endpoints, stats, cache, stage)
+    _show(screen, rejudger, tally, ClientStats.total(stats).as_dict())
 
 
 def _steps(text: str | None) -> range | None:
     """Return the steps of ``--step``. Raises InputError for another form than N or A-B."""
-    from ropd_cli.errors import InputError
-
     if text is None:
         return None
     first, dash, last = text.partition("-")
@@ -96,47 +121,14 @@ def _steps(text: str | None) -> range | None:
     return range(int(first), int(last if dash else first) + 1)
 
 
-def _work(screen: Screen, settings: RopdConfig, rejudger: Rejudger, requests: RequestOptions) -> None:
-    """Judge what is not judged yet and print the agreement; with ``--dry-run`` print a forecast."""
-    from ropd_cli.llm.chat import ClientStats
-    from ropd_cli.llm.cost_estimate import forecast
-    from ropd_cli.llm.shared import Shared
-    from ropd_cli.stages.rubricator import Rubricator
-    from ropd_cli.stages.verifier import Verifier
-
-    files, verifier, rubricator = rejudger.files, rejudger.verifier, rejudger.rubricator
-    rejudger.count()
-    endpoints = [verifier.endpoint, *([rubricator.endpoint] if rubricator is not None else [])]
-    with ExitStack() as stack:
-        cache = open_cache(stack, settings, not requests.no_cache)
-        if requests.dry_run:
-            budget = Shared.of(settings).budget
-            estimates = [forecast(rejudger.pending(), endpoints[0], cache, budget)]
-            estimates += [forecast(rejudger.pending_rubrics(), each, cache, budget) for each in endpoints[1:]]
-            lines = [in_words(each, str(at.model)) for each, at in zip(estimates, endpoints, strict=True)]
-            documents = [{"model": at.model} | each.as_dict() for each, at in zip(estimates, endpoints, strict=True)]
-            screen.result({"forecast": documents}, "\n".join(lines))
-            return
-        files.out.mkdir(parents=True, exist_ok=True)
-        stats = [ClientStats() for _ in endpoints]
-
-        async def stage(clients: Sequence[ChatClient], progress: Progress) -> Tally:
-            rejudger.verifier = Verifier(clients[0], verifier.settings, verifier.templates)
-            if rubricator is not None:
-                rejudger.rubricator = Rubricator(clients[1], rubricator.settings, rubricator.templates)
-            return await rejudger.run(max_failed_fraction=requests.max_failed_fraction, progress=progress)
-
-        tally = run_clients(screen, settings, endpoints, stats, cache, stage)
-    _show(screen, rejudger, tally, ClientStats.total(stats))
-
-
-def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: ClientStats) -> None:
+def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: dict[str, Any]) -> None:
     """Write the figures of agreement and print them."""
     import orjson
     from rich.console import Group
     from rich.text import Text
 
     from ropd_cli.analysis.agreement import figures
+    from ropd_cli.cli._stages import calls_words
     from ropd_cli.records.files import failed_path, write_atomic
     from ropd_cli.report.agreement_report import page, terminal
 
@@ -146,10 +138,9 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: ClientStats) 
         write_atomic(files.out / "agreement.json", orjson.dumps(agreement, option=orjson.OPT_INDENT_2))
         write_atomic(files.out / "agreement.html", page(agreement, f"{files.path.name}, judged again").encode())
     document = {"out": str(files.out), "done": tally.done, "skipped": tally.skipped, "failed": tally.failed}
-    document |= stats.as_dict() | {"agreement": agreement}
+    document |= stats | {"agreement": agreement}
     document["failed_file"] = str(failed_path(files.verdicts)) if tally.failed else None
-    calls = calls_words(stats.as_dict())
-    sentence = f"{files.out}: {tally.done} judgings written, {tally.skipped} already there ({calls})"
+    sentence = f"{files.out}: {tally.done} judgings written, {tally.skipped} already there ({calls_words(stats)})"
     if tally.failed:
         sentence += f"; {tally.failed} failed, see {document['failed_file']}"
     if agreement is None:

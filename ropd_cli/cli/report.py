@@ -9,6 +9,7 @@ import typer
 
 from ropd_cli.cli._options import command
 from ropd_cli.cli._screen import Screen
+from ropd_cli.errors import InputError
 
 
 @command
@@ -29,7 +30,6 @@ def report(
     like, which criteria are hardest, what failed, and the best and the worst groups in full.
     """
     from ropd_cli.analysis.run_data import read_run
-    from ropd_cli.errors import InputError
     from ropd_cli.records.files import write_atomic
     from ropd_cli.report.run_page import page
     from ropd_cli.report.run_words import outcome

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ropd_cli.cli._options import Device, EndpointOptions, ModelPath, StageOptions, at_endpoint, command
 from ropd_cli.cli._screen import Screen
-from ropd_cli.cli._stages import report, run_api_stage
-
-if TYPE_CHECKING:
-    from ropd_cli.config import RopdConfig
-    from ropd_cli.stages.rollout import RolloutFiles
-    from ropd_cli.stages.runner import Tally
+from ropd_cli.errors import InputError
 
 
 @command
@@ -35,8 +30,9 @@ def rollout(
     From an endpoint (--base-url, --model) or from a local checkpoint on vLLM (--model-path). The same command
     again continues where it stopped.
     """
-    from ropd_cli.errors import InputError
-    from ropd_cli.stages.rollout import RolloutFiles, pending, rollout_api
+    from ropd_cli.cli._stages import engine_options, report, run_api_stage
+    from ropd_cli.engines.vllm_sampling import LocalModel, SamplingOptions
+    from ropd_cli.stages.rollout import RolloutFiles, pending, rollout_api, rollout_local
 
     flags = {
         "student.model_path": model_path,
@@ -63,34 +59,16 @@ def rollout(
         return
     if run.dry_run:
         raise InputError("--dry-run counts requests, and a local model gets none", "leave it out")
-    report(screen, _sample_here(screen, settings, files, device, run), out, "prompts")
-
-
-def _sample_here(screen: Screen, config: RopdConfig, files: RolloutFiles, device: Device, run: StageOptions) -> Tally:
-    """Sample from a checkpoint; what vLLM prints goes to ``<out>.vllm.log``."""
-    from ropd_cli.engines.vllm_sampling import EngineOptions, LocalModel, SamplingOptions, installed_device
-    from ropd_cli.stages.rollout import rollout_local
-
-    engine = EngineOptions(
-        model_path=str(config.student.model_path),
-        device=device or installed_device(),
-        dtype=config.student.dtype or "auto",
-        max_num_seqs=config.rollout.max_num_seqs or 128,
-        # The configured share leaves room for a trainer, which is not running beside this command.
-        gpu_memory_utilization=max(config.rollout.gpu_memory_utilization, 0.8),
-        tensor_parallel_size=config.rollout.tensor_parallel_size,
-        kv_cache_gb=config.rollout.kv_cache_gb,
-        enable_thinking=config.student.enable_thinking,
-    )
+    engine = engine_options(settings, device, 0.8, max_num_seqs=settings.rollout.max_num_seqs or 128)
     sampling = SamplingOptions(
-        n=config.rollout.n,
-        temperature=config.rollout.temperature,
-        top_p=config.rollout.top_p,
-        max_tokens=config.data.max_response_tokens,
+        n=settings.rollout.n,
+        temperature=settings.rollout.temperature,
+        top_p=settings.rollout.top_p,
+        max_tokens=settings.data.max_response_tokens,
         seed=run.seed,
     )
-    log = files.out.with_name(files.out.name + ".vllm.log")
-    return screen.run(
+    log = out.with_name(out.name + ".vllm.log")
+    tally = screen.run(
         rollout_local(
             files,
             lambda: LocalModel.start(engine, environ=os.environ, log=log),
@@ -100,3 +78,4 @@ def _sample_here(screen: Screen, config: RopdConfig, files: RolloutFiles, device
             progress=screen.progress(),
         )
     )
+    report(screen, tally, out, "prompts")

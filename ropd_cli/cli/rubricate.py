@@ -9,7 +9,6 @@ import typer
 
 from ropd_cli.cli._options import EndpointOptions, StageOptions, TemplatesFolder, command
 from ropd_cli.cli._screen import Screen
-from ropd_cli.cli._stages import run_api_stage
 
 
 @command
@@ -34,6 +33,7 @@ def rubricate(
 
     The same command again continues where it stopped, and tries failed groups again.
     """
+    from ropd_cli.cli._stages import run_api_stage
     from ropd_cli.method.prompts import Templates
     from ropd_cli.stages.rubricate import RubricateFiles, pending
     from ropd_cli.stages.rubricate import rubricate as stage

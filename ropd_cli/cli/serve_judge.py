@@ -14,6 +14,7 @@ import typer
 
 from ropd_cli.cli._options import command
 from ropd_cli.cli._screen import Screen
+from ropd_cli.errors import InputError
 
 if TYPE_CHECKING:
     from ropd_cli.engines.judge_server import JudgeOptions
@@ -112,7 +113,6 @@ def _options(name: str | None, model: str, host: str, port: int, given: dict[str
     """Return what to serve. Raises InputError for options that do not go together."""
     from ropd_cli.engines.judge_server import JudgeOptions
     from ropd_cli.engines.vllm_sampling import installed_device
-    from ropd_cli.errors import InputError
 
     if name is not None:
         raise InputError(f"{name!r} is an embedded provider, and --model names a model", "give one of the two")
@@ -183,7 +183,6 @@ def _serve_builtin(screen: Screen, name: str, host: str, port: int, not_its: lis
 
     from ropd_cli.builtin.server import create_app
     from ropd_cli.engines.judge_server import cant_listen
-    from ropd_cli.errors import InputError
 
     if not_its:
         flags = ", ".join(map(_flag, not_its))

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import inspect
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import expected_error
 
 Status = Literal["ok", "warn", "fail", "skipped"]
-_MANY = 2000
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line, without control characters: part of it may come from a server or a file."""
+    shown = "".join(char if char.isprintable() else " " for char in text[:2000])
+    return " ".join(shown.split())
+
+
+OneLine = Annotated[str, AfterValidator(one_line)]
 
 
 class Check(BaseModel):
@@ -25,13 +32,8 @@ class Check(BaseModel):
     section: str
     name: str
     status: Status
-    found: str
-    mend: str | None = None
-
-    @field_validator("found", "mend")
-    @classmethod
-    def _one_line(cls, text: str | None) -> str | None:
-        return one_line(text) if text is not None else None
+    found: OneLine
+    mend: OneLine | None = None
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,6 @@ class Section:
 
     def skipped(self, name: str, because: str) -> Check:
         return Check(section=self.name, name=name, status="skipped", found=f"skipped, because {because}")
-
-
-def one_line(text: str) -> str:
-    """Return a text on one line, without control characters: part of it may come from a server or a file."""
-    shown = "".join(char if char.isprintable() else " " for char in text[:_MANY])
-    return " ".join(shown.split())
 
 
 @dataclass(frozen=True)
@@ -83,13 +79,8 @@ class Learnt:
 
     silent: dict[str, str] = field(default_factory=dict)
     """By role ("verifier", …) why its endpoint can't be asked."""
-    speaking: set[str] = field(default_factory=set)
-    """Labels of the endpoints of which at least one server answered a question."""
     pace: dict[str, Pace] = field(default_factory=dict)
     """By role, of real requests."""
-    listed: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """By the name of the check the models that a server lists."""
-    gpus: list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,20 +88,11 @@ class Case:
     """What is examined. ``named``: a configuration was given; ``offline``: no endpoint and no hub is asked."""
 
     config: RopdConfig
-    environ: Mapping[str, str]
     named: bool = True
     offline: bool = False
     timeout_s: float = 60.0
     debug: bool = False
     learnt: Learnt = field(default_factory=Learnt)
-
-
-def shown_seconds(seconds: float) -> str:
-    """Return a span of time in a unit that fits it."""
-    for unit, size in (("days", 86_400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1g} s"
 
 
 def shown_bytes(count: float) -> str:
@@ -121,17 +103,6 @@ def shown_bytes(count: float) -> str:
 def few(items: list[str], shown: int = 5) -> str:
     """Return the first of several names."""
     return ", ".join(items[:shown]) + (" …" if len(items) > shown else "")
-
-
-class Stopwatch:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._began
 
 
 async def guarded(

@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def memory(case: Case) -> list[Check]:
 
 def gpus(case: Case) -> list[Check]:
     """Check that there are as many GPUs as the configuration wants."""
-    usable, wanted = find_gpus(case), case.config.train.devices_per_node
+    usable, wanted = find_gpus(), case.config.train.devices_per_node
     needed = case.named and case.config.device == "gpu"
     if usable:
         names = [str(gpu) for gpu in usable]
@@ -76,7 +77,7 @@ def gpus(case: Case) -> list[Check]:
         return checks
     if not needed:
         return [HERE.ok("gpu", "none found; device: cpu works without (docs/cpu.md)")]
-    hidden = case.environ.get("CUDA_VISIBLE_DEVICES")
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     why = f" (CUDA_VISIBLE_DEVICES is {hidden!r})" if hidden is not None else ""
     return [
         HERE.fail(
@@ -96,7 +97,7 @@ def student_memory(case: Case) -> list[Check]:
         return []
     if case.config.device == "cpu":
         return [on_cpu(case.config, weights, memory_bytes()[1])]
-    sizes = [gpu.total_bytes for gpu in find_gpus(case)]
+    sizes = [gpu.total_bytes for gpu in find_gpus()]
     return [on_gpu(case.config, weights, min(sizes))] if sizes else []
 
 
@@ -132,16 +133,11 @@ def on_gpu(config: RopdConfig, weights: int, size: float) -> Check:
     return HERE.ok("student", found)
 
 
-def find_gpus(case: Case) -> list[Gpu]:
+@cache
+def find_gpus() -> list[Gpu]:
     """Return the GPUs that a run could use: by nvidia-smi, and by torch where it is built for them. Torch has the last
-    word, for it heeds CUDA_VISIBLE_DEVICES and a driver that is too old. The search runs once per case."""
-    if case.learnt.gpus is None:
-        case.learnt.gpus = _search_gpus(case)
-    return case.learnt.gpus
-
-
-def _search_gpus(case: Case) -> list[Gpu]:
-    by_smi = read_smi(output_of(SMI, case.environ, SMI_TIMEOUT_S) or "")
+    word, for it heeds CUDA_VISIBLE_DEVICES and a driver that is too old."""
+    by_smi = read_smi(output_of(SMI, SMI_TIMEOUT_S) or "")
     if not by_smi and not any(Path(file).exists() for file in GPU_FILES):
         return []
     torch = installed_versions().get("torch")
@@ -150,19 +146,17 @@ def _search_gpus(case: Case) -> list[Gpu]:
     # A process of its own: torch takes seconds to import, and may crash on a broken driver.
     command = [sys.executable, "-m", "ropd_cli.engines.torch_probe"]
     try:
-        seen: dict[str, Any] = json.loads((output_of(command, case.environ, TORCH_TIMEOUT_S) or "").splitlines()[-1])
+        seen: dict[str, Any] = json.loads((output_of(command, TORCH_TIMEOUT_S) or "").splitlines()[-1])
     except (IndexError, ValueError):
         return by_smi
     return [Gpu(one["name"], one["total_bytes"]) for one in seen["devices"]]
 
 
-def output_of(command: Sequence[str], environ: Mapping[str, str], timeout_s: float) -> str | None:
+def output_of(command: Sequence[str], timeout_s: float) -> str | None:
     """Return what a command prints; None where there is no such command or it fails. Raises RopdError where it
     hangs."""
     try:
-        done = subprocess.run(
-            list(command), capture_output=True, text=True, errors="replace", env=dict(environ), timeout=timeout_s
-        )
+        done = subprocess.run(list(command), capture_output=True, text=True, errors="replace", timeout=timeout_s)
     except subprocess.TimeoutExpired as fault:
         raise RopdError(
             f"{command[0]} does not answer within {timeout_s:g} s",

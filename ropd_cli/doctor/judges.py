@@ -5,27 +5,23 @@ They are asked about made-up groups, by the configuration's own templates, once 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from ropd_cli.analysis.intervals import wilson
 from ropd_cli.config import RopdConfig
-from ropd_cli.doctor.check import Case, Check, Pace, Section, guarded
-from ropd_cli.doctor.endpoints import paced
-from ropd_cli.doctor.sample_groups import VOTES, calls_a_group, forced, rubric_requests, verdict_requests
-from ropd_cli.doctor.targets import JUDGES, asked, at_once, is_asked, section
-from ropd_cli.errors import ReplyInvalid, RopdError
+from ropd_cli.doctor.check import Case, Check, Pace, Section
+from ropd_cli.doctor.endpoints import rate_mend, status_of
+from ropd_cli.doctor.sample_groups import VOTES, calls_a_group, forced, questions
+from ropd_cli.doctor.targets import JUDGES, ask_all, endpoint_of, is_asked, open_client
+from ropd_cli.errors import ProviderError, ReplyInvalid, RopdError
 from ropd_cli.llm.chat import ChatReply
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.structured import STARTS, Form, parse_json
 from ropd_cli.llm.urls import BUILTIN
 from ropd_cli.method.replies import Judgements
 from ropd_cli.method.verdicts import agreement
-from ropd_cli.stages.rubricator import read_rubric
-from ropd_cli.stages.verifier import VerdictRequest
 
 HERE = Section("judges")
 ENOUGH = 0.8
@@ -34,152 +30,97 @@ MANY_FLIPS = 0.1
 _CUT = "cut off at its length limit"
 
 
-@dataclass(frozen=True)
-class Replies:
-    """What came of a judge's calls: replies that fit, the errors of those that do not, and of those that were no
-    replies at all."""
-
-    fitting: int
-    misfits: list[ReplyInvalid]
-    lost: list[RopdError]
-
-    @classmethod
-    def of(cls, results: Sequence[Any]) -> Replies:
-        faults = [each for each in results if isinstance(each, RopdError)]
-        misfits = [fault for fault in faults if isinstance(fault, ReplyInvalid)]
-        lost = [fault for fault in faults if not isinstance(fault, ReplyInvalid)]
-        return cls(len(results) - len(faults), misfits, lost)
-
-    @property
-    def cut(self) -> int:
-        """How many ended at the limit of their length."""
-        return sum(_CUT in fault.message for fault in self.misfits)
-
-    @property
-    def count(self) -> int:
-        return self.fitting + len(self.misfits)
-
-
 async def rubricator(case: Case) -> list[Check]:
-    """Rubrics of made-up groups."""
-    return await guarded(HERE, "rubricator", partial(_rubricator, case), debug=case.debug)
+    """Check rubrics of made-up groups."""
+    return await _judge(case, "rubricator", "rubrics")
 
 
 async def verifier(case: Case) -> list[Check]:
-    """Verdicts on made-up groups, each asked for several times."""
-    return await guarded(HERE, "verifier", partial(_verifier, case), debug=case.debug)
+    """Check verdicts on made-up groups, each asked for several times."""
+    return await _judge(case, "verifier", "verdicts")
 
 
-def judging_seconds(case: Case, groups: int) -> float | None:
-    """Seconds that judging so many groups takes at the pace that was measured; None where none was."""
-    total = 0.0
-    for role, calls in zip(JUDGES, calls_a_group(case.config), strict=True):
-        pace = case.learnt.pace.get(role)
-        if calls and (pace is None or not pace.calls):
-            return None
-        total += groups * calls / pace.a_second if calls and pace is not None else 0.0
-    return total or None
-
-
-async def _rubricator(case: Case) -> list[Check]:
-    if (why := _left_out(case, "rubricator")) is not None:
-        return why
-    async with asked(case, case.config.rubricator, _shared(case)) as client:
-        calls = [
-            partial(client.ask, each.request, read_rubric) for each in rubric_requests(case.config, client.endpoint)
-        ]
-        results, pace = await at_once(calls, client.endpoint.limits.concurrency, case.timeout_s)
-        checks = _obedience(case.config, "rubricator", Replies.of(results), client, "rubrics")
-        checks += await _enforced(case, "rubricator", client, Replies.of(results))
-    return [*checks, _pace(case, "rubricator", results, pace)]
-
-
-async def _verifier(case: Case) -> list[Check]:
-    if (why := _left_out(case, "verifier")) is not None:
-        return why
-    async with asked(case, case.config.verifier, _shared(case)) as client:
-        questions = verdict_requests(case.config, client.endpoint)
-        calls = [partial(client.ask, request, each.read) for each in questions for request in each.requests]
-        results, pace = await at_once(calls, client.endpoint.limits.concurrency, case.timeout_s)
-        checks = _obedience(case.config, "verifier", Replies.of(results), client, "verdicts")
-        checks += await _enforced(case, "verifier", client, Replies.of(results))
-    checks += _temperature(case)
-    checks += flips(case.config, questions, results)
-    return [*checks, _pace(case, "verifier", results, pace)]
-
-
-def _obedience(config: RopdConfig, role: str, replies: Replies, client: ChatClient, what: str) -> list[Check]:
-    """How many replies fit."""
-    label = f"{role} JSON"
-    if not replies.count:
-        fault = replies.lost[0]
-        return [HERE.fail(label, fault.message, fault.hint or "see the endpoints section")]
-    how = _how(client)
-    found = f"{replies.fitting} of {replies.count} replies are {what} that fit ({how})"
-    checks = []
-    if not replies.misfits:
-        checks.append(HERE.ok(label, found))
-    elif replies.cut < len(replies.misfits):
-        other = next(fault for fault in replies.misfits if _CUT not in fault.message)
-        said = other.message.partition(": ")[2] or other.message
-        share = replies.fitting / replies.count
-        make = HERE.warn if share >= ENOUGH else HERE.fail
-        checks.append(make(label, f"{found}; {said}", _json_mend(role, client.json_form)))
-    if replies.cut:
-        limit = section(config, role).sampling.max_tokens
-        set_to = f"now {limit}" if limit is not None else "the server's own now"
-        make = HERE.warn if replies.fitting / replies.count >= ENOUGH else HERE.fail
-        checks.append(
-            make(
-                f"{role} length",
-                f"{replies.cut} of {replies.count} replies were cut off at their length limit",
-                f"raise {role}.sampling.max_tokens ({set_to}), or lower its reasoning_effort",
+async def _judge(case: Case, role: str, replies: str) -> list[Check]:
+    endpoint = endpoint_of(case.config, role)
+    if not is_asked(case.config, role) or not (endpoint.model or endpoint.base_url):
+        return []
+    if role in case.learnt.silent or endpoint.model is None:
+        return [HERE.skipped(role, case.learnt.silent.get(role, "no model is named"))]
+    async with open_client(case, endpoint) as client:
+        began = time.perf_counter()
+        asked = questions(case.config, role, client.endpoint)
+        results = await ask_all(client, asked, case.timeout_s)
+        seconds = time.perf_counter() - began
+        checks = _obedience(role, results, client, replies)
+        is_builtin = (endpoint.base_url or "").startswith(BUILTIN)
+        if not is_builtin and any(
+            not isinstance(each, RopdError) or isinstance(each, ReplyInvalid) for each in results
+        ):
+            checks.append(await _enforced(case, role, client))
+    if role == "verifier":
+        temperature = endpoint.sampling.temperature
+        if temperature:
+            found = (
+                f"verifier.sampling.temperature is {temperature:g}: verdicts are drawn, and change from call to call"
             )
-        )
+            mend = "--set verifier.sampling.temperature=0, or judge.repeats 3"
+            checks.append(HERE.warn("verifier temperature", found, mend))
+        checks.append(_flips(case.config, results))
+    return [*checks, _pace(case, role, results, seconds, client.endpoint.limits.concurrency)]
+
+
+def _obedience(role: str, results: Sequence[Any], client: ChatClient, replies: str) -> list[Check]:
+    """Check how many replies fit, and how many were cut off."""
+    label = f"{role} JSON"
+    faults = [each for each in results if isinstance(each, RopdError)]
+    misfits = [fault for fault in faults if isinstance(fault, ReplyInvalid)]
+    fitting = len(results) - len(faults)
+    count = fitting + len(misfits)
+    if not count:
+        return [HERE.fail(label, faults[0].message, faults[0].hint or "see the endpoints section")]
+    make = HERE.warn if fitting / count >= ENOUGH else HERE.fail
+    found = f"{fitting} of {count} replies are {replies} that fit ({_how(client)})"
+    unreadable = [fault.message for fault in misfits if _CUT not in fault.message]
+    checks = []
+    if not misfits:
+        checks.append(HERE.ok(label, found))
+    if unreadable:
+        reason = unreadable[0].partition(": ")[2] or unreadable[0]
+        checks.append(make(label, f"{found}; {reason}", _json_mend(role, client.json_form)))
+    if len(unreadable) < len(misfits):
+        limit = client.endpoint.sampling.max_tokens
+        found = f"{len(misfits) - len(unreadable)} of {count} replies were cut off at their length limit"
+        setting = f"now {limit}" if limit is not None else "the server's own now"
+        mend = f"raise {role}.sampling.max_tokens ({setting}), or lower its reasoning_effort"
+        checks.append(make(f"{role} length", found, mend))
     return checks
 
 
-async def _enforced(case: Case, role: str, client: ChatClient, replies: Replies) -> list[Check]:
-    """Whether the endpoint holds the model to the schema, by one that allows a single unguessable word."""
-    if (client.endpoint.base_url or "").startswith(BUILTIN) or not replies.count:
-        return []
+async def _enforced(case: Case, role: str, client: ChatClient) -> Check:
+    """Check whether the endpoint holds the model to the schema, by one that allows a single unguessable word."""
     label = f"{role} schema"
     if client.json_form is not Form.JSON_SCHEMA:
-        return [HERE.ok(label, f"{_how(client)}: the schema stands in the prompt")]
+        return HERE.ok(label, f"{_how(client)}: the schema stands in the prompt")
     request, word = forced(client.endpoint)
-    (answer,), _ = await at_once([partial(client.ask, request, _read_word)], 1, case.timeout_s)
-    if not isinstance(answer, RopdError) and answer[1] == word:
-        return [HERE.ok(label, "json_schema is enforced")]
+    (answer,) = await ask_all(client, [(request, _read_word)], case.timeout_s)
+    if answer == word:
+        return HERE.ok(label, "json_schema is enforced")
     if isinstance(answer, RopdError) and not isinstance(answer, ReplyInvalid):
-        return [HERE.skipped(label, f"that one call failed: {answer.message}")]
-    return [
-        HERE.warn(
-            label,
-            "json_schema is accepted and ignored: the model may answer anything",
-            _json_mend(role, Form.JSON_SCHEMA),
-        )
-    ]
+        return HERE.skipped(label, f"that one call failed: {answer.message}")
+    found = "json_schema is accepted and ignored: the model may answer anything"
+    return HERE.warn(label, found, _json_mend(role, Form.JSON_SCHEMA))
 
 
-def _temperature(case: Case) -> list[Check]:
-    temperature = case.config.verifier.sampling.temperature
-    if not temperature:
-        return []
-    found = f"verifier.sampling.temperature is {temperature:g}: verdicts are drawn, and change from call to call"
-    return [HERE.warn("verifier temperature", found, "--set verifier.sampling.temperature=0, or judge.repeats 3")]
-
-
-def flips(config: RopdConfig, questions: Sequence[VerdictRequest], results: Sequence[Any]) -> list[Check]:
-    """Share of judgements on which VOTES equal requests do not agree; ``results`` has VOTES entries a question."""
+def _flips(config: RopdConfig, results: Sequence[Any]) -> Check:
+    """Check on what share of judgements VOTES equal requests do not agree; ``results`` has VOTES entries a question."""
     label = "verifier flips"
-    answered: list[list[Judgements]] = []
-    for number in range(len(questions)):
-        replies = results[number * VOTES : (number + 1) * VOTES]
-        if not any(isinstance(each, RopdError) for each in replies):
-            answered.append([judgements for _, judgements in replies])
+    votes_by_question = [results[start : start + VOTES] for start in range(0, len(results), VOTES)]
+    answered: list[Sequence[Judgements]] = [
+        votes for votes in votes_by_question if not any(isinstance(each, RopdError) for each in votes)
+    ]
     share = agreement(answered)
     if share is None:
-        return [HERE.skipped(label, f"no question was answered {VOTES} times")]
+        return HERE.skipped(label, f"no question was answered {VOTES} times")
     cells = sum(len(row) for votes in answered for row in votes[0])
     changed = round((1 - share) * cells)
     rate = wilson(changed, cells)
@@ -188,34 +129,40 @@ def flips(config: RopdConfig, questions: Sequence[VerdictRequest], results: Sequ
         f"(95% interval {rate.low:.0%} to {rate.high:.0%})"
     )
     if rate.mean <= MANY_FLIPS:
-        return [HERE.ok(label, found)]
+        return HERE.ok(label, found)
     if config.judge.repeats >= VOTES:
-        return [HERE.ok(label, f"{found}; the majority of judge.repeats {config.judge.repeats} counts")]
-    return [HERE.warn(label, found, "--set judge.repeats=3 (the majority counts), temperature 0, or another verifier")]
+        return HERE.ok(label, f"{found}; the majority of judge.repeats {config.judge.repeats} counts")
+    return HERE.warn(label, found, "--set judge.repeats=3 (the majority counts), temperature 0, or another verifier")
 
 
-def _pace(case: Case, role: str, results: Sequence[Any], pace: Pace) -> Check:
-    answered = sum(not isinstance(each, RopdError) or isinstance(each, ReplyInvalid) for each in results)
-    pace = Pace(answered, pace.seconds, pace.at_once)
-    case.learnt.pace[role] = pace
-    usable = [None if isinstance(each, ReplyInvalid) else each for each in results]
-    return paced(HERE, f"{role} pace", role, usable, pace, f"{len(results)} calls about tiny groups")
+def _pace(case: Case, role: str, results: Sequence[Any], seconds: float, concurrency: int) -> Check:
+    """Check how fast calls went, and whether some were turned away."""
+    label, count = f"{role} pace", len(results)
+    # A reply that does not fit took its time like any other.
+    faults = [each for each in results if isinstance(each, RopdError) and not isinstance(each, ReplyInvalid)]
+    pace = case.learnt.pace[role] = Pace(count - len(faults), seconds, min(concurrency, count))
+    turned_away = sum(status_of(fault) == 429 for fault in faults)
+    if turned_away:
+        found = f"{turned_away} of {count} requests at once were turned away (429)"
+        return HERE.warn(label, found, rate_mend(role))
+    lost = [fault for fault in faults if isinstance(fault, ProviderError) and status_of(fault) != 400]
+    if lost and not pace.calls:
+        return HERE.fail(label, lost[0].message, lost[0].hint or "see the line itself")
+    if lost:
+        mend = f"lower {role}.limits.concurrency, or look at the server's log"
+        return HERE.warn(label, f"{len(lost)} of {count} requests at once failed: {lost[0].message}", mend)
+    return HERE.ok(label, f"{pace} ({count} calls about tiny groups)")
 
 
-def _left_out(case: Case, role: str) -> list[Check] | None:
-    """The line of a judge that is not asked, or none; None for one that is."""
-    endpoint = section(case.config, role)
-    if not is_asked(case.config, role) or (endpoint.model is None and endpoint.base_url is None):
-        return []
-    if role in case.learnt.silent:
-        return [HERE.skipped(role, case.learnt.silent[role])]
-    if endpoint.model is None and not (endpoint.base_url or "").startswith(BUILTIN):
-        return [HERE.skipped(role, "no model is named")]
-    return None
-
-
-def _shared(case: Case) -> Shared:
-    return Shared.of(case.config, lambda _line: None)
+def judging_seconds(case: Case, groups: int) -> float | None:
+    """Return the seconds that judging so many groups takes at the pace that was measured; None where none was."""
+    total = 0.0
+    for role, calls in zip(JUDGES, calls_a_group(case.config), strict=True):
+        pace = case.learnt.pace.get(role)
+        if calls and (pace is None or not pace.calls):
+            return None
+        total += groups * calls / pace.a_second if calls and pace is not None else 0.0
+    return total or None
 
 
 def _read_word(reply: ChatReply) -> Any:

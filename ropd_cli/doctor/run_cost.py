@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ropd_cli.doctor.check import Case, Check, Section, shown_seconds
+from ropd_cli.doctor.check import Case, Check, Section
 from ropd_cli.doctor.judges import judging_seconds
-from ropd_cli.doctor.targets import JUDGES, is_asked, section
+from ropd_cli.doctor.targets import JUDGES, endpoint_of, is_asked
 from ropd_cli.errors import InputError
-from ropd_cli.llm.urls import BUILTIN
+from ropd_cli.llm.money import Budget
 from ropd_cli.records.schemas import load_prompts
 from ropd_cli.training.run_estimate import forecast_run, sentence
 from ropd_cli.training.verl_config import steps_of
@@ -21,12 +21,9 @@ def prices(case: Case) -> list[Check]:
     """Check that every model that a run pays for has a price."""
     if not case.named:
         return []
-    lacking = []
-    for role in (*JUDGES, "teacher"):
-        endpoint = section(case.config, role)
-        builtin = (endpoint.base_url or "").startswith(BUILTIN)
-        if is_asked(case.config, role) and endpoint.model and not builtin and endpoint.model not in case.config.prices:
-            lacking.append(endpoint.model)
+    endpoints = [endpoint_of(case.config, role) for role in (*JUDGES, "teacher") if is_asked(case.config, role)]
+    table = Budget(case.config.prices)
+    lacking = [each.model for each in endpoints if each.model and table.price(each.model, each.base_url or "") is None]
     if not lacking:
         return []
     names = ", ".join(dict.fromkeys(lacking))
@@ -46,8 +43,7 @@ def judging(case: Case) -> list[Check]:
         if value is None or not Path(value).is_file():
             return [HERE.skipped("judging", f"{key} {'is not set' if value is None else f'is no file ({value})'}")]
     for role in JUDGES:
-        endpoint = section(config, role)
-        if is_asked(config, role) and not endpoint.model and not (endpoint.base_url or "").startswith(BUILTIN):
+        if is_asked(config, role) and not endpoint_of(config, role).model:
             return [HERE.skipped("judging", f"the {role} has no model")]
     try:
         prompts = load_prompts(str(config.data.prompts))
@@ -68,7 +64,7 @@ def judging(case: Case) -> list[Check]:
     a_step = seconds / estimate["steps"]
     paces = "; ".join(f"{role} {case.learnt.pace[role]}" for role in JUDGES if role in case.learnt.pace)
     found = (
-        f"judging alone about {shown_seconds(seconds)}, {shown_seconds(a_step)} per step, at the pace measured here "
+        f"judging alone about {_time(seconds)}, {_time(a_step)} per step, at the pace measured here "
         f"({paces}, tiny groups: real answers are longer, and more requests at once may be faster); it runs beside the "
         "rollouts"
     )
@@ -76,6 +72,14 @@ def judging(case: Case) -> list[Check]:
         mend = "raise limits.concurrency, put more servers behind base_url, or take a faster judge"
         return [check, HERE.warn("time", found, mend)]
     return [check, HERE.ok("time", found)]
+
+
+def _time(seconds: float) -> str:
+    """Return a span of time in a unit that fits it."""
+    for unit, size in (("days", 86_400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1g} s"
 
 
 CHECKS = (prices, judging)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import secrets
 
 from ropd_cli.config import EndpointConfig, RopdConfig
+from ropd_cli.doctor.targets import Question
 from ropd_cli.llm.chat import ChatRequest, JsonSchema, endpoint_request
 from ropd_cli.method.groups import given_rubric
 from ropd_cli.method.replies import CATEGORIES
 from ropd_cli.records.schemas import Answer, Criterion, Group, Message, Rubric, RubricRecord, prompt_hash
-from ropd_cli.stages.rubricator import Rubricator, RubricRequest
-from ropd_cli.stages.verifier import VerdictRequest, Verifier
+from ropd_cli.stages.rubricator import Rubricator, read_rubric
+from ropd_cli.stages.verifier import Verifier
 
 SUMS = ((17, 25), (38, 14), (9, 46), (23, 58), (61, 12))
 VOTES = 3
@@ -26,29 +27,26 @@ _CRITERIA = (
     (1, "The answer ends once its result is stated: nothing comes after it."),
     (1, "The answer has at most 60 words."),
 )
-HELLO = "What is 2 + 2? Answer with the number only."
-HELLO_TOKENS = 16
 
 
 def groups() -> list[Group]:
-    """Five groups of two teacher answers and three rollouts, one of them wrong."""
+    """Return five groups of two teacher answers and three rollouts, one of them right."""
     return [_group(number, *numbers) for number, numbers in enumerate(SUMS)]
 
 
-def rubric_requests(config: RopdConfig, endpoint: EndpointConfig) -> list[RubricRequest]:
-    """A request for a rubric of each sample group, as the configuration lays it out."""
-    rubricator = Rubricator(endpoint, config.judge.model_copy(update={"rubrics": "induced"}))
-    return [rubricator.requests(group)[0] for group in groups()]
-
-
-def verdict_requests(config: RopdConfig, endpoint: EndpointConfig) -> list[VerdictRequest]:
-    """A question to the verifier about each sample group, with VOTES requests."""
+def questions(config: RopdConfig, role: str, endpoint: EndpointConfig) -> list[Question]:
+    """Return what a judge is asked about the sample groups, as the configuration lays it out: a rubric of each, or
+    the verdicts on each VOTES times over."""
+    if role == "rubricator":
+        rubricator = Rubricator(endpoint, config.judge.model_copy(update={"rubrics": "induced"}))
+        return [(each.request, read_rubric) for group in groups() for each in rubricator.requests(group)[:1]]
     verifier = Verifier(endpoint, config.judge.model_copy(update={"repeats": VOTES}))
-    return [verifier.requests(group, _rubric(group, config))[0] for group in groups()]
+    layouts = [verifier.requests(group, _rubric(group, config))[0] for group in groups()]
+    return [(request, each.read) for each in layouts for request in each.requests]
 
 
 def calls_a_group(config: RopdConfig) -> tuple[int, int]:
-    """Requests to (rubricator, verifier) that a group of this configuration takes."""
+    """Return the requests to (rubricator, verifier) that a group of this configuration takes."""
     if config.reward.rubric == 0:
         return 0, 0
     one = groups()[0]
@@ -62,16 +60,15 @@ def calls_a_group(config: RopdConfig) -> tuple[int, int]:
     return rubrics, sum(len(each.requests) for each in verdicts)
 
 
-def hello(endpoint: EndpointConfig, sample: int = 0) -> ChatRequest:
-    """A question with the shortest answer; limited to HELLO_TOKENS where the configuration has no limit."""
-    if endpoint.sampling.max_tokens is None:
-        limited = endpoint.sampling.model_copy(update={"max_tokens": HELLO_TOKENS})
-        endpoint = endpoint.model_copy(update={"sampling": limited})
-    return endpoint_request(endpoint, (Message(role="user", content=HELLO),), sample=sample)
+def hello(endpoint: EndpointConfig) -> ChatRequest:
+    """Return a question with a short answer."""
+    message = Message(role="user", content="What is 2 + 2? Answer with the number only.")
+    return endpoint_request(endpoint, (message,))
 
 
 def forced(endpoint: EndpointConfig) -> tuple[ChatRequest, str]:
-    """A request whose schema allows one word that nobody could guess, and the word: who enforces schemas says it."""
+    """Return a request whose schema allows one word that nobody could guess, and the word: an endpoint that enforces
+    schemas answers it."""
     word = f"w{secrets.token_hex(6)}"
     body = {
         "type": "object",

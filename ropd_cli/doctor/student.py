@@ -136,28 +136,17 @@ def _on_hub(name: str, offline: bool) -> Check:
     if offline:
         return HERE.skipped("model", f"{name} is not on this disk, and the hub is not asked (--offline)")
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
         about = HfApi().model_info(name, timeout=HUB_TIMEOUT_S, files_metadata=True)
-    except (RepositoryNotFoundError, HFValidationError, GatedRepoError) as fault:
+    except (RepositoryNotFoundError, HFValidationError) as fault:  # a gated model is one that is not found
         mend = "check student.model_path; for a gated or private model: hf auth login"
         return HERE.fail("model", f"{name}: not on the hub for you ({type(fault).__name__})", mend)
-    except Exception as fault:
-        # Which HTTP library the hub's client uses, and so whose errors these are, differs between its versions.
-        of_http = type(fault).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2", "requests")
-        if not of_http and not isinstance(fault, OSError | OfflineModeIsEnabled | RuntimeError):
-            raise
-        return HERE.warn(
-            "model",
-            f"{name}: not on this disk, and the hub is out of reach ({type(fault).__name__})",
-            "give student.model_path a folder, or download the model first (hf download NAME); a mirror: HF_ENDPOINT",
-        )
+    except Exception as fault:  # which HTTP library's errors these are differs between versions of the hub's client
+        found = f"{name}: not on this disk, and the hub is out of reach ({type(fault).__name__})"
+        mend = "give student.model_path a folder, or download the model first (hf download NAME); a mirror: HF_ENDPOINT"
+        return HERE.warn("model", found, mend)
     size = sum(file.size or 0 for file in about.siblings or ())
     found = f"{name}: on the hub, {shown_bytes(size)} to download; its template is looked at once it is here"
     return HERE.ok("model", found)

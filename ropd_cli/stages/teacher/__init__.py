@@ -6,7 +6,6 @@ which of them count, ``run`` works through a file of prompts.
 
 from ropd_cli.stages.teacher.batch_rounds import collected, fill_by_batches
 from ropd_cli.stages.teacher.generate import pending, teacher_gen
-from ropd_cli.stages.teacher.keep import Grader
 from ropd_cli.stages.teacher.request import TRIES_PER_ANSWER, Teacher, TeacherCount, TeacherFiles, Wanted
 
 __all__ = [
