@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from ropd_cli.answers.thinking import split_thinking
 from ropd_cli.errors import InputError
 from ropd_cli.lint import Finding, Linted, lint, linted
-from ropd_cli.lint.records import in_order
+from ropd_cli.lint.rules import in_order
 from ropd_cli.method.block import render_question
 from ropd_cli.method.scoring import GroupStats, group_stats
 from ropd_cli.records.files import read_records

@@ -11,25 +11,11 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 
+from ropd_cli.answers.final_answer import final_result
 from ropd_cli.answers.thinking import answer_of
 
-_BRACE = re.compile(r"\\boxed\{|[{}]")
 _TEXT = re.compile(r"\\(?:text|mathrm|mathbf)\{([^{}]*)\}")
 _SEPARATOR = re.compile(r"(?<=\d)(?:,\s*\\!\s*|,|\\,|\{,\})(?=\d{3}(?:\D|$))")
-
-
-def final_result(text: str) -> str | None:
-    """The content of the last complete ``\\boxed{…}`` of a text, braces balanced; None without one."""
-    opened: list[int] = []  # where the content of every open brace begins; -1 for one that is no box
-    found: tuple[int, int] | None = None
-    for brace in _BRACE.finditer(text):
-        if brace[0] == "{":
-            opened.append(-1)
-        elif brace[0] != "}":
-            opened.append(brace.end())
-        elif opened and (first := opened.pop()) >= 0 and (found is None or first > found[0]):
-            found = first, brace.start()
-    return text[slice(*found)] if found is not None else None
 
 
 def is_exact(text: str, answer: str) -> bool:

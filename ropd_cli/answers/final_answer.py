@@ -2,7 +2,7 @@ r"""The final result that a text states.
 
 Thinking is not looked at. The result is the first of these that exists:
 
-1. the content of the last complete ``\boxed{…}`` (exact.py's rule);
+1. the content of the last complete ``\boxed{…}`` (``final_result``);
 2. what follows ``####`` on the last line; else what follows ``Answer:``, ``answer is`` or ``####`` (where no words come
    after it) on the last line that has one of them, or on the next line where that one ends there, as a heading ``Final
    answer`` does. It ends with its clause ("5, since …"). Of a formula among words ("$5$ metres") it is the formula; of
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 
-from ropd_cli.answers.exact_match import final_result
 from ropd_cli.answers.thinking import answer_of
 
 _MARKED = re.compile(
@@ -24,6 +23,7 @@ _SYMBOLS = re.compile(r"\\[A-Za-z]+|\b\d*[A-Za-z]\b")
 _LEAD = re.compile(
     r"(?:(?:therefore|thus|hence|then|simply|just|exactly|clearly|equal\s+to|given\s+by)\b\s*[,:]?\s*)+", re.IGNORECASE
 )
+_BRACE = re.compile(r"\\boxed\{|[{}]")
 _HASHES = "####"
 """On the last line whatever follows is the result: a heading is never the last line."""
 _LINE_CHARS = 4000
@@ -130,3 +130,17 @@ def _is_sentence(text: str) -> bool:
 def _bare(stated: str) -> str:
     """What a line states, without Markdown's marks and the full stop after it."""
     return stated.strip().lstrip("*_`: ").rstrip("*_`: .").strip()
+
+
+def final_result(text: str) -> str | None:
+    """The content of the last complete ``\\boxed{…}`` of a text, braces balanced; None without one."""
+    opened: list[int] = []  # where the content of every open brace begins; -1 for one that is no box
+    found: tuple[int, int] | None = None
+    for brace in _BRACE.finditer(text):
+        if brace[0] == "{":
+            opened.append(-1)
+        elif brace[0] != "}":
+            opened.append(brace.end())
+        elif opened and (first := opened.pop()) >= 0 and (found is None or first > found[0]):
+            found = first, brace.start()
+    return text[slice(*found)] if found is not None else None

@@ -22,7 +22,7 @@ from ropd_cli.doctor.targets import (
     url_fault,
 )
 from ropd_cli.errors import ConfigError, ProviderUnreachable, RopdError
-from ropd_cli.llm.keys import Peer
+from ropd_cli.llm.api_key import Peer
 from ropd_cli.llm.model_list import Listing, list_models
 
 HERE = Section("endpoints")

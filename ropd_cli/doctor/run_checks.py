@@ -11,8 +11,8 @@ from ropd_cli.doctor.check import Case, Check, guarded
 from ropd_cli.doctor.sample_groups import hello, questions
 from ropd_cli.doctor.targets import JUDGES, endpoint_of, targets
 from ropd_cli.errors import RopdError
+from ropd_cli.llm.api_key import api_key
 from ropd_cli.llm.cost_estimate import forecast
-from ropd_cli.llm.keys import api_key
 from ropd_cli.llm.money import Budget
 
 SECTIONS = (packages, devices, disk, endpoints, judges, teacher_index, student, run_cost)

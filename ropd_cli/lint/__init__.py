@@ -4,7 +4,7 @@
 the lint judge in ``ropd_cli.lint.model_judge``, which is asked only where a user wants it.
 """
 
-from ropd_cli.lint.records import JUDGE_KINDS, RULES, Finding, Linted, Rule, linted
-from ropd_cli.lint.rules import CERTAIN, lint, lint_group
+from ropd_cli.lint.records import Finding, Linted, Rule, linted
+from ropd_cli.lint.rules import CERTAIN, JUDGE_KINDS, RULES, lint, lint_group
 
 __all__ = ["CERTAIN", "JUDGE_KINDS", "RULES", "Finding", "Linted", "Rule", "lint", "lint_group", "linted"]

@@ -14,7 +14,8 @@ import orjson
 
 from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.errors import ReplyInvalid
-from ropd_cli.lint.records import FORMAT_WORTH, JUDGE_KINDS, Finding, Linted
+from ropd_cli.lint.records import Finding, Linted
+from ropd_cli.lint.rules import FORMAT_WORTH, JUDGE_KINDS
 from ropd_cli.llm.client import ChatClient, ChatRequest, JsonSchema, endpoint_request
 from ropd_cli.llm.structured import HINT, parse_json
 from ropd_cli.method.prompts import fill, read_template

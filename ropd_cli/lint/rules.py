@@ -10,12 +10,58 @@ from functools import partial
 
 from ropd_cli.answers.exact_match import normalise
 from ropd_cli.lint.language import language
-from ropd_cli.lint.records import FORMAT_WORTH, Finding, Linted, linted
+from ropd_cli.lint.records import Finding, Linted, Rule, linted
 from ropd_cli.method.block import render_question
 from ropd_cli.method.scoring import group_stats, score
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord
 
 log = logging.getLogger(__name__)
+
+RULES: dict[str, Rule] = {
+    rule.name: rule
+    for rule in (
+        Rule("met-by-all", "criterion that all rollouts meet", "It pays every rollout the same and separates none."),
+        Rule("met-by-none", "criterion that no rollout meets", "It separates no two rollouts."),
+        Rule("near-duplicate", "criteria that ask the same", "One thing is paid twice."),
+        Rule("compound", "several claims in one criterion", "A rollout that does one of two gets nothing for it."),
+        Rule(
+            "mentions-reference",
+            "refers to a reference or a teacher",
+            "The verifier does not know which answer that is, and the student is taught to imitate.",
+            "error",
+        ),
+        Rule(
+            "gives-answer-away",
+            "states the final answer",
+            "The verifier matches a string that may be wrong, in place of judging the work.",
+        ),
+        Rule("vague", "a word of praise without an object", "Two judges read it in two ways."),
+        Rule("flat-weights", "all criteria weigh the same", "What is decisive counts no more than what is routine."),
+        Rule("dominated", "one criterion outweighs all others", "The reward is that one verdict."),
+        Rule("format-heavy", "format is worth more than 1", "The student learns the looks first."),
+        Rule(
+            "teacher-below-student",
+            "the teacher's answers score below the rollouts",
+            "The rubric rewards something that the better answers lack, or the student has caught up.",
+            "error",
+        ),
+        Rule("language", "written in another language than the prompt", "Judges obey it less well."),
+    )
+}
+"""By name, in the order in which findings are listed."""
+JUDGE_KINDS = ("near-duplicate", "compound", "mentions-reference", "gives-answer-away", "vague", "format-heavy")
+"""The rules that the lint judge looks for; "compound" and "vague" nobody else finds."""
+FORMAT_WORTH = 1
+"""So many points a matter of surface format is worth, where the task does not demand it."""
+
+
+def in_order(findings: list[Finding]) -> list[Finding]:
+    """Findings in the order of the rules, without those that say the same of the same criteria again."""
+    first: dict[tuple[str, frozenset[str]], Finding] = {}
+    for finding in findings:
+        first.setdefault((finding.rule, frozenset(finding.criteria)), finding)
+    return sorted(first.values(), key=lambda finding: list(RULES).index(finding.rule))
+
 
 FEWEST = 2
 """Judged rollouts from which on "all" and "none" say something."""

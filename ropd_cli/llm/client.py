@@ -2,40 +2,35 @@
 
 ``reply, value = await client.ask(request, read)``: from the cache, else from an equal call that is under
 way, else from the endpoint (``sender``). ``samples`` does the same for several replies to one question, and asks
-for those that are missing in one request where the endpoint can. Retries have one budget and one owner, here: 429,
-5xx, lost connections, timeouts and replies that can't be used all draw on it.
+for those that are missing in one request where the endpoint can. ``retry_loop`` is the one owner of retries.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
-import itertools
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from ropd_cli.config.models import EndpointConfig
-from ropd_cli.errors import ProviderRefused, ReplyInvalid, RopdError
+from ropd_cli.errors import ReplyInvalid, RopdError
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats, JsonSchema, Sampling, endpoint_request, joinable
 from ropd_cli.llm.retry import RetryPolicy
+from ropd_cli.llm.retry_loop import Read, RetryLoop, nothing, read_reply
 from ropd_cli.llm.sender import Sender
 from ropd_cli.llm.shared import Shared
-from ropd_cli.llm.structured import Form, parse_json
+from ropd_cli.llm.structured import Form
 from ropd_cli.llm.urls import base_url
-from ropd_cli.llm.wire import Fault
 from ropd_cli.util.concurrency import all_of
 
 __all__ = ["ChatClient", "ChatReply", "ChatRequest", "ClientStats", "JsonSchema", "Sampling", "endpoint_request"]
 
 T = TypeVar("T")
 V = TypeVar("V")
-Read = Callable[[ChatReply], T]
 Outcome = ChatReply | RopdError | None
-_QUOTED_CHARS = 4000
-"""So much of a reply that can't be used is shown to the model again."""
 
 
 class ChatClient:
@@ -57,6 +52,7 @@ class ChatClient:
         self._url = base_url(endpoint)
         self._cache = cache
         self._sender = Sender(endpoint, shared, self.stats, environ)
+        self._retries = RetryLoop(self._sender, retry, stats)
         self._running: dict[tuple[str, int | None], asyncio.Future[Outcome]] = {}
 
     @classmethod
@@ -104,7 +100,7 @@ class ChatClient:
 
     async def complete(self, request: ChatRequest, *, validate: Read[Any] | None = None) -> ChatReply:
         """Return the reply to a request; ``validate`` is ``ask``'s ``read``, whose value is not wanted."""
-        reply, _ = await self.ask(request, validate or _nothing)
+        reply, _ = await self.ask(request, validate or nothing)
         return reply
 
     async def samples(self, requests: Sequence[ChatRequest], *, together: bool = True) -> list[ChatReply]:
@@ -155,7 +151,7 @@ class ChatClient:
         replies_by_index: dict[int, ChatReply] = {}
         try:
             first = min(keys)
-            replies, _ = await self._send(keys[first], requests[first], _nothing, len(keys))
+            replies, _ = await self._retries.send(keys[first], requests[first], nothing, len(keys))
             replies_by_index = dict(zip(keys, replies, strict=False))
             if self._cache is not None:
                 async with asyncio.TaskGroup() as writes:
@@ -191,7 +187,7 @@ class ChatClient:
                 raise copy.copy(outcome) from outcome
             if outcome is not None:
                 try:
-                    value = _read(outcome, request, read)
+                    value = read_reply(outcome, request, read)
                 except ReplyInvalid:
                     continue
                 self.stats.cache_hits += 1
@@ -216,48 +212,16 @@ class ChatClient:
         known = self._cache.get(key, max_tokens) if self._cache is not None else None
         if known is not None:
             try:
-                value = _read(known, request, read)
+                value = read_reply(known, request, read)
             except ReplyInvalid:
                 pass  # kept under rules that have become stricter
             else:
                 self.stats.cache_hits += 1
                 return known, value
-        [reply], value = await self._send(key, request, read)
+        [reply], value = await self._retries.send(key, request, read)
         if self._cache is not None:
             await self._cache.store(key, reply, max_tokens=max_tokens)
         return reply, value
-
-    async def _send(self, key: str, request: ChatRequest, read: Read[T], choices: int = 1) -> tuple[list[ChatReply], T]:
-        """Send until a usable reply is there (1 to ``choices`` of them; ``read`` is given the first) or the retries are
-        used up. What is lost while the endpoint is not there at all (its breaker is open) is not counted: the next
-        attempt waits for it."""
-        correction: list[dict[str, Any]] = []
-        corrected = False
-        failed = 0
-        for attempt in itertools.count(1):
-            try:
-                reply, *more = await self._sender.send(request, correction, choices)
-                return [reply, *more], _read(reply, request, read)
-            except Fault as caught:
-                fault = caught
-                if correction and isinstance(fault.error, ProviderRefused):
-                    fault.again = True  # it was the longer conversation that was refused; the question alone was not
-                correction = []
-                if fault.lost and self._sender.lost(key, fault):
-                    self.stats.retries += 1
-                    continue
-                wait_s = self.retry.wait_s(failed, fault.retry_after_s)
-            except ReplyInvalid as caught:
-                error = ReplyInvalid(f"{request.model} at {self.shown}: {caught.message}", caught.hint)
-                fault, wait_s = Fault(error, again=True), 0.0 if failed < self.retry.max_retries else None
-                correction = [] if corrected else _correction(reply, caught)
-                corrected = True
-            failed += 1
-            if wait_s is None or not fault.again:
-                raise _final(fault, attempt) from None
-            self.stats.retries += 1
-            await self._sender.pause(wait_s)
-        raise AssertionError  # the loop has no other end
 
 
 async def _finished(calls: Sequence[Callable[[], Awaitable[V]]]) -> list[V]:
@@ -271,35 +235,3 @@ async def _finished(calls: Sequence[Callable[[], Awaitable[V]]]) -> list[V]:
         if others is not None or expected is None:
             raise
         raise expected.exceptions[0] from None  # one prompt's failure, whichever of its samples met it first
-
-
-def _nothing(_reply: ChatReply) -> None:
-    return None
-
-
-def _read(reply: ChatReply, request: ChatRequest, read: Read[T]) -> T:
-    """Return what ``read`` makes of a reply. Raises ReplyInvalid for one that can't be used."""
-    if request.form is not None:
-        if reply.finish_reason == "length":
-            raise ReplyInvalid("the reply was cut off at its length limit", "raise --max-tokens (or do not set it)")
-        if read is _nothing:
-            parse_json(reply.text)
-    return read(reply)
-
-
-def _correction(reply: ChatReply, fault: ReplyInvalid) -> list[dict[str, Any]]:
-    """Return what is said to the model of a reply that can't be used: the reply, as its own turn, and the reason."""
-    quoted = reply.text if len(reply.text) <= _QUOTED_CHARS else reply.text[:_QUOTED_CHARS] + " […]"
-    instruction = (
-        f"Your reply can't be used: {fault.message}. Give the whole answer again, corrected, and nothing else."
-    )
-    return [{"role": "assistant", "content": quoted or "…"}, {"role": "user", "content": instruction}]
-
-
-def _final(fault: Fault, attempts: int) -> RopdError:
-    """Return the error a user sees, with how often it was tried."""
-    error = copy.copy(fault.error)
-    if attempts > 1:
-        error.message = f"{error.message} (tried {attempts} times)"
-        error.args = (error.message,)
-    return error

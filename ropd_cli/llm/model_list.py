@@ -10,7 +10,7 @@ import orjson
 
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import ProviderUnreachable
-from ropd_cli.llm.keys import Peer
+from ropd_cli.llm.api_key import Peer
 from ropd_cli.llm.transport import Response
 
 _LARGEST = 4 << 20

@@ -23,7 +23,7 @@ import openai
 
 from ropd_cli import __version__
 from ropd_cli.config.models import EndpointConfig, LimitsConfig
-from ropd_cli.llm.keys import Peer
+from ropd_cli.llm.api_key import Peer
 from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut
 from ropd_cli.llm.urls import model_name
 

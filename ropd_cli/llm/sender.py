@@ -8,8 +8,8 @@ from typing import Any
 
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import ProviderUnreachable
+from ropd_cli.llm.api_key import Peer
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats
-from ropd_cli.llm.keys import Peer
 from ropd_cli.llm.limits import nothing_left_s
 from ropd_cli.llm.money import Expectation, cost_usd
 from ropd_cli.llm.shared import Shared

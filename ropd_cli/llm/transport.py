@@ -10,7 +10,7 @@ from ropd_cli.errors import InputError
 
 if TYPE_CHECKING:
     from ropd_cli.config.models import EndpointConfig
-    from ropd_cli.llm.keys import Peer
+    from ropd_cli.llm.api_key import Peer
 
 
 class NoConnection(Exception):

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from ropd_cli.errors import ProviderBusy, ProviderError, ProviderRefused, ProviderUnreachable, ReplyInvalid
+from ropd_cli.llm.api_key import QUOTED_CHARS, Peer, Secrets
 from ropd_cli.llm.chat import ChatReply, ChatRequest, sendable
-from ropd_cli.llm.keys import QUOTED_CHARS, Peer, Secrets
 from ropd_cli.llm.retry import retry_after_s
 from ropd_cli.llm.structured import Form, response_format, with_schema_text
 from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut

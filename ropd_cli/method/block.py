@@ -21,7 +21,6 @@ import hashlib
 import json
 import logging
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,6 +31,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from ropd_cli.answers.thinking import answer_of
+from ropd_cli.method.blind_order import blind_order
 from ropd_cli.records.schemas import Group
 from ropd_cli.util.tokens import cut_middle, estimate_tokens
 
@@ -138,7 +138,7 @@ def build_block(group: Group, max_answer_tokens: int | None = None) -> Block:
         visible = answer_of(whole)
         if visible is not None:
             answers.append(_shown(group.uid, source, index, *encoded(visible), max_answer_tokens))
-    return _block(question, question_data, shown_order(hashlib.sha256(question_data).digest(), answers))
+    return _block(question, question_data, blind_order(hashlib.sha256(question_data).digest(), answers))
 
 
 class _Encoded(NamedTuple):
@@ -159,21 +159,6 @@ def _block(question: str, question_data: bytes, ordered: Sequence[_Encoded]) -> 
         parts += (f'\n<answer-{tag} index="{k}">', answer.text, f"</answer-{tag}>")
     whole = hashlib.sha256(b"".join([LAYOUT.encode(), tag.encode(), *hashes])).hexdigest()
     return Block(tag=tag, question=question, answers=answers, text="".join(parts), hash=whole, hashes=own)
-
-
-def shown_order(seed: bytes, answers: Sequence[_Encoded]) -> list[_Encoded]:
-    """The answers shuffled by content: sorted by a hash of ``seed``, of all their hashes and of their own. The same
-    prompt and texts always come in the same order, whoever wrote them."""
-    # with the other answers in it, no text has a place of its own that a student could learn to take
-    seed = hashlib.sha256(seed + b"".join(sorted([each.hash for each in answers]))).digest()
-    count: Counter[bytes] = Counter()
-    drawn = []
-    for each in answers:
-        # equal texts are numbered, so that they need not stand together
-        drawn.append((hashlib.sha256(seed + each.hash + count[each.hash].to_bytes(4, "big")).digest(), each))
-        count[each.hash] += 1
-    drawn.sort(key=lambda one: one[0])
-    return [each for _, each in drawn]
 
 
 def group_tag(texts: Sequence[bytes], hashes: Sequence[bytes] | None = None, digits: int = 16) -> str:

@@ -273,7 +273,7 @@ def test_it_answers_wherever_a_process_of_ropd_begins(imported, code):
 import sys, {imported}
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import InputError
-from ropd_cli.llm.keys import Peer
+from ropd_cli.llm.api_key import Peer
 from ropd_cli.llm.transport import open_transport
 try:
     open_transport(EndpointConfig(), Peer("builtin://checkable"))

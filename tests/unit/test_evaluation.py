@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropd_cli.analysis.intervals import paired_bootstrap
-from ropd_cli.answers.exact_match import final_result, is_exact
+from ropd_cli.answers.exact_match import is_exact
+from ropd_cli.answers.final_answer import final_result
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ropd_cli.answers.exact_match import final_result
+from ropd_cli.answers.final_answer import final_result
 
 
 def by_trying_each(text):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 
-from ropd_cli.answers.exact_match import final_result, normalise
+from ropd_cli.answers.exact_match import normalise
+from ropd_cli.answers.final_answer import final_result
 from ropd_cli.answers.thinking import answer_of
 from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.evaluation.samples import Grade, Sample
