@@ -37,12 +37,13 @@ from ropd_cli.training.verl_config import compose, steps_of
 from ropd_cli.training.versions import installed_versions
 from ropd_cli.util.progress import Progress
 
-MAY_CHANGE = ("train.steps", "train.epochs", "train.save_every", "train.keep_checkpoints", "train.watchdog_s")
-MAY_CHANGE_SECTIONS = (
-    *("rubricator", "verifier", "teacher", "judge"),
-    *("prices", "max_cost", "cache_dir", "cache_max_gb", "out"),
-    *("validate", "eval", "monitor", "lint"),
+MAY_CHANGE = (
+    *("train.steps.", "train.epochs.", "train.save_every.", "train.keep_checkpoints.", "train.watchdog_s."),
+    *("rubricator.", "verifier.", "teacher.", "judge.", "student.endpoint."),
+    *("prices.", "max_cost.", "cache_dir.", "cache_max_gb.", "out."),
+    *("validate.", "eval.", "monitor.", "lint."),
 )
+"""Keys and sections that a resumed run may have other values of, each with a dot at its end."""
 PATHS = (
     ("", "out"),
     ("", "cache_dir"),
@@ -257,17 +258,14 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
             f"{run.path} holds an unfinished run", "go on with it by --resume, or choose another run directory by --out"
         )
     before = yaml.safe_load(run.config.read_text())
-    changed = [key for key in _differing(before, config.model_dump(mode="json")) if not _may_change(key)]
+    differing = _differing(before, config.model_dump(mode="json"))
+    changed = [key for key in differing if not f"{key}.".startswith(MAY_CHANGE)]
     if changed:
         raise InputError(
             f"{run.path} was started with other values of {', '.join(changed)}",
             "resume with the same configuration, or choose another run directory",
         )
     return run.last_checkpoint() or 0
-
-
-def _may_change(key: str) -> bool:
-    return key in MAY_CHANGE or key.startswith("student.endpoint.") or key.split(".")[0] in MAY_CHANGE_SECTIONS
 
 
 def _differing(a: Any, b: Any, path: str = "") -> list[str]:
