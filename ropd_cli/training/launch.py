@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +33,7 @@ from ropd_cli.training.run_estimate import forecast_run
 from ropd_cli.training.validation import open_validation, write_validation_prompts
 from ropd_cli.training.verl_config import compose, steps_of
 from ropd_cli.training.versions import installed_versions
+from ropd_cli.util.processes import run_module
 from ropd_cli.util.progress import Progress
 
 MAY_CHANGE = (
@@ -286,18 +285,9 @@ def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:
 
 def _merge_adapter(config: RopdConfig, folder: Path) -> None:
     """Make the checkpoint of a LoRA run a plain model; torch stays out of this process."""
-    student = config.student
-    command = [
-        sys.executable,
-        "-m",
-        "ropd_cli.training.verl.merge_lora",
-        str(folder),
-        str(student.lora_rank),
-        str(student.lora_alpha),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    rank, alpha = str(config.student.lora_rank), str(config.student.lora_alpha)
+    fault = run_module("ropd_cli.training.verl.merge_lora", str(folder), rank, alpha)
+    if fault is not None:
         raise TrainingError(
-            f"{folder}: the adapter could not be merged: {last}", "run the same command again with --resume"
+            f"{folder}: the adapter could not be merged: {fault}", "run the same command again with --resume"
         )
