@@ -267,7 +267,8 @@ def load_groups(
 
     Raises InputError for a path that holds none.
     """
-    views = list(_from_run(path) if path.is_dir() else _from_file(path))
+    files = step_files(path) if path.is_dir() else []
+    views = [view for file in files for view in views_of(file)] if files else list(_from_file(path))
     if not views:
         raise InputError(f"{path}: no groups in it", "give a rubrics file, a verdicts file or a run directory")
     if rubrics:
@@ -311,11 +312,6 @@ def views_of(file: Path) -> Iterator[GroupView]:
 def without_numbers(criterion: str) -> str:
     """Return a criterion with # for its numbers: criteria that differ in their numbers alone are counted together."""
     return _NUMBERS.sub("#", criterion)
-
-
-def _from_run(folder: Path) -> Iterator[GroupView]:
-    for file in step_files(folder):
-        yield from views_of(file)
 
 
 def _from_file(path: Path) -> Iterator[GroupView]:

