@@ -111,19 +111,19 @@ class ColumnReader:
             options = guesses if known is None else known
             if name == "answer" and known is None and "reward_model" in row.record:
                 options = ("answer",)
-            self._found[name] = next((each for each in options if _at(row.record, each) not in (None, "")), None)
+            self._found[name] = next((each for each in options if value_at(row.record, each) not in (None, "")), None)
         return self._found[name]
 
     def _get(self, row: Row, name: str, column: str) -> Any:
         record = row.record
-        if column not in record and _at(record, column) is None and (name == "prompt" or name in self.named):
+        if column not in record and value_at(record, column) is None and (name == "prompt" or name in self.named):
             hint = (
                 f"name it by --{name}-field"
                 if name in ("prompt", "answer", "uid", "system") and name not in self.named
                 else f"it has {', '.join(map(str, record))}"
             )
             raise InputError(f"{row.where}: no field {column!r}", hint)
-        return _at(record, column)
+        return value_at(record, column)
 
     def _final(self, value: Any) -> str:
         """The checkable end of an answer: what follows the ``####`` of a worked solution, else all of it."""
@@ -135,12 +135,10 @@ class ColumnReader:
     def _uid(self, row: Row, prompt: Any) -> str:
         if self.named.get("uid") != UID_BY_HASH:
             column = self._column("uid", ("uid", "extra_info.index"), row)
-            value = None if column is None else self._get(row, "uid", column)
-            if value is None:
-                value = _at(row.record, "uid")
-            if value is None:
-                value = _at(row.record, "extra_info.index")
-            if value is not None and str(value).strip():
+            values = [None if column is None else self._get(row, "uid", column)]
+            values += [value_at(row.record, name) for name in ("uid", "extra_info.index")]
+            value = next((each for each in values if each is not None), "")
+            if str(value).strip():
                 return str(value)
         return prompt_hash(prompt)[:16]
 
@@ -170,7 +168,7 @@ class ColumnReader:
             fields["ability"] = self.recipe.ability if self.recipe else "general"
 
 
-def _at(record: Any, path: str) -> Any:
+def value_at(record: Any, path: str) -> Any:
     """The value of a column; a dotted path goes into objects where no column has just that name."""
     if path in record:
         return record[path]

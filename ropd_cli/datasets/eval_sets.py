@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict
-
+from ropd_cli.datasets.columns import value_at
 from ropd_cli.datasets.hub import HubSet, hub_rows
 from ropd_cli.datasets.local_files import Row, local_rows
 from ropd_cli.datasets.text_words import text_of
@@ -60,7 +59,6 @@ class EvalQuestion(RecordModel):
     """One question. ``prompt`` is text or messages; the set's other fields (IFEval's instructions, GPQA's wrong
     answers, HealthBench's rubrics) pass through."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
     id: str
     prompt: str | tuple[Message, ...]
     answer: str | None = None
@@ -137,14 +135,7 @@ def _question(row: Row) -> EvalQuestion:
 
 
 def _first(record: dict[str, Any], names: tuple[str, ...]) -> Any:
-    for name in names:
-        outer, _, inner = name.partition(".")
-        value = record.get(outer)
-        if inner:
-            value = value.get(inner) if isinstance(value, dict) else None
-        if value not in (None, "", []):
-            return value
-    return None
+    return next((value for name in names if (value := value_at(record, name)) not in (None, "", [])), None)
 
 
 def _unknown(spec: str) -> InputError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,36 +54,21 @@ def _load(source: HubSet) -> Any:
     if source.path.startswith((".", "/", "~")) and not Path(source.path).exists():
         raise InputError(f"hf:{source}: no folder {source.path}", "give OWNER/NAME of the hub, or a folder")
     files = {"data_files": {source.split: source.file}} if source.file else {}
-    with _quiet(datasets):
-        try:
-            return datasets.load_dataset(
-                source.path, source.config, split=source.split, revision=source.revision, **files
-            )
-        except DatasetNotFoundError as fault:
-            hint = "check the name and the revision; a gated set needs its terms accepted and a token in HF_TOKEN"
-            raise InputError(f"hf:{source.path}: {_first_line(fault)}", hint) from fault
-        except (FileNotFoundError, ValueError) as fault:  # an unknown configuration, split, or kind of file
-            hint = "name them by --config and --split, or give one file by --local"
-            raise InputError(f"hf:{source}: {_first_line(fault)}", hint) from fault
-        except OSError as fault:  # ConnectionError and what the HTTP libraries raise
-            raise InputError(f"hf:{source}: can't be read from the hub ({_first_line(fault)})", _HINT) from fault
-        except datasets.exceptions.DatasetsError as fault:
-            raise InputError(f"hf:{source}: {_first_line(fault)}", "give one file of it by --local") from fault
-
-
-@contextmanager
-def _quiet(datasets: Any) -> Iterator[None]:
-    """Without a warning for each retry: what is wrong in the end is said once."""
-    logger = logging.getLogger("huggingface_hub")
-    level, bars = logger.level, datasets.are_progress_bars_disabled()
-    logger.setLevel(logging.ERROR)
+    # without a warning for each retry: what is wrong in the end is said once
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if not bars:
-            datasets.enable_progress_bars()
+        return datasets.load_dataset(source.path, source.config, split=source.split, revision=source.revision, **files)
+    except DatasetNotFoundError as fault:
+        hint = "check the name and the revision; a gated set needs its terms accepted and a token in HF_TOKEN"
+        raise InputError(f"hf:{source.path}: {_first_line(fault)}", hint) from fault
+    except (FileNotFoundError, ValueError) as fault:  # an unknown configuration, split, or kind of file
+        hint = "name them by --config and --split, or give one file by --local"
+        raise InputError(f"hf:{source}: {_first_line(fault)}", hint) from fault
+    except OSError as fault:  # ConnectionError and what the HTTP libraries raise
+        raise InputError(f"hf:{source}: can't be read from the hub ({_first_line(fault)})", _HINT) from fault
+    except datasets.exceptions.DatasetsError as fault:
+        raise InputError(f"hf:{source}: {_first_line(fault)}", "give one file of it by --local") from fault
 
 
 def _first_line(fault: BaseException) -> str:

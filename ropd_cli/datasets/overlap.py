@@ -52,8 +52,6 @@ class Overlap:
 
     def __init__(self, sets: Iterable[EvalSet], n: int) -> None:
         self.n = n
-        self.questions: dict[str, int] = {}
-        """Different questions, by set."""
         self._all: list[_Question] = []
         self._runs: dict[str, list[int]] = defaultdict(list)
         self._short: dict[str, dict[int, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
@@ -99,7 +97,6 @@ class Overlap:
 
     def _add(self, eval_set: EvalSet) -> None:
         texts = {" ".join(tokens): (tokens, q.id) for q in eval_set.questions if (tokens := words(q.text))}
-        self.questions[eval_set.name] = len(texts)
         counts: Counter[str] = Counter()
         for whole, (tokens, item) in texts.items():
             number = len(self._all)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 from collections.abc import Mapping
 from typing import Any
@@ -27,9 +28,16 @@ def gym_prompts(task: str, size: int, seed: int, parameters: Mapping[str, Any]) 
     from reasoning_gym.factory import DATASETS
 
     if task not in DATASETS:
-        raise InputError(f"reasoning-gym has no task {task!r}", _near(task, list(DATASETS)))
+        near = difflib.get_close_matches(task, DATASETS, n=3, cutoff=0.4)
+        raise InputError(
+            f"reasoning-gym has no task {task!r}", f"it has {', '.join(near or ('chain_sum', 'gcd'))}, among others"
+        )
+    try:  # more questions than asked for, as some come twice
+        items = reasoning_gym.create_dataset(task, size=3 * size + 50, seed=seed, **parameters)
+    except (TypeError, AssertionError, ValueError) as fault:
+        raise InputError(f"reasoning-gym task {task!r}: {fault}", "check what is given by --param") from fault
     prompts: dict[str, Prompt] = {}
-    for item in _items(reasoning_gym, task, size, seed, parameters):
+    for item in items:
         question = str(item["question"])
         if question not in prompts:
             prompts[question] = Prompt(
@@ -43,23 +51,4 @@ def gym_prompts(task: str, size: int, seed: int, parameters: Mapping[str, Any]) 
     raise InputError(
         f"reasoning-gym task {task!r} gave only {len(prompts)} different questions, {size} asked for",
         "ask for fewer, or widen the task by --param",
-    )
-
-
-def _items(package: Any, task: str, size: int, seed: int, parameters: Mapping[str, Any]) -> Any:
-    """More questions than asked for, as some come twice."""
-    try:
-        return package.create_dataset(task, size=3 * size + 50, seed=seed, **parameters)
-    except TypeError as fault:
-        raise InputError(f"reasoning-gym task {task!r}: {fault}", "check the names given by --param") from fault
-    except (AssertionError, ValueError) as fault:
-        raise InputError(f"reasoning-gym task {task!r}: {fault}", "check the values given by --param") from fault
-
-
-def _near(task: str, known: list[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(task, known, n=3, cutoff=0.4)
-    return (
-        f"did you mean {', '.join(near)}?" if near else f"there are {len(known)} tasks, for example chain_sum and gcd"
     )

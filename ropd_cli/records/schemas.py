@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ropd_cli.errors import InputError
@@ -312,19 +311,8 @@ def prompt_hash(prompt: str | Iterable[Any]) -> str:
 
 def digest(value: Any) -> str:
     """Hex SHA-256 of the canonical JSON of ``value`` (sorted keys, no spaces; lone surrogates allowed)."""
-    if not _holds_float(value):  # of which the two write some in other ways
-        try:
-            return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
-        except TypeError:  # a lone surrogate, a large integer, a key that is no text
-            pass
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _holds_float(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(map(_holds_float, value.values()))
-    return any(map(_holds_float, value)) if isinstance(value, list | tuple) else isinstance(value, float)
 
 
 def with_system(messages: tuple[Message, ...], system_prompt: str | None) -> tuple[Message, ...]:

@@ -104,7 +104,6 @@ def _tokenizer(name: str) -> Any:
         from transformers.utils import logging
     except ImportError as fault:
         raise MissingPackage("counting tokens needs the package transformers", "pip install transformers") from fault
-    level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
@@ -114,8 +113,6 @@ def _tokenizer(name: str) -> Any:
             f"--tokenizer {name}: no tokenizer can be loaded ({why})",
             "name a folder with tokenizer.json, or a model of the hub that can be reached",
         ) from fault
-    finally:
-        logging.set_verbosity(level)
     tokenizer.model_max_length = 10**12  # a long prompt is counted, and said here and not by a warning
     return tokenizer
 
