@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,32 +25,40 @@ _filter_option = partial(typer.Option, rich_help_panel="Which groups")
 _output_option = partial(typer.Option, rich_help_panel="Output")
 
 
-@command
-def inspect_rubrics(
-    path: Annotated[Path, typer.Argument(help="Rubrics file, verdicts file, or directory of a training run.")],
+@dataclass(frozen=True)
+class Filters:
+    """Which groups are shown; the names are those of Query."""
+
     uid: Annotated[
         str | None, _filter_option("--uid", help="Show this group in full; with * or ? list the groups that match.")
-    ] = None,
-    step: Annotated[int | None, _filter_option("--step", help="Only groups of this training step.")] = None,
+    ] = None
+    step: Annotated[int | None, _filter_option("--step", help="Only groups of this training step.")] = None
     search: Annotated[
         str | None, _filter_option("--search", help="Only groups with this text in uid, question or rubric.")
-    ] = None,
+    ] = None
     below: Annotated[
         bool, _filter_option("--teacher-below-student", help="Only groups whose teacher scores below the student.")
-    ] = False,
-    missing: Annotated[bool, _filter_option("--missing", help="Only groups with missing rewards.")] = False,
-    dead: Annotated[bool, _filter_option("--dead", help="Only groups whose rewards are all equal.")] = False,
-    failed: Annotated[bool, _filter_option("--failed", help="Only groups that could not be judged.")] = False,
+    ] = False
+    missing: Annotated[bool, _filter_option("--missing", help="Only groups with missing rewards.")] = False
+    dead: Annotated[bool, _filter_option("--dead", help="Only groups whose rewards are all equal.")] = False
+    failed: Annotated[bool, _filter_option("--failed", help="Only groups that could not be judged.")] = False
     lint: Annotated[
         str | None,
         _filter_option("--lint", metavar="RULE|any", help="Only groups in which the linter finds this rule, or any."),
-    ] = None,
+    ] = None
     min_spread: Annotated[
         float | None, _filter_option("--min-spread", help="Only groups whose rewards spread at least this much.")
-    ] = None,
+    ] = None
     max_spread: Annotated[
         float | None, _filter_option("--max-spread", help="Only groups whose rewards spread at most this much.")
-    ] = None,
+    ] = None
+
+
+@command
+def inspect_rubrics(
+    path: Annotated[Path, typer.Argument(help="Rubrics file, verdicts file, or directory of a training run.")],
+    *,
+    filters: Filters,
     sort: Annotated[
         str,
         _output_option(
@@ -76,7 +85,6 @@ def inspect_rubrics(
         bool,
         typer.Option("--lint-judge", help="Also ask a model what is wrong with the rubrics: one call per rubric."),
     ] = False,
-    *,
     endpoint: EndpointOptions,
     run: RequestOptions,
     screen: Screen,
@@ -92,8 +100,6 @@ def inspect_rubrics(
 
     The first call on a path writes an index of it to the cache directory; later calls open at once.
     """
-    from dataclasses import replace
-
     from ropd_cli.analysis.catalogue import Catalogue
     from ropd_cli.analysis.query import SORTS, Query
     from ropd_cli.cli._lint_judge import LintJudge
@@ -102,6 +108,7 @@ def inspect_rubrics(
 
     if sort not in SORTS:
         raise InputError(f"--sort {sort}: no such order", f"one of {', '.join(SORTS)}")
+    lint = filters.lint
     if lint not in (None, "any", *RULES):
         raise InputError(f"--lint {lint}: no such rule", f"any, or one of {', '.join(RULES)}")
     if lint in RULES and lint not in CERTAIN and not lint_judge:
@@ -109,20 +116,8 @@ def inspect_rubrics(
     if run.dry_run and not lint_judge:
         raise InputError("--dry-run: nothing is sent without --lint-judge", "add --lint-judge")
     settings = run.load(endpoint.flags("lint.judge"))
-    query = Query(
-        step=step,
-        uid=uid,
-        search=search,
-        below=below,
-        missing=missing,
-        dead=dead,
-        failed=failed,
-        lint="" if lint == "any" else lint,
-        min_spread=min_spread,
-        max_spread=max_spread,
-        sort=sort,
-        reverse=reverse,
-    )
+    named = vars(filters) | {"lint": "" if lint == "any" else lint}
+    query = Query(**named, sort=sort, reverse=reverse)
     judge = LintJudge(settings) if lint_judge else None
     with Catalogue.open(
         path,
@@ -140,7 +135,11 @@ def inspect_rubrics(
             if run.dry_run:
                 return
         if browse:
-            _browse(catalogue, query, path, screen)
+            if screen.json or not (sys.stdout.isatty() and sys.stdin.isatty()):
+                raise InputError("--browse needs a terminal", "leave it out: the list is printed then")
+            from ropd_cli.report.browser import Browser
+
+            Browser(catalogue, query, str(path)).run()
         else:
             _show(catalogue, query, path, screen, limit, html, judged)
         exit_partial(judged.get("missing", 0))
@@ -185,11 +184,3 @@ def _show(
         return
     rows = catalogue.rows(shown)
     screen.result({"groups": [row.to_json() for row in rows], "summary": sums} | judged, GroupList(rows, sums, more))
-
-
-def _browse(catalogue: Catalogue, query: Query, path: Path, screen: Screen) -> None:
-    if screen.json or not (sys.stdout.isatty() and sys.stdin.isatty()):
-        raise InputError("--browse needs a terminal", "leave it out: the list is printed then")
-    from ropd_cli.report.browser import Browser
-
-    Browser(catalogue, query, str(path)).run()

@@ -8,16 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ropd_cli.cli._options import command
 from ropd_cli.cli._screen import Screen
 from ropd_cli.errors import InputError
-
-if TYPE_CHECKING:
-    from ropd_cli.engines.judge_server import JudgeOptions
 
 BUILTIN_NAME = "checkable"
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -102,55 +99,41 @@ def serve_judge(
 
     Ctrl-C stops it.
     """
+    import os
+
+    from ropd_cli.engines.judge_server import JudgeOptions, JudgeServer, settings, settings_text
+    from ropd_cli.engines.vllm_sampling import installed_device
+    from ropd_cli.llm.cache import default_cache_dir
+
     given = serving.given()
     if model is None:
         _serve_builtin(screen, name or BUILTIN_NAME, host, port, [*given, *(["log"] if log else [])])
         return
-    _serve_model(screen, _options(name, model, host, port, given), log)
-
-
-def _options(name: str | None, model: str, host: str, port: int, given: dict[str, Any]) -> JudgeOptions:
-    """Return what to serve. Raises InputError for options that do not go together."""
-    from ropd_cli.engines.judge_server import JudgeOptions
-    from ropd_cli.engines.vllm_sampling import installed_device
-
     if name is not None:
         raise InputError(f"{name!r} is an embedded provider, and --model names a model", "give one of the two")
     device = installed_device()
-    other = {"cpu": "gpu_memory_utilization", "gpu": "kv_cache_gb"}[device]
-    if other in given:
-        right = {"cpu": "kv_cache_gb", "gpu": "gpu_memory_utilization"}[device]
-        raise InputError(f"{_flag(other)}: the installed vLLM is built for a {device.upper()}", f"use {_flag(right)}")
-    return JudgeOptions(model=model, device=device, host=host, port=port, **given)
-
-
-def _serve_model(screen: Screen, options: JudgeOptions, log: Path | None) -> None:
-    """Serve a model until a signal comes; its end is an error."""
-    import os
-
-    from ropd_cli.engines.judge_server import JudgeServer, settings, settings_text
-    from ropd_cli.llm.cache import default_cache_dir
-
+    right, wrong = "gpu_memory_utilization", "kv_cache_gb"
+    if device == "cpu":
+        right, wrong = wrong, right
+    if wrong in given:
+        raise InputError(f"{_flag(wrong)}: the installed vLLM is built for a {device.upper()}", f"use {_flag(right)}")
+    options = JudgeOptions(model=model, device=device, host=host, port=port, **given)
     if log is None:
-        log = Path(os.environ.get("ROPD_CACHE_DIR") or default_cache_dir()) / "logs" / f"serve-judge-{options.port}.log"
+        log = Path(os.environ.get("ROPD_CACHE_DIR") or default_cache_dir()) / "logs" / f"serve-judge-{port}.log"
     with _stopped_by_signals(screen, log), JudgeServer.start(options, environ=os.environ, log=log) as server:
         screen.note(f"{options.name}: vLLM is starting on {server.url}; its log: {log}")
-        model = server.wait_ready(screen.note)
+        served = server.wait_ready(screen.note)
         part = settings(options, server.url)
-        length = int(model["max_model_len"])
-        document = {"url": server.url, "model": model["id"], "max_model_len": length, "log": str(log)}
+        length = int(served["max_model_len"])
+        document = {"url": server.url, "model": served["id"], "max_model_len": length, "log": str(log)}
         screen.result({**document, "settings": part}, settings_text(part).rstrip())
-        screen.note(f"ready; {_room(length)}; Ctrl-C ends it")
+        teacher, rollouts = GROUP
+        tokens = (length - BESIDES_TOKENS) // (teacher + rollouts)
+        room = f"{length} tokens hold groups of {teacher} + {rollouts} answers of up to about {tokens} tokens each"
+        if tokens < 50:
+            room = f"a context of {length} tokens is short for groups of {teacher} + {rollouts} answers"
+        screen.note(f"ready; {room}; Ctrl-C ends it")
         server.watch(screen.note)
-
-
-def _room(max_model_len: int) -> str:
-    """Return how much of a group the context holds, in words."""
-    teacher, rollouts = GROUP
-    each = (max_model_len - BESIDES_TOKENS) // (teacher + rollouts)
-    if each < 50:
-        return f"a context of {max_model_len} tokens is short for groups of {teacher} + {rollouts} answers"
-    return f"{max_model_len} tokens hold groups of {teacher} + {rollouts} answers of up to about {each} tokens each"
 
 
 @contextmanager

@@ -59,7 +59,10 @@ def train(
         if resolved.out:
             _write_report(Path(resolved.out), screen)
     document = result.document()
-    screen.result(document, _sentence(document))
+    rewards = [reward for reward in document["rewards"] if reward is not None]
+    curve = f", mean reward {rewards[0]:.3f} at the first and {rewards[-1]:.3f} at the last" if rewards else ""
+    words = f"{document['steps']} steps{curve}\nmodel: {document['model']}\nrun: {document['run_dir']}"
+    screen.result(document, words)
 
 
 def _write_report(run: Path, screen: Screen) -> None:
@@ -76,9 +79,3 @@ def _write_report(run: Path, screen: Screen) -> None:
         screen.note(f"no report: {getattr(fault, 'message', None) or repr(fault)}; ropd report {run} tries again")
     else:
         screen.note(f"report: {run / 'report.html'}")
-
-
-def _sentence(document: dict) -> str:
-    rewards = [r for r in document["rewards"] if r is not None]
-    curve = f", mean reward {rewards[0]:.3f} at the first and {rewards[-1]:.3f} at the last" if rewards else ""
-    return f"{document['steps']} steps{curve}\nmodel: {document['model']}\nrun: {document['run_dir']}"

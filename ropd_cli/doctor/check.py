@@ -48,6 +48,10 @@ class Section:
     def warn(self, name: str, found: str, mend: str) -> Check:
         return Check(section=self.name, name=name, status="warn", found=found, mend=mend)
 
+    def ok_unless(self, is_bad: bool, name: str, found: str, mend: str) -> Check:
+        """Return a check that warns where ``is_bad``."""
+        return self.warn(name, found, mend) if is_bad else self.ok(name, found)
+
     def fail(self, name: str, found: str, mend: str) -> Check:
         return Check(section=self.name, name=name, status="fail", found=found, mend=mend)
 

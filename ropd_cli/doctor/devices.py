@@ -58,9 +58,7 @@ def memory(case: Case) -> list[Check]:
     """Check the memory of this machine (or of its container)."""
     total, free = memory_bytes()
     found = f"{shown_bytes(free)} free of {shown_bytes(total)}"
-    if free < LEAST_MEMORY:
-        return [HERE.warn("memory", found, "end other programs, or take a larger machine")]
-    return [HERE.ok("memory", found)]
+    return [HERE.ok_unless(free < LEAST_MEMORY, "memory", found, "end other programs, or take a larger machine")]
 
 
 def gpus(case: Case) -> list[Check]:
@@ -79,14 +77,9 @@ def gpus(case: Case) -> list[Check]:
         return [HERE.ok("gpu", "none found; device: cpu works without (docs/cpu.md)")]
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     why = f" (CUDA_VISIBLE_DEVICES is {hidden!r})" if hidden is not None else ""
-    return [
-        HERE.fail(
-            "gpu",
-            f"device is gpu, and no GPU can be used here{why}",
-            "run it on a machine with a GPU (does nvidia-smi list it, is torch a build for CUDA?), "
-            "or --set device=cpu (docs/cpu.md)",
-        )
-    ]
+    mend = "run it on a machine with a GPU (does nvidia-smi list it, is torch a build for CUDA?), "
+    mend += "or --set device=cpu (docs/cpu.md)"
+    return [HERE.fail("gpu", f"device is gpu, and no GPU can be used here{why}", mend)]
 
 
 def student_memory(case: Case) -> list[Check]:
@@ -106,31 +99,24 @@ def on_cpu(config: RopdConfig, weights: int, free: float) -> Check:
     per_weight = ADAPTER_BYTES if config.student.lora_rank else TRAINING_BYTES
     devices = config.train.nodes * config.train.devices_per_node
     need = weights * (per_weight / devices + 4) + config.rollout.kv_cache_gb * 1e9 + CPU_STACK_BYTES
-    found = (
-        f"training {weights / 1e6:,.0f} M weights takes roughly {shown_bytes(need)} of memory, {shown_bytes(free)} free"
-    )
-    if need > free:
-        mend = "a smaller student, student.lora_rank 32, a lower rollout.kv_cache_gb, or a larger machine"
-        return HERE.warn("student", found, mend)
-    return HERE.ok("student", found)
+    found = f"training {weights / 1e6:,.0f} M weights takes roughly {shown_bytes(need)} of memory"
+    mend = "a smaller student, student.lora_rank 32, a lower rollout.kv_cache_gb, or a larger machine"
+    return HERE.ok_unless(need > free, "student", f"{found}, {shown_bytes(free)} free", mend)
 
 
 def on_gpu(config: RopdConfig, weights: int, size: float) -> Check:
     """Check that training so many weights fits on GPUs of ``size`` bytes each."""
-    lora = bool(config.student.lora_rank)
     devices = config.train.nodes * config.train.devices_per_node
-    share = config.rollout.gpu_memory_utilization
-    training = weights * (ADAPTER_BYTES if lora else TRAINING_BYTES) / devices
-    sampling = weights * (ADAPTER_BYTES if lora else SAMPLING_BYTES) / devices + share * size
-    need = max(training, sampling)
+    vllm = config.rollout.gpu_memory_utilization * size
+    training, sampling = (ADAPTER_BYTES,) * 2 if config.student.lora_rank else (TRAINING_BYTES, SAMPLING_BYTES)
+    need = max(weights * training / devices, weights * sampling / devices + vllm)
     found = (
         f"training {weights / 1e6:,.0f} M weights takes roughly {shown_bytes(need)} of each GPU besides activations "
-        f"(vLLM {shown_bytes(share * size)} of it), which has {shown_bytes(size)}"
+        f"(vLLM {shown_bytes(vllm)} of it), which has {shown_bytes(size)}"
     )
-    if need > size or 2 * weights / config.rollout.tensor_parallel_size > share * size:
-        mend = "student.lora_rank 32, more train.devices_per_node, or another rollout.gpu_memory_utilization"
-        return HERE.warn("student", found, mend)
-    return HERE.ok("student", found)
+    mend = "student.lora_rank 32, more train.devices_per_node, or another rollout.gpu_memory_utilization"
+    is_tight = need > size or 2 * weights / config.rollout.tensor_parallel_size > vllm
+    return HERE.ok_unless(is_tight, "student", found, mend)
 
 
 @cache

@@ -56,21 +56,15 @@ def scratch(case: Case) -> list[Check]:
         return []
     folder = Path(tempfile.gettempdir())
     used = shutil.disk_usage(folder)
+    found = f"{folder}: {shown_bytes(used.free)} free"
     if used.free < (1 - RAY_STOPS_AT) * used.total:
-        return [
-            HERE.warn(
-                "temporary",
-                f"{folder}: {shown_bytes(used.free)} free, more than {RAY_STOPS_AT:.0%} full; Ray writes nothing there",
-                "make room, or name another place by TMPDIR",
-            )
-        ]
-    checks = [HERE.ok("temporary", f"{folder}: {shown_bytes(used.free)} free")]
+        found += f", more than {RAY_STOPS_AT:.0%} full; Ray writes nothing there"
+        return [HERE.warn("temporary", found, "make room, or name another place by TMPDIR")]
+    checks = [HERE.ok("temporary", found)]
     free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
     found = f"{SHARED_MEMORY}: {shown_bytes(free)} free"
-    if free < LEAST_SHARED:
-        mend = "give it 2 GB or more, in a container by --shm-size=8g; Ray goes to a disk else, which is slow"
-        return [*checks, HERE.warn("shared memory", found, mend)]
-    return [*checks, HERE.ok("shared memory", found)]
+    mend = "give it 2 GB or more, in a container by --shm-size=8g; Ray goes to a disk else, which is slow"
+    return [*checks, HERE.ok_unless(free < LEAST_SHARED, "shared memory", found, mend)]
 
 
 def writable(folder: Path, name: str, setting: str, opened: Open = tempfile.TemporaryFile) -> Check:
@@ -89,9 +83,7 @@ def writable(folder: Path, name: str, setting: str, opened: Open = tempfile.Temp
         return HERE.fail(name, found, f"change the rights of {place}, or choose another place by {setting}")
     free = shutil.disk_usage(place).free
     found = f"{folder}: writable, {shown_bytes(free)} free"
-    if free < LITTLE:
-        return HERE.warn(name, found, f"make room, or move it by {setting}")
-    return HERE.ok(name, found)
+    return HERE.ok_unless(free < LITTLE, name, found, f"make room, or move it by {setting}")
 
 
 def room(place: Path, one: float, count: int) -> Check:
@@ -101,9 +93,8 @@ def room(place: Path, one: float, count: int) -> Check:
     found = f"{kept} of {shown_bytes(one)} and one being written, {shown_bytes(free)} free"
     if free < one:
         return HERE.fail("checkpoints", found, "not one has room: make some, or move the run by out: (or --out)")
-    if free < one * (count + 1):
-        return HERE.warn("checkpoints", found, "lower train.keep_checkpoints, make room, or move the run by out:")
-    return HERE.ok("checkpoints", found)
+    mend = "lower train.keep_checkpoints, make room, or move the run by out:"
+    return HERE.ok_unless(free < one * (count + 1), "checkpoints", found, mend)
 
 
 def _existing(folder: Path) -> Path:

@@ -74,11 +74,10 @@ def _coverage(opened: TeacherIndex, wanted: Sequence[Prompt], m: int, *, skip: b
         counted = few([f"{uid} {number}" for uid, number in coverage.short.items()])
         found = f"fewer than {m} distinct answers for {len(coverage.short)} of {coverage.prompts} prompts ({counted})"
         hashes = {prompt.uid: prompt.raw_prompt_hash for prompt in wanted}
-        at_zero = [
-            count
-            for uid, count in coverage.short.items()
-            if any(one.sampling.get("temperature") == 0 for one in opened.get(uid, hashes[uid]))
-        ]
+        temperatures = {
+            uid: {one.sampling.get("temperature") for one in opened.get(uid, hashes[uid])} for uid in coverage.short
+        }
+        at_zero = [count for uid, count in coverage.short.items() if 0 in temperatures[uid]]
         if at_zero:
             found += f"; sampled at temperature 0, where equal answers count once: m silently becomes {max(at_zero)}"
             mend = "ropd teacher-gen again with --temperature 0.7 or more into a new --out, then ropd index build"
@@ -106,15 +105,11 @@ def _answers(by_prompt: Sequence[Sequence[Stored]], m: int, max_answer_tokens: i
         checks.append(HERE.fail("distinct answers", found, "ropd teacher-gen with a higher --temperature"))
     tokens = sorted(estimate_tokens(answer.text) for answer in answers)
     long = sum(count > max_answer_tokens for count in tokens)
-    lengths = f"about {tokens[len(tokens) // 2]:,} tokens in the middle, {tokens[-1]:,} at most"
+    found = f"about {tokens[len(tokens) // 2]:,} tokens in the middle, {tokens[-1]:,} at most"
     if long:
-        found = (
-            f"{long} of {len(tokens)} answers are longer than judge.max_answer_tokens {max_answer_tokens} ({lengths})"
-        )
-        mend = "judges see them without their middle: raise judge.max_answer_tokens if the judge's context allows it"
-        checks.append(HERE.warn("lengths", found, mend))
-    else:
-        checks.append(HERE.ok("lengths", lengths))
+        found = f"{long} of {len(tokens)} answers are longer than judge.max_answer_tokens {max_answer_tokens} ({found})"
+    mend = "judges see them without their middle: raise judge.max_answer_tokens if the judge's context allows it"
+    checks.append(HERE.ok_unless(long > 0, "lengths", found, mend))
     models = Counter(one.model for each in by_prompt for one in each)
     if len(models) > 1:
         checks.append(HERE.ok("teachers", ", ".join(f"{name or '(no name)'} {n}" for name, n in models.most_common(4))))
