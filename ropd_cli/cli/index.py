@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 app = command_group("index", help="Build, show, check, merge and exchange the teacher index.")
 IndexFile = Annotated[Path, typer.Argument(help="Teacher index.")]
 Prompts = Annotated[Path | None, typer.Option("--prompts", help="Prompts file.")]
-_files = partial(typer.Argument, exists=True, dir_okay=False)
 SHOWN_UIDS = 20
 BAR_WIDTH = 30
 
@@ -28,7 +26,7 @@ BAR_WIDTH = 30
 @app.command("build")
 @command
 def build(
-    answers: Annotated[list[Path], _files(help="Answers files of a teacher, from ropd teacher-gen.")],
+    answers: Annotated[list[Path], typer.Argument(help="Answers files of a teacher, from ropd teacher-gen.")],
     out: Annotated[Path, typer.Option(help="Index file; created, or added to.")],
     use_truncated: Annotated[
         bool, typer.Option("--use-truncated", help="Use answers that were cut off like others.")
@@ -46,9 +44,10 @@ def build(
     from ropd_cli.records.files import count_records
     from ropd_cli.records.schemas import AnswerRecord, load_models
 
+    total = sum(map(count_records, answers))  # a file that is missing is an error before anything is made
     with IndexWriter(out, use_truncated=use_truncated) as writer:
         records = (record for file in answers for record in load_models(file, AnswerRecord))
-        for record in screen.track(records, sum(map(count_records, answers)), "build"):
+        for record in screen.track(records, total, "build"):
             writer.add(record)
     _print_added(screen, out, writer.added)
 
@@ -158,7 +157,7 @@ def check(
 @app.command("merge")
 @command
 def merge(
-    indexes: Annotated[list[Path], _files(help="Teacher indexes.")],
+    indexes: Annotated[list[Path], typer.Argument(help="Teacher indexes.")],
     out: Annotated[Path, typer.Option(help="Index file; created, or added to.")],
     on_conflict: Annotated[
         Literal["first", "last", "error"],
@@ -177,6 +176,8 @@ def merge(
 
     if any(each.resolve() == out.resolve() for each in indexes):
         raise InputError(f"{out}: merged into itself", "name it by --out alone, and the others before")
+    for each in indexes:
+        TeacherIndex.open(each).close()  # what is missing, or no index, is an error before anything is made
     with IndexWriter(out, prefer=on_conflict) as writer:
         for each in indexes:
             with closing(TeacherIndex.open(each)) as opened:
@@ -220,7 +221,7 @@ def export(
 @app.command("import")
 @command
 def import_(
-    files: Annotated[list[Path], _files(help="JSON Lines of the reference implementation, v1 or v2.")],
+    files: Annotated[list[Path], typer.Argument(help="JSON Lines of the reference implementation, v1 or v2.")],
     out: Annotated[Path, typer.Option(help="Index file; created, or added to.")],
     prompts: Annotated[
         Path | None, typer.Option(help="Prompts file, to give rows their prompt's text by its hash.")
@@ -234,9 +235,10 @@ def import_(
     from ropd_cli.records.files import count_records
 
     known = prompts_by_hash(prompts) if prompts is not None else {}
+    total = sum(map(count_records, files))
     with IndexWriter(out) as writer:
         rows = (row for file in files for row in imported_rows(file, known))
-        for row in screen.track(rows, sum(map(count_records, files)), "import"):
+        for row in screen.track(rows, total, "import"):
             writer.add_row(row)
     _print_added(screen, out, writer.added)
 

@@ -33,9 +33,7 @@ def read_records(path: str | Path) -> Iterator[tuple[int, Record]]:
     An unfinished last line (a killed writer's) is passed over. Raises InputError with file and line for
     a file that is missing or a line that is not a JSON object.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no file {path}", "check the path; paths are taken from the current directory")
+    path = _present(path)
     if path.suffix == ".parquet":
         yield from _read_parquet(path)
         return
@@ -75,8 +73,9 @@ def loads(raw: bytes) -> Any:
 
 
 def count_records(path: str | Path) -> int:
-    """Return about how many records a file holds, for a progress bar: its lines, or a Parquet file's rows."""
-    path = Path(path)
+    """Return about how many records a file holds, for a progress bar: its lines, or a Parquet file's rows. Raises
+    InputError for a file that is missing."""
+    path = _present(path)
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
@@ -205,6 +204,13 @@ def disk_errors(path: Path) -> Iterator[None]:
         if fault.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(f"{path}: no space left on the disk", "make room, then run the same command again") from fault
         raise
+
+
+def _present(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no file {path}", "check the path; paths are taken from the current directory")
+    return path
 
 
 @contextmanager

@@ -8,7 +8,9 @@ from contextlib import closing
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from ropd_cli.cli.main import app
 from ropd_cli.errors import IndexMissing, InputError, TooFewAnswers
 from ropd_cli.index import IndexWriter, TeacherIndex
 from ropd_cli.index.contents import survey
@@ -88,6 +90,13 @@ def test_a_failed_build_leaves_the_index_as_it_was(tmp_path):
         raise RuntimeError
     with closing(TeacherIndex.open(path)) as index:
         assert list(index.uids()) == ["a"]
+
+
+@pytest.mark.parametrize("command", ["build", "merge", "import"])
+def test_a_file_that_is_missing_is_named_before_anything_is_made(tmp_path, command):
+    found = CliRunner().invoke(app, ["index", command, str(tmp_path / "gone.jsonl"), "--out", str(tmp_path / "o/i.db")])
+    assert found.exit_code == 2 and "gone.jsonl" in found.stderr.splitlines()[0]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_check_and_overview_count(tmp_path):
