@@ -60,11 +60,7 @@ def parse(words):
 
 
 @pytest.mark.parametrize("words", COMMAND_LINES)
-def test_every_command_in_the_documentation_parses(words, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for word in words:  # some options want a file that is there
-        if re.fullmatch(r"[\w-]+\.(jsonl|index|yaml|parquet)", word):
-            (tmp_path / word).touch()
+def test_every_command_in_the_documentation_parses(words):
     parse(words)
 
 
