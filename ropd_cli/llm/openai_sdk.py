@@ -1,7 +1,7 @@
 """The ``openai`` package as the transport over HTTP: connections, keys, Azure; its typed calls for batches and models.
 
 Nothing imports this module before the first request: the package takes most of a second. The SDK's own retries are off,
-as ``client`` is the only owner of retries; chats are sent and read as bytes (``wire``), which takes half of what the
+as ``client`` is the only owner of retries; chats are sent and read as bytes (``request_json``), which takes half of what the
 SDK's models take.
 """
 

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from ropd_cli.errors import ProviderRefused, ReplyInvalid, RopdError
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats
+from ropd_cli.llm.faults import Fault
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.sender import Sender
 from ropd_cli.llm.structured import parse_json
-from ropd_cli.llm.wire import Fault
 
 T = TypeVar("T")
 Read = Callable[[ChatReply], T]

@@ -10,22 +10,15 @@ from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import ProviderUnreachable
 from ropd_cli.llm.api_key import Peer
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats
+from ropd_cli.llm.faults import BAD_REQUEST, NO_CHOICES, Fault, status_fault, transport_fault
 from ropd_cli.llm.limits import nothing_left_s
 from ropd_cli.llm.money import Expectation, cost_usd
+from ropd_cli.llm.reply_json import read_replies
+from ropd_cli.llm.request_json import PATHS, request_body
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.structured import STARTS, Form
 from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut, Transport, open_transport
 from ropd_cli.llm.urls import OPENAI_URL, base_url
-from ropd_cli.llm.wire import (
-    BAD_REQUEST,
-    NO_CHOICES,
-    PATHS,
-    Fault,
-    read_replies,
-    request_body,
-    status_fault,
-    transport_fault,
-)
 from ropd_cli.records.schemas import Usage
 
 MOST_CHOICES = 128

@@ -15,8 +15,8 @@ import orjson
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import ProviderUnreachable
 from ropd_cli.llm.api_key import Peer
+from ropd_cli.llm.faults import Fault, status_fault, transport_fault
 from ropd_cli.llm.retry import RetryPolicy
-from ropd_cli.llm.wire import Fault, status_fault, transport_fault
 
 if TYPE_CHECKING:
     import openai

@@ -17,10 +17,12 @@ from ropd_cli.llm.batch.api import BatchApi, MaybeMade
 from ropd_cli.llm.batch.state import Batch, BatchState
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatRequest, ClientStats
+from ropd_cli.llm.faults import Fault
 from ropd_cli.llm.money import Budget, Expectation, cost_usd
+from ropd_cli.llm.reply_json import read_replies
+from ropd_cli.llm.request_json import PATHS, request_body
 from ropd_cli.llm.structured import STARTS, Form
 from ropd_cli.llm.urls import OPENAI_URL, base_url, identity
-from ropd_cli.llm.wire import PATHS, Fault, read_replies, request_body
 from ropd_cli.records.schemas import Message, Usage
 
 MOST_REQUESTS = 50_000
