@@ -1,8 +1,8 @@
 """The ``openai`` package as the transport over HTTP: connections, keys, Azure; its typed calls for batches and models.
 
 Nothing imports this module before the first request: the package takes most of a second. The SDK's own retries are off,
-as ``client`` is the only owner of retries; chats are sent and read as bytes (``request_json``), which takes half of what the
-SDK's models take.
+as ``client`` is the only owner of retries; chats are sent and read as bytes, which takes half of what the SDK's models
+take.
 """
 
 from __future__ import annotations
