@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Literal
 
 import orjson
 
+from ropd_cli.answers.endings import Ending, ending_of
 from ropd_cli.answers.thinking import split_thinking
 from ropd_cli.errors import InputError, NoSpace
 from ropd_cli.index.layout import (
@@ -86,9 +87,13 @@ class IndexWriter:
         seed = seed_of(record.uid, record.raw_prompt_hash)
         for answer in record.answers:
             reasoning, text = split_thinking(answer.text)
-            if text is None:
+            # words of other tools stand in imported records; one that is not known is no whole answer
+            ending = Ending.WHOLE if not answer.finish_reason else ending_of(answer.finish_reason) or Ending.CUT_OFF
+            if text is None or ending in (Ending.REFUSED, Ending.BROKEN_OFF):
                 self.added.unusable += 1
                 continue
+            if answer.finish_reason not in (None, ending):
+                answer = answer.model_copy(update={"finish_reason": ending.value})
             if reasoning or text is not answer.text:
                 answer = answer.model_copy(update={"text": text.strip(), "reasoning": answer.reasoning or reasoning})
             source = Source(
@@ -97,7 +102,7 @@ class IndexWriter:
                 sampling=answer.sampling or record.sampling,
                 template=record.template,
             )
-            truncated = answer.finish_reason == "length"
+            truncated = ending is Ending.CUT_OFF
             self.added.truncated += truncated
             self._answer(number, record.uid, seed, answer, source, usable=self._use_truncated or not truncated)
 

@@ -12,13 +12,12 @@ from typing import Any
 
 import orjson
 
+from ropd_cli.answers.endings import Ending, ending_of
 from ropd_cli.llm.chat import ChatReply
 from ropd_cli.records.schemas import Usage
 
 MAGIC = b"ropd.reply.v2\n"
 _SUM_BYTES = 16
-CUT_OFF = "length"
-"""The ``finish_reason`` of a reply that reached its limit."""
 _HEAD = len(MAGIC) + _SUM_BYTES
 
 
@@ -33,8 +32,10 @@ class Entry:
 
     def fits(self, max_tokens: int | None) -> bool:
         """Return whether the same reply would have come under another limit: a whole one, or one cut off there."""
-        if self.reply.finish_reason == CUT_OFF:
+        if self.reply.finish_reason == Ending.CUT_OFF:
             return max_tokens == self.max_tokens
+        if ending_of(self.reply.finish_reason) is not Ending.WHOLE:
+            return False  # another word, which versions before 0.2 kept: it may stand for half a reply
         if max_tokens is None or (self.max_tokens is not None and max_tokens >= self.max_tokens):
             return True
         tokens = self.reply.usage.completion_tokens if self.reply.usage is not None else 0
@@ -102,14 +103,14 @@ def decode(key: str | None, data: Any) -> Entry:
 def worth_keeping(reply: ChatReply) -> bool:
     """Return whether a usable reply need not be paid for again: not one that an endpoint's filter ended, nor an empty
     one without a reason. (One that was cut off is usable where no schema was asked for.)"""
-    if reply.finish_reason == "content_filter":
+    if reply.finish_reason == Ending.REFUSED:
         return False
-    return bool(reply.text.strip()) or reply.reasoning is not None or reply.finish_reason == CUT_OFF
+    return bool(reply.text.strip()) or reply.reasoning is not None or reply.finish_reason == Ending.CUT_OFF
 
 
 def own_key(key: str, reply: ChatReply, max_tokens: int | None) -> str:
     """Return the key that a reply is stored under: that of its request, or its own where it was cut off."""
-    return cut_off_key(key, max_tokens) if reply.finish_reason == CUT_OFF else key
+    return cut_off_key(key, max_tokens) if reply.finish_reason == Ending.CUT_OFF else key
 
 
 def cut_off_key(key: str, max_tokens: int | None) -> str:

@@ -83,7 +83,7 @@ class ChatRequest(Frozen):
 
 class ChatReply(Frozen):
     """One reply. ``reasoning`` is thinking text that the endpoint kept apart from the answer;
-    ``finish_reason`` is "stop", "length" or the endpoint's own word; ``cached``: nothing was sent for it;
+    ``finish_reason`` is an ``Ending``: "stop", "length" or "content_filter"; ``cached``: nothing was sent for it;
     ``created`` is the Unix time at which it came."""
 
     text: str

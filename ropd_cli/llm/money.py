@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,6 +17,12 @@ TOKENS_A_BYTE = 1 / 3
 FIRST_REPLY_TOKENS = 2048
 """What a reply without a limit is taken to need, until some have come."""
 PER_MILLION = 1e-6
+PLAUSIBLE_BYTES_A_TOKEN = (1.5, 8.0)
+CONTEXT_TOKENS = 1024
+"""No server has a smaller context: a lower count of a long prompt is a made-up one, not that of a prompt cut to fit."""
+_WORD = re.compile(rb"[A-Za-z]{2,}")
+_RUN = re.compile(rb"(.)\1{3,}", re.DOTALL)
+"""The same byte again and again, which is few tokens."""
 
 
 class Expectation:
@@ -25,6 +32,8 @@ class Expectation:
         self._bytes = self._prompt_tokens = 0
         self._longest = 0
         self.replies = self._reply_tokens = 0
+        self._is_counted = False
+        """Whether the endpoint's counts go by the prompts' lengths, as far as has been seen."""
 
     def prompt_tokens(self, size: int) -> int:
         """Return the tokens of a body of ``size`` bytes."""
@@ -49,9 +58,27 @@ class Expectation:
         if usage.prompt_tokens:
             self._bytes += size
             self._prompt_tokens += usage.prompt_tokens
+            least, most = PLAUSIBLE_BYTES_A_TOKEN
+            self._is_counted = self._is_counted or least <= size / usage.prompt_tokens <= most
         self.replies += 1
         self._reply_tokens += usage.completion_tokens
         self._longest = max(self._longest, usage.completion_tokens)
+
+    def is_cut(self, prompt: bytes, usage: Usage | None) -> bool:
+        """Return whether the server counted far fewer tokens than it was sent, so that it read a part of the prompt
+        alone (Ollama cuts one to its context without a word).
+
+        Every word is a token at least, and other text has about as many bytes a token as before. Where no count has
+        been plausible yet, one of less than ``CONTEXT_TOKENS`` says nothing.
+        """
+        if usage is None or not usage.prompt_tokens or len(prompt) < 6 * usage.prompt_tokens:
+            return False
+        if not self._is_counted and usage.prompt_tokens < CONTEXT_TOKENS:
+            return False
+        if sum(1 for _ in _WORD.finditer(prompt)) > 1.1 * usage.prompt_tokens:
+            return True
+        without_runs = len(_RUN.sub(rb"\1\1\1", prompt))
+        return self._is_counted and self.prompt_tokens(without_runs) > 2.5 * usage.prompt_tokens
 
 
 @dataclass

@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from ropd_cli.errors import ReplyInvalid
+from ropd_cli.answers.endings import Ending, ending_of, worst
+from ropd_cli.errors import ProviderBusy, ReplyInvalid
 from ropd_cli.llm.api_key import QUOTED_CHARS, Peer, Secrets
 from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.faults import URL_HINT, Fault, error_text, tolerant
+from ropd_cli.llm.structured import parse_json
 from ropd_cli.records.schemas import Usage
 
-_TEXTS = ("text", "reasoning", "model", "finish_reason")
+_TEXT_KEYS = ("content", "text", "value", "thinking", "summary", "arguments")
+"""Where the text of a part of a content stands."""
+MOST_TOKENS = 10_000_000
+CHARS_A_TOKEN = 1000
+"""More than this in one token is no count, even of long runs of blanks."""
+Say = Callable[[str], None]
 
 
-def read_replies(content: bytes, request: ChatRequest, peer: Peer, most: int = 1) -> list[ChatReply]:
-    """Return the replies in a response's bytes, 1 to ``most`` of them; their usages add up to the response's. Raises
-    Fault for what is none."""
+@dataclass
+class _Read:
+    """What stands in one choice or response: ``word`` is an ending that is not known."""
+
+    text: str
+    reasoning: str
+    ending: Ending
+    word: str | None = None
+
+
+def read_replies(content: bytes, request: ChatRequest, peer: Peer, most: int = 1, say: Say = print) -> list[ChatReply]:
+    """Return the replies in a response's bytes, 1 to ``most`` of them; their usages add up to the response's.
+
+    ``say`` is told of an ending that is not known, which counts as cut off. Raises Fault for what is no reply, or one
+    that the endpoint broke off.
+    """
     try:
         document = orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -26,48 +48,61 @@ def read_replies(content: bytes, request: ChatRequest, peer: Peer, most: int = 1
     if not isinstance(document, dict):
         words = peer.clean(content[: 8 * QUOTED_CHARS].decode("utf-8", "replace"))
         raise Fault(ReplyInvalid(f"{peer.shown}: the response is not JSON: {words!r}", URL_HINT), again=True)
-    if request.api == "responses":
-        reply = _responses_reply(document, request)
-        replies = [] if reply is None else [reply]
-    else:
-        replies = _chat_replies(document, request, most)
-    if not replies:
+    found = list(_response(document) if request.api == "responses" else _choices(document))[:most]
+    if not found:
         words = peer.clean(error_text(document) or "no choices in it")
         raise Fault(ReplyInvalid(f"{peer.shown}: the response holds no reply: {words}", URL_HINT), again=True)
-    return [_struck(reply, peer.secrets) for reply in replies]
-
-
-def _struck(reply: ChatReply, secrets: Secrets) -> ChatReply:
-    clean = secrets.strike_from_answer  # some gateways say back what they were sent
-    struck = {name: clean(value) for name in _TEXTS if (value := getattr(reply, name))}
-    if all(getattr(reply, name) is text for name, text in struck.items()):
-        return reply
-    return reply.model_copy(update=struck)
-
-
-def _chat_replies(document: dict[str, Any], request: ChatRequest, most: int) -> list[ChatReply]:
-    choices = document.get("choices")
-    replies = [
-        ChatReply(
-            text=_text(message.get("content")) or _text(message.get("refusal")),
-            finish_reason=str(choice.get("finish_reason") or "stop"),
-            reasoning=_text(message.get("reasoning_content") or message.get("reasoning")) or None,
-            model=str(document.get("model") or request.model),
-            created=time.time(),
+    whole = [one for one in found if one.ending is not Ending.BROKEN_OFF]
+    if not whole:
+        raise Fault(
+            ProviderBusy(
+                f"{peer.shown}: the endpoint broke the reply off ({peer.clean(str(found[0].word))})",
+                "try later, or lower --concurrency; the same command goes on from here",
+            ),
+            again=True,
         )
-        for choice in (choices[:most] if isinstance(choices, list) else ())
-        if isinstance(choice, dict) and isinstance(message := choice.get("message"), dict)
-    ]
-    usage = _usage(document.get("usage"), "prompt", "completion")
-    if usage is None or not replies:
-        return replies
-    parts = _shared_out(usage, [len(reply.text) + len(reply.reasoning or "") for reply in replies])
-    return [reply.model_copy(update={"usage": part}) for reply, part in zip(replies, parts, strict=True)]
+    for one in whole:
+        if one.word is not None:
+            say(
+                f"{peer.shown}: a reply ended with {peer.clean(repr(one.word))}, which is not known here: such replies "
+                "count as cut off"
+            )
+    usage = _usage(document.get("usage"), request, sum(len(one.text) + len(one.reasoning) for one in found))
+    usages = _shared_out(usage, [len(one.text) + len(one.reasoning) for one in whole])
+    return [_reply(one, part, document, request, peer.secrets) for one, part in zip(whole, usages, strict=True)]
 
 
-def _shared_out(usage: Usage, chars: list[int]) -> list[Usage]:
+def _reply(
+    found: _Read, usage: Usage | None, document: dict[str, Any], request: ChatRequest, secrets: Secrets
+) -> ChatReply:
+    text, reasoning = found.text, found.reasoning
+    if found.ending is Ending.REFUSED:
+        text = ""  # the words of a refusal, or what the filter left: no answer
+    elif found.ending is Ending.WHOLE and request.form is not None and not text.strip() and _is_object(reasoning):
+        text, reasoning = reasoning, ""  # a reasoning parser took the whole reply for thinking
+    clean = secrets.strike_from_answer  # some gateways say back what they were sent
+    return ChatReply(
+        text=clean(text),
+        finish_reason=found.ending.value,
+        reasoning=clean(reasoning) or None,
+        usage=usage,
+        model=clean(str(document.get("model") or request.model)),
+        created=time.time(),
+    )
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return text.rstrip().endswith(("}", "```")) and bool(parse_json(text))
+    except ReplyInvalid:
+        return False
+
+
+def _shared_out(usage: Usage | None, chars: list[int]) -> list[Usage | None]:
     """Return one usage for each of a response's replies, which has one for all: the prompt is the first reply's, the
     tokens of the replies go by the lengths of the texts."""
+    if usage is None:
+        return [None] * len(chars)
     parts, left, chars_left = [], usage.completion_tokens, sum(chars)
     for size in chars[1:]:
         part = round(left * size / chars_left) if chars_left else 0
@@ -76,47 +111,135 @@ def _shared_out(usage: Usage, chars: list[int]) -> list[Usage]:
     return [usage.model_copy(update={"completion_tokens": left}), *parts]
 
 
-def _responses_reply(document: dict[str, Any], request: ChatRequest) -> ChatReply | None:
+def _choices(document: dict[str, Any]) -> Iterator[_Read]:
+    """Yield what a Chat Completions response holds."""
+    choices = document.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if not isinstance(choice, dict):
+            continue
+        message = choice.get("message")
+        if not isinstance(message, dict):
+            if not isinstance(choice.get("text"), str):  # that of the older Completions, which some proxies send
+                continue
+            message = {"content": choice["text"]}
+        refusal = _text(message.get("refusal"))
+        # a gateway's own word may be plainer than what it was given
+        word, native = choice.get("finish_reason"), ending_of(choice.get("native_finish_reason"))
+        known = Ending.WHOLE if word in (None, "") else ending_of(word)
+        ending = worst(
+            known or Ending.CUT_OFF,
+            native,
+            Ending.REFUSED if refusal else None,
+            Ending.BROKEN_OFF if choice.get("error") else None,
+        )
+        text, thinking = _content(message.get("content"))
+        yield _Read(
+            text if text.strip() else _called(message) or text,
+            _text(message.get("reasoning_content") or message.get("reasoning") or message.get("thinking")) or thinking,
+            ending,
+            None if known and ending is not Ending.BROKEN_OFF else str(word),
+        )
+
+
+def _called(message: dict[str, Any]) -> str:
+    """Return the arguments of the only tool call of a message without content: some servers force JSON by one."""
+    calls = message.get("tool_calls") or [{"function": message.get("function_call")}]
+    if not isinstance(calls, list) or len(calls) != 1 or not isinstance(calls[0], dict):
+        return ""
+    function = calls[0].get("function")
+    return _text(function.get("arguments")) if isinstance(function, dict) else ""
+
+
+def _response(document: dict[str, Any]) -> Iterator[_Read]:
+    """Yield what a response of the Responses API holds: one reply, or nothing."""
     output = document.get("output")
-    if not isinstance(output, list) or document.get("status") in ("failed", "cancelled"):
-        return None
-    parts: dict[str, list[str]] = {"message": [], "reasoning": []}
+    if not isinstance(output, list):
+        return
+    texts: dict[str, list[str]] = {"message": [], "reasoning": [], "function_call": []}
+    endings: list[Ending | None] = []
     for item in output:
-        if isinstance(item, dict) and item.get("type") in parts:
-            content = [*(item.get("content") or []), *(item.get("summary") or [])]
-            texts = (
-                _text(part.get("text")) or _text(part.get("refusal")) for part in content if isinstance(part, dict)
-            )
-            parts[item["type"]].append("".join(texts))
-    details = document.get("incomplete_details")
-    reason = details.get("reason") if isinstance(details, dict) else None
-    finish = "stop"
-    if document.get("status") == "incomplete":
-        finish = "length" if reason == "max_output_tokens" else str(reason or "incomplete")
-    return ChatReply(
-        text="".join(parts["message"]),
-        finish_reason=finish,
-        usage=_usage(document.get("usage"), "input", "output"),
-        reasoning="\n".join(parts["reasoning"]).strip() or None,
-        model=str(document.get("model") or request.model),
-        created=time.time(),
+        if not isinstance(item, dict) or item.get("type") not in texts:
+            continue
+        content = item.get("content")
+        parts = content if isinstance(content, list) else []
+        if any(isinstance(part, dict) and part.get("type") == "refusal" for part in parts):
+            endings.append(Ending.REFUSED)
+        endings.append(Ending.CUT_OFF if item.get("status") == "incomplete" else None)
+        where = (content, item.get("summary"), item.get("arguments"))
+        texts[item["type"]].append("".join(_text(part) for part in where))
+    details, word = document.get("incomplete_details"), document.get("status")
+    known = Ending.WHOLE if word is None else ending_of(word)
+    if known is Ending.CUT_OFF and isinstance(details, dict) and details.get("reason"):
+        word = details["reason"]
+        known = ending_of(word)
+    text = "".join(texts["message"])
+    ending = worst(known or Ending.CUT_OFF, *endings)
+    yield _Read(
+        text if text.strip() else "".join(texts["function_call"]),
+        "\n".join(texts["reasoning"]).strip(),
+        ending,
+        None if known and ending is not Ending.BROKEN_OFF else str(word),
+    )
+
+
+def _content(content: Any) -> tuple[str, str]:
+    """Return (text, thinking) of a message's content: a string, a list of parts, one part, or JSON as it is."""
+    if isinstance(content, dict) and not {"type", "text", "content"} & content.keys():
+        return orjson.dumps(content).decode(), ""
+    if not isinstance(content, list):
+        return _text(content), ""
+    is_thinking = [isinstance(part, dict) and part.get("type") in ("thinking", "reasoning") for part in content]
+    return (
+        "".join(_text(part) for part, thinks in zip(content, is_thinking, strict=True) if not thinks),
+        "".join(_text(part) for part, thinks in zip(content, is_thinking, strict=True) if thinks),
     )
 
 
 def _text(content: Any) -> str:
-    """Return the text of a message's content, a string or a list of parts."""
+    """Return the text in a string, an object that has one, or a list of those."""
+    if isinstance(content, str):
+        return content
     if isinstance(content, list):
-        return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
-    return content if isinstance(content, str) else ""
+        return "".join(_text(part) for part in content)
+    if isinstance(content, dict):
+        return next((_text(content[name]) for name in _TEXT_KEYS if content.get(name)), "")
+    return ""
 
 
-def _usage(usage: Any, prompt: str, reply: str) -> Usage | None:
+def _usage(usage: Any, request: ChatRequest, chars: int) -> Usage | None:
+    """Return the tokens of a response with replies of ``chars`` characters; None for counts that can't be right.
+
+    Thinking is billed with the reply: where ``completion_tokens`` leaves it out (Gemini, Grok), ``total_tokens`` or
+    ``reasoning_tokens`` has it. Where ``cached_tokens`` are not part of the prompt's (Anthropic), they are added.
+    """
     if not isinstance(usage, dict):
         return None
-    details = usage.get(f"{prompt}_tokens_details")
-    counts = {
-        "prompt_tokens": usage.get(f"{prompt}_tokens"),
-        "completion_tokens": usage.get(f"{reply}_tokens"),
-        "cached_tokens": details.get("cached_tokens") if isinstance(details, dict) else None,
-    }
-    return Usage(**{name: count for name, count in counts.items() if type(count) is int and count >= 0})
+    prompt = _count(usage, "prompt_tokens", "input_tokens")
+    reply = _count(usage, "completion_tokens", "output_tokens")
+    if not prompt or reply is None:
+        return None
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+    cached = (
+        _count(details, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens", "cache_read_input_tokens") or 0
+    )
+    if cached > prompt:
+        prompt += cached
+    thought = _count(usage.get("completion_tokens_details") or usage.get("output_tokens_details"), "reasoning_tokens")
+    thought = thought or _count(usage, "reasoning_tokens") or 0
+    if thought > reply:
+        reply += thought
+    reply = max(reply, (_count(usage, "total_tokens") or 0) - prompt)
+    asked = len(request.messages_json) if request.messages else 0
+    too_few = prompt * CHARS_A_TOKEN < asked or reply * CHARS_A_TOKEN < chars
+    if too_few or prompt > MOST_TOKENS or reply > MOST_TOKENS:
+        return None
+    return Usage(prompt_tokens=prompt, completion_tokens=reply, cached_tokens=cached)
+
+
+def _count(counts: Any, *names: str) -> int | None:
+    """Return the first of these that is a number of tokens."""
+    for name in names:
+        value = counts.get(name) if isinstance(counts, dict) else None
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
+            return int(value)
+    return None

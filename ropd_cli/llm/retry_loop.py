@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ropd_cli.answers.endings import Ending
 from ropd_cli.errors import ProviderRefused, ReplyInvalid, RopdError
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats
 from ropd_cli.llm.faults import Fault
@@ -52,7 +53,8 @@ class RetryLoop:
                 wait_s = self._policy.wait_s(failed, fault.retry_after_s)
             except ReplyInvalid as caught:
                 error = ReplyInvalid(f"{request.model} at {self._sender.peer.shown}: {caught.message}", caught.hint)
-                fault, wait_s = Fault(error, again=True), 0.0 if failed < self._policy.max_retries else None
+                is_refused = reply.finish_reason == Ending.REFUSED  # it would be again, and is paid for
+                fault, wait_s = Fault(error, again=not is_refused), 0.0 if failed < self._policy.max_retries else None
                 correction = [] if corrected else _correction(reply, caught)
                 corrected = True
             failed += 1
@@ -70,7 +72,11 @@ def nothing(_reply: ChatReply) -> None:
 def read_reply(reply: ChatReply, request: ChatRequest, read: Read[T]) -> T:
     """Return what ``read`` makes of a reply. Raises ReplyInvalid for one that can't be used."""
     if request.form is not None:
-        if reply.finish_reason == "length":
+        if reply.finish_reason == Ending.REFUSED:
+            raise ReplyInvalid(
+                "the reply was refused (content filter)", "leave the prompt out, or take a judge without that filter"
+            )
+        if reply.finish_reason == Ending.CUT_OFF:
             raise ReplyInvalid("the reply was cut off at its length limit", "raise --max-tokens (or do not set it)")
         if read is nothing:
             parse_json(reply.text)

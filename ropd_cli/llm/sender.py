@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ropd_cli.config.models import EndpointConfig
-from ropd_cli.errors import ProviderUnreachable
+from ropd_cli.errors import ProviderUnreachable, ReplyInvalid
 from ropd_cli.llm.api_key import Peer
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats
 from ropd_cli.llm.faults import BAD_REQUEST, NO_CHOICES, Fault, status_fault, transport_fault
@@ -45,6 +45,7 @@ class Sender:
         self._limiter = shared.limiter(endpoint)
         self._breaker = shared.breaker(url, endpoint.limits.max_pause_s)
         self._expectation = Expectation()
+        self._said: set[str] = set()
         self._proven: set[str] = set()
         """Names of the schemas that a reply has come to."""
         self._form_lock = asyncio.Lock()
@@ -178,8 +179,10 @@ class Sender:
         used, spent = 0.0, 0.0
         try:
             response = await self._respond(PATHS[request.api], body, probe)
-            replies = read_replies(response.content, request, self.peer, choices)
-            used, spent = self._book(request, len(body), replies)
+            replies = read_replies(response.content, request, self.peer, choices, self._say_once)
+            used, spent, is_cut = self._book(request, len(body), replies)
+            if is_cut:
+                raise self._cut(request, replies)
             return replies
         finally:
             self._limiter.settle(tokens, used)
@@ -229,12 +232,34 @@ class Sender:
         await budget.reserve(most)
         return most
 
-    def _book(self, request: ChatRequest, size: int, replies: list[ChatReply]) -> tuple[float, float]:
-        """Count the replies of a response: (tokens, dollars). Where the endpoint gives no counts they are estimated
-        for the money, so that a limit on it holds, and not counted otherwise."""
+    def _cut(self, request: ChatRequest, replies: list[ChatReply]) -> Fault:
+        """Return what becomes of replies to a part of their prompt."""
+        usage = replies[0].usage
+        counted = usage.prompt_tokens if usage is not None else 0
+        return Fault(
+            ReplyInvalid(
+                f"{self.peer.shown}: the server read {counted} tokens of a prompt of "
+                f"{len(request.messages_json) / 1000:.0f} kB: it cut the prompt to its context",
+                "give the server a longer context (Ollama: OLLAMA_CONTEXT_LENGTH, or num_ctx in a Modelfile; "
+                "LM Studio: Context Length; llama.cpp: --ctx-size), or show it less: judge.max_answer_tokens, "
+                "judge.chunk_size",
+            ),
+            again=False,
+        )
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._shared.say(text)
+
+    def _book(self, request: ChatRequest, size: int, replies: list[ChatReply]) -> tuple[float, float, bool]:
+        """Count the replies of a response: (tokens, dollars, whether the server cut the prompt). Where the endpoint
+        gives no counts they are estimated for the money, so that a limit on it holds, and not counted otherwise."""
         stats, usage = self._stats, Usage.total(reply.usage for reply in replies)
+        is_cut = self._expectation.is_cut(request.messages_json, usage)
         for reply in replies:
-            self._expectation.learn(size, reply.usage)
+            if not is_cut:
+                self._expectation.learn(size, reply.usage)
         if usage is not None:
             stats.prompt_tokens += usage.prompt_tokens
             stats.cached_tokens += usage.cached_tokens
@@ -247,4 +272,4 @@ class Sender:
         if price is not None:
             spent = cost_usd(price, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
             stats.cost_usd = (stats.cost_usd or 0.0) + spent
-        return usage.prompt_tokens + usage.completion_tokens, spent
+        return usage.prompt_tokens + usage.completion_tokens, spent, is_cut

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ropd_cli.answers.endings import Ending
 from ropd_cli.config import EndpointConfig
 from ropd_cli.engines.vllm_sampling import LocalModel, SamplingOptions
-from ropd_cli.llm.client import ChatClient, ChatReply, ChatRequest, endpoint_request
+from ropd_cli.errors import ReplyInvalid
+from ropd_cli.llm.client import ChatClient, ChatRequest, endpoint_request
 from ropd_cli.records.schemas import Answer, AnswerRecord, Message, Prompt, digest, load_prompts, with_system
 from ropd_cli.stages.runner import Finished, Tally, run_records
 from ropd_cli.util.progress import Progress
@@ -143,11 +145,14 @@ async def sample(client: ChatClient, messages: tuple[Message, ...], numbers: Ite
     """Return the answers of these sample numbers, each a request of its own, in the order of the numbers.
 
     Sample s is cached apart from the others, and sent ``seed + s`` where a seed is set. Raises what
-    ``ChatClient.samples`` raises.
+    ``ChatClient.samples`` raises, and ReplyInvalid where the endpoint's filter refused one: that is no rollout.
     """
     requests = [endpoint_request(client.endpoint, messages, sample=number) for number in numbers]
-    return [_answer(reply) for reply in await client.samples(requests, together=False)]
-
-
-def _answer(reply: ChatReply) -> Answer:
-    return Answer(text=reply.text, finish_reason=reply.finish_reason, usage=reply.usage)
+    replies = await client.samples(requests, together=False)
+    refused = sum(reply.finish_reason == Ending.REFUSED for reply in replies)
+    if refused:
+        raise ReplyInvalid(
+            f"{client.shown}: {refused} of {len(replies)} replies were refused (content filter)",
+            "leave the prompt out, or ask an endpoint without that filter",
+        )
+    return [Answer(text=reply.text, finish_reason=reply.finish_reason, usage=reply.usage) for reply in replies]

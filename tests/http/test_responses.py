@@ -10,7 +10,7 @@ from servers import Raw, Status
 
 from ropd_cli.builtin.server import create_app
 from ropd_cli.config import EndpointConfig, SamplingConfig
-from ropd_cli.errors import ReplyInvalid
+from ropd_cli.errors import ProviderError
 from ropd_cli.llm.chat import JsonSchema, endpoint_request
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import NO_WAIT, RetryPolicy
@@ -68,7 +68,7 @@ async def test_forms_fall_back_and_corrections_follow(server):
     ("step", "said"),
     [
         (document('{"a": 1}', status="incomplete", reason="max_output_tokens"), "cut off at its length limit"),
-        (document('{"a": 1}', status="failed"), "holds no reply"),
+        (document('{"a": 1}', status="failed"), "broke the reply off"),
         (Raw(b'{"choices": []}'), "holds no reply"),
         (document("x"), "can't be read"),
     ],
@@ -78,7 +78,7 @@ async def test_replies_that_can_not_be_used(server, step, said):
     there = endpoint(server.url)
     retry = RetryPolicy(max_retries=0)
     async with ChatClient.open(there, cache=None, retry=retry, environ={}) as client:
-        with pytest.raises(ReplyInvalid, match=said):
+        with pytest.raises(ProviderError, match=said):
             await client.complete(endpoint_request(there, QUESTION, SCHEMA))
 
 

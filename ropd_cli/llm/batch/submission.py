@@ -229,7 +229,7 @@ class BatchFiller:
         if status == 200 and isinstance(body, dict):
             reply_to = ChatRequest(messages=(Message(role="user", content=""),), model=batch.model, api=batch.api)
             try:
-                (reply,) = read_replies(orjson.dumps(body), reply_to, self._api.peer)
+                (reply,) = read_replies(orjson.dumps(body), reply_to, self._api.peer, say=self._say)
             except Fault:
                 return False
             await self._cache.store(key, reply, max_tokens=batch.max_tokens)

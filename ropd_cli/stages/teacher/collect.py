@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from ropd_cli.answers.endings import Ending
 from ropd_cli.answers.thinking import split_thinking
 from ropd_cli.errors import TooFewAnswers
 from ropd_cli.llm.cache import ReplyCache, cache_key
@@ -190,7 +191,7 @@ class Collection:
             endpoint=who.shown if several else None,
             sampling=sampling if several or limit is not None else None,
         )
-        return Sample(teacher, answer, bool(answer.text) and reply.finish_reason not in ("length", "content_filter"))
+        return Sample(teacher, answer, bool(answer.text) and reply.finish_reason == Ending.WHOLE)
 
     def _marked(self, sample: Sample) -> Answer:
         return sample.answer.model_copy(update={"correct": True}) if self._keeper.checked else sample.answer
@@ -205,6 +206,7 @@ class Collection:
         wrong, undecided = sum(c.wrong for c in counts), sum(c.undecided for c in counts)
         lost = {
             "were cut off by the token limit": cut_off,
+            "were refused (content filter)": sum(s.answer.finish_reason == Ending.REFUSED for s in self._samples),
             "have the wrong result" if self._wanted.keep == "correct" else "have another result than most": wrong,
             "have a result that can't be compared": undecided,
         }
@@ -217,6 +219,8 @@ class Collection:
             hint = "raise --max-tokens, or --retry-max-tokens"
         elif wrong or undecided or not self._verdicts.settled:
             hint = "raise --tries, or leave the prompt out"
+        elif lost["were refused (content filter)"]:
+            hint = "leave the prompt out, or ask a teacher without that filter"
         else:
             hint = "raise --temperature or --tries, or ask for fewer by -m"
         return TooFewAnswers(
