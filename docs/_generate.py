@@ -176,7 +176,7 @@ MEANINGS = {
     "AnswerRecord.endpoint": "where, without secrets",
     "AnswerRecord.template": "hash of a system prompt of the teacher's own",
     "Answer.text": "the answer",
-    "Answer.finish_reason": "`stop`, `length` (cut off), …",
+    "Answer.finish_reason": "`stop`, `length` (cut off) or `content_filter` (refused)",
     "Answer.usage": "tokens, as the endpoint counted them",
     "Answer.reasoning": "thinking that was kept apart from the text",
     "Answer.created": "Unix time at which it came",

@@ -17,7 +17,7 @@ from ropd_cli.llm.faults import URL_HINT, Fault, error_text, tolerant
 from ropd_cli.llm.structured import parse_json
 from ropd_cli.records.schemas import Usage
 
-_TEXT_KEYS = ("content", "text", "value", "thinking", "summary", "arguments")
+_TEXT_KEYS = ("content", "text", "value", "thinking", "summary")
 """Where the text of a part of a content stands."""
 MOST_TOKENS = 10_000_000
 CHARS_A_TOKEN = 1000
@@ -147,7 +147,7 @@ def _called(message: dict[str, Any]) -> str:
     if not isinstance(calls, list) or len(calls) != 1 or not isinstance(calls[0], dict):
         return ""
     function = calls[0].get("function")
-    return _text(function.get("arguments")) if isinstance(function, dict) else ""
+    return _content(function.get("arguments"))[0] if isinstance(function, dict) else ""
 
 
 def _response(document: dict[str, Any]) -> Iterator[_Read]:
