@@ -127,6 +127,13 @@ class ProviderRefused(ProviderError):
     """The endpoint understood and said no: wrong key, unknown model, forbidden, malformed request."""
 
 
+class AccountEnded(ProviderRefused):
+    """The account can't pay any more, its quota is used up, or its key is none: no other request can succeed either.
+
+    Nobody's record failed of it: a stage and a training run stop, and go on from there when run again.
+    """
+
+
 class ProviderBusy(ProviderError):
     """The endpoint kept answering 429 or 5xx until the retries were used up."""
 

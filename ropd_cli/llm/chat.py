@@ -31,6 +31,11 @@ class JsonSchema(Frozen):
     name: str
     body: dict[str, Any] = Field(alias="schema")
 
+    @cached_property
+    def digest(self) -> str:
+        """What tells the schema from others."""
+        return hashlib.sha256(self.name.encode() + _canonical(self.body)).hexdigest()[:16]
+
 
 class ChatRequest(Frozen):
     """What determines an answer: with the endpoint's URL it is the cache key.

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import orjson
-
-from ropd_cli.errors import ProviderBusy, ProviderError, ProviderRefused, ProviderUnreachable
+from ropd_cli.errors import (
+    AccountEnded,
+    ProviderBusy,
+    ProviderError,
+    ProviderRefused,
+    ProviderUnreachable,
+    ReplyInvalid,
+)
 from ropd_cli.llm.api_key import QUOTED_CHARS, Peer
 from ropd_cli.llm.chat import sendable
+from ropd_cli.llm.error_body import ErrorBody, read_error
 from ropd_cli.llm.retry import retry_after_s
 from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut
 from ropd_cli.llm.urls import shown_url
@@ -17,22 +23,35 @@ from ropd_cli.llm.urls import shown_url
 BAD_REQUEST = (400, 422)
 NO_CHOICES = (400, 422, 501)
 """What a server that gives one reply a request says to a request for several."""
+NO_FORM = (400, 404, 422, 501)
+"""What servers say to a form of structured output that they do not know, or a schema that is too much for them."""
 _WORTH_RETRYING = (408, 409, 425, 429)
 URL_HINT = "is it the URL of an OpenAI-compatible API? It usually ends in /v1"
 _HINTS = {
     400: "the server says what it does not take; an option set to null in the configuration is not sent",
     403: "the key has no right to this model or endpoint",
     404: "check the model's name (--model) and the URL (--base-url, it usually ends in /v1)",
-    413: "the request is too long for this endpoint",
+    413: "the request is too long for this endpoint: a model with a longer context, or a lower judge.max_answer_tokens",
 }
 _HINTS[422] = _HINTS[400]
+_OPTIONS = {
+    "temperature": "sampling.temperature",
+    "top_p": "sampling.top_p",
+    "reasoning_effort": "sampling.reasoning_effort",
+    "reasoning.effort": "sampling.reasoning_effort",
+    "seed": "sampling.seed",
+    "max_completion_tokens": "sampling.max_tokens",
+    "max_tokens": "sampling.max_tokens",
+    "max_output_tokens": "sampling.max_tokens",
+}
+"""What a server may refuse by name, and the key that sends it."""
 
 
 class Fault(Exception):
     """One attempt that failed: ``error`` is what a user is told if it was the last, ``again`` whether
     another attempt may help, ``status`` the HTTP status where there was one, ``lost`` whether the endpoint
-    could not do its work at all, ``connected`` whether it was there, ``probe`` whether it was asked only to see
-    whether it is back."""
+    could not do its work at all, ``connected`` whether it was there, ``is_too_long`` whether the
+    prompt does not fit into the model's context, ``probe`` whether it was asked only to see whether it is back."""
 
     def __init__(
         self,
@@ -43,35 +62,75 @@ class Fault(Exception):
         retry_after_s: float | None = None,
         lost: bool = False,
         connected: bool = True,
+        is_too_long: bool = False,
     ) -> None:
         super().__init__(error.message)
         self.error, self.again, self.status, self.retry_after_s = error, again, status, retry_after_s
-        self.lost, self.connected = lost, connected
+        self.lost, self.connected, self.is_too_long = lost, connected, is_too_long
         self.probe = False
 
 
 def status_fault(response: Response, peer: Peer) -> Fault:
     """Return what a response that is no success means for a user."""
-    status = response.status
-    document = tolerant(response.content)
-    words = peer.clean(error_text(document) or response.content[: 8 * QUOTED_CHARS].decode("utf-8", "replace"))
-    message = f"{peer.shown}: status {status}: {words or response.reason}"
-    if _code(document) == "insufficient_quota":
-        hint = "the account's quota is used up; see its billing page"
-        return Fault(ProviderRefused(message, hint), again=False, status=status)
-    if status in _WORTH_RETRYING or status >= 500:
-        error = ProviderBusy(message, "try later, or lower --concurrency; the same command goes on from here")
-        wait_s = retry_after_s(response.headers)
-        return Fault(error, again=True, status=status, retry_after_s=wait_s, lost=status >= 500)
-    if 300 <= status < 400:
+    body = read_error(tolerant(response.content))
+    raw = response.content[: 8 * QUOTED_CHARS].decode("utf-8", "replace")
+    words = peer.clean(body.words or raw) or response.reason
+    if 300 <= response.status < 400:
         where = peer.clean(shown_url(response.headers.get("location", "nowhere")))
-        return Fault(ProviderRefused(f"{message} (to {where})", "give that URL by --base-url"), again=False)
+        message = f"{peer.shown}: status {response.status}: {words} (to {where})"
+        return Fault(ProviderRefused(message, "give that URL by --base-url"), again=False)
+    wait_s = retry_after_s(response.headers)
+    return _fault(response.status, body, f"{peer.shown}: status {response.status}: {words}", peer, wait_s)
+
+
+def embedded_fault(document: Any, peer: Peer) -> Fault | None:
+    """Return what an error in a response with status 200 means, as if it had come with its own status; None where
+    there is no error in it."""
+    if isinstance(document, dict) and not document.get("error"):
+        holds = document.get("choices") or document.get("output")
+        if holds or not ({"message", "detail", "msg", "errors"} & document.keys()):
+            return None
+    elif not isinstance(document, dict) and not (
+        isinstance(document, list) and document and isinstance(document[0], dict) and "error" in document[0]
+    ):
+        return None
+    body = read_error(document)
+    words = peer.clean(body.words)
+    if body.status is None:
+        error = ReplyInvalid(f"{peer.shown}: the response holds no reply: {words}", URL_HINT)
+        return Fault(error, again=True, retry_after_s=body.wait_s)
+    return _fault(body.status, body, f"{peer.shown}: status {body.status} in a response with 200: {words}", peer, None)
+
+
+def _fault(status: int, body: ErrorBody, message: str, peer: Peer, wait_s: float | None) -> Fault:
+    wait_s = body.wait_s if wait_s is None else wait_s
+    if status == 402 or (status in (400, 403, 429) and body.is_out_of_money):
+        hint = (
+            "the account's quota or credit is used up: see its billing page, or name another endpoint by --base-url; "
+            "the same command goes on from here"
+        )
+        return Fault(AccountEnded(message, hint), again=False, status=status)
+    if status in _WORTH_RETRYING or status >= 500:
+        busy = ProviderBusy(message, "try later, or lower --concurrency; the same command goes on from here")
+        return Fault(busy, again=True, status=status, retry_after_s=wait_s, lost=status >= 500)
     if status == 401:
         have = "is it the right key" if peer.key is not None else "it is not set"
         hint = f"the key comes from the environment variable {peer.key_name} ({have}); --api-key-env names another"
-    else:
-        hint = _HINTS.get(status, "check --base-url, --model and the sampling options")
-    return Fault(ProviderRefused(message, hint), again=False, status=status)
+        return Fault(ProviderRefused(message, hint), again=False, status=status)
+    error = ProviderRefused(message, _hint(status, body))
+    return Fault(error, again=False, status=status, is_too_long=body.is_too_long)
+
+
+def _hint(status: int, body: ErrorBody) -> str:
+    if status not in BAD_REQUEST:
+        return _HINTS.get(status, "check --base-url, --model and the sampling options")
+    if body.is_too_long:
+        return _HINTS[413]
+    name = body.parameter if body.parameter in _OPTIONS else next((n for n in _OPTIONS if n in body.words), None)
+    if name is None:
+        return _HINTS[status]
+    key = _OPTIONS[name]
+    return f"{key}: null in the endpoint's section leaves it out, for example --set verifier.{key}=null"
 
 
 def transport_fault(fault: NoConnection | Lost | TimedOut, peer: Peer) -> Fault:
@@ -92,23 +151,3 @@ def tolerant(content: bytes) -> Any:
         return sendable(json.loads(content))
     except (ValueError, RecursionError):
         return None
-
-
-def error_text(document: Any) -> str:
-    """Return the server's words in an error document: OpenAI's, vLLM's, FastAPI's, or a bare string."""
-    if not isinstance(document, dict):
-        return document if isinstance(document, str) else ""
-    error = document.get("error")
-    for value in (
-        error.get("message") if isinstance(error, dict) else error,
-        document.get("message"),
-        document.get("detail"),
-    ):
-        if value:
-            return value if isinstance(value, str) else orjson.dumps(value).decode()
-    return ""
-
-
-def _code(document: Any) -> Any:
-    error = document.get("error") if isinstance(document, dict) else None
-    return error.get("code") if isinstance(error, dict) else None

@@ -7,9 +7,11 @@ within what the provider allows.
 from __future__ import annotations
 
 import asyncio
+import email.utils
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 
 from ropd_cli.config.models import LimitsConfig
 from ropd_cli.llm.retry import number
@@ -23,7 +25,9 @@ TOKEN_BURST_S = 6.0
 LONGEST_HOLD_S = 120.0
 SHORTEST_WAIT_S = 1e-6
 """Less is a rounding error, and could not be slept."""
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(
+    r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d)(?![a-z])"
+)
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -123,9 +127,26 @@ def nothing_left_s(headers: Mapping[str, str]) -> float:
 
 
 def duration_s(text: str | None) -> float | None:
-    """Return the seconds in a header's "20ms", "6m0s", "1.5" …; None for what is none. A Unix time counts from now."""
+    """Return the seconds in "20ms", "6m0s", "1.5", "2 minutes" …; None for what is none. A time (Unix in seconds or
+    milliseconds, ISO 8601, or as HTTP writes dates) counts from now."""
     plain = number(text)
     if plain is not None:
-        return max(0.0, plain - time.time()) if plain > 1e9 else plain
-    parts = _DURATION.findall(text or "")
-    return sum(float(count) * _UNIT_S[unit] for count, unit in parts) if parts else None
+        seconds = plain / 1000 if plain > 1e11 else plain
+        return max(0.0, seconds - time.time()) if seconds > 1e9 else seconds
+    text = (text or "").strip()
+    date = _date(text)
+    if date is not None:
+        return max(0.0, date.timestamp() - time.time())
+    parts = [
+        float(count) * _UNIT_S["ms" if unit.startswith(("ms", "mil")) else unit[0]]
+        for count, unit in _DURATION.findall(text.lower())
+    ]
+    return sum(parts) if parts else None
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        date = datetime.fromisoformat(text) if text[:4].isdigit() else email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)

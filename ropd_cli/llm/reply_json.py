@@ -13,7 +13,7 @@ from ropd_cli.answers.endings import Ending, ending_of, worst
 from ropd_cli.errors import ProviderBusy, ReplyInvalid
 from ropd_cli.llm.api_key import QUOTED_CHARS, Peer, Secrets
 from ropd_cli.llm.chat import ChatReply, ChatRequest
-from ropd_cli.llm.faults import URL_HINT, Fault, error_text, tolerant
+from ropd_cli.llm.faults import URL_HINT, Fault, embedded_fault, tolerant
 from ropd_cli.llm.structured import parse_json
 from ropd_cli.records.schemas import Usage
 
@@ -27,12 +27,14 @@ Say = Callable[[str], None]
 
 @dataclass
 class _Read:
-    """What stands in one choice or response: ``word`` is an ending that is not known."""
+    """What stands in one choice or response: ``word`` is an ending that is not known or one that broke it off,
+    ``error`` what the server says of it."""
 
     text: str
     reasoning: str
     ending: Ending
     word: str | None = None
+    error: Any = None
 
 
 def read_replies(content: bytes, request: ChatRequest, peer: Peer, most: int = 1, say: Say = print) -> list[ChatReply]:
@@ -45,15 +47,18 @@ def read_replies(content: bytes, request: ChatRequest, peer: Peer, most: int = 1
         document = orjson.loads(content)
     except orjson.JSONDecodeError:
         document = tolerant(content)
+    if (fault := embedded_fault(document, peer)) is not None:
+        raise fault
     if not isinstance(document, dict):
         words = peer.clean(content[: 8 * QUOTED_CHARS].decode("utf-8", "replace"))
         raise Fault(ReplyInvalid(f"{peer.shown}: the response is not JSON: {words!r}", URL_HINT), again=True)
     found = list(_response(document) if request.api == "responses" else _choices(document))[:most]
     if not found:
-        words = peer.clean(error_text(document) or "no choices in it")
-        raise Fault(ReplyInvalid(f"{peer.shown}: the response holds no reply: {words}", URL_HINT), again=True)
+        raise Fault(ReplyInvalid(f"{peer.shown}: the response holds no reply: no choices in it", URL_HINT), again=True)
     whole = [one for one in found if one.ending is not Ending.BROKEN_OFF]
     if not whole:
+        if found[0].error is not None and (fault := embedded_fault({"error": found[0].error}, peer)) is not None:
+            raise fault
         raise Fault(
             ProviderBusy(
                 f"{peer.shown}: the endpoint broke the reply off ({peer.clean(str(found[0].word))})",
@@ -138,6 +143,7 @@ def _choices(document: dict[str, Any]) -> Iterator[_Read]:
             _text(message.get("reasoning_content") or message.get("reasoning") or message.get("thinking")) or thinking,
             ending,
             None if known and ending is not Ending.BROKEN_OFF else str(word),
+            choice.get("error"),
         )
 
 

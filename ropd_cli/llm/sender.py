@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from ropd_cli.config.models import EndpointConfig
-from ropd_cli.errors import ProviderUnreachable, ReplyInvalid
+from ropd_cli.errors import AccountEnded, ProviderUnreachable, ReplyInvalid
 from ropd_cli.llm.api_key import Peer
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats
-from ropd_cli.llm.faults import BAD_REQUEST, NO_CHOICES, Fault, status_fault, transport_fault
+from ropd_cli.llm.faults import BAD_REQUEST, NO_CHOICES, NO_FORM, Fault, status_fault, transport_fault
 from ropd_cli.llm.limits import nothing_left_s
 from ropd_cli.llm.money import Expectation, cost_usd
 from ropd_cli.llm.reply_json import read_replies
@@ -46,8 +47,13 @@ class Sender:
         self._breaker = shared.breaker(url, endpoint.limits.max_pause_s)
         self._expectation = Expectation()
         self._said: set[str] = set()
+        self._has_replied = False
         self._proven: set[str] = set()
-        """Names of the schemas that a reply has come to."""
+        """Digests of the schemas that a reply has come to."""
+        self._forms: dict[str, Form] = {}
+        """Of schemas that this server takes in a looser form alone, by digest."""
+        self._crashes: Counter[str] = Counter()
+        """How often the server answered 500 to a schema, by digest."""
         self._form_lock = asyncio.Lock()
         self._most_choices = 1
         """The most replies that came to one request."""
@@ -116,38 +122,53 @@ class Sender:
     async def _in_a_form(self, request: ChatRequest, correction: list[dict[str, Any]], probe: bool) -> ChatReply:
         """Ask for JSON in the strictest form that this server takes, of those that the configuration wants.
 
-        A 400 to a form that never worked there may be about the form: the next one is tried, and what works
-        is remembered. Where none works the 400 was about something else.
+        A refusal of a schema that never worked there may be about the form: the next one is tried, and what works is
+        remembered, for all calls where no form has worked yet, else for this schema. Where none works the refusal was
+        about something else. Some servers fall over a schema with a 500, which may be of the moment as well: after two
+        of them the next attempt takes the next form.
         """
         if request.form is None:
             return (await self._post(request, Form.TEXT, correction, probe))[0]
-        form = self.form
+        schema = request.form.digest
+        known = self._forms.get(schema, self.form)
+        form = known
+        if schema not in self._proven:
+            form = Form(min(known + self._crashes[schema] // 2, Form.TEXT))
         try:
             [reply] = await self._post(request, form, correction, probe)
         except Fault as fault:
-            falls = form is not Form.TEXT and fault.status in BAD_REQUEST
-            if not falls or (request.form.name in self._proven and self.form == form):
+            self._crashes[schema] += fault.status == 500
+            falls = form is not Form.TEXT and fault.status in NO_FORM and not fault.is_too_long
+            if not falls or (schema in self._proven and self._forms.get(schema, self.form) == form):
                 raise
             reply = await self._fall_back(request, form, correction, fault, probe)
-        self._proven.add(request.form.name)
+        else:
+            if form != known:
+                self._forms[schema] = form
+        self._proven.add(schema)
         return reply
 
     async def _fall_back(
         self, request: ChatRequest, refused: Form, correction: list[dict[str, Any]], first: Fault, probe: bool
     ) -> ChatReply:
+        assert request.form is not None
+        schema = request.form.digest
         async with self._form_lock:  # one call finds out for all
-            form = max(self.form, Form(refused + 1))
+            form = max(self._forms.get(schema, self.form), Form(refused + 1))
             while True:
                 try:
                     [reply] = await self._post(request, form, correction, probe)
                     break
                 except Fault as fault:
-                    if fault.status not in BAD_REQUEST:
+                    if fault.status not in NO_FORM:
                         raise
                     if form is Form.TEXT:
                         raise first from fault
                     form = Form(form + 1)
-            self.form = form
+            if self._proven:
+                self._forms[schema] = form
+            else:
+                self.form = form
         return reply
 
     async def _post(
@@ -184,6 +205,12 @@ class Sender:
             if is_cut:
                 raise self._cut(request, replies)
             return replies
+        except Fault as fault:
+            if fault.again and fault.status == 429 and fault.retry_after_s:
+                self._limiter.hold(fault.retry_after_s)  # a limit on the rate is about all calls, not this one alone
+            if fault.status == 401 and self._has_replied:
+                fault.error = AccountEnded(fault.error.message, fault.error.hint)  # the key was good until now
+            raise
         finally:
             self._limiter.settle(tokens, used)
             self._shared.budget.settle(reserved, spent)
@@ -204,10 +231,7 @@ class Sender:
             self._breaker.answered(probe)
         if response.status < 300:
             return response
-        refusal = status_fault(response, self.peer)
-        if refusal.again and refusal.status == 429 and refusal.retry_after_s:
-            self._limiter.hold(refusal.retry_after_s)  # a limit on the rate is about all calls, not this one alone
-        raise refusal
+        raise status_fault(response, self.peer)
 
     def _connect(self) -> Transport:
         """Read the key and open the transport, once. Raises InputError for a key or a header that is not there."""
@@ -255,6 +279,7 @@ class Sender:
     def _book(self, request: ChatRequest, size: int, replies: list[ChatReply]) -> tuple[float, float, bool]:
         """Count the replies of a response: (tokens, dollars, whether the server cut the prompt). Where the endpoint
         gives no counts they are estimated for the money, so that a limit on it holds, and not counted otherwise."""
+        self._has_replied = True
         stats, usage = self._stats, Usage.total(reply.usage for reply in replies)
         is_cut = self._expectation.is_cut(request.messages_json, usage)
         for reply in replies:

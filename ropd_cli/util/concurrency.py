@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from ropd_cli.errors import CostLimit, ProviderDown, ProviderError, RopdError
+from ropd_cli.errors import AccountEnded, CostLimit, ProviderDown, ProviderError, RopdError
 
-STOPS = (CostLimit, ProviderDown)
+STOPS = (AccountEnded, CostLimit, ProviderDown)
 """Errors after which no further call makes sense: nothing new is begun, what is under way is finished, and no record
 counts as failed."""
 
