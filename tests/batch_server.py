@@ -28,6 +28,8 @@ class BatchServer:
         self.lose_create = 0
         """So many batches are made without a word to who asked."""
         self.lose_upload = 0
+        self.error: dict[str, Any] | None = None
+        """Sent with status 200 in the place of an uploaded file."""
         self.busy = 0
         """So many requests are answered with 503."""
         self.files: dict[str, bytes] = {}
@@ -153,6 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
             parts = {part.get_param("name", header="content-disposition"): part for part in form.iter_parts()}
             assert parts["purpose"].get_content().strip() == "batch"
             made = server.upload(parts["file"].get_filename(), parts["file"].get_payload(decode=True))
+            if server.error is not None:
+                return self._send(200, {"error": server.error})
             if server.lose_upload:
                 server.lose_upload -= 1
                 self.close_connection = True

@@ -52,7 +52,7 @@ _TOO_LONG = re.compile(
 _WAIT = re.compile(
     r"(?:try again|retry|wait|available again|resets?)\b[^.\d]{0,40}?\b(?:in|after|for|until)?\s*"
     r"((?:\d+(?:\.\d+)?\s*(?:milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d)\b[\s,]*(?:and\s)?)+"
-    r"|(?:\d+(?:\.\d+)?[hms]s?)+)",
+    r"|(?:\d+(?:\.\d+)?[hms]s?)+)(?![-\w])",
     re.IGNORECASE,
 )
 

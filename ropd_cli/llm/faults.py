@@ -86,13 +86,12 @@ def status_fault(response: Response, peer: Peer) -> Fault:
 def embedded_fault(document: Any, peer: Peer) -> Fault | None:
     """Return what an error in a response with status 200 means, as if it had come with its own status; None where
     there is no error in it."""
-    if isinstance(document, dict) and not document.get("error"):
-        holds = document.get("choices") or document.get("output")
-        if holds or not ({"message", "detail", "msg", "errors"} & document.keys()):
+    if isinstance(document, dict):
+        if document.get("choices") or document.get("output"):
+            return None  # what each of them came to is told there
+        if not document.get("error") and ("id" in document or not {"message", "detail", "msg"} & document.keys()):
             return None
-    elif not isinstance(document, dict) and not (
-        isinstance(document, list) and document and isinstance(document[0], dict) and "error" in document[0]
-    ):
+    elif not (isinstance(document, list) and document and isinstance(document[0], dict) and "error" in document[0]):
         return None
     body = read_error(document)
     words = peer.clean(body.words)

@@ -202,3 +202,21 @@ def test_what_can_not_be_is_said_at_once(setting):
     assert "has no Batch API" in setting.said
     setting.run("-m", "1", "--api", "azure", "--set", "teacher.api_version=2024-10-21", code=2)
     assert "Azure" in setting.said
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            {"message": "Billing hard limit has been reached", "code": "billing_hard_limit_reached"},
+            "Billing hard limit",
+        ),
+        ({"message": "Incorrect API key", "code": 401}, "status 401 in a response with 200: Incorrect API key"),
+        ({"message": "purpose batch is not supported"}, "purpose batch is not supported"),
+    ],
+)
+def test_an_upload_that_is_answered_by_an_error_is_one_line(setting, error, said):
+    setting.server.error = error
+    setting.run("-m", "1", "--set", "teacher.limits.max_retries=0", code=1 if "purpose" in said else 4)
+    errors = [line for line in setting.said.splitlines() if "error" in line]
+    assert len(errors) == 1 and said in errors[0] and "Traceback" not in setting.said

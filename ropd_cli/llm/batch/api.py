@@ -15,7 +15,7 @@ import orjson
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import ProviderUnreachable
 from ropd_cli.llm.api_key import Peer
-from ropd_cli.llm.faults import Fault, status_fault, transport_fault
+from ropd_cli.llm.faults import Fault, embedded_fault, status_fault, transport_fault
 from ropd_cli.llm.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -61,8 +61,10 @@ class BatchApi:
 
         async def send(sdk: openai.AsyncOpenAI) -> str:
             with open(file, "rb") as content:
-                uploaded = await sdk.files.create(file=(name, content, "application/jsonl"), purpose="batch")
-            return uploaded.id
+                uploaded = await sdk.files.with_raw_response.create(
+                    file=(name, content, "application/jsonl"), purpose="batch"
+                )
+            return str(self._document(uploaded.content)["id"])
 
         return await self._again(send)
 
@@ -71,10 +73,10 @@ class BatchApi:
 
         async def send(sdk: openai.AsyncOpenAI) -> str:
             endpoint: Any = f"/v1/{path}"
-            made = await sdk.batches.create(
+            made = await sdk.batches.with_raw_response.create(
                 input_file_id=file_id, endpoint=endpoint, completion_window="24h", metadata={"ropd": tag}
             )
-            return made.id
+            return str(self._document(made.content)["id"])
 
         try:
             return await self._call(send)
@@ -87,7 +89,7 @@ class BatchApi:
         """Return how a batch stands."""
 
         async def send(sdk: openai.AsyncOpenAI) -> dict[str, Any]:
-            return dict((await sdk.batches.retrieve(batch_id)).to_dict())
+            return self._document((await sdk.batches.with_raw_response.retrieve(batch_id)).content)
 
         return await self._again(send)
 
@@ -127,6 +129,15 @@ class BatchApi:
         except Fault:
             return
 
+    def _document(self, content: bytes) -> dict[str, Any]:
+        """Return a response's JSON object. Raises Fault for an error in it, ValueError for what is none."""
+        document = orjson.loads(content)
+        if (fault := embedded_fault(document, self.peer)) is not None:
+            raise fault
+        if not isinstance(document, dict):
+            raise ValueError("no object")
+        return document
+
     async def _again(self, call: Call[T]) -> T:
         """Return what ``call`` returns, asked again as the policy says."""
         for attempt in itertools.count():
@@ -153,7 +164,7 @@ class BatchApi:
             if fault.status == 404 and error.request.url.path.endswith(("/files", "/batches")):
                 fault.error.hint = "this server has no Batch API: leave --batch-api out"
             raise fault from error
-        except (AttributeError, ValueError) as error:  # the SDK hands on a text where JSON was to come
+        except (AttributeError, KeyError, ValueError) as error:  # the SDK hands on a text where JSON was to come
             url = f"{self.peer.shown}: the response is not JSON of the Batch API"
             unreadable = ProviderUnreachable(url, "is it the URL of an API with batches?")
             raise Fault(unreadable, again=True, lost=True) from error
