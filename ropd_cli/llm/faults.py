@@ -17,8 +17,8 @@ from ropd_cli.llm.api_key import QUOTED_CHARS, Peer
 from ropd_cli.llm.chat import sendable
 from ropd_cli.llm.error_body import ErrorBody, read_error
 from ropd_cli.llm.retry import retry_after_s
-from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut
-from ropd_cli.llm.urls import shown_url
+from ropd_cli.llm.transport import NoConnection, OnTheWay, Response, TimedOut, Unreadable
+from ropd_cli.llm.urls import shown_url, without_path
 
 BAD_REQUEST = (400, 422)
 NO_CHOICES = (400, 422, 501)
@@ -78,7 +78,7 @@ def status_fault(response: Response, peer: Peer) -> Fault:
     if 300 <= response.status < 400:
         where = peer.clean(shown_url(response.headers.get("location", "nowhere")))
         message = f"{peer.shown}: status {response.status}: {words} (to {where})"
-        return Fault(ProviderRefused(message, "give that URL by --base-url"), again=False)
+        return Fault(ProviderRefused(message, f"give that URL by --base-url: {without_path(where)}"), again=False)
     wait_s = retry_after_s(response.headers)
     return _fault(response.status, body, f"{peer.shown}: status {response.status}: {words}", peer, wait_s)
 
@@ -132,15 +132,16 @@ def _hint(status: int, body: ErrorBody) -> str:
     return f"{key}: null in the endpoint's section leaves it out, for example --set verifier.{key}=null"
 
 
-def transport_fault(fault: NoConnection | Lost | TimedOut, peer: Peer) -> Fault:
+def transport_fault(fault: OnTheWay, peer: Peer) -> Fault:
     """Return what a request without a response means for a user."""
     words = peer.clean(str(fault))
+    if isinstance(fault, Unreadable):
+        return Fault(ReplyInvalid(f"{peer.shown}: {words}", fault.hint or URL_HINT), again=False)
     if isinstance(fault, TimedOut):
-        hint = "raise --timeout, lower --concurrency, or check the server"
+        hint = fault.hint or "raise --timeout, lower --concurrency, or check the server"
         return Fault(ProviderUnreachable(f"{peer.shown}: {words}", hint), again=True, lost=True)
-    error = ProviderUnreachable(
-        f"{peer.shown}: no connection ({words})", "is the server running, and --base-url right?"
-    )
+    hint = fault.hint or "is the server running, and --base-url right?"
+    error = ProviderUnreachable(f"{peer.shown}: no connection ({words})", hint)
     return Fault(error, again=True, lost=True, connected=not isinstance(fault, NoConnection))
 
 

@@ -10,26 +10,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import urllib.request
 from collections.abc import Iterator, Mapping
-from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote
 
 import aiohttp
+import aiohttp_socks
 import httpx2
 import openai
 
 from ropd_cli import __version__
 from ropd_cli.config.models import EndpointConfig, LimitsConfig
 from ropd_cli.llm.api_key import Peer
-from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut
-from ropd_cli.llm.urls import model_name
+from ropd_cli.llm.http_client import HttpClient, trusted
+from ropd_cli.llm.proxy import proxy_of
+from ropd_cli.llm.transport import Lost, NoConnection, OnTheWay, Response, TimedOut, Unreadable
+from ropd_cli.llm.urls import model_name, shown_url
 
-KEEPALIVE_S = 4.0
-"""Idle connections are dropped before the 5 s after which uvicorn (vLLM, SGLang) drops them: a request
-sent into that moment would be lost."""
+_SocksFault = aiohttp_socks.ProxyError | aiohttp_socks.ProxyConnectionError | aiohttp_socks.ProxyTimeoutError
 CLOSED_OR_BROKEN = (
     openai.APIConnectionError,
     httpx2.RequestError,
@@ -38,10 +37,17 @@ CLOSED_OR_BROKEN = (
     OSError,
     UnicodeError,
     RuntimeError,
+    OnTheWay,
+    aiohttp_socks.ProxyError,
+    aiohttp_socks.ProxyConnectionError,
+    aiohttp_socks.ProxyTimeoutError,
 )
 """What a request without a response ends with. The aiohttp backend hands on some of its own errors as they are, and a
 closed client raises RuntimeError."""
 
+_PROXY_HINT = "the proxy comes from HTTP_PROXY, HTTPS_PROXY or ALL_PROXY; NO_PROXY names hosts that go without"
+_CERTIFICATE_HINT = "for a certificate of your own set ca_file of the endpoint, or SSL_CERT_FILE, to a file in PEM"
+_TLS_HINT = "does the server speak https? If not, write http:// in --base-url"
 _STREAM = openai.AsyncStream[Any]
 
 logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs URLs, and a query may hold a key
@@ -77,12 +83,17 @@ class OpenAITransport:
         except TimeoutError as fault:
             raise TimedOut(f"no answer within {limits.timeout_s:g} s") from fault
         except openai.APIStatusError as fault:
+            proxy = proxy_of(self._base) if fault.status_code == 407 else None
+            if proxy is not None:  # of https the tunnel is refused, and of http the request
+                raise asks_for_password(proxy) from fault
             return response_of(fault)
         except CLOSED_OR_BROKEN as fault:
             if isinstance(fault, RuntimeError) and not self._sdk.is_closed():
                 raise
-            error = fault_of(fault, limits)
-            raise (Lost(f"the response broke off ({error})") if is_here else error) from fault
+            error = fault_of(fault, limits, self._base)
+            if is_here and not isinstance(error, Unreadable):
+                error = Lost(f"the response broke off ({error})")
+            raise error from fault
         return Response(response.status_code, content, _plain(response), response.reason_phrase)
 
     async def close(self) -> None:
@@ -150,16 +161,27 @@ class _Azure(_OwnRequests, openai.AsyncAzureOpenAI):
 
 
 def sdk_client(
-    endpoint: EndpointConfig, peer: Peer, *, read_timeout_s: float | None = None, follow_redirects: bool = False
+    endpoint: EndpointConfig,
+    peer: Peer,
+    *,
+    read_timeout_s: float | None = None,
+    follow_redirects: bool = False,
+    most_bytes: int | None = None,
 ) -> openai.AsyncOpenAI:
-    """Return the SDK's client of an endpoint. To be called inside a running event loop, and closed."""
+    """Return the SDK's client of an endpoint. To be called inside a running event loop, and closed. Raises InputError
+    for certificates or a proxy that can't be used."""
     where, _, query = peer.url.partition("?")
+    tls, proxy = trusted(endpoint.ca_file), proxy_of(where)
+    socks = proxy if proxy is not None and proxy.startswith("socks") else None
     given = {name.lower(): value for name, value in peer.headers.items()}
     # without a key one is sent all the same: some servers insist on it
     key = peer.key.get_secret_value() if peer.key is not None else "none"
-    http = _AiohttpClient(
-        proxy=proxy_of(where),
-        verify=_tls(),
+    http = HttpClient(
+        tls,
+        socks,
+        most_bytes,
+        proxy=None if socks else proxy,
+        verify=tls,
         trust_env=False,  # proxies are looked up here, and .netrc is nobody's business
         follow_redirects=follow_redirects,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -185,34 +207,8 @@ def sdk_client(
         sdk = _OpenAI(base_url=where, api_key=key, **common)
     kind = {"Content-Type": "application/json", "User-Agent": f"ropd/{__version__}"}
     sdk._platform = "Unknown"  # else each of the first requests asks a thread for what is never sent
-    sdk.own_headers = {"Accept": "application/json", **kind, **peer.headers}
+    sdk.own_headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", **kind, **peer.headers}
     return sdk
-
-
-class _AiohttpClient(openai.DefaultAioHttpClient):
-    """The SDK's HTTP client over aiohttp, with sessions of our own: connections without a limit on their number (the
-    limiter has one) that are dropped in time, and no cookies."""
-
-    def _init_transport(self, *how: Any, **more: Any) -> httpx2.AsyncBaseTransport:
-        return _with_session(super()._init_transport(*how, **more))
-
-    def _init_proxy_transport(self, *how: Any, **more: Any) -> httpx2.AsyncBaseTransport:
-        return _with_session(super()._init_proxy_transport(*how, **more))
-
-
-def _with_session(transport: Any) -> httpx2.AsyncBaseTransport:
-    transport.client = _session  # is called at the first request
-    return transport
-
-
-def _session() -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60, ssl=_tls())
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()  # with the system's certificates, and SSL_CERT_FILE
 
 
 def response_of(fault: openai.APIStatusError) -> Response:
@@ -227,28 +223,52 @@ def _plain(response: httpx2.Response) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
 
 
-def fault_of(fault: BaseException, limits: LimitsConfig) -> NoConnection | Lost | TimedOut:
+def fault_of(fault: BaseException, limits: LimitsConfig, url: str = "") -> OnTheWay:
     """Return what an error of ``CLOSED_OR_BROKEN`` means, which its causes tell: the SDK, httpx2 and aiohttp each wrap
     those of the layer below, and the middle one takes a lost connection for a timeout."""
     causes = list(_causes(fault))
+    known = next((cause for cause in causes if isinstance(cause, OnTheWay)), None)
+    if known is not None:
+        return known
+    proxy = proxy_of(url) if url else None
+    through = f", through the proxy {shown_url(proxy)}" if proxy else ""
     if any(isinstance(cause, aiohttp.ConnectionTimeoutError) for cause in causes):
-        return TimedOut(f"no connection within {limits.connect_timeout_s:g} s")
+        return TimedOut(f"no connection within {limits.connect_timeout_s:g} s{through}", _PROXY_HINT if proxy else None)
     if any(isinstance(cause, TimeoutError) for cause in causes):
-        return TimedOut("no answer in time")
-    text = str(causes[-1]) or type(causes[-1]).__name__
+        return TimedOut(f"no answer in time{through}")
+    text = (str(causes[-1]) or type(causes[-1]).__name__) + through
+    for cause in causes:
+        if isinstance(cause, aiohttp.ClientHttpProxyError):
+            if cause.status == 407:
+                return asks_for_password(proxy or "")
+            return NoConnection(f"the proxy answers {cause.status} {cause.message}{through}", _PROXY_HINT)
+        if isinstance(cause, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+            return NoConnection(f"certificate: {_reason(cause)}{through}", _CERTIFICATE_HINT)
+        if isinstance(cause, aiohttp.ClientConnectorSSLError | ssl.SSLError):
+            return NoConnection(f"TLS: {_reason(cause)}{through}", _TLS_HINT)
+        if isinstance(cause, aiohttp.ClientProxyConnectionError | _SocksFault):
+            return NoConnection(text, _PROXY_HINT)
+        if isinstance(cause, aiohttp.ClientConnectorDNSError):
+            return NoConnection(text, "no such host: check --base-url")
     never_there = (aiohttp.ClientConnectorError, aiohttp.InvalidURL, httpx2.InvalidURL, UnicodeError)
-    return NoConnection(text) if any(isinstance(cause, never_there) for cause in causes) else Lost(text)
+    hint = _PROXY_HINT if proxy else None
+    if any(isinstance(cause, aiohttp.ClientResponseError) for cause in causes):
+        return Lost(f"the response is no HTTP ({text})", "is the port an HTTP server's, and is it http or https?")
+    is_gone = any(isinstance(cause, never_there) for cause in causes)
+    return NoConnection(text, hint) if is_gone else Lost(text, hint)
+
+
+def asks_for_password(proxy: str) -> NoConnection:
+    """Return what a proxy that does not know who asks means."""
+    return NoConnection(f"the proxy {shown_url(proxy)} asks for a password", f"http://USER:PASSWORD@…; {_PROXY_HINT}")
+
+
+def _reason(fault: BaseException) -> str:
+    inner = getattr(fault, "certificate_error", None) or getattr(fault, "os_error", None) or fault
+    return str(getattr(inner, "verify_message", None) or getattr(inner, "reason", None) or inner)
 
 
 def _causes(fault: BaseException | None) -> Iterator[BaseException]:
     while fault is not None:
         yield fault
         fault = fault.__cause__
-
-
-def proxy_of(url: str) -> str | None:
-    """Return the proxy that the environment names for a URL, as curl does."""
-    parts = urlsplit(url)
-    if urllib.request.proxy_bypass_environment(parts.hostname or ""):  # type: ignore[attr-defined]  # not in typeshed
-        return None
-    return urllib.request.getproxies_environment().get(parts.scheme)

@@ -13,16 +13,28 @@ if TYPE_CHECKING:
     from ropd_cli.llm.api_key import Peer
 
 
-class NoConnection(Exception):
+class OnTheWay(Exception):
+    """Something between here and the endpoint failed. ``hint`` says what to do where it is known."""
+
+    def __init__(self, text: str, hint: str | None = None) -> None:
+        super().__init__(text)
+        self.hint = hint
+
+
+class NoConnection(OnTheWay):
     """The request never reached the endpoint."""
 
 
-class Lost(Exception):
+class Lost(OnTheWay):
     """The request was sent, and its response did not come, or not whole."""
 
 
-class TimedOut(Exception):
+class TimedOut(OnTheWay):
     """A limit of time was reached; the text says which."""
+
+
+class Unreadable(OnTheWay):
+    """The response came, and can't be read: it is too large, or encoded in a way that was not asked for."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from ropd_cli.errors import InputError
 
 OPENAI_URL = "https://api.openai.com/v1"
 BUILTIN = "builtin://"
+PATHS = ("/chat/completions", "/completions", "/responses", "/models", "/embeddings")
+"""What requests add to a base URL, and what people copy with it."""
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 
@@ -29,7 +31,13 @@ def base_url(endpoint: EndpointConfig) -> str:
             "api azure needs base_url and api_version",
             "base_url: https://NAME.openai.azure.com, api_version: 2024-10-21",
         )
-    return _checked(url.rstrip("/"))
+    return _checked(without_path(url))
+
+
+def without_path(url: str) -> str:
+    """Return a URL without a slash, or the path of a request, at its end."""
+    url = url.rstrip("/")
+    return url.removesuffix(next((path for path in PATHS if url.endswith(path)), "")).rstrip("/")
 
 
 def _checked(url: str) -> str:
@@ -48,7 +56,8 @@ def _checked(url: str) -> str:
     if not usable:
         shown = shown_url(url)
         raise InputError(
-            f"base_url {shown!r}: not a URL", "for example http://localhost:8000/v1, or builtin://checkable"
+            f"base_url {shown!r}: not a URL",
+            "it begins with http:// or https:// and has no quotes: http://localhost:8000/v1, or builtin://checkable",
         )
     if "@" in parts.netloc:
         raise InputError(

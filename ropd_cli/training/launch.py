@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,12 +180,24 @@ def _with_absolute_paths(config: RopdConfig) -> RopdConfig:
         part = tree[section] if section else tree
         if part[key] is not None and (key != "model_path" or Path(part[key]).expanduser().exists()):
             part[key] = str(Path(part[key]).expanduser().absolute())
+    for endpoint in _endpoints(tree):
+        if endpoint["ca_file"] is not None:
+            endpoint["ca_file"] = str(Path(endpoint["ca_file"]).expanduser().absolute())
     tree["eval"]["data"] = {name: str(Path(file).expanduser().absolute()) for name, file in config.eval.data.items()}
     function = tree["reward"]["custom_function"]
     if function is not None and ".py:" in function:
         file, _, name = function.rpartition(":")
         tree["reward"]["custom_function"] = f"{Path(file).expanduser().absolute()}:{name}"
     return RopdConfig.model_validate(tree)
+
+
+def _endpoints(tree: Any) -> Iterator[dict[str, Any]]:
+    """Yield the sections of a configuration that are endpoints."""
+    if isinstance(tree, dict):
+        if "ca_file" in tree:
+            yield tree
+        for part in tree.values():
+            yield from _endpoints(part)
 
 
 def _check_student(config: RopdConfig) -> None:

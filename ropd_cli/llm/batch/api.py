@@ -29,6 +29,7 @@ READ_TIMEOUT_S = 300.0
 LINE_BYTES = 64_000_000
 """Longest line of a file of results that is read."""
 LISTED = 100
+LARGEST_FILE = 1 << 40
 
 
 class BatchApi:
@@ -47,7 +48,9 @@ class BatchApi:
         from ropd_cli.llm.openai_sdk import sdk_client
 
         # files may lie elsewhere: the server redirects to their storage
-        self._sdk = sdk_client(self._endpoint, self.peer, read_timeout_s=READ_TIMEOUT_S, follow_redirects=True)
+        self._sdk = sdk_client(
+            self._endpoint, self.peer, read_timeout_s=READ_TIMEOUT_S, follow_redirects=True, most_bytes=LARGEST_FILE
+        )
         return self
 
     async def __aexit__(
@@ -169,7 +172,7 @@ class BatchApi:
             unreadable = ProviderUnreachable(url, "is it the URL of an API with batches?")
             raise Fault(unreadable, again=True, lost=True) from error
         except CLOSED_OR_BROKEN as error:
-            raise transport_fault(fault_of(error, self._endpoint.limits), self.peer) from error
+            raise transport_fault(fault_of(error, self._endpoint.limits, self.peer.url), self.peer) from error
 
 
 class MaybeMade(Exception):
