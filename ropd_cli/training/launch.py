@@ -122,7 +122,9 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
         if validation:
             write_validation_prompts(validation, run.val_prompts, config.student.system_prompt)
         write_records(run.skipped, checked.skipped)
-        run.forget_after(first)
+        aside = run.set_aside_after(first)
+        if aside is not None:
+            progress.note(f"what was made after step {first} is made again; the earlier files are in {aside}")
         run.stopped.unlink(missing_ok=True)
         if first < steps:  # else only the end of it was lost
             progress.start(steps - first, "train")
@@ -132,8 +134,8 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
                 progress.finish()
     finally:
         shutil.rmtree(ray_dir, ignore_errors=True)
-    last = run.last_checkpoint()
-    if last is None or not (run.huggingface(last) / "config.json").is_file():
+    last = run.saved.newest()
+    if last is None:
         raise TrainingError(f"{run.path}: the training ended without a checkpoint", f"see {run.log}")
     if config.student.lora_rank:
         _merge_adapter(config, run.huggingface(last))
@@ -264,7 +266,7 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
             f"{run.path} was started with other values of {', '.join(changed)}",
             "resume with the same configuration, or choose another run directory",
         )
-    return run.last_checkpoint() or 0
+    return run.saved.settle()
 
 
 def _differing(a: Any, b: Any, path: str = "") -> list[str]:

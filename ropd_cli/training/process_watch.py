@@ -31,6 +31,7 @@ def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress
         while child.process.poll() is None:
             time.sleep(POLL_S)
             grown = run.log.stat().st_size
+            run.saved.prune(config.train.keep_checkpoints)
             if rows.copy() or grown != size:
                 alive_at, size = time.monotonic(), grown
             if time.monotonic() - alive_at > config.train.watchdog_s:
@@ -39,6 +40,7 @@ def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress
                     f"see {run.log}; go on by --resume; a slow step wants a larger train.watchdog_s",
                 )
         rows.copy()
+        run.saved.prune(config.train.keep_checkpoints)
     finally:
         rows.close()
         child.end()

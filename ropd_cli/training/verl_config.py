@@ -144,7 +144,7 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
             "total_training_steps": steps,
             "total_epochs": math.ceil(steps / per_epoch) + 1,
             "save_freq": train.save_every or steps,
-            "max_actor_ckpt_to_keep": train.keep_checkpoints,
+            "max_actor_ckpt_to_keep": None,  # verl forgets at a resume what is there, and leaves folders without weights
             "resume_mode": "auto",
             "default_local_dir": str(run.checkpoints),
             "project_name": "ropd",

@@ -228,7 +228,6 @@ SETTINGS = [
     ("train.prompts_per_step", 12, ["data.train_batch_size"]),
     ("train.prompts_per_update", 6, [f"{A}.ppo_mini_batch_size"]),
     ("train.save_every", 9, ["trainer.save_freq"]),
-    ("train.keep_checkpoints", 5, ["trainer.max_actor_ckpt_to_keep"]),
     ("train.nodes", 2, ["trainer.nnodes"]),
     ("train.devices_per_node", 4, ["trainer.n_gpus_per_node"]),
     ("rollout.n", 6, [f"{R}.n", f"{A}.rollout_n"]),
