@@ -43,7 +43,9 @@ class Checkpoints:
         which verl would begin the prompts anew."""
         folder = self.folder(step)
         actor = folder / "actor"
-        shards = [match for file in actor.glob("*.pt") if file.stat().st_size and (match := _SHARD.fullmatch(file.name))]
+        shards = [
+            match for file in actor.glob("*.pt") if file.stat().st_size and (match := _SHARD.fullmatch(file.name))
+        ]
         sizes = {int(shard[2]) for shard in shards}
         return (
             len(sizes) == 1

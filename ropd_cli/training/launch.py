@@ -32,12 +32,13 @@ from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.run_estimate import forecast_run
 from ropd_cli.training.validation import open_validation, write_validation_prompts
 from ropd_cli.training.verl_config import compose, steps_of
-from ropd_cli.training.versions import installed_versions
+from ropd_cli.training.versions import check_exact, installed_versions
 from ropd_cli.util.processes import run_module
 from ropd_cli.util.progress import Progress
 
 MAY_CHANGE = (
-    *("train.steps.", "train.epochs.", "train.save_every.", "train.keep_checkpoints.", "train.watchdog_s."),
+    *("train.steps.", "train.epochs.", "train.save_every.", "train.keep_checkpoints.", "train.trackers."),
+    *("train.watchdog_s.", "train.watchdog_update_s."),
     *("rubricator.", "verifier.", "teacher.", "judge.", "student.endpoint."),
     *("prices.", "max_cost.", "cache_dir.", "cache_max_gb.", "out."),
     *("validate.", "eval.", "monitor.", "lint."),
@@ -90,8 +91,10 @@ def resolve(config: RopdConfig) -> tuple[Any, dict[str, Any] | None]:
     return tree, forecast_run(config, prompts, steps_of(config, count))
 
 
-def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progress: Progress) -> Result:
-    """Run a training to its end, or the rest of it.
+def train(
+    config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progress: Progress, force: bool = False
+) -> Result:
+    """Run a training to its end, or the rest of it; with ``force`` on versions that are not tested, too.
 
     A finished run is not run again: its result is returned. Raises InputError for what the user can mend
     before anything starts, TrainingError where the process failed, hung, or stopped at a limit.
@@ -101,6 +104,8 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
     done = run.finished()
     if done is not None:
         return Result(run.path, Path(done["model"]), done["steps"], run.metric_rows())
+    if not force:
+        check_exact(config.device)
     _check_student(config)
     _check_sizes(config)
     first = _first_step(config, run, resume)

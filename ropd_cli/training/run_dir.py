@@ -74,6 +74,8 @@ class RunDir:
     """What the training process printed."""
     notes = Place(".notes")
     """Lines for the user from the processes of the run, as they come."""
+    heartbeat = Place(".heartbeat")
+    """What the run is at, and when it last came on."""
     stopped = Place("stopped.json")
     """Written by the training process when it stops for a reason of ours: kind of error, message and hint."""
     result = Place("result.json")
@@ -137,17 +139,19 @@ class RunDir:
     def set_aside_after(self, step: int) -> Path | None:
         """Move metrics, alarms and groups of steps after ``step``, which a resumed run makes again, into a folder of
         their own, and return it; None where there are none. What they have cost stays in ``spent``."""
-        aside = self.path / "superseded" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-after-step-{step}"
+        aside, moved = self.path / "superseded" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-after-step-{step}", False
         for file in (self.metrics, self.validation, self.alarms):
             rows = [row for _, row in read_records(file)] if file.is_file() else []
             later = [row for row in rows if row["step"] > step]
             if later:
+                moved = True
                 aside.mkdir(parents=True, exist_ok=True)
                 write_records(aside / file.name, later)
                 write_records(file, [row for row in rows if row["step"] <= step])
         for folder in (self.groups, self.validation_file(0).parent, self.monitor_file(0).parent):
             for file in folder.glob("step-*.jsonl.zst"):
                 if int(file.name.split("-")[1].split(".")[0]) > step:
+                    moved = True
                     (aside / folder.name).mkdir(parents=True, exist_ok=True)
                     file.rename(aside / folder.name / file.name)
-        return aside if aside.is_dir() else None
+        return aside if moved else None
