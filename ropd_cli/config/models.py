@@ -203,8 +203,8 @@ class TrainConfig(Section):
         "auto",
         description="truncated importance sampling between vLLM and trainer; auto: token on a GPU, none on a CPU",
     )
-    trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio", "swanlab"], ...] = Field(
-        ("tensorboard",), description="where the curves go beside metrics.jsonl"
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "trackio", "swanlab"]] = Field(
+        ["tensorboard"], description="where the curves go beside metrics.jsonl"
     )
     offload: Literal["auto", "none", "optimizer", "all"] = Field(
         "auto", description="GPU: what waits in main memory during rollouts; auto: all on one device, else none"
