@@ -142,8 +142,7 @@ def train(
     last = run.saved.newest()
     if last is None:
         raise TrainingError(f"{run.path}: the training ended without a checkpoint", f"see {run.log}")
-    if config.student.lora_rank:
-        _merge_adapter(config, run.huggingface(last))
+    _finish_model(run.huggingface(last), str(verl_config.actor_rollout_ref.rollout.dtype), config)
     result = Result(run.path, run.huggingface(last), last, run.metric_rows())
     write_atomic(run.result, orjson.dumps(result.document(), option=orjson.OPT_INDENT_2))
     return result
@@ -290,11 +289,12 @@ def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:
     write_atomic(run.versions, orjson.dumps(installed_versions(), option=orjson.OPT_INDENT_2))
 
 
-def _merge_adapter(config: RopdConfig, folder: Path) -> None:
-    """Make the checkpoint of a LoRA run a plain model; torch stays out of this process."""
+def _finish_model(folder: Path, dtype: str, config: RopdConfig) -> None:
+    """Make the checkpoint a plain model where the training was killed before it did so; torch stays out of here."""
     rank, alpha = str(config.student.lora_rank), str(config.student.lora_alpha)
-    fault = run_module("ropd_cli.training.verl.merge_lora", str(folder), rank, alpha)
+    fault = run_module("ropd_cli.training.verl.saved_model", str(folder), dtype, rank, alpha)
     if fault is not None:
         raise TrainingError(
-            f"{folder}: the adapter could not be merged: {fault}", "run the same command again with --resume"
+            f"{folder}: the model could not be written as a plain one: {fault}",
+            "run the same command again with --resume",
         )

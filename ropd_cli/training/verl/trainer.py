@@ -8,6 +8,7 @@ more, has step k's weights in memory: they are saved, with the data loader as it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,6 +17,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from ropd_cli.training.judge_owner import OWNER
 from ropd_cli.training.verl.sampler import RunStopped
+from ropd_cli.training.verl.saved_model import finish_folder
 from ropd_cli.training.verl_config import TRAINER
 
 
@@ -50,6 +52,12 @@ class RopdTrainer(PPOTrainerSync):
         self.global_steps = step
         self.train_dataloader.state_dict = lambda: data_state
         self._save_checkpoint()
+
+    def _save_checkpoint(self) -> None:
+        super()._save_checkpoint()
+        worker = self.config.actor_rollout_ref
+        folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}/actor/huggingface"
+        finish_folder(folder, worker.rollout.dtype, worker.model.lora_rank, worker.model.lora_alpha)
 
     def _validate(self, *args: Any, **kwargs: Any) -> Any:
         """Give the figures of ``ropd eval``'s graders in the place of verl's means, which know of nothing missing."""
