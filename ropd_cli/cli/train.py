@@ -24,6 +24,7 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print verl's configuration and a forecast of the cost; train nothing.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train on untested versions of verl and vLLM, too.")] = False,
     max_cost: MaxCost = None,
     seed: Seed = None,
     cache_dir: CacheDir = None,
@@ -54,7 +55,7 @@ def train(
             screen.note(sentence(forecast))
         return
     try:
-        result = launch.train(resolved, resume=resume, environ=os.environ, progress=screen.progress())
+        result = launch.train(resolved, resume=resume, environ=os.environ, progress=screen.progress(), force=force)
     finally:
         if resolved.out:
             _write_report(Path(resolved.out), screen)

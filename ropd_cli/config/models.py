@@ -197,11 +197,28 @@ class TrainConfig(Section):
     clip_ratio: float = Field(0.2, gt=0)
     norm_adv_by_std: bool = True
     kl_coef: float = Field(0.0, ge=0)
+    loss_agg_mode: Literal["token-mean", "token-sum"] = Field(
+        "token-mean", description="how verl sums the loss over a batch's tokens"
+    )
+    rollout_is: Literal["auto", "none", "token", "sequence"] = Field(
+        "auto",
+        description="truncated importance sampling between vLLM and trainer; auto: token on a GPU, none on a CPU",
+    )
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "trackio", "swanlab"]] = Field(
+        ["tensorboard"], description="where the curves go beside metrics.jsonl"
+    )
+    offload: Literal["auto", "none", "optimizer", "all"] = Field(
+        "auto", description="GPU: what waits in main memory during rollouts; auto: all on one device, else none"
+    )
+    strategy: Literal["fsdp", "fsdp2"] = "fsdp2"
     save_every: int | None = Field(None, ge=1, description="steps; None: at the end only")
     keep_checkpoints: int = Field(2, ge=1)
     nodes: int = Field(1, ge=1)
     devices_per_node: int = Field(1, ge=1)
-    watchdog_s: float = Field(900.0, gt=0, description="silence after which the training process is stopped")
+    watchdog_s: float = Field(
+        1800.0, gt=0, description="a training that starts or samples is stopped after so long without a judged group"
+    )
+    watchdog_update_s: float = Field(7200.0, gt=0, description="as watchdog_s, for one update of the weights")
 
 
 class EvalConfig(Section):

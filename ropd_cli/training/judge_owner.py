@@ -41,6 +41,7 @@ from ropd_cli.stages.repair import repair
 from ropd_cli.stages.rubricator import Rubricator
 from ropd_cli.stages.runner import RECORD_ERRORS
 from ropd_cli.stages.verifier import Verifier
+from ropd_cli.training.heartbeat import Heartbeat
 from ropd_cli.training.monitor import Alarm, SecondJudge, Thresholds, judges_since
 from ropd_cli.training.run_dir import RunDir, Stop
 from ropd_cli.training.step_metrics import StepTally
@@ -68,6 +69,7 @@ class RunJudge:
 
     def __init__(self, run_dir: str) -> None:
         self._run = RunDir(Path(run_dir))
+        self._heartbeat = Heartbeat(self._run.heartbeat)
         self._config = RopdConfig.model_validate(yaml.safe_load(self._run.config.read_text()))
         self._prompts: dict[str, Prompt] = {p.uid: p for p in load_prompts(str(self._config.data.prompts))}
         self._index = TeacherIndex.open(Path(str(self._config.data.index)))
@@ -138,6 +140,7 @@ class RunJudge:
             }
         )
         self._keep_spent()
+        self._heartbeat.beat()
         return GroupRewards(rewards, str(fault) if fault else None)
 
     async def step_metrics(self, step: int, expected_groups: int) -> dict[str, float]:
@@ -162,6 +165,7 @@ class RunJudge:
     async def grade(self, step: int, sample: Sample) -> float | None:
         """The score of an answer of a validation; None where it could not be graded."""
         assert self._validator is not None
+        self._heartbeat.beat()
         return await self._validator.grade(step, sample)
 
     async def validated(self, step: int) -> dict[str, float]:

@@ -32,12 +32,13 @@ from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.run_estimate import forecast_run
 from ropd_cli.training.validation import open_validation, write_validation_prompts
 from ropd_cli.training.verl_config import compose, steps_of
-from ropd_cli.training.versions import installed_versions
+from ropd_cli.training.versions import check_exact, installed_versions
 from ropd_cli.util.processes import run_module
 from ropd_cli.util.progress import Progress
 
 MAY_CHANGE = (
-    *("train.steps.", "train.epochs.", "train.save_every.", "train.keep_checkpoints.", "train.watchdog_s."),
+    *("train.steps.", "train.epochs.", "train.save_every.", "train.keep_checkpoints.", "train.trackers."),
+    *("train.watchdog_s.", "train.watchdog_update_s."),
     *("rubricator.", "verifier.", "teacher.", "judge.", "student.endpoint."),
     *("prices.", "max_cost.", "cache_dir.", "cache_max_gb.", "out."),
     *("validate.", "eval.", "monitor.", "lint."),
@@ -90,8 +91,10 @@ def resolve(config: RopdConfig) -> tuple[Any, dict[str, Any] | None]:
     return tree, forecast_run(config, prompts, steps_of(config, count))
 
 
-def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progress: Progress) -> Result:
-    """Run a training to its end, or the rest of it.
+def train(
+    config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progress: Progress, force: bool = False
+) -> Result:
+    """Run a training to its end, or the rest of it; with ``force`` on versions that are not tested, too.
 
     A finished run is not run again: its result is returned. Raises InputError for what the user can mend
     before anything starts, TrainingError where the process failed, hung, or stopped at a limit.
@@ -101,6 +104,8 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
     done = run.finished()
     if done is not None:
         return Result(run.path, Path(done["model"]), done["steps"], run.metric_rows())
+    if not force:
+        check_exact(config.device)
     _check_student(config)
     _check_sizes(config)
     first = _first_step(config, run, resume)
@@ -122,7 +127,9 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
         if validation:
             write_validation_prompts(validation, run.val_prompts, config.student.system_prompt)
         write_records(run.skipped, checked.skipped)
-        run.forget_after(first)
+        aside = run.set_aside_after(first)
+        if aside is not None:
+            progress.note(f"what was made after step {first} is made again; the earlier files are in {aside}")
         run.stopped.unlink(missing_ok=True)
         if first < steps:  # else only the end of it was lost
             progress.start(steps - first, "train")
@@ -132,11 +139,10 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
                 progress.finish()
     finally:
         shutil.rmtree(ray_dir, ignore_errors=True)
-    last = run.last_checkpoint()
-    if last is None or not (run.huggingface(last) / "config.json").is_file():
+    last = run.saved.newest()
+    if last is None:
         raise TrainingError(f"{run.path}: the training ended without a checkpoint", f"see {run.log}")
-    if config.student.lora_rank:
-        _merge_adapter(config, run.huggingface(last))
+    _finish_model(run.huggingface(last), str(verl_config.actor_rollout_ref.rollout.dtype), config)
     result = Result(run.path, run.huggingface(last), last, run.metric_rows())
     write_atomic(run.result, orjson.dumps(result.document(), option=orjson.OPT_INDENT_2))
     return result
@@ -276,7 +282,7 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
             f"{run.path} was started with other values of {', '.join(changed)}",
             "resume with the same configuration, or choose another run directory",
         )
-    return run.last_checkpoint() or 0
+    return run.saved.settle()
 
 
 def _differing(a: Any, b: Any, path: str = "") -> list[str]:
@@ -295,11 +301,12 @@ def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:
     write_atomic(run.versions, orjson.dumps(installed_versions(), option=orjson.OPT_INDENT_2))
 
 
-def _merge_adapter(config: RopdConfig, folder: Path) -> None:
-    """Make the checkpoint of a LoRA run a plain model; torch stays out of this process."""
+def _finish_model(folder: Path, dtype: str, config: RopdConfig) -> None:
+    """Make the checkpoint a plain model where the training was killed before it did so; torch stays out of here."""
     rank, alpha = str(config.student.lora_rank), str(config.student.lora_alpha)
-    fault = run_module("ropd_cli.training.verl.merge_lora", str(folder), rank, alpha)
+    fault = run_module("ropd_cli.training.verl.saved_model", str(folder), dtype, rank, alpha)
     if fault is not None:
         raise TrainingError(
-            f"{folder}: the adapter could not be merged: {fault}", "run the same command again with --resume"
+            f"{folder}: the model could not be written as a plain one: {fault}",
+            "run the same command again with --resume",
         )

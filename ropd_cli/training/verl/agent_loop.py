@@ -17,6 +17,7 @@ import ray
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from ropd_cli.answers.thinking import with_opening
+from ropd_cli.method.rewards import on_grid
 from ropd_cli.records.schemas import Answer, Usage
 from ropd_cli.training.judge_owner import OWNER, GroupRewards, RunJudge
 from ropd_cli.training.validation import validation_sample
@@ -71,6 +72,8 @@ class JudgedAgentLoopWorker(_Worker):
         if validate and outputs:
             await self._grade(outputs[-1], kwargs)
         barrier = self._barriers.get(kwargs["uid"])
+        if barrier is not None and not outputs and not barrier.rewards.done():
+            barrier.rewards.set_exception(GroupNotJudged("a rollout came to nothing"))  # siblings must not wait for it
         if barrier is None or not outputs:
             return await super()._agent_loop_postprocess(output, validate, **kwargs)
         session = int(kwargs["session_id"])
@@ -113,7 +116,8 @@ class JudgedAgentLoopWorker(_Worker):
         if judged.rewards is None:
             barrier.rewards.set_exception(GroupNotJudged(f"uid {uid}: {judged.error}"))
         else:
-            barrier.rewards.set_result(dict(zip(sorted(barrier.rollouts), judged.rewards, strict=True)))
+            rewards = (None if reward is None else on_grid(reward) for reward in judged.rewards)
+            barrier.rewards.set_result(dict(zip(sorted(barrier.rollouts), rewards, strict=True)))
 
 
 class JudgedAgentLoopManager(AgentLoopManagerTQ):

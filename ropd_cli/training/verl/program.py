@@ -37,9 +37,9 @@ def train(run: RunDir) -> None:
         require_cpu_platform()
     auto_set_device(config)
     validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
-    from ropd_cli.training.verl.task_runner import JudgedTaskRunner
+    from ropd_cli.training.verl.task_runner import RopdTaskRunner
 
-    run_ppo(config, task_runner_class=JudgedTaskRunner)
+    run_ppo(config, task_runner_class=RopdTaskRunner)
 
 
 def main(run_dir: str) -> int:

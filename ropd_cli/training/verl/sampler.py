@@ -8,6 +8,7 @@ from typing import Any
 import ray
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
+from ropd_cli.training.heartbeat import Heartbeat, Phase
 from ropd_cli.training.judge_owner import OWNER
 from ropd_cli.training.run_dir import RunDir, Stop
 
@@ -24,16 +25,19 @@ class JudgedSampler(ReplayBuffer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, poll_interval=POLL_S, **kwargs)
         self._run = RunDir(Path(self.sampler_kwargs["run_dir"]))
+        self._heartbeat = Heartbeat(self._run.heartbeat)
         self._limit = float(self.sampler_kwargs["max_failed_fraction"])
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict[str, Any]]:
         """As ``ReplayBuffer.sample``; the returned metrics hold the step's rewards and groups as well."""
+        self._heartbeat.enter(Phase.ROLLOUTS)
         try:
             batch, metrics = super().sample(global_steps, partition_id, batch_size)
         except RuntimeError as fault:
             if "no materializable trajectories" not in str(fault):
                 raise
             self._stop(global_steps, batch_size, batch_size)
+        self._heartbeat.enter(Phase.UPDATE)
         if partition_id == "val":
             return batch, metrics
         if ray.get(self._owner.stopped.remote()) is not None:
