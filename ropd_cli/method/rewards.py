@@ -38,8 +38,11 @@ Scores = tuple[float | None, ...]
 
 
 def on_grid(reward: float) -> float:
-    """Return the nearest multiple of 2^-19. Sums of 16 of these up to 2 are exact in float32, so that equal rewards of a
-    group have an advantage of exactly 0 in verl's GRPO (others get up to 0.1 from rounding)."""
+    """Return the nearest multiple of 2^-19.
+
+    Sums of 16 of these up to 2 are exact in float32, so that equal rewards of a group have an advantage of exactly 0 in
+    verl's GRPO (others get up to 0.1 from rounding).
+    """
     return round(reward * GRID) / GRID
 
 
