@@ -9,6 +9,7 @@ import typer
 
 from ropd_cli.cli._options import CacheDir, ConfigOptions, MaxCost, Seed, Set, command
 from ropd_cli.cli._screen import Screen
+from ropd_cli.errors import OutputBusy
 
 
 @command
@@ -53,10 +54,14 @@ def train(
 
             screen.note(sentence(forecast))
         return
+    is_ours = True
     try:
         result = launch.train(resolved, resume=resume, environ=os.environ, progress=screen.progress())
+    except OutputBusy:
+        is_ours = False  # the process that trains writes the page
+        raise
     finally:
-        if resolved.out:
+        if resolved.out and is_ours:
             _write_report(Path(resolved.out), screen)
     document = result.document()
     rewards = [reward for reward in document["rewards"] if reward is not None]

@@ -45,6 +45,6 @@ def _read(file: Path) -> Any:
     if not file.is_file():
         return None
     try:
-        return yaml.safe_load(file.read_text()) if file.suffix == ".yaml" else orjson.loads(file.read_bytes())
+        return yaml.safe_load(file.read_bytes()) if file.suffix == ".yaml" else orjson.loads(file.read_bytes())
     except (OSError, yaml.YAMLError, orjson.JSONDecodeError):
         return None

@@ -8,7 +8,6 @@ appends. ``.jsonl.zst`` holds one zstandard frame a flush and follows the same r
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
@@ -20,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from ropd_cli.errors import InputError, NoSpace
+from ropd_cli.errors import InputError, file_error
 
 Record = dict[str, Any]
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -79,7 +78,8 @@ def count_records(path: str | Path) -> int:
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        return pq.read_metadata(path).num_rows
+        with _parquet_errors(path):
+            return pq.read_metadata(path).num_rows
     if path.suffix == ".zst":
         with _reader(path) as lines:
             return sum(1 for _ in lines)
@@ -196,19 +196,16 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's complaints about ``path`` into errors a user can mend."""
     try:
         yield
-    except PermissionError as fault:
-        raise InputError(f"{path}: permission denied", "choose a place you may write to") from fault
-    except (IsADirectoryError, NotADirectoryError, FileExistsError) as fault:
-        raise InputError(f"{path}: {fault.strerror}", "choose another path") from fault
     except OSError as fault:
-        if fault.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(f"{path}: no space left on the disk", "make room, then run the same command again") from fault
-        raise
+        raise file_error(fault, path) from fault
 
 
 def _present(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_file():
+        if path.exists():
+            kind = "a folder" if path.is_dir() else "a pipe or a device"
+            raise InputError(f"{path}: {kind}, not a file", "name a file; - reads standard input")
         raise InputError(f"no file {path}", "check the path; paths are taken from the current directory")
     return path
 
@@ -279,18 +276,32 @@ def _cut_unfinished_frame(path: Path) -> None:
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[int, Record]]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as fault:
-        raise InputError(f"{path}: not a readable Parquet file ({fault})", "check how it was written") from fault
     number = 0
-    for batch in file.iter_batches(batch_size=256):
-        for record in batch.to_pylist():
+    with _parquet_errors(path):
+        batches = pq.ParquetFile(path).iter_batches(batch_size=256)
+    while True:
+        with _parquet_errors(path, number):
+            batch = next(batches, None)
+            records = batch.to_pylist() if batch is not None else None
+        if records is None:
+            return
+        for record in records:
             number += 1
             yield number, record
+
+
+@contextmanager
+def _parquet_errors(path: Path, rows: int = 0) -> Iterator[None]:
+    """Turn pyarrow's complaints, which have many kinds for a damaged file, into an error that names the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as fault:
+        where = f"{path}: damaged after row {rows}" if rows else f"{path}: not a readable Parquet file"
+        raise InputError(f"{where} ({fault})", "copy it again, or write it again") from fault
 
 
 def _journal_to_parquet(journal: Path, path: Path) -> None:

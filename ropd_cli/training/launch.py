@@ -24,6 +24,7 @@ from ropd_cli.method.dataset_rubrics import dataset_rubric
 from ropd_cli.method.prompts import Templates
 from ropd_cli.method.rewards import RewardMixer
 from ropd_cli.records.files import write_atomic, write_records
+from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import Prompt, load_prompts
 from ropd_cli.training.dataset import load_checked_prompts, write_verl_prompts
 from ropd_cli.training.monitor import second_settings
@@ -94,7 +95,8 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
     """Run a training to its end, or the rest of it.
 
     A finished run is not run again: its result is returned. Raises InputError for what the user can mend
-    before anything starts, TrainingError where the process failed, hung, or stopped at a limit.
+    before anything starts, OutputBusy where another process trains it, TrainingError where the process failed, hung,
+    or stopped at a limit.
     """
     config = _with_absolute_paths(config)
     run = _run_of(config)
@@ -103,6 +105,11 @@ def train(config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progr
         return Result(run.path, Path(done["model"]), done["steps"], run.metric_rows())
     _check_student(config)
     _check_sizes(config)
+    with sole_writer(run.path, directory=True):
+        return _trained(config, run, resume, environ, progress)
+
+
+def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str, str], progress: Progress) -> Result:
     first = _first_step(config, run, resume)
     checked = load_checked_prompts(config, run.skipped_before(first))
     prompts = checked.prompts
@@ -256,7 +263,7 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
         raise InputError(
             f"{run.path} holds an unfinished run", "go on with it by --resume, or choose another run directory by --out"
         )
-    before = yaml.safe_load(run.config.read_text())
+    before = yaml.safe_load(run.config.read_text(encoding="utf-8"))
     differing = _differing(before, config.model_dump(mode="json"))
     changed = [key for key in differing if not f"{key}.".startswith(MAY_CHANGE)]
     if changed:

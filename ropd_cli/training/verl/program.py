@@ -26,7 +26,7 @@ def train(run: RunDir) -> None:
     from verl.utils.config import validate_config
     from verl.utils.device import auto_set_device
 
-    ours = RopdConfig.model_validate(yaml.safe_load(run.config.read_text()))
+    ours = RopdConfig.model_validate(yaml.safe_load(run.config.read_text(encoding="utf-8")))
     check_lengths(load_prompts(str(ours.data.prompts)), ours)
     if ours.validate.benchmarks:
         check_lengths(load_prompts(run.val_prompts), ours, "validate.benchmarks")
