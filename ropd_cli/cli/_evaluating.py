@@ -156,8 +156,8 @@ class Evaluating:
         )
         options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
         write_atomic(self.run.report, orjson.dumps(document, option=options))
-        write_atomic(self.run.path / "report.md", markdown(document).encode())
-        write_atomic(self.run.path / "report.html", page(document).encode())
+        write_atomic(self.run.path / "report.md", markdown(document))
+        write_atomic(self.run.path / "report.html", page(document))
         return document
 
     def _settings(self, chosen: Sequence[Choice]) -> dict[str, Any]:

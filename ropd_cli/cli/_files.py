@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -69,9 +70,14 @@ def _check_outputs(outs: Mapping[str, list[Path]], inputs: list[Path]) -> None:
             )
         refuse_inputs(some, inputs)
         for page in some if name in PAGES else ():
-            folders = [each for each in inputs if each.is_dir() and page.resolve().is_relative_to(each.resolve())]
-            if folders and page.is_file() and page.suffix not in (".html", ".htm", ".md"):
-                raise InputError(f"{page}: a file of {folders[0]}, and no page", "give the page a name of its own")
+            place = Path(os.path.realpath(page))
+            folder = next((each for each in inputs if each.is_dir() and _is_in(place, each)), None)
+            if folder is not None and page.is_file() and page.suffix not in (".html", ".htm", ".md"):
+                raise InputError(f"{page}: a file of {folder}, and no page", "give the page a name of its own")
+
+
+def _is_in(place: Path, folder: Path) -> bool:
+    return place.is_relative_to(os.path.realpath(folder))
 
 
 def _spooled(folder: Path) -> Path:

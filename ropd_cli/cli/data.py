@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -254,12 +255,12 @@ def _check_files(files: Sequence[Path], inputs: Sequence[Path]) -> None:
     from ropd_cli.stages.prepare.write import check_suffix
 
     refuse_inputs(files, inputs)
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for file in files:
         check_suffix(file)
-        if file.resolve() in seen:
+        if os.path.realpath(file) in seen:
             raise InputError(f"{file}: named twice", "give each file a name of its own")
-        seen.add(file.resolve())
+        seen.add(os.path.realpath(file))
 
 
 def _columns(named: dict[str, str | None], mapping: Sequence[str]) -> dict[str, str]:

@@ -80,9 +80,6 @@ def load_command(name: str) -> Any:
     return command
 
 
-EXIT_PIPE = 141
-"""As of a program that SIGPIPE ends."""
-
 app = command_group("ropd", cls=LazyGroup, add_completion=True)
 
 
@@ -110,12 +107,8 @@ def main() -> None:
     _open_streams()
     try:
         # Not standalone: typer would print a usage error in its own style, and not as `ropd: error:` with a hint.
-        code = app(prog_name="ropd", standalone_mode=False) or 0
-        sys.stdout.flush()
-        sys.exit(code)
-    except BrokenPipeError:  # as `| head` leaves it; what is still in the buffer is written to nobody at the exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_PIPE)
+        # It ends quietly, with exit code 1, where nobody reads stdout any more (`| head`).
+        sys.exit(app(prog_name="ropd", standalone_mode=False) or 0)
     except TyperException as fault:
         sys.exit(_usage_error(fault))
     except typer.Abort:  # Ctrl-C or the end of input at a question

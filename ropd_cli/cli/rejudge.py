@@ -137,7 +137,7 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: dict[str, Any
     agreement = figures(pairs) if pairs else None
     if agreement is not None:
         write_atomic(files.out / "agreement.json", orjson.dumps(agreement, option=orjson.OPT_INDENT_2))
-        write_atomic(files.out / "agreement.html", page(agreement, f"{files.path.name}, judged again").encode())
+        write_atomic(files.out / "agreement.html", page(agreement, f"{files.path.name}, judged again"))
     document = {"out": str(files.out), "done": tally.done, "skipped": tally.skipped, "failed": tally.failed}
     document |= stats | {"agreement": agreement}
     document["failed_file"] = str(failed_path(files.verdicts)) if tally.failed else None

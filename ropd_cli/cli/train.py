@@ -79,7 +79,7 @@ def _write_report(run: Path, screen: Screen) -> None:
     if not any((run / "groups").glob("step-*")):
         return
     try:
-        write_atomic(run / "report.html", page(read_run(run)).encode())
+        write_atomic(run / "report.html", page(read_run(run)))
     except Exception as fault:  # a page must not hide how the run ended, whatever is wrong with it
         screen.note(f"no report: {getattr(fault, 'message', None) or repr(fault)}; ropd report {run} tries again")
     else:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
 import yaml
 from pydantic import BaseModel, ValidationError
 
@@ -125,6 +126,11 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 
 def _set(tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
+    try:
+        orjson.dumps(value, default=str)
+    except TypeError:
+        problems.append(f"{key}: {value!r} is not UTF-8 text")
+        return
     *parents, last = key.split(".")
     node = tree
     for part in parents:

@@ -69,7 +69,7 @@ class IndexWriter:
         self._copy = self.path.with_name(f".{self.path.name}.building")
         self._sources: dict[bytes, int] = {}
         with ExitStack() as stack:
-            stack.enter_context(sole_writer(self.path))
+            stack.enter_context(sole_writer(Path(path)))
             stack.callback(self._copy.unlink, missing_ok=True)  # a finished one has moved away
             self._db = self._begin()
             self._held = stack.pop_all()

@@ -133,7 +133,7 @@ def _outcome(options: Options, paths: Paths, environ: Mapping[str, str], progres
         seconds=seconds,
     )
     report = page(read_run(paths.run), template="quickstart.html", title="What the student learned", outcome=outcome)
-    write_atomic(paths.report, report.encode())
+    write_atomic(paths.report, report)
     write_atomic(paths.result, orjson.dumps(outcome.document(), option=orjson.OPT_INDENT_2))
     return outcome
 

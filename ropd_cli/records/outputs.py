@@ -12,7 +12,6 @@ import fcntl
 import os
 import re
 import socket
-import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -20,12 +19,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ropd_cli.errors import InputError, OutputBusy
-from ropd_cli.records.files import disk_errors
+from ropd_cli.records.files import disk_errors, require_kind
 
 SIDE_FILES = ("", ".failed.jsonl", ".journal.jsonl", ".batch.json", ".dropped.jsonl", ".vllm.log")
 """What the commands write beside an output, by what its name ends in."""
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
-_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
 @contextmanager
@@ -37,7 +35,7 @@ def sole_writer(out: Path, *, directory: bool = False) -> Iterator[None]:
     """
     with disk_errors(out):
         target = Path(os.path.realpath(out))  # all links and spellings of a path share one lock
-        _check_kind(out, target, directory)
+        require_kind(out, directory=directory)
         folder = target if directory else target.parent
         lock = folder / ".lock" if directory else folder / f".{target.name}.lock"
         made = [each for each in (folder, *folder.parents) if not each.exists()]
@@ -74,16 +72,6 @@ def _is_same(one: Path, other: Path) -> bool:
         return os.path.samefile(one, other) and not one.is_dir()  # a hard link
     except OSError:
         return False
-
-
-def _check_kind(out: Path, target: Path, directory: bool) -> None:
-    try:
-        mode = os.stat(target).st_mode
-    except FileNotFoundError:
-        return
-    if directory != stat.S_ISDIR(mode) or not (directory or stat.S_ISREG(mode)):
-        kind = "a file" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "a device")
-        raise InputError(f"{out}: {kind}", "choose another path: " + ("a directory" if directory else "a plain file"))
 
 
 def _locked(lock: Path, out: Path) -> int:

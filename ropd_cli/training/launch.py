@@ -185,14 +185,18 @@ def _with_absolute_paths(config: RopdConfig) -> RopdConfig:
     tree = config.model_dump()
     for section, key in PATHS:
         part = tree[section] if section else tree
-        if part[key] is not None and (key != "model_path" or Path(part[key]).expanduser().exists()):
-            part[key] = str(Path(part[key]).expanduser().absolute())
-    tree["eval"]["data"] = {name: str(Path(file).expanduser().absolute()) for name, file in config.eval.data.items()}
+        if part[key] is not None and (key != "model_path" or Path(os.path.expanduser(part[key])).exists()):
+            part[key] = _absolute(part[key])
+    tree["eval"]["data"] = {name: _absolute(file) for name, file in config.eval.data.items()}
     function = tree["reward"]["custom_function"]
     if function is not None and ".py:" in function:
         file, _, name = function.rpartition(":")
-        tree["reward"]["custom_function"] = f"{Path(file).expanduser().absolute()}:{name}"
+        tree["reward"]["custom_function"] = f"{_absolute(file)}:{name}"
     return RopdConfig.model_validate(tree)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(os.path.expanduser(path)).absolute())
 
 
 def _check_student(config: RopdConfig) -> None:
