@@ -2,7 +2,7 @@
 
 A lock is a file beside the output (``.NAME.lock``; of a directory ``.lock`` in it) with an flock on it. The kernel
 drops that when the process ends, however it ends, so a file left behind by a kill is in nobody's way. Child processes
-do not get it: the descriptor is closed on exec, and none of them is forked without one.
+do not get it: Python closes the descriptor on exec, and no child of ours is forked without one.
 """
 
 from __future__ import annotations
@@ -98,20 +98,19 @@ def _locked(lock: Path, out: Path) -> int:
         if _is_at(descriptor, lock):
             break
         os.close(descriptor)  # its holder removed it between our open and our lock
-    with suppress(OSError):  # another user's file can be locked, but not written
+    with suppress(OSError):  # of another user's file
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, _who().encode(), 0)
     return descriptor
 
 
 def _opened(lock: Path) -> int:
-    flags = os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        return os.open(lock, os.O_RDWR | os.O_CREAT | flags, 0o666)
-    except PermissionError:
+        return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except PermissionError:  # another user's, left by a kill: it can be locked without writing to it
         if not lock.exists():
             raise
-        return os.open(lock, os.O_RDONLY | flags)
+        return os.open(lock, os.O_RDONLY | os.O_NOFOLLOW)
 
 
 def _is_at(descriptor: int, lock: Path) -> bool:
