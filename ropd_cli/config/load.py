@@ -54,7 +54,7 @@ def load_config(
     if path is not None:
         file = find_config(path)
         source = str(file)
-        tree = _read_yaml(file)
+        tree = read_yaml(file)
     problems: list[str] = []
     for name, keys in _ENVIRONMENT.items():
         if environ.get(name):
@@ -105,7 +105,8 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Return the sections of a YAML file. Raises InputError for what is none."""
     try:
         tree = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except yaml.YAMLError as fault:

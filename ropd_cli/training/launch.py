@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import yaml
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.config.load import dump_config
+from ropd_cli.config.load import dump_config, read_yaml
 from ropd_cli.engines.vllm_sampling import check_model
 from ropd_cli.errors import ConfigError, InputError, TrainingError
 from ropd_cli.llm.money import Budget
@@ -267,7 +266,7 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
         raise InputError(
             f"{run.path} holds an unfinished run", "go on with it by --resume, or choose another run directory by --out"
         )
-    before = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    before = read_yaml(run.config)
     differing = _differing(before, config.model_dump(mode="json"))
     changed = [key for key in differing if not f"{key}.".startswith(MAY_CHANGE)]
     if changed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -179,6 +181,16 @@ def test_every_spelling_of_a_path_is_one_output(tmp_path, monkeypatch):
         with sole_writer(tmp_path / "here" / "y"), sole_writer(tmp_path / "here", directory=True):
             pass
     assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_file_system_without_locks_is_written_to(tmp_path, monkeypatch):
+    def none_here(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none_here)
+    with sole_writer(tmp_path / "out"):
+        (tmp_path / "out").write_text("x")
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
 
 
 def test_folders_that_were_made_for_nothing_go_again(tmp_path):

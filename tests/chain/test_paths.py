@@ -204,6 +204,31 @@ def test_an_output_that_is_another_file_of_the_user_s(inputs, name):
     assert Path("v.jsonl").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["index export", "data prepare", "report --html", "teacher-gen"])
+def test_a_link_stays_and_its_file_is_written(inputs, tmp_path, name):
+    (tmp_path / "link.jsonl").symlink_to("file.jsonl")
+    code, _, err = outcome([word.replace("{}", str(tmp_path / "link.jsonl")) for word in OUTPUTS[name]])
+    assert code == 0, err
+    assert (tmp_path / "link.jsonl").is_symlink() and (tmp_path / "file.jsonl").stat().st_size
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file.jsonl", "link.jsonl"]
+
+
+DAMAGE = [("config.yaml", b"\xe9\n"), ("config.yaml", b"{]"), ("config.yaml", b"[1]")]
+DAMAGE += [("result.json", content) for content in (b"\xe9", b"{]", b"[1]", b"{}", b"")]
+
+
+@pytest.mark.parametrize(("name", "content"), DAMAGE)
+def test_a_damaged_file_of_a_run_is_named(inputs, tmp_path, name, content):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_bytes(content)
+    sets = [f"student.model_path={tmp_path / 'model'}", "data.prompts=p.jsonl", "data.index=t.index"]
+    options = [word for text in sets for word in ("--set", text)]
+    err = is_two_lines(["train", "-c", "quickstart", "--out", str(tmp_path / "run"), "--resume", *options])
+    assert str(tmp_path / "run" / name) in err
+
+
 @pytest.mark.parametrize("how", ["full", "read-only"])
 def test_a_disk_that_is(inputs, tmp_path, how):
     wrap = mounts()
