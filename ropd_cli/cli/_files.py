@@ -18,7 +18,7 @@ PAGES = ("html", "markdown")
 """Outputs that lie beside what they are made of; they replace no file but another page."""
 STDIN = Path("-")
 READABLE = ("prompts", "answers", "rollouts", "rubrics", "index", "files", "local", "path", "config")
-_STEM = "standard-input"
+_FOLDER, _STEM = "ropd-stdin-", "standard-input"
 _SUFFIXES = {b"\x28\xb5\x2f\xfd": ".jsonl.zst", b"PAR1": ".parquet"}
 """By the first four bytes; anything else is text."""
 
@@ -39,7 +39,7 @@ def named_files(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         return
     if len(readers) > 1:
         raise InputError("standard input (-) is named twice", "give the others as files")
-    with tempfile.TemporaryDirectory(prefix="ropd-") as folder:
+    with tempfile.TemporaryDirectory(prefix=_FOLDER) as folder:
         file = _spooled(Path(folder))
         (name,) = readers
         value = values[name]
@@ -53,7 +53,7 @@ def named_files(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def is_stdin(path: Path | None) -> bool:
     """Return whether a path is what ``named_files`` has put in the place of standard input."""
-    return path is not None and path.name.startswith(_STEM)
+    return path is not None and path.parent.name.startswith(_FOLDER) and path.name.startswith(_STEM)
 
 
 def _paths(value: Any) -> list[Path]:

@@ -68,15 +68,15 @@ def rollout(
         max_tokens=settings.data.max_response_tokens,
         seed=run.seed,
     )
-    log = out.with_name(out.name + ".vllm.log")
-    work = rollout_local(
-        files,
-        lambda: LocalModel.start(engine, environ=os.environ, log=log),
-        engine.model_path,
-        sampling,
-        max_failed_fraction=run.max_failed_fraction,
-        progress=screen.progress(),
-    )
     with sole_writer(out):
-        tally = screen.run(work)
+        tally = screen.run(
+            rollout_local(
+                files,
+                lambda: LocalModel.start(engine, environ=os.environ, log=out.with_name(out.name + ".vllm.log")),
+                engine.model_path,
+                sampling,
+                max_failed_fraction=run.max_failed_fraction,
+                progress=screen.progress(),
+            )
+        )
     report(screen, tally, out, "prompts")

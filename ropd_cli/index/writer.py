@@ -66,10 +66,10 @@ class IndexWriter:
         self.path = Path(os.path.realpath(path))  # of a link, what it points to is replaced and not the link
         self.added = Added()
         self._use_truncated, self._prefer = use_truncated, prefer
-        self._copy = self.path.with_name(f".{self.path.name}.building")
         self._sources: dict[bytes, int] = {}
         with ExitStack() as stack:
             stack.enter_context(sole_writer(Path(path)))
+            self._copy = self.path.with_name(f".{self.path.name}.building")
             stack.callback(self._copy.unlink, missing_ok=True)  # a finished one has moved away
             self._db = self._begin()
             self._held = stack.pop_all()

@@ -163,11 +163,12 @@ def existing_records(path: str | Path) -> Iterator[tuple[int, Record]]:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, whose file takes that place at a clean end, so that a reader sees the old
     file or the new one, never a part. Without a file there, nothing is replaced. A link stays; its file is replaced."""
+    with disk_errors(path):
+        require_kind(path)  # a device would be replaced by a file
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{os.getpid()}.tmp.{target.name}")  # the suffix says what is in it
     try:
         with disk_errors(path):
-            require_kind(path)  # a device would be replaced by a file
             target.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             if temporary.exists():

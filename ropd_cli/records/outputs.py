@@ -98,9 +98,10 @@ def _locked(lock: Path, out: Path) -> int:
         if _is_at(descriptor, lock):
             break
         os.close(descriptor)  # its holder removed it between our open and our lock
-    with suppress(OSError):  # of another user's file
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, _who().encode(), 0)
+    if os.pread(descriptor, 5, 0) in (b"", b"ropd "):  # else somebody's file has got that name
+        with suppress(OSError):  # of another user's file
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, _who().encode(), 0)
     return descriptor
 
 

@@ -186,13 +186,18 @@ def test_an_input_that_can_t_be_read(inputs, fault):
 
 
 PLACES = {name: FAULTS[name] for name in ("a folder", "a pipe", "a circle of links", "too long", "below a file")}
-PLACES |= {"a socket": "socket.jsonl", "no folder can be there": "/proc/nothing/x.jsonl", "stdout": "-"}
+PLACES |= {
+    "a socket": "socket.jsonl",
+    "no folder can be there": "/proc/nothing/x.jsonl",
+    "stdout": "-",
+    "the root": "/",
+}
 
 
 @pytest.mark.parametrize("fault", PLACES)
 def test_an_output_that_can_t_be_written(inputs, fault):
     for name, words in OUTPUTS.items():
-        if not (fault == "a folder" and name in DIRECTORIES):
+        if not (fault in ("a folder", "the root") and name in DIRECTORIES):
             is_two_lines([word.replace("{}", PLACES[fault]) for word in words])
     assert Path("pipe.jsonl").is_fifo() and Path("socket.jsonl").is_socket() and Path("circle.jsonl").is_symlink()
 
