@@ -4,6 +4,7 @@ RopdError                  1  a run failed
 ├── InputError             2  bad usage, prompts, files
 │   ├── ConfigError        2  configuration: all its faults at once
 │   ├── MissingPackage     2  an optional package the command needs
+│   ├── OutputBusy         2  another process writes the output
 │   ├── IndexMissing       2  the teacher index has no row for a prompt
 │   ├── TooFewAnswers      2  … or fewer distinct answers than asked for
 │   └── PromptRefused      2  a local model does not take a prompt
@@ -26,6 +27,7 @@ a command that finished returns them.
 from __future__ import annotations
 
 import errno
+import os
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -69,9 +71,34 @@ def expected_error(fault: BaseException) -> RopdError | None:
     if isinstance(fault, BaseExceptionGroup):
         inner = [expected_error(each) for each in fault.exceptions]
         return inner[0] if all(inner) else None
-    if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
-        return NoSpace("no space left on the disk", "make room, then run the same command again")
+    # Without a file's name it is a socket's or a pipe's fault, and those are the client's to explain.
+    if isinstance(fault, OSError) and (fault.errno in _FULL or isinstance(fault.filename, str | bytes | os.PathLike)):
+        return file_error(fault)
     return fault if isinstance(fault, RopdError) else None
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_HINTS = {
+    errno.ENOENT: "check the path; paths are taken from the current directory",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "its symbolic links lead in a circle: give the file itself",
+    errno.EROFS: "choose a place you may write to",
+    errno.EIO: "the disk can't be read or written there: see the system's log, or copy the file to another disk",
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+}
+
+
+def file_error(fault: OSError, path: object = None) -> RopdError:
+    """Return what the operating system says of a file as an error that a user can mend. ``path`` is the name that the
+    user knows, where the system's is another."""
+    place = path if path is not None else fault.filename
+    where = f"{os.fsdecode(place)}: " if isinstance(place, str | bytes | os.PathLike) else ""
+    if fault.errno in _FULL:
+        return NoSpace(f"{where}no space left on the disk", "make room, then run the same command again")
+    if isinstance(fault, PermissionError):
+        return InputError(f"{where}permission denied", "check its permissions, or choose a place you may write to")
+    kind = RopdError if fault.errno == errno.EIO else InputError
+    return kind(f"{where}{fault.strerror or fault}", _HINTS.get(fault.errno or 0, "choose another path"))
 
 
 class InputError(RopdError):
@@ -92,6 +119,10 @@ class ConfigError(InputError):
 
 class MissingPackage(InputError):
     """A command needs a package that this installation lacks."""
+
+
+class OutputBusy(InputError):
+    """Another process writes the output."""
 
 
 class IndexMissing(InputError):

@@ -19,3 +19,15 @@ def start_ropd(arguments, folder, environ):
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def mounts():
+    """How to run a command in a mount namespace of its own; None where that is not allowed."""
+    for wrap in (["unshare", "-m"], ["unshare", "-Urm"]):
+        try:
+            done = subprocess.run([*wrap, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, timeout=20)
+        except OSError:
+            return None
+        if done.returncode == 0:
+            return wrap
+    return None

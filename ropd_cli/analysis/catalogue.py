@@ -7,6 +7,7 @@ are read from there. A growing run is gone on with: only files that are new or h
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -50,13 +51,18 @@ class _Part:
     stamp: str
     views: Callable[[], Iterable[GroupView]]
 
+    @property
+    def key(self) -> str:
+        """The path as text that SQLite takes, where its name is not UTF-8, too."""
+        return os.fsencode(self.path).decode(errors="backslashreplace")
+
 
 class Catalogue:
     """The groups of a path. ``numbers`` says which and in what order, ``rows`` gives lines, ``groups`` all of them."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, parts: Sequence[_Part]) -> None:
         self._db, self.path = connection, path
-        self._views = {str(part.path): part.views for part in parts}
+        self._views = {part.key: part.views for part in parts}
 
     @classmethod
     def open(
@@ -223,9 +229,9 @@ def _stamp(files: Sequence[Path]) -> str:
 def _refresh(db: sqlite3.Connection, parts: Sequence[_Part], progress: Progress) -> None:
     """Read the parts that are new or have changed, and forget those that are gone."""
     known = dict(db.execute("SELECT path, stamp FROM files"))
-    changed = [part for part in parts if known.get(str(part.path)) != part.stamp]
+    changed = [part for part in parts if known.get(part.key) != part.stamp]
     with db:
-        for path in known.keys() - {str(part.path) for part in parts}:
+        for path in known.keys() - {part.key for part in parts}:
             _forget(db, path)
     if not changed:
         return
@@ -234,8 +240,8 @@ def _refresh(db: sqlite3.Connection, parts: Sequence[_Part], progress: Progress)
     try:
         for part in changed:
             with db:  # a part is in the catalogue as a whole, or not at all
-                _forget(db, str(part.path))
-                stamped = (str(part.path), part.stamp)
+                _forget(db, part.key)
+                stamped = (part.key, part.stamp)
                 file = db.execute("INSERT INTO files (path, stamp) VALUES (?, ?)", stamped).lastrowid
                 for place, view in enumerate(part.views()):
                     values = _values(view) | {"file": file, "place": place}

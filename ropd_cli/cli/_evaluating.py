@@ -30,6 +30,7 @@ from ropd_cli.llm.cost_estimate import forecast
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.urls import base_url, identity, shown_url
 from ropd_cli.records.files import write_atomic
+from ropd_cli.records.outputs import sole_writer
 from ropd_cli.report.eval_report import markdown, page, terminal
 from ropd_cli.stages.runner import Tally
 from ropd_cli.util.progress import Progress
@@ -90,7 +91,7 @@ class Evaluating:
             if self.requests.dry_run:
                 self._forecast(chosen, cache, shared)
                 return
-            self.run.path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(sole_writer(self.run.path, directory=True))
             self.run.write_settings((self.run.read_settings() or {}) | self._settings(chosen))
             try:
                 tally = self.screen.run(self._work(chosen, tools, cache, shared, progress))
@@ -155,8 +156,8 @@ class Evaluating:
         )
         options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
         write_atomic(self.run.report, orjson.dumps(document, option=options))
-        write_atomic(self.run.path / "report.md", markdown(document).encode())
-        write_atomic(self.run.path / "report.html", page(document).encode())
+        write_atomic(self.run.path / "report.md", markdown(document))
+        write_atomic(self.run.path / "report.html", page(document))
         return document
 
     def _settings(self, chosen: Sequence[Choice]) -> dict[str, Any]:

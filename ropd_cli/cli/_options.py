@@ -12,13 +12,13 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from ropd_cli.cli._files import named_files
 from ropd_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     """Turn a function with option groups into one that typer can read.
 
     Each parameter whose annotation is a dataclass is replaced, in the signature that typer sees, by the fields of the
-    dataclass. A call puts the values back together. The group ``screen`` prints the errors of the call.
+    dataclass. A call puts the values back together; every command has the group ``screen``, which prints its errors.
     """
     signature = inspect.signature(function, eval_str=True)
     groups: dict[str, Any] = {
@@ -50,15 +50,19 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         ]
 
     @functools.wraps(function)
-    def call(**values: Any) -> None:
-        for name, group in groups.items():
-            values[name] = group(**{f.name: values.pop(f.name) for f in fields(group)})
-        with values["screen"].errors() if "screen" in values else nullcontext():
-            function(**values)
+    def call(**given: Any) -> None:
+        screen = _group(groups["screen"], given)
+        with screen.errors(), named_files(given) as values:
+            made = {name: _group(group, values) for name, group in groups.items()}
+            function(**{name: made.get(name, values.get(name)) for name in signature.parameters})
 
     call.__dict__["__signature__"] = signature.replace(parameters=parameters)
     call.__annotations__ = {each.name: each.annotation for each in parameters}
     return call
+
+
+def _group(kind: Any, values: Mapping[str, Any]) -> Any:
+    return kind(**{f.name: values[f.name] for f in fields(kind)})
 
 
 def command_group(name: str, **more: Any) -> typer.Typer:

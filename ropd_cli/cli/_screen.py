@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -48,9 +49,7 @@ class Screen:
     def result(self, document: dict[str, Any], text: Any) -> None:
         """Print the result: ``document`` with ``--json``, else ``text`` (a string or a rich renderable)."""
         if self.json:
-            import orjson
-
-            typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+            typer.echo(_json(document))
         elif isinstance(text, str):
             typer.echo(text)
         else:
@@ -83,6 +82,19 @@ class Screen:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end; Ctrl-C cancels it and lets it write what is finished."""
         return asyncio.run(work)
+
+
+def _json(document: dict[str, Any]) -> str:
+    """Return the document as text that stdout can take: with escapes where it has another encoding than UTF-8, and
+    where a path is none, which Python reads as halves of surrogate pairs."""
+    import orjson
+
+    try:
+        text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+        text.encode(sys.stdout.encoding or "utf-8")
+    except (TypeError, UnicodeEncodeError):
+        return json.dumps(document, indent=2)
+    return text
 
 
 def print_error(message: str, hint: str | None) -> None:
@@ -195,4 +207,7 @@ class Bar(LogLines):
 
 
 def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:  # nobody reads it any more; the work goes on
+        pass

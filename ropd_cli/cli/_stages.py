@@ -19,6 +19,7 @@ from ropd_cli.llm.cost_estimate import Forecast, forecast
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.urls import base_url, model_name
 from ropd_cli.records.files import failed_path
+from ropd_cli.records.outputs import sole_writer
 from ropd_cli.stages.runner import Tally
 from ropd_cli.util.progress import Progress
 
@@ -46,6 +47,7 @@ def run_api_stage(
             cost = forecast(requests(endpoint), endpoint, cache, Shared.of(config).budget)
             screen.result({"model": endpoint.model} | cost.as_dict(), in_words(cost, str(endpoint.model)))
             return
+        stack.enter_context(sole_writer(out))
         stats = ClientStats()
         tally = run_clients(screen, config, [endpoint], [stats], cache, lambda clients, bar: stage(clients[0], bar))
         report(screen, tally, out, noun, stats.as_dict())

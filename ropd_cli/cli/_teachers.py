@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +51,7 @@ def text_or_file(option: str, value: str | None) -> str | None:
     if value is None or not value.startswith("@"):
         return value
     try:
-        return Path(value[1:]).expanduser().read_text(encoding="utf-8")
+        return Path(os.path.expanduser(value[1:])).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as fault:
         what = getattr(fault, "strerror", None) or "not UTF-8 text"
         raise InputError(f"{option} {value}: {what}", "@FILE is a text file; give the text itself without @") from fault

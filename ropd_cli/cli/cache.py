@@ -102,9 +102,11 @@ def export(
 ) -> None:
     """Write every reply to a file: key, model, time, reply."""
     from ropd_cli.llm.cache_maintenance import export as write
+    from ropd_cli.records.outputs import sole_writer
 
     settings = options.load()
-    count, corrupt = write(settings.cache_dir, out)
+    with sole_writer(out):
+        count, corrupt = write(settings.cache_dir, out)
     lost = f", {corrupt} could not be read" if corrupt else ""
     screen.result({"out": str(out), "entries": count, "corrupt": corrupt}, f"{out}: {count} replies{lost}")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -119,6 +121,7 @@ def prepare(
     from rich.console import Console
 
     from ropd_cli.errors import InputError
+    from ropd_cli.records.outputs import sole_writer
     from ropd_cli.stages import prepare as stage
 
     if tokenizer is None and (max_prompt_tokens or min_prompt_tokens):
@@ -151,9 +154,12 @@ def prepare(
     wording = stage.Wording(system, instruction)
     plan = stage.Plan(source, wording, filters, parts, size, limit, seed, shuffle)
     files["train"] = out
-    _check_files(list(files.values()), local)
+    sets = [Path(each.partition("=")[2] or each) for each in filters.decontaminate]
+    _check_files(list(files.values()), [local, *sets] if local else sets)
     waiting = Console(stderr=True, quiet=screen.quiet).status(f"preparing {source}")  # on a terminal only
-    with waiting, stage.Ledger(stage.dropped_path(out)) as ledger:
+    with ExitStack() as held, waiting, stage.Ledger(stage.dropped_path(out)) as ledger:
+        for file in files.values():
+            held.enter_context(sole_writer(file))
         prepared = stage.prepare(plan, ledger)
         outputs = [stage.Output(file, part, prepared.parts[part]) for part, file in files.items()]
         written = stage.write_all(outputs, force=force)
@@ -242,17 +248,19 @@ def _parts(held_out: str | None, held_out_out: Path | None, split_out: Sequence[
     return tuple(parts), files
 
 
-def _check_files(files: Sequence[Path], local: Path | None) -> None:
+def _check_files(files: Sequence[Path], inputs: Sequence[Path]) -> None:
     """Raise InputError for a suffix that is not known, and for a file that is named twice."""
     from ropd_cli.errors import InputError
+    from ropd_cli.records.outputs import refuse_inputs
     from ropd_cli.stages.prepare.write import check_suffix
 
-    seen: set[Path] = set() if local is None else {local.resolve()}
+    refuse_inputs(files, inputs)
+    seen: set[str] = set()
     for file in files:
         check_suffix(file)
-        if file.resolve() in seen:
+        if os.path.realpath(file) in seen:
             raise InputError(f"{file}: named twice", "give each file a name of its own")
-        seen.add(file.resolve())
+        seen.add(os.path.realpath(file))
 
 
 def _columns(named: dict[str, str | None], mapping: Sequence[str]) -> dict[str, str]:

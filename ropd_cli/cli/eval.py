@@ -157,9 +157,9 @@ def compare(
 
     document = compared([Run.read(path) for path in runs])
     if html is not None:
-        write_atomic(html, compared_page(document).encode())
+        write_atomic(html, compared_page(document))
     if markdown is not None:
-        write_atomic(markdown, compared_markdown(document).encode())
+        write_atomic(markdown, compared_markdown(document))
     screen.result(document, compared_terminal(document))
 
 

@@ -171,11 +171,8 @@ def merge(
     Answers to the same prompt are put together, equal ones once; what --out holds comes first. An answer that one index
     marks as cut off and another does not is used.
     """
-    from ropd_cli.errors import InputError
     from ropd_cli.index import IndexWriter, TeacherIndex
 
-    if any(each.resolve() == out.resolve() for each in indexes):
-        raise InputError(f"{out}: merged into itself", "name it by --out alone, and the others before")
     for each in indexes:
         TeacherIndex.open(each).close()  # what is missing, or no index, is an error before anything is made
     with IndexWriter(out, prefer=on_conflict) as writer:
@@ -208,10 +205,11 @@ def export(
     from ropd_cli.errors import InputError
     from ropd_cli.index import TeacherIndex
     from ropd_cli.index.exchange import write_reference
+    from ropd_cli.records.outputs import sole_writer
 
-    if out.exists() and not force:
-        raise InputError(f"{out}: is there already", "give another --out, or overwrite it by --force")
-    with closing(TeacherIndex.open(index)) as opened:
+    with sole_writer(out), closing(TeacherIndex.open(index)) as opened:
+        if out.exists() and not force:
+            raise InputError(f"{out}: is there already", "give another --out, or overwrite it by --force")
         written, left_out = write_reference(opened, out, version, plain=plain)
     document = {"index": str(index), "out": str(out), "rows": written, "left_out": left_out}
     more = f", {left_out} without a usable answer left out" if left_out else ""

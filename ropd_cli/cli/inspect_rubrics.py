@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ropd_cli.cli._files import is_stdin
 from ropd_cli.cli._options import EndpointOptions, RequestOptions, command
 from ropd_cli.cli._screen import Screen, exit_partial
 from ropd_cli.errors import InputError
@@ -119,9 +120,11 @@ def inspect_rubrics(
     named = vars(filters) | {"lint": "" if lint == "any" else lint}
     query = Query(**named, sort=sort, reverse=reverse)
     judge = LintJudge(settings) if lint_judge else None
+    folder = Path(settings.cache_dir or default_cache_dir())
+    spooled = next((each for each in (path, rubrics, rollouts, prompts) if is_stdin(each)), None)
     with Catalogue.open(
         path,
-        Path(settings.cache_dir or default_cache_dir()),
+        spooled.parent if spooled is not None else folder,  # what was piped in goes, and its index with it
         rubrics=rubrics,
         rollouts=rollouts,
         prompts=prompts,

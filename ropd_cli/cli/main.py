@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import io
+import os
 import sys
 from typing import Any
 
@@ -102,14 +104,27 @@ def root(
 
 def main() -> None:
     """Run the ``ropd`` script."""
+    _open_streams()
     try:
         # Not standalone: typer would print a usage error in its own style, and not as `ropd: error:` with a hint.
+        # It ends quietly, with exit code 1, where nobody reads stdout any more (`| head`).
         sys.exit(app(prog_name="ropd", standalone_mode=False) or 0)
     except TyperException as fault:
         sys.exit(_usage_error(fault))
     except typer.Abort:  # Ctrl-C or the end of input at a question
         print_error("aborted", None)
         sys.exit(EXIT_FAILED)
+
+
+def _open_streams() -> None:
+    """See that all three are there, so that no file gets their numbers, and that printing never fails for a character:
+    paths need not be UTF-8, and stdout need not be either."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - open as long as the process
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        sys.stdout.reconfigure(errors="backslashreplace" if is_utf8 else "replace")
 
 
 def _usage_error(fault: TyperException) -> int:

@@ -59,6 +59,7 @@ def rejudge(
     from ropd_cli.llm.shared import Shared
     from ropd_cli.method.prompts import Templates
     from ropd_cli.recipes.rejudge import RejudgeFiles, Rejudger, RubricSource, default_out
+    from ropd_cli.records.outputs import sole_writer
     from ropd_cli.stages.rubricator import Rubricator
     from ropd_cli.stages.verifier import Verifier
 
@@ -98,7 +99,7 @@ def rejudge(
             documents = [{"model": model} | estimate.as_dict() for model, estimate in estimates]
             screen.result({"forecast": documents}, "\n".join(lines))
             return
-        out.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(sole_writer(out, directory=True))
         stats = [ClientStats() for _ in endpoints]
 
         async def stage(clients: Sequence[ChatClient], progress: Progress) -> Tally:
@@ -108,7 +109,7 @@ def rejudge(
             return await rejudger.run(max_failed_fraction=requests.max_failed_fraction, progress=progress)
 
         tally = run_clients(screen, settings, endpoints, stats, cache, stage)
-    _show(screen, rejudger, tally, ClientStats.total(stats).as_dict())
+        _show(screen, rejudger, tally, ClientStats.total(stats).as_dict())
 
 
 def _steps(text: str | None) -> range | None:
@@ -136,7 +137,7 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: dict[str, Any
     agreement = figures(pairs) if pairs else None
     if agreement is not None:
         write_atomic(files.out / "agreement.json", orjson.dumps(agreement, option=orjson.OPT_INDENT_2))
-        write_atomic(files.out / "agreement.html", page(agreement, f"{files.path.name}, judged again").encode())
+        write_atomic(files.out / "agreement.html", page(agreement, f"{files.path.name}, judged again"))
     document = {"out": str(files.out), "done": tally.done, "skipped": tally.skipped, "failed": tally.failed}
     document |= stats | {"agreement": agreement}
     document["failed_file"] = str(failed_path(files.verdicts)) if tally.failed else None

@@ -40,7 +40,7 @@ def report(
     progress = screen.progress()
     data = [read_run(run, progress) for run in runs]
     file = html or runs[0] / "report.html"
-    write_atomic(file, (page(data[0]) if len(data) == 1 else compared_page(data)).encode())
+    write_atomic(file, page(data[0]) if len(data) == 1 else compared_page(data))
     lines = []
     for run in data:
         lines += [run.name, *(f"  {words}" for words, _ in outcome(run))]

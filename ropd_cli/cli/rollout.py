@@ -32,6 +32,7 @@ def rollout(
     """
     from ropd_cli.cli._stages import engine_options, report, run_api_stage
     from ropd_cli.engines.vllm_sampling import LocalModel, SamplingOptions
+    from ropd_cli.records.outputs import sole_writer
     from ropd_cli.stages.rollout import RolloutFiles, pending, rollout_api, rollout_local
 
     flags = {
@@ -67,15 +68,15 @@ def rollout(
         max_tokens=settings.data.max_response_tokens,
         seed=run.seed,
     )
-    log = out.with_name(out.name + ".vllm.log")
-    tally = screen.run(
-        rollout_local(
-            files,
-            lambda: LocalModel.start(engine, environ=os.environ, log=log),
-            engine.model_path,
-            sampling,
-            max_failed_fraction=run.max_failed_fraction,
-            progress=screen.progress(),
+    with sole_writer(out):
+        tally = screen.run(
+            rollout_local(
+                files,
+                lambda: LocalModel.start(engine, environ=os.environ, log=out.with_name(out.name + ".vllm.log")),
+                engine.model_path,
+                sampling,
+                max_failed_fraction=run.max_failed_fraction,
+                progress=screen.progress(),
+            )
         )
-    )
     report(screen, tally, out, "prompts")

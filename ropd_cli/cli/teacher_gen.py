@@ -16,6 +16,7 @@ from ropd_cli.cli._options import EndpointOptions, StageOptions, command
 from ropd_cli.cli._screen import Screen
 from ropd_cli.cli._stages import in_words, open_cache, report, run_clients
 from ropd_cli.cli._teachers import endpoints_of, teacher_words, text_or_file
+from ropd_cli.records.outputs import sole_writer
 
 if TYPE_CHECKING:
     from ropd_cli.config import EndpointConfig, RopdConfig
@@ -126,6 +127,7 @@ def teacher_gen(
         if run.dry_run:
             _forecast(screen, settings, files, endpoints, wanted, cache)
             return
+        stack.enter_context(sole_writer(out))  # of the batches' state, too
         teachers = [Teacher(endpoint) for endpoint in endpoints]
         counts = [TeacherCount(teacher.model, teacher.shown) for teacher in teachers]
         stats = [ClientStats() for _ in endpoints]

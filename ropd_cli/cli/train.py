@@ -9,6 +9,7 @@ import typer
 
 from ropd_cli.cli._options import CacheDir, ConfigOptions, MaxCost, Seed, Set, command
 from ropd_cli.cli._screen import Screen
+from ropd_cli.errors import OutputBusy
 
 
 @command
@@ -54,10 +55,14 @@ def train(
 
             screen.note(sentence(forecast))
         return
+    is_ours = True
     try:
         result = launch.train(resolved, resume=resume, environ=os.environ, progress=screen.progress(), force=force)
+    except OutputBusy:
+        is_ours = False  # the process that trains writes the page
+        raise
     finally:
-        if resolved.out:
+        if resolved.out and is_ours:
             _write_report(Path(resolved.out), screen)
     document = result.document()
     rewards = [reward for reward in document["rewards"] if reward is not None]
@@ -75,7 +80,7 @@ def _write_report(run: Path, screen: Screen) -> None:
     if not any((run / "groups").glob("step-*")):
         return
     try:
-        write_atomic(run / "report.html", page(read_run(run)).encode())
+        write_atomic(run / "report.html", page(read_run(run)))
     except Exception as fault:  # a page must not hide how the run ended, whatever is wrong with it
         screen.note(f"no report: {getattr(fault, 'message', None) or repr(fault)}; ropd report {run} tries again")
     else:

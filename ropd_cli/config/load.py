@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
 import yaml
 from pydantic import BaseModel, ValidationError
 
@@ -53,7 +54,7 @@ def load_config(
     if path is not None:
         file = find_config(path)
         source = str(file)
-        tree = _read_yaml(file)
+        tree = read_yaml(file)
     problems: list[str] = []
     for name, keys in _ENVIRONMENT.items():
         if environ.get(name):
@@ -104,7 +105,8 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Return the sections of a YAML file. Raises InputError for what is none."""
     try:
         tree = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except yaml.YAMLError as fault:
@@ -125,6 +127,11 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 
 def _set(tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
+    try:
+        orjson.dumps(value, default=str)
+    except TypeError:
+        problems.append(f"{key}: {value!r} is not UTF-8 text")
+        return
     *parents, last = key.split(".")
     node = tree
     for part in parents:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from ropd_cli.config.extra_body import check_extra_body
 
@@ -235,6 +236,17 @@ class EvalConfig(Section):
         None, ge=16, description="prompt and reply on vLLM here; None: as the model allows"
     )
     max_num_seqs: int = Field(256, ge=1, description="sequences at once on vLLM here")
+
+    @field_validator("data")
+    @classmethod
+    def _are_file_names(cls, data: dict[str, str]) -> dict[str, str]:
+        """Samples and grades lie in files that are called after their benchmark."""
+        for name in data:
+            if re.fullmatch(r"\w[\w.+-]{0,63}", name) is None:
+                raise ValueError(
+                    f"{name!r} can't name a benchmark: 1 to 64 letters, digits, and . + - _ after the first"
+                )
+        return data
 
 
 class ValidateConfig(Section):

@@ -34,7 +34,7 @@ def run_directory(case: Case) -> list[Check]:
     """Check the run directory, and that its checkpoints fit."""
     if case.config.out is None:
         return [HERE.skipped("run directory", "out is not set (ropd train --out)")] if case.named else []
-    folder = Path(case.config.out).expanduser()
+    folder = Path(os.path.expanduser(case.config.out))
     check = writable(folder, "run directory", "out: (or --out)")
     model = local_folder(case.config.student.model_path)
     weights = parameters(model) if model is not None else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import struct
 from datetime import datetime
@@ -30,7 +31,7 @@ def local_folder(model_path: str | None) -> Path | None:
     if model_path is None:
         return None
     if looks_local(model_path):
-        folder = Path(model_path).expanduser()
+        folder = Path(os.path.expanduser(model_path))
         return folder if folder.is_dir() else None
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError

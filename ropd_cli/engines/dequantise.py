@@ -62,13 +62,13 @@ def mend_tokenizer(folder: Path) -> None:
     file = folder / "tokenizer.json"
     if not file.is_file():
         return
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     if content["decoder"]["type"] != DECODER["type"] and os.access(folder, os.W_OK):
         write_atomic(file, json.dumps(content | {"decoder": DECODER}, ensure_ascii=False))
 
 
 def _edit(file: Path, drop: tuple[str, ...], **values: object) -> None:
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     content.update(values)
     for key in drop:
         content.pop(key, None)

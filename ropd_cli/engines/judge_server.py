@@ -83,16 +83,16 @@ class JudgeOptions:
         of a checkpoint's path is the same for all of them."""
         if self.served_model_name is not None:
             return self.served_model_name
-        return str(Path(self.model).expanduser().resolve()) if self._is_folder else self.model
+        return str(Path(os.path.expanduser(self.model)).resolve()) if self._is_folder else self.model
 
     @property
     def path(self) -> str:
         """The model as vLLM is to find it."""
-        return str(Path(self.model).expanduser()) if self._is_folder else self.model
+        return str(Path(os.path.expanduser(self.model))) if self._is_folder else self.model
 
     @property
     def _is_folder(self) -> bool:
-        return Path(self.model).expanduser().is_dir()
+        return Path(os.path.expanduser(self.model)).is_dir()
 
 
 class JudgeServer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ _LEVELS = 6
 def selection_warnings(model: str, benchmarks: Collection[str]) -> list[str]:
     """A line for each benchmark by which the run of a checkpoint was watched (its ``validate.benchmarks``), or which
     chose the checkpoint (``best.json``); nothing for a model that lies in no run directory."""
-    folder = Path(model).expanduser().absolute()
+    folder = Path(os.path.expanduser(model)).absolute()
     for run in [folder, *folder.parents][:_LEVELS]:
         config = _read(run / "config.yaml")
         if isinstance(config, dict) and isinstance(config.get("validate"), dict):
@@ -45,6 +46,6 @@ def _read(file: Path) -> Any:
     if not file.is_file():
         return None
     try:
-        return yaml.safe_load(file.read_text()) if file.suffix == ".yaml" else orjson.loads(file.read_bytes())
+        return yaml.safe_load(file.read_bytes()) if file.suffix == ".yaml" else orjson.loads(file.read_bytes())
     except (OSError, yaml.YAMLError, orjson.JSONDecodeError):
         return None

@@ -114,6 +114,8 @@ def set_meta(db: sqlite3.Connection, key: str, value: str) -> None:
 
 def _check_header(path: Path) -> None:
     """Raise InputError unless the file says it is a database and is as long as it says."""
+    if path.is_fifo():  # to open it would wait for who writes it
+        raise InputError(f"{path}: a named pipe, not a teacher index", BUILD_HINT)
     try:
         with open(path, "rb") as file:
             header = file.read(_HEADER_BYTES)

@@ -1,23 +1,21 @@
 """Building an index: into a copy beside it, which takes its place when it is whole.
 
 A reader therefore sees the old index or the new one, whenever and wherever it looks, and a kill leaves the old one.
-The copy (``.NAME.building``) of a killed build is overwritten by the next: a gigabyte takes ten seconds. Its lock keeps
-a second writer out and ends with the process.
+The copy (``.NAME.building``) of a killed build is overwritten by the next: a gigabyte takes ten seconds.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import orjson
 
@@ -36,6 +34,7 @@ from ropd_cli.index.layout import (
 )
 from ropd_cli.index.rows import Row, Source, rest_of
 from ropd_cli.records.files import disk_errors
+from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import Answer, AnswerRecord
 
 Prefer = Literal["first", "last", "error"]
@@ -68,17 +67,13 @@ class IndexWriter:
         self.path = Path(os.path.realpath(path))  # of a link, what it points to is replaced and not the link
         self.added = Added()
         self._use_truncated, self._prefer = use_truncated, prefer
-        self._copy = self.path.with_name(f".{self.path.name}.building")
         self._sources: dict[bytes, int] = {}
-        with disk_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(self._copy, self.path)
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(sole_writer(Path(path)))
+            self._copy = self.path.with_name(f".{self.path.name}.building")
+            stack.callback(self._copy.unlink, missing_ok=True)  # a finished one has moved away
             self._db = self._begin()
-        except BaseException:
-            self._copy.unlink(missing_ok=True)
-            self._lock.close()
-            raise
+            self._held = stack.pop_all()
 
     def add(self, record: AnswerRecord) -> None:
         """Add the answers of one record: those that can be used, and, marked, those that were cut off."""
@@ -121,26 +116,26 @@ class IndexWriter:
             with disk_errors(self.path), _database_errors(self.path):
                 if kind is None and self._changed:  # an index that was not changed keeps its generation
                     self._publish()
-                    return
-                self._copy.unlink(missing_ok=True)
-                if isinstance(fault, sqlite3.Error):
+                elif isinstance(fault, sqlite3.Error):
                     raise fault  # a full disk, in words
         finally:
             self._db.close()
-            self._lock.close()
+            self._held.close()
 
     def _begin(self) -> sqlite3.Connection:
         """Open a copy of the index there is, or a new one."""
         with disk_errors(self.path), _database_errors(self.path):
             self._changed = not self.path.exists()
-            self._lock.truncate(0)
             # Versions before 0.2 kept a journal; SQLite would play one that is left over back into the copy.
             self._copy.with_name(self._copy.name + "-journal").unlink(missing_ok=True)
             if not self._changed:
                 open_read(self.path).close()  # raises for what is no index
-                with open(self.path, "rb") as file:
-                    shutil.copyfileobj(file, self._lock, 1 << 22)
-                self._lock.flush()
+            self._copy.unlink(missing_ok=True)
+            with open(self._copy, "wb") as copy:
+                if not self._changed:
+                    with open(self.path, "rb") as file:
+                        shutil.copyfileobj(file, copy, 1 << 22)
+                    os.fchmod(copy.fileno(), self.path.stat().st_mode & 0o777)
             db = open_write(self._copy)
             if self._changed:
                 create(db)
@@ -211,31 +206,17 @@ class IndexWriter:
         set_meta(self._db, "built", str(int(time.time())))
         self._db.execute("COMMIT")
         self._db.close()
-        os.fsync(self._lock.fileno())
+        _sync(self._copy)
         os.replace(self._copy, self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name must outlive a power cut, too
-        finally:
-            os.close(folder)
+        _sync(self.path.parent)  # the new name must outlive a power cut, too
 
 
-def _locked(copy: Path, path: Path) -> BinaryIO:
-    """The copy, opened and locked; the lock goes when it is closed or the process dies. Raises InputError where
-    another process holds it."""
-    mode = path.stat().st_mode & 0o777 if path.exists() else None
-    while True:
-        file = open(os.open(copy, os.O_RDWR | os.O_CREAT, 0o666), "rb+")  # noqa: SIM115 - it lives as long as the writer
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if copy.exists() and os.fstat(file.fileno()).st_ino == copy.stat().st_ino:
-                if mode is not None:
-                    os.fchmod(file.fileno(), mode)
-                return file
-        except BlockingIOError:
-            file.close()
-            raise InputError(f"{path}: another process is building it", "wait until it is finished") from None
-        file.close()  # another writer put it in its place between our open and our lock
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -43,7 +44,7 @@ def default_cache_dir() -> Path:
 
 def replies_folder(cache_dir: str | Path | None = None) -> Path:
     """Return where the replies lie in ``cache_dir`` (None: the user's cache directory)."""
-    return (Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()) / "replies"
+    return (Path(os.path.expanduser(cache_dir)) if cache_dir is not None else default_cache_dir()) / "replies"
 
 
 def cache_key(base_url: str, request: ChatRequest) -> str:

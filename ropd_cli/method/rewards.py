@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -229,7 +230,7 @@ def _load_function(where: str) -> Callable[..., Any]:
         raise InputError(f"reward.custom_function {where!r}: no function named in it", "FILE.py:NAME or MODULE:NAME")
     try:
         if place.endswith(".py"):
-            file = Path(place).expanduser()
+            file = Path(os.path.expanduser(place))
             if not file.is_file():
                 raise InputError(
                     f"reward.custom_function: no file {file}", "paths are taken from the current directory"

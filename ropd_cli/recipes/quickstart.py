@@ -28,6 +28,7 @@ from ropd_cli.llm.cache import ReplyCache, default_cache_dir
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.recipes.quickstart_summary import Outcome, compare, three_samples
 from ropd_cli.records.files import write_atomic
+from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import AnswerRecord, load_models
 from ropd_cli.report.run_page import page
 from ropd_cli.stages.prepare import Output, Part, Plan, Source, prepare, write_all
@@ -83,11 +84,17 @@ def quickstart(options: Options, *, environ: Mapping[str, str], progress: Progre
 
     Raises MissingPackage, NoSpace or InputError before anything long begins, and what the stages raise.
     """
-    paths, seconds = Paths(options.out), dict[str, float]()
+    paths = Paths(options.out)
     if paths.result.is_file():
         return Outcome.from_document(orjson.loads(paths.result.read_bytes()))
     _require_stack()
     require_space(options.out, NEEDED_BYTES, "the run")
+    with sole_writer(options.out, directory=True):
+        return _outcome(options, paths, environ, progress)
+
+
+def _outcome(options: Options, paths: Paths, environ: Mapping[str, str], progress: Progress) -> Outcome:
+    seconds = dict[str, float]()
     flags = {"seed": options.seed, "out": str(paths.run), "cache_dir": options.cache_dir, "device": installed_device()}
     flags |= {"data.prompts": str(paths.prompts), "data.index": str(paths.index)}
     models = Path(options.cache_dir or environ.get("ROPD_CACHE_DIR") or default_cache_dir()) / "models"
@@ -126,7 +133,7 @@ def quickstart(options: Options, *, environ: Mapping[str, str], progress: Progre
         seconds=seconds,
     )
     report = page(read_run(paths.run), template="quickstart.html", title="What the student learned", outcome=outcome)
-    write_atomic(paths.report, report.encode())
+    write_atomic(paths.report, report)
     write_atomic(paths.result, orjson.dumps(outcome.document(), option=orjson.OPT_INDENT_2))
     return outcome
 

@@ -8,11 +8,11 @@ appends. ``.jsonl.zst`` holds one zstandard frame a flush and follows the same r
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +20,16 @@ from typing import Any
 
 import orjson
 
-from ropd_cli.errors import InputError, NoSpace
+from ropd_cli.errors import InputError, file_error
 
 Record = dict[str, Any]
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -79,7 +85,8 @@ def count_records(path: str | Path) -> int:
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        return pq.read_metadata(path).num_rows
+        with open(path, "rb") as raw, _parquet_errors(path):
+            return pq.read_metadata(raw).num_rows
     if path.suffix == ".zst":
         with _reader(path) as lines:
             return sum(1 for _ in lines)
@@ -99,6 +106,7 @@ class RecordWriter:
         self._target = journal_of(self.path)
         with disk_errors(self._target):
             self._target.parent.mkdir(parents=True, exist_ok=True)
+            require_kind(self._target)
             if self._target.exists():
                 _cut_unfinished(self._target)
             self._file = open(self._target, "ab", buffering=0)  # noqa: SIM115 - closed by close()
@@ -154,14 +162,17 @@ def existing_records(path: str | Path) -> Iterator[tuple[int, Record]]:
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, whose file takes that place at a clean end, so that a reader sees the old
-    file or the new one, never a part. Without a file there, nothing is replaced."""
-    temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")  # the suffix says what is in it
+    file or the new one, never a part. Without a file there, nothing is replaced. A link stays; its file is replaced."""
+    with disk_errors(path):
+        require_kind(path)  # a device would be replaced by a file
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{os.getpid()}.tmp.{target.name}")  # the suffix says what is in it
     try:
         with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             if temporary.exists():
-                os.replace(temporary, path)
+                os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -169,7 +180,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 def write_atomic(path: str | Path, data: bytes | str) -> None:
     """Write a whole file in the place of what was there."""
     with whole_file(Path(path)) as temporary:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        # A page may name a path that is not UTF-8, of which Python makes halves of surrogate pairs.
+        temporary.write_bytes(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
 
 
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -196,19 +208,27 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's complaints about ``path`` into errors a user can mend."""
     try:
         yield
-    except PermissionError as fault:
-        raise InputError(f"{path}: permission denied", "choose a place you may write to") from fault
-    except (IsADirectoryError, NotADirectoryError, FileExistsError) as fault:
-        raise InputError(f"{path}: {fault.strerror}", "choose another path") from fault
     except OSError as fault:
-        if fault.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(f"{path}: no space left on the disk", "make room, then run the same command again") from fault
-        raise
+        raise file_error(fault, path) from fault
+
+
+def require_kind(path: Path, *, directory: bool = False) -> None:
+    """Raise InputError where an output that is there is no plain file, or no ``directory``."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not (stat.S_ISDIR if directory else stat.S_ISREG)(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "a device")
+        raise InputError(f"{path}: {kind}", "choose another path: " + ("a directory" if directory else "a plain file"))
 
 
 def _present(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_file():
+        if path.exists():
+            kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode), "a device")
+            raise InputError(f"{path}: {kind}, not a file", "name a file; - reads standard input")
         raise InputError(f"no file {path}", "check the path; paths are taken from the current directory")
     return path
 
@@ -279,18 +299,33 @@ def _cut_unfinished_frame(path: Path) -> None:
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[int, Record]]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as fault:
-        raise InputError(f"{path}: not a readable Parquet file ({fault})", "check how it was written") from fault
     number = 0
-    for batch in file.iter_batches(batch_size=256):
-        for record in batch.to_pylist():
-            number += 1
-            yield number, record
+    with open(path, "rb") as raw:  # pyarrow takes no path that is not UTF-8
+        with _parquet_errors(path):
+            batches = pq.ParquetFile(raw).iter_batches(batch_size=256)
+        while True:
+            with _parquet_errors(path, number):
+                batch = next(batches, None)
+                records = batch.to_pylist() if batch is not None else None
+            if records is None:
+                return
+            for record in records:
+                number += 1
+                yield number, record
+
+
+@contextmanager
+def _parquet_errors(path: Path, rows: int = 0) -> Iterator[None]:
+    """Turn pyarrow's complaints, which have many kinds for a damaged file, into an error that names the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as fault:
+        where = f"{path}: damaged after row {rows}" if rows else f"{path}: not a readable Parquet file"
+        raise InputError(f"{where} ({fault})", "copy it again, or write it again") from fault
 
 
 def _journal_to_parquet(journal: Path, path: Path) -> None:
@@ -301,8 +336,8 @@ def _journal_to_parquet(journal: Path, path: Path) -> None:
     records = [record for _, record in read_records(journal)]
     names = dict.fromkeys(name for record in records for name in record)  # from_pylist looks at the first alone
     table = pa.table({name: [_without_empty(record.get(name)) for record in records] for name in names})
-    with whole_file(path) as temporary:
-        pq.write_table(table, temporary)
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        pq.write_table(table, file)
     journal.unlink()
 
 

@@ -70,7 +70,7 @@ class RunJudge:
     def __init__(self, run_dir: str) -> None:
         self._run = RunDir(Path(run_dir))
         self._heartbeat = Heartbeat(self._run.heartbeat)
-        self._config = RopdConfig.model_validate(yaml.safe_load(self._run.config.read_text()))
+        self._config = RopdConfig.model_validate(yaml.safe_load(self._run.config.read_text(encoding="utf-8")))
         self._prompts: dict[str, Prompt] = {p.uid: p for p in load_prompts(str(self._config.data.prompts))}
         self._index = TeacherIndex.open(Path(str(self._config.data.index)))
         count = self._run.prompt_count() or len(self._prompts)

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import yaml
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.config.load import dump_config
+from ropd_cli.config.load import dump_config, read_yaml
 from ropd_cli.engines.vllm_sampling import check_model
 from ropd_cli.errors import ConfigError, InputError, TrainingError
 from ropd_cli.llm.money import Budget
@@ -24,6 +23,7 @@ from ropd_cli.method.dataset_rubrics import dataset_rubric
 from ropd_cli.method.prompts import Templates
 from ropd_cli.method.rewards import RewardMixer
 from ropd_cli.records.files import write_atomic, write_records
+from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import Prompt, load_prompts
 from ropd_cli.training.dataset import load_checked_prompts, write_verl_prompts
 from ropd_cli.training.monitor import second_settings
@@ -97,7 +97,8 @@ def train(
     """Run a training to its end, or the rest of it; with ``force`` on versions that are not tested, too.
 
     A finished run is not run again: its result is returned. Raises InputError for what the user can mend
-    before anything starts, TrainingError where the process failed, hung, or stopped at a limit.
+    before anything starts, OutputBusy where another process trains it, TrainingError where the process failed, hung,
+    or stopped at a limit.
     """
     config = _with_absolute_paths(config)
     run = _run_of(config)
@@ -108,6 +109,11 @@ def train(
         check_exact(config.device)
     _check_student(config)
     _check_sizes(config)
+    with sole_writer(run.path, directory=True):
+        return _trained(config, run, resume, environ, progress)
+
+
+def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str, str], progress: Progress) -> Result:
     first = _first_step(config, run, resume)
     checked = load_checked_prompts(config, run.skipped_before(first))
     prompts = checked.prompts
@@ -184,17 +190,21 @@ def _with_absolute_paths(config: RopdConfig) -> RopdConfig:
     tree = config.model_dump()
     for section, key in PATHS:
         part = tree[section] if section else tree
-        if part[key] is not None and (key != "model_path" or Path(part[key]).expanduser().exists()):
-            part[key] = str(Path(part[key]).expanduser().absolute())
+        if part[key] is not None and (key != "model_path" or Path(os.path.expanduser(part[key])).exists()):
+            part[key] = _absolute(part[key])
     for endpoint in _endpoints(tree):
         if endpoint["ca_file"] is not None:
-            endpoint["ca_file"] = str(Path(endpoint["ca_file"]).expanduser().absolute())
-    tree["eval"]["data"] = {name: str(Path(file).expanduser().absolute()) for name, file in config.eval.data.items()}
+            endpoint["ca_file"] = _absolute(endpoint["ca_file"])
+    tree["eval"]["data"] = {name: _absolute(file) for name, file in config.eval.data.items()}
     function = tree["reward"]["custom_function"]
     if function is not None and ".py:" in function:
         file, _, name = function.rpartition(":")
-        tree["reward"]["custom_function"] = f"{Path(file).expanduser().absolute()}:{name}"
+        tree["reward"]["custom_function"] = f"{_absolute(file)}:{name}"
     return RopdConfig.model_validate(tree)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(os.path.expanduser(path)).absolute())
 
 
 def _endpoints(tree: Any) -> Iterator[dict[str, Any]]:
@@ -274,7 +284,7 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
         raise InputError(
             f"{run.path} holds an unfinished run", "go on with it by --resume, or choose another run directory by --out"
         )
-    before = yaml.safe_load(run.config.read_text())
+    before = read_yaml(run.config)
     differing = _differing(before, config.model_dump(mode="json"))
     changed = [key for key in differing if not f"{key}.".startswith(MAY_CHANGE)]
     if changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress
     """Start the training process and wait for it. Raises TrainingError unless it ended well."""
     run.verl_metrics.unlink(missing_ok=True)
     run.notes.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "ropd_cli.training.verl.program", str(run.path)]
+    command = [sys.executable, "-m", "ropd_cli.training.verl.program", str(run.path), str(os.getpid())]
     rows = _Rows(run, progress)
     child = Child(command, environment, run.log)
     heartbeat = Heartbeat(run.heartbeat)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from ropd_cli.errors import InputError
 from ropd_cli.records.files import count_records, read_records, write_atomic, write_records
 from ropd_cli.training.checkpoints import Checkpoints
 
@@ -114,7 +115,7 @@ class RunDir:
 
     def finished(self) -> dict[str, Any] | None:
         """The result of a finished run; None where it is not finished."""
-        return orjson.loads(self.result.read_bytes()) if self.result.is_file() else None
+        return _document(self.result, {"model", "steps"}) if self.result.is_file() else None
 
     def metric_rows(self) -> list[dict[str, Any]]:
         """The metrics of the finished steps, in order."""
@@ -122,7 +123,7 @@ class RunDir:
 
     def spent_usd(self) -> float:
         """Dollars that the run has cost so far."""
-        return float(orjson.loads(self.spent.read_bytes())["usd"]) if self.spent.is_file() else 0.0
+        return float(_document(self.spent, {"usd"})["usd"]) if self.spent.is_file() else 0.0
 
     def keep_spent(self, usd: float) -> None:
         """Write down what the run has cost so far."""
@@ -134,7 +135,7 @@ class RunDir:
 
     def stop(self) -> Stop | None:
         """Why the training process stopped, where it left word."""
-        return Stop(**orjson.loads(self.stopped.read_bytes())) if self.stopped.is_file() else None
+        return Stop(**_document(self.stopped, set(Stop._fields))) if self.stopped.is_file() else None
 
     def set_aside_after(self, step: int) -> Path | None:
         """Move metrics, alarms and groups of steps after ``step``, which a resumed run makes again, into a folder of
@@ -150,8 +151,20 @@ class RunDir:
                 write_records(file, [row for row in rows if row["step"] <= step])
         for folder in (self.groups, self.validation_file(0).parent, self.monitor_file(0).parent):
             for file in folder.glob("step-*.jsonl.zst"):
-                if int(file.name.split("-")[1].split(".")[0]) > step:
+                number = file.name.removeprefix("step-").split(".")[0]
+                if number.isdigit() and int(number) > step:
                     moved = True
                     (aside / folder.name).mkdir(parents=True, exist_ok=True)
                     file.rename(aside / folder.name / file.name)
         return aside if moved else None
+
+
+def _document(file: Path, names: set[str]) -> dict[str, Any]:
+    """Read an object that has these names. Raises InputError for another."""
+    try:
+        document = orjson.loads(file.read_bytes())
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict) or not names <= document.keys():
+        raise InputError(f"{file}: damaged", "delete it, then run the same command with --resume")
+    return document

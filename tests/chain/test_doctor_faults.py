@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from processes import mounts
 from servers import FromRequest, Reply, Status
 
 from ropd_cli.builtin.server import respond
@@ -288,18 +289,6 @@ def test_5b_a_student_that_thinks_unless_it_is_told_not_to(doctor):
 def test_5c_no_chat_template_at_all(doctor):
     doctor.write_model(None)
     holds(doctor.line("student", "chat template", "fail"), ["none"], ["instruct", "chat_template.jinja"])
-
-
-def mounts():
-    """How to run a command in a mount namespace of its own; None where that is not allowed."""
-    for wrap in (["unshare", "-m"], ["unshare", "-Urm"]):
-        try:
-            done = subprocess.run([*wrap, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, timeout=20)
-        except OSError:
-            return None
-        if done.returncode == 0:
-            return wrap
-    return None
 
 
 @pytest.mark.parametrize("which", ["run directory", "cache"])

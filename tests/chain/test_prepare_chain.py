@@ -67,7 +67,7 @@ def test_a_file_becomes_prompts_and_the_same_command_again_changes_nothing(ropd,
     ("arguments", "says"),
     [
         (("mine", "--out", "o.txt", "--local", "a.jsonl"), "o.txt"),
-        (("mine", "--out", "a.jsonl", "--local", "a.jsonl"), "a.jsonl: named twice"),
+        (("mine", "--out", "a.jsonl", "--local", "a.jsonl"), "a.jsonl: an input of this command"),
         (("mine", "--out", "o.jsonl", "--local", "a.jsonl", "--max-prompt-tokens", 5), "tokenizer"),
         (("mine", "--out", "o.jsonl", "--local", "a.jsonl", "--split-out", "dev=4"), "NAME=N:FILE"),
         (("mine", "--out", "o.jsonl", "--local", "a.jsonl", "--map", "x=y"), "--map 'x=y'"),

@@ -11,6 +11,8 @@ import pytest
 from processes import start_ropd
 from tiny_runs import write_inputs
 
+from ropd_cli.records.outputs import sole_writer
+
 pytestmark = [pytest.mark.training, pytest.mark.timeout(300)]
 pytest.importorskip("verl", reason="needs the CPU stack: make env")
 
@@ -60,16 +62,26 @@ def test_a_prompt_that_is_too_long_is_named_and_nothing_is_cut(files, tiny_model
     assert "4 of 4 prompts have more tokens than data.max_prompt_tokens 4: p0 (5)" in err and "Traceback" not in err
 
 
-@pytest.mark.long  # a start of verl
-def test_ctrl_c_ends_everything_and_says_130(files, tiny_model):
-    run = files.folder / "stopped"
-    child = start_ropd(command(tiny_model, "stopped"), files.folder, files.environ)
+@pytest.mark.long  # starts of verl
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL], ids=lambda sent: sent.name)
+def test_ctrl_c_and_kill_end_everything(files, tiny_model, sent):
+    run = files.folder / sent.name
+    child = start_ropd(command(tiny_model, sent.name), files.folder, files.environ)
     deadline = time.monotonic() + 120
     while len(processes_of(run)) < 4 and time.monotonic() < deadline:  # Ray's daemons are there
         assert child.poll() is None
         time.sleep(0.5)
     assert len(processes_of(run)) >= 4
-    os.kill(child.pid, signal.SIGINT)
+    _, err = files.ropd(*command(tiny_model, sent.name), "--resume", code=2)
+    error, hint = err.splitlines()
+    assert f"is being written by ropd train (process {child.pid} on " in error and hint.startswith("hint: ")
+    os.kill(child.pid, sent)
     _, err = child.communicate(timeout=90)
-    assert child.returncode == 130 and "Traceback" not in err
+    assert child.returncode == (130 if sent == signal.SIGINT else -sent) and "Traceback" not in err
+    deadline = time.monotonic() + 60
+    while sent == signal.SIGKILL and processes_of(run) and time.monotonic() < deadline:
+        time.sleep(0.5)
     assert processes_of(run) == []
+    assert (run / ".lock").exists() == (sent == signal.SIGKILL)
+    with sole_writer(run, directory=True):
+        pass

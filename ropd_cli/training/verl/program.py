@@ -1,4 +1,4 @@
-"""Run the training process: ``python -m ropd_cli.training.verl.program RUN_DIR``.
+"""Run the training process: ``python -m ropd_cli.training.verl.program RUN_DIR PARENT``.
 
 Started by ``launch`` with an explicit environment. Loads the composed configuration of the run and hands
 it to stock verl.
@@ -16,6 +16,7 @@ from ropd_cli.errors import InputError, RopdError
 from ropd_cli.records.schemas import load_prompts
 from ropd_cli.training.dataset import check_lengths
 from ropd_cli.training.run_dir import RunDir, Stop
+from ropd_cli.util.processes import end_with
 
 
 def train(run: RunDir) -> None:
@@ -26,7 +27,7 @@ def train(run: RunDir) -> None:
     from verl.utils.config import validate_config
     from verl.utils.device import auto_set_device
 
-    ours = RopdConfig.model_validate(yaml.safe_load(run.config.read_text()))
+    ours = RopdConfig.model_validate(yaml.safe_load(run.config.read_text(encoding="utf-8")))
     check_lengths(load_prompts(str(ours.data.prompts)), ours)
     if ours.validate.benchmarks:
         check_lengths(load_prompts(run.val_prompts), ours, "validate.benchmarks")
@@ -42,8 +43,10 @@ def train(run: RunDir) -> None:
     run_ppo(config, task_runner_class=RopdTaskRunner)
 
 
-def main(run_dir: str) -> int:
-    """Exit code of the process: 0 after the last step, 1 otherwise (with ``stopped.json`` for our own errors)."""
+def main(run_dir: str, parent: str) -> int:
+    """Exit code of the process: 0 after the last step, 1 otherwise (with ``stopped.json`` for our own errors).
+    ``parent`` is the process that holds the lock of the run directory."""
+    end_with(int(parent))
     run = RunDir(Path(run_dir))
     try:
         train(run)
@@ -55,4 +58,4 @@ def main(run_dir: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))
