@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from ropd_cli.answers.latex_escapes import with_latex
 from ropd_cli.answers.thinking import answer_of
 from ropd_cli.errors import ReplyInvalid
 from ropd_cli.llm.chat import JsonSchema
@@ -117,7 +118,7 @@ def _end_of_object(text: str, start: int) -> int | None:
 
 def _load(text: str, listed: str | None = None) -> Loaded | None:
     """Return the object that a text is; None where it is none."""
-    latex = _ESCAPED.sub(_latex, text) if "\\" in text else text
+    latex = with_latex(text)
     notes = {"latex"} if latex != text else set()
     try:  # plain JSON, as it nearly always is
         plain = orjson.loads(latex)
@@ -129,8 +130,9 @@ def _load(text: str, listed: str | None = None) -> Loaded | None:
         try:
             value = read(latex, notes)
             if isinstance(value, str) and value.lstrip().startswith("{"):
-                value = json.loads(value, strict=False)
-                notes.add("json")
+                inner = with_latex(value)
+                notes |= {"json", "latex"} if inner != value else {"json"}
+                value = json.loads(inner, strict=False)
         except (ValueError, TypeError, RecursionError, SyntaxError, MemoryError):
             continue
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
@@ -147,44 +149,6 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-_ESCAPED = re.compile(r"\\(?:([bfnrt][a-zA-Z]*)|.)", re.DOTALL)
-_NAMES = (
-    "nabla neq neg nexists nmid nparallel nleq ngeq nless ngtr nsubseteq nsupseteq nsim ncong not notin nolimits "
-    "nonumber notag norm newline newcommand newpage noindent normalsize nearrow nwarrow natural nprec nsucc nvdash "
-    "nrightarrow nleftarrow nRightarrow nLeftarrow nLeftrightarrow rho right rightarrow rightleftharpoons "
-    "rightharpoonup rangle rceil rfloor rbrace rbrack rvert rVert rm ref rtimes root rule rgroup text textbf textit "
-    "textrm texttt textsf textsc textup textnormal textstyle textcolor textsuperscript textsubscript textwidth "
-    "textbackslash tfrac tbinom times theta tau tanh tilde triangle triangleq triangleleft triangleright therefore "
-    "thickapprox tag"
-)
-_COMMANDS = frozenset(_NAMES.split())
-"""Commands of LaTeX that begin like JSON's line break, tab or carriage return, and can't be one before a word."""
-_SHORT_COMMANDS = frozenset(("ne", "ni", "nu", "tan", "to", "top"))
-"""Those that can: they count inside a formula alone."""
-_FORMULA_CHARS = 400
-
-
-def _latex(escape: re.Match[str]) -> str:
-    r"""Return a JSON escape with its backslash doubled where it begins a command of LaTeX: ``\frac`` is no form feed.
-
-    A backspace or a form feed before a letter is never meant; a line break before a word mostly is.
-    """
-    name = escape[1]
-    if name is None or len(name) == 1:
-        return escape[0]
-    if name[0] in "bf" or name in _COMMANDS:
-        return "\\" + escape[0]
-    if name in _SHORT_COMMANDS:
-        before = escape.string[max(0, escape.start() - _FORMULA_CHARS) : escape.start()]
-        before = before[before.rfind('"') + 1 :]
-        is_formula = before.count("$") % 2 or any(
-            before.count(f"\\{a}") > before.count(f"\\{b}") for a, b in ("()", "[]")
-        )
-        if is_formula or (name[0] == "t" and before.endswith(tuple(" =+-*/({^_"))):
-            return "\\" + escape[0]
-    return escape[0]
 
 
 _STRING_OR_COMMENT = re.compile(rf"({_STRING})|{_COMMENT}", re.DOTALL)

@@ -14,6 +14,7 @@ from functools import lru_cache
 from reprlib import repr as short  # of a value nested as deeply as a reply may be, repr() fails
 from typing import Any
 
+from ropd_cli.answers.latex_escapes import with_latex
 from ropd_cli.errors import ReplyInvalid
 from ropd_cli.records.schemas import Criterion, Rubric
 
@@ -177,7 +178,7 @@ def _list(document: Any, field: str, version: str, mended: set[str]) -> tuple[di
 def _unquoted(value: Any) -> Any:
     """Return what a JSON text holds; any other value as it is."""
     try:
-        return json.loads(value) if isinstance(value, str) else value
+        return json.loads(with_latex(value)) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         return value
 
