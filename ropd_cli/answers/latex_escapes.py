@@ -29,10 +29,10 @@ def with_latex(json_text: str) -> str:
 def _latex(escape: re.Match[str]) -> str:
     r"""Return a JSON escape with its backslash doubled where it begins a command of LaTeX: ``\frac`` is no form feed.
 
-    A backspace or a form feed before a letter is never meant; a line break before a word mostly is.
+    A backspace is never meant, nor a form feed before a letter; a line break before a word mostly is.
     """
     name = escape[1]
-    if name is None or len(name) == 1:
+    if name is None or (len(name) == 1 and name != "b"):
         return escape[0]
     if name[0] in "bf" or name in _COMMANDS:
         return "\\" + escape[0]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import Protocol
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -33,6 +34,8 @@ THINKING_TAGS: tuple[tuple[str, str], ...] = (
     ("<unused94>thought", "<unused95>"),  # MedGemma
 )
 """What is read as thinking where no ``thinking_tags`` are configured."""
+_CLOSINGS = 16
+"""So many closing tags are looked at for one that is not quoted by the thinking itself."""
 _TAIL_TOKENS = 16
 """Enough for the tag and the white space after it where they are no tokens of their own."""
 
@@ -41,7 +44,7 @@ _HARMONY = re.compile(r"\s*(?:<\|start\|>assistant)?" + _CHANNEL.format("(?:anal
 _HARMONY_FINAL = re.compile(r"(?:<\|start\|>assistant)?" + _CHANNEL.format("final"))
 _HARMONY_TURN = re.compile(r"<\|end\|>\s*<\|start\|>assistant" + _CHANNEL.format("final"))
 _HARMONY_BARE = re.compile(r"<\|end\|>(?:<\|start\|>assistant)?(?!\s*<\|)")
-_HARMONY_END = re.compile(r"<\|(?:return|end)\|>\s*\Z")
+_HARMONY_END = re.compile(r"<\|(?:return|end|call)\|>\s*\Z")
 _HARMONY_OPEN = "<|channel|>analysis<|message|>"
 _STRIPPED_FINAL = re.compile(r"assistantfinal(?: ?json(?=\s*\{))?")
 _STRIPPED_CUT_OFF = re.compile(
@@ -75,7 +78,7 @@ def canonical(reply: str, tags: Tags | None = None) -> str:
     if start.startswith(OPEN):
         return reply
     for begin, end in tags:
-        if start.startswith(begin):
+        if _begins(start, begin):
             return _paired(start, begin, end)
     parts = _harmony(reply)
     if parts is not None:
@@ -84,7 +87,7 @@ def canonical(reply: str, tags: Tags | None = None) -> str:
         return reply
     for begin, end in tags:
         at = reply.find(end)
-        if at >= 0 and begin.rstrip(">") not in reply[:at] and not _is_quoted(reply, at, at + len(end)):
+        if at >= 0 and begin.rstrip(">") not in reply[:at] and not _is_quoted(reply, 0, at, at + len(end)):
             return _joined(reply[:at], reply[at + len(end) :])
     return reply
 
@@ -144,16 +147,25 @@ def _joined(thinking: str, answer: str | None) -> str:
     return f"{OPEN}{thinking}" if answer is None else f"{OPEN}{thinking}{CLOSE}{answer}"
 
 
-def _paired(start: str, begin: str, end: str) -> str:
+def _begins(text: str, tag: str) -> bool:
+    return text[: len(tag)].lower() == tag.lower()
+
+
+def _paired(reply: str, begin: str, end: str) -> str:
     """Return the canonical text of a reply that begins with ``begin``, and maybe with several such thoughts."""
-    thoughts = []
-    while start.lstrip().startswith(begin):
-        thinking, closed, start = start.lstrip().removeprefix(begin).partition(end)
-        thoughts.append(thinking)
-        if not closed:
-            return _joined("\n".join(thoughts), None)
-    solution = _SOLUTION.fullmatch(start)
-    return _joined("\n".join(thoughts), start if solution is None else solution[1])
+    opening = re.compile(rf"\s*{re.escape(begin)}", re.IGNORECASE)
+    closing = re.compile(re.escape(end), re.IGNORECASE)
+    thoughts: list[str] = []
+    at = 0
+    while (opened := opening.match(reply, at)) is not None:
+        closings = list(islice(closing.finditer(reply, opened.end()), _CLOSINGS))
+        if not closings:
+            return _joined("\n".join([*thoughts, reply[opened.end() :]]), None)
+        closed = next((each for each in closings if not _is_quoted(reply, opened.end(), *each.span())), closings[0])
+        thoughts.append(reply[opened.end() : closed.start()])
+        at = closed.end()
+    solution = _SOLUTION.fullmatch(reply, at)
+    return _joined("\n".join(thoughts), reply[at:] if solution is None else solution[1])
 
 
 def _harmony(reply: str) -> tuple[str, str | None] | None:
@@ -165,7 +177,7 @@ def _harmony(reply: str) -> tuple[str, str | None] | None:
         if end is None:
             return reply[first.end() :], None
         thinking = "" if final is not None and final.start() < first.end() else reply[first.end() : end.start()]
-        return thinking.removesuffix("<|end|>"), _HARMONY_END.sub("", reply[end.end() :])
+        return _HARMONY_END.sub("", thinking), _HARMONY_END.sub("", reply[end.end() :])
     if "<|channel|>" in reply:  # a template has opened the thinking
         final = _HARMONY_TURN.search(reply)
         if final is not None and "<|channel|>" not in reply[: final.start()]:
@@ -179,8 +191,9 @@ def _harmony(reply: str) -> tuple[str, str | None] | None:
     return None
 
 
-def _is_quoted(text: str, start: int, end: int) -> bool:
-    """Return whether a tag is shown rather than used: in quotes, in a line of code or inside a code fence."""
-    line = text[text.rfind("\n", 0, start) + 1 : start]
+def _is_quoted(text: str, begin: int, start: int, end: int) -> bool:
+    """Return whether a tag is shown rather than used: in quotes, in a line of code or inside a code fence, of what
+    stands in the text from ``begin`` on."""
+    line = text[max(begin, text.rfind("\n", begin, start) + 1) : start]
     in_quotes = text[start - 1 : start] in ('"', "'") and text[end : end + 1] in ('"', "'")
-    return in_quotes or line.count("`") % 2 == 1 or text.count("```", 0, start) % 2 == 1
+    return in_quotes or line.count("`") % 2 == 1 or text.count("```", begin, start) % 2 == 1

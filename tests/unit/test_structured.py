@@ -158,6 +158,7 @@ def test_a_long_hostile_reply_comes_to_an_end(part):
         (r"\\(\nu\\) is the frequency", r"\(\nu\) is the frequency", True),
         (r"x \to 0 = \tan x", r"x \to 0 = \tan x", True),
         (r"one\n\nabla f", "one\n" + r"\nabla f", True),
+        (r"the pattern \bword\b", r"the pattern \bword\b", True),
         (r"$\\frac{1}{2}$ \\nabla", r"$\frac{1}{2}$ \nabla", False),
         (r"one\nu = 3", "one\nu = 3", False),
         (r"one\ne.g. two\nnot three\ntext", "one\ne.g. two\nnot three\ntext", False),

@@ -157,6 +157,9 @@ def test_an_answer_that_looks_like_it(answer):
         ("<thinking>its own </think> tag", None),
         ("<reasoning>2+2</reasoning><answer>4</answer>", "<answer>4</answer>"),
         ('He said "yes"</thought>4', "4"),
+        ("<Thinking>2+2</THINKING>4", "4"),
+        ("<thinking>I end it with `</thinking>`.</thinking>4", "4"),
+        (f"{ANALYSIS}2+2<|call|>\n<|start|>assistant{FINAL}4", "4"),
     ],
 )
 def test_what_stands_around_it(reply, answer):
@@ -190,8 +193,12 @@ def test_reading_it_twice_changes_nothing(reply):
     assert canonical(canonical(reply)) == canonical(reply)
 
 
-@pytest.mark.parametrize("part", [*MARKS, "<|end|> ", "<|channel|>final", "<|channel|>final<", "```", " "])
+@pytest.mark.parametrize(
+    "part",
+    [*MARKS, "<|end|> ", "<|channel|>final", "<|channel|>final<", "```", " ", "<thought>a</thought>", "`</thought>`"],
+)
 def test_a_long_hostile_reply_is_read(part):
     """Milliseconds where the time grows with the length; with its square, this test would not end."""
-    for reply in (part * (400_000 // len(part)), ANALYSIS + part * (400_000 // len(part)) + "x"):
+    long = part * (400_000 // len(part))
+    for reply in (long, f"{ANALYSIS}{long}x", f"<thought>{long}"):
         canonical(reply)
