@@ -69,6 +69,7 @@ def engine_options(config: RopdConfig, device: Device, memory_share: float, **mo
         tensor_parallel_size=config.rollout.tensor_parallel_size,
         kv_cache_gb=config.rollout.kv_cache_gb,
         enable_thinking=config.student.enable_thinking,
+        thinking_tags=config.student.endpoint.thinking_tags,
         **more,
     )
 

@@ -48,6 +48,9 @@ def _date_as_text(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value  # YAML takes 2024-10-21 for a date
 
 
+_Tag = Annotated[str, Field(min_length=1)]
+
+
 class EndpointConfig(Section):
     """One OpenAI-compatible endpoint and the model asked there.
 
@@ -69,6 +72,9 @@ class EndpointConfig(Section):
         "json_schema", description="how JSON is asked for at first; what an endpoint refuses falls back to the next"
     )
     prompt_cache_key: bool = Field(False, description="send OpenAI's prompt_cache_key, one a group")
+    thinking_tags: tuple[tuple[_Tag, _Tag], ...] | None = Field(
+        None, description="[open, close] pairs around the model's thinking; None: those of the models we know"
+    )
     sampling: SamplingConfig = SamplingConfig()
     limits: LimitsConfig = LimitsConfig()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ropd_cli.answers.thinking import opens_thinking
+from ropd_cli.answers.thinking import Tags, opening_tag
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Case, Check, Section, few, shown_bytes
 from ropd_cli.doctor.model_folder import Template, local_folder, looks_local, parameters, read_json
@@ -50,7 +50,8 @@ def template(case: Case) -> list[Check]:
     if found is None:
         mend = "take an instruct model, or put the template of its family there as chat_template.jinja"
         return [HERE.fail("chat template", f"{here}: none, so no prompt can be asked (a base model?)", mend)]
-    return [switch(found, case.config.student.enable_thinking)]
+    student = case.config.student
+    return [switch(found, student.enable_thinking, student.endpoint.thinking_tags)]
 
 
 def prompt_lengths(case: Case) -> list[Check]:
@@ -99,13 +100,13 @@ def _counter(here: Path, config: RopdConfig) -> tuple[Callable[[Prompt], int], b
     return tokens, tokenizer is not None and chat is not None
 
 
-def switch(found: Template, wanted: bool | None) -> Check:
+def switch(found: Template, wanted: bool | None, tags: Tags | None = None) -> Check:
     """Check that a template has the switch that ``student.enable_thinking`` sets, and what it does without it."""
     label = "thinking switch"
     by_itself, on, off = (found.render(_TRIED, **options) for options in ({}, {SWITCH: True}, {SWITCH: False}))
     if on == off:
-        inside = " (it opens <think> itself: every rollout begins inside its thinking)"
-        opens = inside if opens_thinking(by_itself) else ""
+        tag = opening_tag(by_itself, tags)
+        opens = f" (it opens {tag} itself: every rollout begins inside its thinking)" if tag else ""
         if wanted is None:
             return HERE.ok(label, f"the chat template has none{opens}")
         told = f"student.enable_thinking is {str(wanted).lower()}, and the chat template has no such switch"

@@ -13,7 +13,7 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ropd_cli.answers.thinking import with_opening
+from ropd_cli.answers.thinking import Tags, sampled
 from ropd_cli.engines.vllm_sampling import EngineOptions, SamplingOptions
 from ropd_cli.errors import InputError, MissingPackage, PromptRefused
 from ropd_cli.records.schemas import Answer, Message, Usage
@@ -82,7 +82,7 @@ def serve(llm: Any, engine: EngineOptions, requests: queue.SimpleQueue[Request |
         for done in core.step() if core.has_unfinished_requests() else ():
             if done.finished:
                 number, index = map(int, done.request_id.split("."))
-                pipe.send((number, index, _answer(done, llm.get_tokenizer())))
+                pipe.send((number, index, _answer(done, llm.get_tokenizer(), engine.thinking_tags)))
 
 
 def _add(llm: Any, request: Request, template: dict[str, Any]) -> None:
@@ -117,10 +117,10 @@ def _listen(pipe: Connection, requests: queue.SimpleQueue[Request | None]) -> No
         requests.put(None)
 
 
-def _answer(done: Any, tokenizer: Any) -> Answer:
+def _answer(done: Any, tokenizer: Any, tags: Tags | None) -> Answer:
     one = done.outputs[0]
     return Answer(
-        text=with_opening(one.text, done.prompt_token_ids, tokenizer),
+        text=sampled(one.text, one.token_ids, done.prompt_token_ids, tokenizer, tags),
         finish_reason=one.finish_reason or "stop",
         usage=Usage(prompt_tokens=len(done.prompt_token_ids), completion_tokens=len(one.token_ids)),
     )

@@ -56,6 +56,7 @@ class EngineOptions:
     tensor_parallel_size: int = 1
     kv_cache_gb: int = 1
     enable_thinking: bool | None = None
+    thinking_tags: tuple[tuple[str, str], ...] | None = None
 
 
 def installed_device() -> Device:

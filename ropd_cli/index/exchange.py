@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.answers.thinking import canonical, split_thinking
 from ropd_cli.errors import InputError
 from ropd_cli.index.reader import TeacherIndex
 from ropd_cli.index.rows import Row, Source, Stored, answer_of, rest_of
@@ -132,7 +132,7 @@ def _row(record: dict[str, Any], where: str, prompts: Mapping[str, Any]) -> Row:
 
 
 def _answer(text: str) -> Answer | None:
-    thinking, answer = split_thinking(text)
+    thinking, answer = split_thinking(canonical(text))
     if answer is None:
         return None
     return Answer(text=answer.strip(), reasoning=thinking) if thinking else Answer(text=answer)

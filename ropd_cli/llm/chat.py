@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
+from ropd_cli.answers.thinking import canonical
 from ropd_cli.config.models import EndpointConfig, SamplingConfig
 from ropd_cli.llm.urls import model_name
 from ropd_cli.records.schemas import Message, Usage, Written
@@ -159,6 +160,12 @@ def endpoint_request(
         extra_body=endpoint.extra_body,
         written=written,
     )
+
+
+def canonical_reply(reply: ChatReply, endpoint: EndpointConfig) -> ChatReply:
+    """Return a reply with ``<think>…</think>`` around its thinking, whichever tags its model writes."""
+    text = canonical(reply.text, endpoint.thinking_tags)
+    return reply if text is reply.text else reply.model_copy(update={"text": text})
 
 
 def joinable(request: ChatRequest) -> bool:

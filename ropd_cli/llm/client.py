@@ -17,7 +17,16 @@ from typing import Any, TypeVar
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import ReplyInvalid, RopdError
 from ropd_cli.llm.cache import ReplyCache, cache_key
-from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats, JsonSchema, Sampling, endpoint_request, joinable
+from ropd_cli.llm.chat import (
+    ChatReply,
+    ChatRequest,
+    ClientStats,
+    JsonSchema,
+    Sampling,
+    canonical_reply,
+    endpoint_request,
+    joinable,
+)
 from ropd_cli.llm.retry import RetryPolicy
 from ropd_cli.llm.retry_loop import Read, RetryLoop, nothing, read_reply
 from ropd_cli.llm.sender import Sender
@@ -151,12 +160,13 @@ class ChatClient:
         replies_by_index: dict[int, ChatReply] = {}
         try:
             first = min(keys)
-            replies, _ = await self._retries.send(keys[first], requests[first], nothing, len(keys))
-            replies_by_index = dict(zip(keys, replies, strict=False))
+            read = self._reader(requests[first], nothing)
+            replies, _ = await self._retries.send(keys[first], requests[first], read, len(keys))
             if self._cache is not None:
                 async with asyncio.TaskGroup() as writes:
-                    for index, reply in replies_by_index.items():
-                        writes.create_task(self._cache.store(keys[index], reply, max_tokens=limit))
+                    for key, reply in zip(keys.values(), replies, strict=False):
+                        writes.create_task(self._cache.store(key, reply, max_tokens=limit))
+            replies_by_index = dict(zip(keys, map(self._canonical, replies), strict=False))
             outcomes = dict(replies_by_index)
         except RopdError as fault:
             outcomes = dict.fromkeys(keys, fault)
@@ -187,7 +197,7 @@ class ChatClient:
                 raise copy.copy(outcome) from outcome
             if outcome is not None:
                 try:
-                    value = read_reply(outcome, request, read)
+                    value = self._reader(request, read)(outcome)
                 except ReplyInvalid:
                     continue
                 self.stats.cache_hits += 1
@@ -210,18 +220,28 @@ class ChatClient:
         """Return a reply from the cache, else from the endpoint."""
         max_tokens = request.sampling.max_tokens
         known = self._cache.get(key, max_tokens) if self._cache is not None else None
+        read_canonical = self._reader(request, read)
         if known is not None:
             try:
-                value = read_reply(known, request, read)
+                value = read_canonical(known)
             except ReplyInvalid:
                 pass  # kept under rules that have become stricter
             else:
                 self.stats.cache_hits += 1
-                return known, value
-        [reply], value = await self._retries.send(key, request, read)
+                return self._canonical(known), value
+        [reply], value = await self._retries.send(key, request, read_canonical)
         if self._cache is not None:
             await self._cache.store(key, reply, max_tokens=max_tokens)
-        return reply, value
+        return self._canonical(reply), value
+
+    def _reader(self, request: ChatRequest, read: Read[T]) -> Read[T]:
+        """Return what reads a reply as it came."""
+        return lambda reply: read_reply(self._canonical(reply), request, read)
+
+    def _canonical(self, reply: ChatReply) -> ChatReply:
+        """Return a reply with its thinking between the tags that every reader knows. The cache keeps it as it came, so
+        that other ``thinking_tags`` need no other reply."""
+        return canonical_reply(reply, self.endpoint)
 
 
 async def _finished(calls: Sequence[Callable[[], Awaitable[V]]]) -> list[V]:

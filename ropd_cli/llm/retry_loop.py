@@ -41,7 +41,7 @@ class RetryLoop:
         for attempt in itertools.count(1):
             try:
                 reply, *more = await self._sender.send(request, correction, choices)
-                return [reply, *more], read_reply(reply, request, read)
+                return [reply, *more], read(reply)
             except Fault as caught:
                 fault = caught
                 if correction and isinstance(fault.error, ProviderRefused):

@@ -8,11 +8,13 @@ named in the record; anything else that does not fit raises ReplyInvalid, so tha
 
 from __future__ import annotations
 
+import json
 import re
 from functools import lru_cache
 from reprlib import repr as short  # of a value nested as deeply as a reply may be, repr() fails
 from typing import Any
 
+from ropd_cli.answers.latex_escapes import with_latex
 from ropd_cli.errors import ReplyInvalid
 from ropd_cli.records.schemas import Criterion, Rubric
 
@@ -27,6 +29,7 @@ WRITTEN_CRITERION_CHARS = (8, 500)
 fits: 12 such criteria take less than 8,192 tokens, whatever is written in them."""
 MAX_ID_CHARS = 16
 
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\s-]+")
 _NUMBERED = re.compile(r"c[0-9]+")
 
 Judgements = tuple[tuple[bool | None, ...], ...]
@@ -73,13 +76,14 @@ def parse_rubric(document: Any) -> tuple[Rubric, tuple[str, ...]]:
 
     "maximum_score": the sum was wrong or missing; "criterion_id": ids, which are only names, were missing, stood
     twice, or were of the form c1, c2 … and out of order, and are numbered anew; "points": a whole number was
-    written as 3.0. Fields that the format does not have are dropped. Raises ReplyInvalid for anything else than 4 to 12
+    written as 3.0; "json": keys were written otherwise (maximumScore), or the rubric was wrapped or a JSON text once
+    more. Fields that the format does not have are dropped. Raises ReplyInvalid for anything else than 4 to 12
     whole criteria with points of 1 to 5.
     """
-    items = _list(document, "rubrics", RUBRIC_VERSION)
+    mended: set[str] = set()
+    document, items = _list(document, "rubrics", RUBRIC_VERSION, mended)
     if not MIN_CRITERIA <= len(items) <= MAX_CRITERIA:
         raise _invalid(f"{len(items)} criteria, not {MIN_CRITERIA} to {MAX_CRITERIA}")
-    mended: set[str] = set()
     parsed = [_criterion(item, f"rubrics[{number}]", mended) for number, item in enumerate(items)]
     ids = [criterion.criterion_id for criterion in parsed]
     distinct = {each for each in ids if each}
@@ -99,7 +103,7 @@ def parse_verdicts(document: Any, answers: int, criteria: int, first: int = 1) -
     ``final_score`` is not looked at. Raises ReplyInvalid unless every answer is there once, in order, with
     true, false or null (no verdict) for each criterion.
     """
-    rows = _list(document, "answers", VERDICTS_VERSION)
+    _, rows = _list(document, "answers", VERDICTS_VERSION, set())
     if len(rows) != answers:
         raise _invalid(f"verdicts on {len(rows)} answers, not {answers}")
     return tuple([_judgement(row, number, first, criteria) for number, row in enumerate(rows, start=first)])
@@ -108,6 +112,7 @@ def parse_verdicts(document: Any, answers: int, criteria: int, first: int = 1) -
 def _criterion(item: Any, where: str, mended: set[str]) -> Criterion:
     if not isinstance(item, dict):
         raise _invalid(f"{where} is not an object")
+    item = _with_keys(item, ("category", "criterion", "points"), mended)
     given = item.get("criterion_id")
     texts = {
         "criterion_id": _text("" if given is None else given, f"{where}.criterion_id", MAX_ID_CHARS, empty=True),
@@ -137,6 +142,7 @@ def _judgement(row: Any, number: int, first: int, criteria: int) -> tuple[bool |
     where = f"answers[{number - first}]"
     if not isinstance(row, dict):
         raise _invalid(f"{where} is not an object")
+    row = _with_keys(row, ("answer_index", "judgement"), set())
     index = row.get("answer_index")
     if type(index) is not int or index != number:
         raise _invalid(f"{where}.answer_index is {short(index)}, not {number}")
@@ -150,13 +156,42 @@ def _judgement(row: Any, number: int, first: int, criteria: int) -> tuple[bool |
     return tuple(judgement)
 
 
-def _list(document: Any, field: str, version: str) -> list[Any]:
-    """A list field of a reply's object; a ``schema_version`` may be absent but not another one."""
-    if not isinstance(document, dict) or not isinstance(document.get(field), list):
+def _list(document: Any, field: str, version: str, mended: set[str]) -> tuple[dict[str, Any], list[Any]]:
+    """Return a reply's object and a list field of it; a ``schema_version`` may be absent but not another one."""
+    if isinstance(document, dict):
+        document = _with_keys(document, (field,), mended)
+        if field not in document and len(document) == 1:
+            (inner,) = map(_unquoted, document.values())
+            document = _with_keys(inner, (field,), mended) if isinstance(inner, dict) else document
+            mended.add("json")
+    value = document.get(field) if isinstance(document, dict) else None
+    items = _unquoted(value)
+    if not isinstance(items, list):
         raise _invalid(f"no list {field!r} in it")
+    if items is not value:
+        mended.add("json")
     if document.get("schema_version", version) != version:
         raise _invalid(f"schema_version is {short(document['schema_version'])}, not {version!r}")
-    return document[field]
+    return document, items
+
+
+def _unquoted(value: Any) -> Any:
+    """Return what a JSON text holds; any other value as it is."""
+    try:
+        return json.loads(with_latex(value)) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return value
+
+
+def _with_keys(item: dict[str, Any], keys: tuple[str, ...], mended: set[str]) -> dict[str, Any]:
+    """Return an object with its keys as the format writes them where any of ``keys`` is missing: ``answerIndex`` is
+    ``answer_index``."""
+    if all(key in item for key in keys):
+        return item
+    renamed = {_WORD_START.sub("_", key.strip()).lower(): value for key, value in item.items()} | item
+    if any(key in renamed and key not in item for key in keys):
+        mended.add("json")
+    return renamed
 
 
 def _object(**properties: dict[str, Any]) -> dict[str, Any]:

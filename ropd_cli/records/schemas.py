@@ -192,7 +192,7 @@ class RubricRecord(RecordModel):
     template_hash: str
     usage: Usage | None = None
     mended: tuple[str, ...] = ()
-    """What of the rubricator's reply was put right here ("maximum_score", "criterion_id")."""
+    """What of the rubricator's reply was put right here ("maximum_score", "criterion_id", "latex", "json" …)."""
     cut: tuple[str, ...] = ()
     """Answers that were shown without their middle, as "student 0"."""
     repaired: tuple[str, ...] = ()

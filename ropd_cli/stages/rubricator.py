@@ -8,7 +8,7 @@ from functools import partial as partial_of
 
 from ropd_cli.errors import JudgeError, RopdError
 from ropd_cli.llm.client import ChatReply, ChatRequest, JsonSchema
-from ropd_cli.llm.structured import parse_json
+from ropd_cli.llm.structured import read_json
 from ropd_cli.method.block import Block
 from ropd_cli.method.dataset_rubrics import merged
 from ropd_cli.method.layouts import Layout, rubric_layouts
@@ -104,7 +104,9 @@ class Rubricator(Judge):
 
 def read_rubric(reply: ChatReply) -> tuple[Rubric, tuple[str, ...]]:
     """The rubric in a reply, and what of it was mended. Raises ReplyInvalid."""
-    return parse_rubric(parse_json(reply.text))
+    document, mended = read_json(reply.text, "rubrics")
+    rubric, more = parse_rubric(document)
+    return rubric, tuple(sorted({*mended, *more}))
 
 
 def _hash(rubrics: dict[int | None, Rubric]) -> str | None:

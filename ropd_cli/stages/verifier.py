@@ -36,7 +36,7 @@ class VerdictRequest:
     def read(self, reply: ChatReply) -> Judgements:
         """The judgements in a reply, shape (answers judged, K). Raises ReplyInvalid."""
         judged = self.layout.judged
-        return parse_verdicts(parse_json(reply.text), len(judged), self.criteria, judged[0])
+        return parse_verdicts(parse_json(reply.text, "answers"), len(judged), self.criteria, judged[0])
 
 
 class Verifier(Judge):

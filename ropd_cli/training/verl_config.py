@@ -152,7 +152,10 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
             "project_name": "ropd",
             "experiment_name": run.path.name,
         },
-        "ropd": {"run_dir": str(run.path)},
+        "ropd": {
+            "run_dir": str(run.path),
+            "thinking_tags": config.model_dump(mode="json")["student"]["endpoint"]["thinking_tags"],
+        },
     }
 
 

@@ -58,7 +58,9 @@ def worker(tokenizer):
 
     worker = object.__new__(JudgedAgentLoopWorker)
     worker.tokenizer = tokenizer
-    worker.config = OmegaConf.create({"actor_rollout_ref": {"rollout": {"response_length": 4}}})
+    worker.config = OmegaConf.create(
+        {"actor_rollout_ref": {"rollout": {"response_length": 4}}, "ropd": {"thinking_tags": None}}
+    )
     return worker
 
 

@@ -84,7 +84,7 @@ REPLIES = [  # a reply about one criterion; what it says, NONE where it can't be
     ('{"result": {"criteria_met": true}}', NONE),
     ("{}", NONE),
     ("[]", NONE),
-    ('[{"criteria_met": true}]', NONE),
+    ('[{"criteria_met": true}]', True),
     ("true", NONE),
     ("True", NONE),
     ("", NONE),
@@ -92,7 +92,7 @@ REPLIES = [  # a reply about one criterion; what it says, NONE where it can't be
     ("null", NONE),
     ('{"criteria_met": tru', NONE),  # cut off
     ('{"explanation": "so", "criteria_met": true', NONE),
-    ("{'criteria_met': True}", NONE),  # Python, not JSON
+    ("{'criteria_met': True}", True),  # Python, not JSON
     ('criteria_met: "true"', NONE),
     ("I'm sorry, but I can't judge medical advice.", NONE),
     ('{"error": "content_filter"}', NONE),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropd_cli.errors import ReplyInvalid
-from ropd_cli.method.replies import MAX_CRITERION_CHARS, parse_rubric, rubric_schema, verdicts_schema
+from ropd_cli.method.replies import MAX_CRITERION_CHARS, parse_rubric, parse_verdicts, rubric_schema, verdicts_schema
 from ropd_cli.records.schemas import digest
 
 
@@ -103,6 +103,27 @@ def test_what_is_only_a_little_off_is_mended_and_said(reply, kept, mended):
 def test_a_whole_number_may_be_written_with_a_point():
     rubric, said = parse_rubric(broken(points=2.0))
     assert rubric.weights_K[1] == 2 and type(rubric.weights_K[1]) is int and "points" in said
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"rubric": document()},
+        {"result": json.dumps(document())},
+        document() | {"rubrics": json.dumps(document()["rubrics"])},
+        {"schemaVersion": "ropd.rubric.v1", "Rubrics": document()["rubrics"], "Maximum Score": 10},
+        document()
+        | {"rubrics": [{key.title(): value for key, value in each.items()} for each in document()["rubrics"]]},
+    ],
+)
+def test_another_wrapping_has_the_same_meaning(reply):
+    rubric, mended = parse_rubric(reply)
+    assert rubric == parse_rubric(document())[0] and "json" in mended
+
+
+def test_verdicts_with_other_keys():
+    rows = [{"answerIndex": 1, "Judgement": [True, None]}]
+    assert parse_verdicts({"verdicts": {"answers": rows}}, 1, 2) == ((True, None),)
 
 
 json_values = st.recursive(

@@ -13,7 +13,7 @@ from ropd_cli.answers.endings import Ending
 from ropd_cli.answers.thinking import split_thinking
 from ropd_cli.errors import TooFewAnswers
 from ropd_cli.llm.cache import ReplyCache, cache_key
-from ropd_cli.llm.chat import ChatReply, ChatRequest, endpoint_request
+from ropd_cli.llm.chat import ChatReply, ChatRequest, canonical_reply, endpoint_request
 from ropd_cli.llm.urls import base_url
 from ropd_cli.records.schemas import Answer, Prompt
 from ropd_cli.stages.teacher.keep import Grader, Keeper, Verdicts
@@ -35,7 +35,7 @@ class CachedReplies:
 
     def __init__(self, cache: ReplyCache | None, teachers: Sequence[Teacher]) -> None:
         self._cache = cache
-        self._urls = [base_url(teacher.endpoint) for teacher in teachers]
+        self._endpoints = [teacher.endpoint for teacher in teachers]
         self.found: list[tuple[int, ChatRequest]] = []
         self.missing: list[tuple[int, ChatRequest]] = []
 
@@ -46,11 +46,11 @@ class CachedReplies:
         return {teacher: [reply for reply in replies if reply is not None] for teacher, replies in known.items()}
 
     def _look(self, teacher: int, request: ChatRequest) -> ChatReply | None:
-        reply = None
+        reply, endpoint = None, self._endpoints[teacher]
         if self._cache is not None:
-            reply = self._cache.get(cache_key(self._urls[teacher], request), request.sampling.max_tokens)
+            reply = self._cache.get(cache_key(base_url(endpoint), request), request.sampling.max_tokens)
         (self.missing if reply is None else self.found).append((teacher, request))
-        return reply
+        return reply and canonical_reply(reply, endpoint)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
-from ropd_cli.answers.thinking import with_opening
+from ropd_cli.answers.thinking import sampled
 from ropd_cli.method.rewards import on_grid
 from ropd_cli.records.schemas import Answer, Usage
 from ropd_cli.training.judge_owner import OWNER, GroupRewards, RunJudge
@@ -100,7 +100,8 @@ class JudgedAgentLoopWorker(_Worker):
         ids = output.response_ids
         limit = self.config.actor_rollout_ref.rollout.response_length
         ended = bool(ids) and ids[-1] == self.tokenizer.eos_token_id
-        text = with_opening(self.tokenizer.decode(ids, skip_special_tokens=True), output.prompt_ids, self.tokenizer)
+        shown = self.tokenizer.decode(ids, skip_special_tokens=True)
+        text = sampled(shown, ids, output.prompt_ids, self.tokenizer, self.config.ropd.thinking_tags)
         reason = "stop" if ended or len(ids) < limit else "length"
         return Answer(text=text, finish_reason=reason, usage=Usage(completion_tokens=len(ids)))
 
