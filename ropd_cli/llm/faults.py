@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import orjson
 
@@ -11,8 +13,8 @@ from ropd_cli.errors import ProviderBusy, ProviderError, ProviderRefused, Provid
 from ropd_cli.llm.api_key import QUOTED_CHARS, Peer
 from ropd_cli.llm.chat import sendable
 from ropd_cli.llm.retry import retry_after_s
-from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut
-from ropd_cli.llm.urls import shown_url
+from ropd_cli.llm.transport import NoConnection, NoResponse, Response, TimedOut
+from ropd_cli.llm.urls import shown_url, without_call
 
 BAD_REQUEST = (400, 422)
 NO_CHOICES = (400, 422, 501)
@@ -22,9 +24,11 @@ URL_HINT = "is it the URL of an OpenAI-compatible API? It usually ends in /v1"
 _HINTS = {
     400: "the server says what it does not take; an option set to null in the configuration is not sent",
     403: "the key has no right to this model or endpoint",
+    407: "the proxy asks for a user and a password: HTTP_PROXY=http://USER:PASSWORD@HOST:PORT",
     404: "check the model's name (--model) and the URL (--base-url, it usually ends in /v1)",
     413: "the request is too long for this endpoint",
 }
+_WANTS_TLS = re.compile(r"http request .{0,40}\bhttps\b|speaking plain http", re.IGNORECASE)
 _HINTS[422] = _HINTS[400]
 
 
@@ -52,10 +56,19 @@ class Fault(Exception):
 
 def status_fault(response: Response, peer: Peer) -> Fault:
     """Return what a response that is no success means for a user."""
+    fault = _status_fault(response, peer)
+    if response.proxy and fault.status != 407:
+        past = f"NO_PROXY={urlsplit(peer.url).hostname} goes past it"
+        fault.error.hint = f"{fault.error.hint}; the answer may be the proxy's ({past})"
+    return fault
+
+
+def _status_fault(response: Response, peer: Peer) -> Fault:
     status = response.status
     document = tolerant(response.content)
     words = peer.clean(error_text(document) or response.content[: 8 * QUOTED_CHARS].decode("utf-8", "replace"))
-    message = f"{peer.shown}: status {status}: {words or response.reason}"
+    via = f" through the proxy {response.proxy}" if response.proxy else ""
+    message = f"{peer.shown}{via}: status {status}: {words or response.reason}"
     if _code(document) == "insufficient_quota":
         hint = "the account's quota is used up; see its billing page"
         return Fault(ProviderRefused(message, hint), again=False, status=status)
@@ -64,19 +77,35 @@ def status_fault(response: Response, peer: Peer) -> Fault:
         wait_s = retry_after_s(response.headers)
         return Fault(error, again=True, status=status, retry_after_s=wait_s, lost=status >= 500)
     if 300 <= status < 400:
-        where = peer.clean(shown_url(response.headers.get("location", "nowhere")))
-        return Fault(ProviderRefused(f"{message} (to {where})", "give that URL by --base-url"), again=False)
+        if not (location := response.headers.get("location", "")):
+            return Fault(ProviderRefused(f"{message} (to nowhere)", "is --base-url right?"), again=False)
+        target = shown_url(urljoin(f"{peer.url.partition('?')[0]}/", location))
+        new = without_call(target)
+        # elsewhere than to the same call there is no API: a login page, as a rule
+        hint = "the server sends to a page that is no call of the API: a login? Is --base-url right?"
+        if new != target:
+            hint = f"redirects are not followed: give --base-url {peer.clean(new)}"
+        return Fault(ProviderRefused(f"{message} (to {peer.clean(target)})", hint), again=False)
     if status == 401:
         have = "is it the right key" if peer.key is not None else "it is not set"
         hint = f"the key comes from the environment variable {peer.key_name} ({have}); --api-key-env names another"
+    elif status == 404 and not urlsplit(peer.url).path:
+        hint = f"the base URL usually ends in /v1: try --base-url {peer.shown}/v1"
+    elif status == 400 and _WANTS_TLS.search(words):
+        hint = f"that port speaks TLS: try --base-url {peer.shown.replace('http:', 'https:', 1)}"
     else:
         hint = _HINTS.get(status, "check --base-url, --model and the sampling options")
     return Fault(ProviderRefused(message, hint), again=False, status=status)
 
 
-def transport_fault(fault: NoConnection | Lost | TimedOut, peer: Peer) -> Fault:
+def transport_fault(fault: NoResponse, peer: Peer) -> Fault:
     """Return what a request without a response means for a user."""
     words = peer.clean(str(fault))
+    if fault.hint:
+        # what lasts and never reached the endpoint is not lost: waiting for the endpoint mends nothing
+        lost, connected = not (fault.lasting and isinstance(fault, NoConnection)), not isinstance(fault, NoConnection)
+        error = ProviderUnreachable(f"{peer.shown}: {words}", fault.hint)
+        return Fault(error, again=not fault.lasting, lost=lost, connected=connected)
     if isinstance(fault, TimedOut):
         hint = "raise --timeout, lower --concurrency, or check the server"
         return Fault(ProviderUnreachable(f"{peer.shown}: {words}", hint), again=True, lost=True)

@@ -49,7 +49,9 @@ async def list_models(endpoint: EndpointConfig, environ: Mapping[str, str]) -> L
             except openai.APIStatusError as fault:
                 response = response_of(fault)
     except (TimeoutError, *CLOSED_OR_BROKEN) as fault:
-        text = "no answer in time" if isinstance(fault, TimeoutError) else str(fault_of(fault, endpoint.limits))
+        if not isinstance(fault, TimeoutError) and (why := fault_of(fault, endpoint)).hint:
+            raise ProviderUnreachable(f"{peer.shown}: {peer.clean(str(why))}", why.hint) from fault
+        text = "no answer in time" if isinstance(fault, TimeoutError) else str(why)
         raise ProviderUnreachable(
             f"{peer.shown}: no connection ({peer.secrets.strike(text)})", "is the server running, and base_url right?"
         ) from fault

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
-import urllib.request
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import aiohttp
 import httpx2
 import openai
 
 from ropd_cli import __version__
-from ropd_cli.config.models import EndpointConfig, LimitsConfig
+from ropd_cli.config.models import EndpointConfig
+from ropd_cli.errors import InputError
 from ropd_cli.llm.api_key import Peer
-from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut
+from ropd_cli.llm.connection_faults import HEADER_BYTES, fault_of
+from ropd_cli.llm.proxies import Proxy, proxy_of
+from ropd_cli.llm.response_body import ACCEPTED, REPLY_BYTES, BoundedTransport
+from ropd_cli.llm.transport import Lost, Response, TimedOut
 from ropd_cli.llm.urls import model_name
 
 KEEPALIVE_S = 4.0
@@ -51,7 +55,7 @@ class OpenAITransport:
     """Requests of one endpoint, as bytes."""
 
     def __init__(self, endpoint: EndpointConfig, peer: Peer) -> None:
-        self._limits = endpoint.limits
+        self._endpoint, self._limits = endpoint, endpoint.limits
         self._sdk = sdk_client(endpoint, peer)
         self._base = str(self._sdk.base_url)
         # said here, these need not be made anew for each request, which takes a tenth of its time
@@ -81,8 +85,8 @@ class OpenAITransport:
         except CLOSED_OR_BROKEN as fault:
             if isinstance(fault, RuntimeError) and not self._sdk.is_closed():
                 raise
-            error = fault_of(fault, limits)
-            raise (Lost(f"the response broke off ({error})") if is_here else error) from fault
+            error = fault_of(fault, self._endpoint)
+            raise (Lost(f"the response broke off ({error})") if is_here and not error.hint else error) from fault
         return Response(response.status_code, content, _plain(response), response.reason_phrase)
 
     async def close(self) -> None:
@@ -150,16 +154,26 @@ class _Azure(_OwnRequests, openai.AsyncAzureOpenAI):
 
 
 def sdk_client(
-    endpoint: EndpointConfig, peer: Peer, *, read_timeout_s: float | None = None, follow_redirects: bool = False
+    endpoint: EndpointConfig,
+    peer: Peer,
+    *,
+    read_timeout_s: float | None = None,
+    follow_redirects: bool = False,
+    largest: int = REPLY_BYTES,
 ) -> openai.AsyncOpenAI:
-    """Return the SDK's client of an endpoint. To be called inside a running event loop, and closed."""
+    """Return the SDK's client of an endpoint, whose responses are ``largest`` bytes at most. To be called inside a
+    running event loop, and closed. Raises InputError for a proxy or a file of certificates that is none."""
     where, _, query = peer.url.partition("?")
     given = {name.lower(): value for name, value in peer.headers.items()}
     # without a key one is sent all the same: some servers insist on it
     key = peer.key.get_secret_value() if peer.key is not None else "none"
+    proxy, tls = proxy_of(where), _tls(endpoint.ca_file, where)
     http = _AiohttpClient(
-        proxy=proxy_of(where),
-        verify=_tls(),
+        partial(_session, tls, proxy),
+        largest,
+        proxy=proxy.url if proxy is not None and not proxy.is_socks else None,
+        verify=tls,
+        headers={"Accept-Encoding": ACCEPTED},
         trust_env=False,  # proxies are looked up here, and .netrc is nobody's business
         follow_redirects=follow_redirects,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -190,65 +204,88 @@ def sdk_client(
 
 
 class _AiohttpClient(openai.DefaultAioHttpClient):
-    """The SDK's HTTP client over aiohttp, with sessions of our own: connections without a limit on their number (the
-    limiter has one) that are dropped in time, and no cookies."""
+    """The SDK's HTTP client over aiohttp, with a session of our own: connections without a limit on their number (the
+    limiter has one) that are dropped in time, no cookies, and bodies of bounded size."""
+
+    def __init__(self, session: Callable[[], aiohttp.ClientSession], largest: int, **how: Any) -> None:
+        self._own_session, self._largest = session, largest
+        super().__init__(**how)
 
     def _init_transport(self, *how: Any, **more: Any) -> httpx2.AsyncBaseTransport:
-        return _with_session(super()._init_transport(*how, **more))
+        return self._own(super()._init_transport(*how, **more))
 
     def _init_proxy_transport(self, *how: Any, **more: Any) -> httpx2.AsyncBaseTransport:
-        return _with_session(super()._init_proxy_transport(*how, **more))
+        return self._own(super()._init_proxy_transport(*how, **more))
+
+    def _own(self, transport: Any) -> httpx2.AsyncBaseTransport:
+        transport.client = self._own_session  # is called at the first request
+        return BoundedTransport(transport, self._largest)
 
 
-def _with_session(transport: Any) -> httpx2.AsyncBaseTransport:
-    transport.client = _session  # is called at the first request
-    return transport
+def _session(tls: ssl.SSLContext, proxy: Proxy | None) -> aiohttp.ClientSession:
+    how: dict[str, Any] = {"limit": 0, "keepalive_timeout": KEEPALIVE_S, "ssl": tls}
+    connector: aiohttp.TCPConnector
+    if proxy is not None and proxy.is_socks:
+        connector = _socks_connector(proxy, how)
+    else:
+        connector = aiohttp.TCPConnector(ttl_dns_cache=60, **how)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        max_line_size=HEADER_BYTES,
+        max_field_size=HEADER_BYTES,
+    )
 
 
-def _session() -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60, ssl=_tls())
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+def _socks_connector(proxy: Proxy, how: Mapping[str, Any]) -> aiohttp.TCPConnector:
+    """Return connections through a SOCKS proxy, which looks up the names of hosts (SOCKS 4 can't)."""
+    from aiohttp_socks import ProxyConnector, ProxyType
+
+    parts = urlsplit(proxy.url)
+    return ProxyConnector(
+        host=parts.hostname or "",
+        port=parts.port or 1080,
+        proxy_type=ProxyType.SOCKS4 if parts.scheme.startswith("socks4") else ProxyType.SOCKS5,
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+        rdns=parts.scheme != "socks4",
+        **how,
+    )
+
+
+def _tls(ca_file: str | None, url: str) -> ssl.SSLContext:
+    """Return what certificates are checked against: the system's, those of SSL_CERT_FILE in their place, and those of
+    ``ca_file`` besides."""
+    certificates = os.environ.get("SSL_CERT_FILE") if url.startswith("https:") else None
+    return _tls_with(ca_file, certificates)
 
 
 @cache
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()  # with the system's certificates, and SSL_CERT_FILE
+def _tls_with(ca_file: str | None, certificates: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    # OpenSSL itself says nothing of an SSL_CERT_FILE that it can't read
+    for name, file in (("SSL_CERT_FILE", certificates), ("ca_file", ca_file)):
+        if file:
+            try:
+                context.load_verify_locations(file)
+            except OSError as fault:  # SSLError is one
+                reason = "holds no certificates in PEM form" if isinstance(fault, ssl.SSLError) else fault.strerror
+                raise InputError(
+                    f"{name} {file}: {reason}", f"{name} names a PEM file with the certificates to trust"
+                ) from fault
+    return context
 
 
 def response_of(fault: openai.APIStatusError) -> Response:
     """Return the response that the SDK raised as an error."""
-    response = fault.response
-    return Response(response.status_code, response.content, _plain(response), response.reason_phrase)
+    response, url = fault.response, str(fault.request.url)
+    # an answer to https:// came through the proxy unread
+    proxy = proxy_of(url) if url.startswith("http:") else None
+    shown = proxy.shown if proxy is not None else ""
+    return Response(response.status_code, response.content, _plain(response), response.reason_phrase, shown)
 
 
 def _plain(response: httpx2.Response) -> dict[str, str]:
     """Return the headers by their lower-case names; httpx2's own mapping takes an eighth of a request's time for what
     is looked up in it here."""
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
-
-
-def fault_of(fault: BaseException, limits: LimitsConfig) -> NoConnection | Lost | TimedOut:
-    """Return what an error of ``CLOSED_OR_BROKEN`` means, which its causes tell: the SDK, httpx2 and aiohttp each wrap
-    those of the layer below, and the middle one takes a lost connection for a timeout."""
-    causes = list(_causes(fault))
-    if any(isinstance(cause, aiohttp.ConnectionTimeoutError) for cause in causes):
-        return TimedOut(f"no connection within {limits.connect_timeout_s:g} s")
-    if any(isinstance(cause, TimeoutError) for cause in causes):
-        return TimedOut("no answer in time")
-    text = str(causes[-1]) or type(causes[-1]).__name__
-    never_there = (aiohttp.ClientConnectorError, aiohttp.InvalidURL, httpx2.InvalidURL, UnicodeError)
-    return NoConnection(text) if any(isinstance(cause, never_there) for cause in causes) else Lost(text)
-
-
-def _causes(fault: BaseException | None) -> Iterator[BaseException]:
-    while fault is not None:
-        yield fault
-        fault = fault.__cause__
-
-
-def proxy_of(url: str) -> str | None:
-    """Return the proxy that the environment names for a URL, as curl does."""
-    parts = urlsplit(url)
-    if urllib.request.proxy_bypass_environment(parts.hostname or ""):  # type: ignore[attr-defined]  # not in typeshed
-        return None
-    return urllib.request.getproxies_environment().get(parts.scheme)

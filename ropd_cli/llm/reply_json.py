@@ -13,6 +13,9 @@ from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.faults import URL_HINT, Fault, error_text, tolerant
 from ropd_cli.records.schemas import Usage
 
+_PAGE_HINT = (
+    f"a web page answered: a login page of the network, a proxy (HTTP_PROXY, NO_PROXY), or another URL; {URL_HINT}"
+)
 _TEXTS = ("text", "reasoning", "model", "finish_reason")
 
 
@@ -25,7 +28,8 @@ def read_replies(content: bytes, request: ChatRequest, peer: Peer, most: int = 1
         document = tolerant(content)
     if not isinstance(document, dict):
         words = peer.clean(content[: 8 * QUOTED_CHARS].decode("utf-8", "replace"))
-        raise Fault(ReplyInvalid(f"{peer.shown}: the response is not JSON: {words!r}", URL_HINT), again=True)
+        hint = _PAGE_HINT if content.lstrip()[:1] == b"<" else URL_HINT
+        raise Fault(ReplyInvalid(f"{peer.shown}: the response is not JSON: {words!r}", hint), again=True)
     if request.api == "responses":
         reply = _responses_reply(document, request)
         replies = [] if reply is None else [reply]

@@ -13,15 +13,24 @@ if TYPE_CHECKING:
     from ropd_cli.llm.api_key import Peer
 
 
-class NoConnection(Exception):
+class NoResponse(Exception):
+    """A request without a usable response: ``hint`` says what mends it where that is known, ``lasting`` that another
+    attempt would end alike."""
+
+    def __init__(self, text: str, hint: str = "", *, lasting: bool = False) -> None:
+        super().__init__(text)
+        self.hint, self.lasting = hint, lasting
+
+
+class NoConnection(NoResponse):
     """The request never reached the endpoint."""
 
 
-class Lost(Exception):
+class Lost(NoResponse):
     """The request was sent, and its response did not come, or not whole."""
 
 
-class TimedOut(Exception):
+class TimedOut(NoResponse):
     """A limit of time was reached; the text says which."""
 
 
@@ -34,6 +43,8 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
     """By names in lower case."""
     reason: str = ""
+    proxy: str = ""
+    """The proxy that may have answered in the endpoint's place, as it may stand in a message."""
 
 
 class Transport(Protocol):
