@@ -35,7 +35,7 @@ def fault_of(fault: BaseException, endpoint: EndpointConfig) -> NoResponse:
     url = base_url(endpoint)
     proxy = proxy_of(url)
     causes = list(_causes(fault))
-    for cause in causes:
+    for cause in reversed(causes):  # aiohttp's errors of TLS are also those of ssl, without their fields
         known = _of_body_or_proxy(cause, url, proxy) or _of_server(cause, url)
         if known is not None:
             return known
@@ -72,6 +72,8 @@ def _of_body_or_proxy(cause: BaseException, url: str, proxy: Proxy | None) -> No
             return NoConnection(text, _PASSWORD.format(proxy.variable), lasting=True)
         text = f"the proxy {proxy.shown} does not connect to {urlsplit(url).hostname} (status {cause.status})"
         return NoConnection(text, _past(proxy, url), lasting=cause.status < 500)
+    if isinstance(cause, aiohttp.ClientConnectorDNSError) and cause.host == urlsplit(proxy.url).hostname:
+        return NoConnection(f"no connection to the proxy {proxy.shown} (its name is not known)", _past(proxy, url))
     if isinstance(cause, aiohttp.ClientProxyConnectionError | aiohttp_socks.ProxyConnectionError):
         reason = cause.strerror if isinstance(cause, aiohttp.ClientProxyConnectionError) else _reason(cause)
         return NoConnection(f"no connection to the proxy {proxy.shown} ({reason})", _past(proxy, url))
@@ -123,10 +125,15 @@ def _of_server(cause: BaseException, url: str) -> NoResponse | None:
             )
         if _NO_HTTP.search(text):
             return Lost(f"what answers there is not HTTP ({text[:120]})", "is the port in --base-url right?")
-    if isinstance(cause, aiohttp.ServerDisconnectedError) and url.startswith("http:"):
+    if isinstance(cause, aiohttp.ServerDisconnectedError | ConnectionResetError) and url.startswith("http:"):
         return Lost(
             "no connection (the server closed it without an answer)",
             "is the server running, and --base-url right? A port that speaks TLS wants https://",
+        )
+    if isinstance(cause, ConnectionRefusedError) and host == "::1":
+        return NoConnection(
+            f"no connection ({cause})",
+            f"many servers listen on 127.0.0.1 alone: try {url.partition('?')[0].replace('[::1]', '127.0.0.1')}",
         )
     return None
 

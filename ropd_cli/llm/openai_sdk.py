@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 import aiohttp
 import httpx2
 import openai
+from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, ProxyTimeoutError, ProxyType
 
 from ropd_cli import __version__
 from ropd_cli.config.models import EndpointConfig
@@ -27,7 +28,7 @@ from ropd_cli.errors import InputError
 from ropd_cli.llm.api_key import Peer
 from ropd_cli.llm.connection_faults import HEADER_BYTES, fault_of
 from ropd_cli.llm.proxies import Proxy, proxy_of
-from ropd_cli.llm.response_body import ACCEPTED, REPLY_BYTES, BoundedTransport
+from ropd_cli.llm.response_body import ACCEPTED, REPLY_BYTES, BoundedTransport, UnusableBody
 from ropd_cli.llm.transport import Lost, Response, TimedOut
 from ropd_cli.llm.urls import model_name
 
@@ -39,6 +40,9 @@ CLOSED_OR_BROKEN = (
     httpx2.RequestError,
     httpx2.InvalidURL,
     aiohttp.ClientError,
+    ProxyError,
+    ProxyConnectionError,
+    ProxyTimeoutError,
     OSError,
     UnicodeError,
     RuntimeError,
@@ -57,7 +61,7 @@ class OpenAITransport:
     def __init__(self, endpoint: EndpointConfig, peer: Peer) -> None:
         self._endpoint, self._limits = endpoint, endpoint.limits
         self._sdk = sdk_client(endpoint, peer)
-        self._base = str(self._sdk.base_url)
+        self._base = str(self._sdk.base_url).rstrip("/") + "/"  # the SDK leaves the slash out where there is no path
         # said here, these need not be made anew for each request, which takes a tenth of its time
         self._options: Any = {
             "headers": {},
@@ -86,7 +90,8 @@ class OpenAITransport:
             if isinstance(fault, RuntimeError) and not self._sdk.is_closed():
                 raise
             error = fault_of(fault, self._endpoint)
-            raise (Lost(f"the response broke off ({error})") if is_here and not error.hint else error) from fault
+            broke_off = is_here and not isinstance(fault, UnusableBody)
+            raise (Lost(f"the response broke off ({error})") if broke_off else error) from fault
         return Response(response.status_code, content, _plain(response), response.reason_phrase)
 
     async def close(self) -> None:
@@ -239,8 +244,6 @@ def _session(tls: ssl.SSLContext, proxy: Proxy | None) -> aiohttp.ClientSession:
 
 def _socks_connector(proxy: Proxy, how: Mapping[str, Any]) -> aiohttp.TCPConnector:
     """Return connections through a SOCKS proxy, which looks up the names of hosts (SOCKS 4 can't)."""
-    from aiohttp_socks import ProxyConnector, ProxyType
-
     parts = urlsplit(proxy.url)
     return ProxyConnector(
         host=parts.hostname or "",
