@@ -270,7 +270,7 @@ def _tls_with(ca_file: str | None, certificates: str | None) -> ssl.SSLContext:
     for name, file in (("SSL_CERT_FILE", certificates), ("ca_file", ca_file)):
         if file:
             try:
-                context.load_verify_locations(file)
+                context.load_verify_locations(os.path.expanduser(file))
             except OSError as fault:  # SSLError is one
                 reason = "holds no certificates in PEM form" if isinstance(fault, ssl.SSLError) else fault.strerror
                 raise InputError(

@@ -7,6 +7,8 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,9 @@ PATHS = (
     ("judge", "templates"),
     ("monitor", "templates"),
     ("student", "model_path"),
+    ("rubricator", "ca_file"),
+    ("verifier", "ca_file"),
+    ("monitor.judge", "ca_file"),
 )
 
 
@@ -177,7 +182,7 @@ def _with_absolute_paths(config: RopdConfig) -> RopdConfig:
     """The configuration with the files it names as absolute paths: the run's processes have places of their own."""
     tree = config.model_dump()
     for section, key in PATHS:
-        part = tree[section] if section else tree
+        part = reduce(getitem, section.split("."), tree) if section else tree
         if part[key] is not None and (key != "model_path" or Path(part[key]).expanduser().exists()):
             part[key] = str(Path(part[key]).expanduser().absolute())
     tree["eval"]["data"] = {name: str(Path(file).expanduser().absolute()) for name, file in config.eval.data.items()}
