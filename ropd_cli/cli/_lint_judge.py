@@ -41,7 +41,9 @@ class LintJudge:
     def name(self) -> str:
         """What the findings depend on: those of another model or template are others."""
         settings = self._config.lint.judge
-        where = settings.model_dump(exclude={"limits", "headers", "api_key_env", "structured_output", "thinking_tags"})
+        where = settings.model_dump(
+            exclude={"limits", "headers", "api_key_env", "ca_file", "structured_output", "thinking_tags"}
+        )
         return repr([where, self._template])
 
     def read(self, screen: Screen, catalogue: Catalogue, numbers: list[int], run: RequestOptions) -> dict[str, Any]:

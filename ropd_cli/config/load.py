@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
 import yaml
 from pydantic import BaseModel, ValidationError
 
@@ -128,8 +127,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 def _set(tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
     try:
-        orjson.dumps(value, default=str)
-    except TypeError:
+        json.dumps(value, default=str, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
         problems.append(f"{key}: {value!r} is not UTF-8 text")
         return
     *parents, last = key.split(".")

@@ -63,7 +63,7 @@ class EndpointConfig(Section):
     api: Literal["chat", "responses", "azure"] = Field("chat", description="azure: Chat Completions of Azure OpenAI")
     api_version: Annotated[str | None, BeforeValidator(_date_as_text)] = Field(None, description="of Azure OpenAI")
     api_key_env: str = "OPENAI_API_KEY"
-    ca_file: str | None = Field(None, description="certificates to trust beside the system's, in PEM")
+    ca_file: str | None = Field(None, description="PEM file of certificates to trust besides the system's")
     headers: dict[str, str] = Field(default_factory=dict, description="sent with every request")
     extra_body: Annotated[dict[str, Any], AfterValidator(check_extra_body)] = Field(
         default_factory=dict, description="merged into every request's JSON"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 from ropd_cli.errors import (
     AccountEnded,
@@ -17,8 +19,8 @@ from ropd_cli.llm.api_key import QUOTED_CHARS, Peer
 from ropd_cli.llm.chat import sendable
 from ropd_cli.llm.error_body import ErrorBody, read_error
 from ropd_cli.llm.retry import retry_after_s
-from ropd_cli.llm.transport import NoConnection, OnTheWay, Response, TimedOut, Unreadable
-from ropd_cli.llm.urls import shown_url, without_path
+from ropd_cli.llm.transport import NoConnection, NoResponse, Response, TimedOut
+from ropd_cli.llm.urls import shown_url, without_call
 
 BAD_REQUEST = (400, 422)
 NO_CHOICES = (400, 422, 501)
@@ -30,9 +32,11 @@ URL_HINT = "is it the URL of an OpenAI-compatible API? It usually ends in /v1"
 _HINTS = {
     400: "the server says what it does not take; an option set to null in the configuration is not sent",
     403: "the key has no right to this model or endpoint",
+    407: "the proxy asks for a user and a password: HTTP_PROXY=http://USER:PASSWORD@HOST:PORT",
     404: "check the model's name (--model) and the URL (--base-url, it usually ends in /v1)",
     413: "the request is too long for this endpoint: a model with a longer context, or a lower judge.max_answer_tokens",
 }
+_WANTS_TLS = re.compile(r"http request .{0,40}\bhttps\b|speaking plain http", re.IGNORECASE)
 _HINTS[422] = _HINTS[400]
 _OPTIONS = {
     "temperature": "sampling.temperature",
@@ -75,12 +79,27 @@ def status_fault(response: Response, peer: Peer) -> Fault:
     body = read_error(tolerant(response.content))
     raw = response.content[: 8 * QUOTED_CHARS].decode("utf-8", "replace")
     words = peer.clean(body.words or raw) or response.reason
+    via = f" through the proxy {response.proxy}" if response.proxy else ""
+    message = f"{peer.shown}{via}: status {response.status}: {words}"
     if 300 <= response.status < 400:
-        where = peer.clean(shown_url(response.headers.get("location", "nowhere")))
-        message = f"{peer.shown}: status {response.status}: {words} (to {where})"
-        return Fault(ProviderRefused(message, f"give that URL by --base-url: {without_path(where)}"), again=False)
-    wait_s = retry_after_s(response.headers)
-    return _fault(response.status, body, f"{peer.shown}: status {response.status}: {words}", peer, wait_s)
+        return _redirect(response, message, peer)
+    fault = _fault(response.status, body, message, peer, retry_after_s(response.headers))
+    if response.proxy and response.status != 407:
+        past = f"NO_PROXY={urlsplit(peer.url).hostname} goes past it"
+        fault.error.hint = f"{fault.error.hint}; the answer may be the proxy's ({past})"
+    return fault
+
+
+def _redirect(response: Response, message: str, peer: Peer) -> Fault:
+    if not (location := response.headers.get("location", "")):
+        return Fault(ProviderRefused(f"{message} (to nowhere)", "is --base-url right?"), again=False)
+    target = shown_url(urljoin(f"{peer.url.partition('?')[0]}/", location))
+    new = without_call(target)
+    # elsewhere than to the same call there is no API: a login page, as a rule
+    hint = "the server sends to a page that is no call of the API: a login? Is --base-url right?"
+    if new != target:
+        hint = f"redirects are not followed: give --base-url {peer.clean(new)}"
+    return Fault(ProviderRefused(f"{message} (to {peer.clean(target)})", hint), again=False)
 
 
 def embedded_fault(document: Any, peer: Peer) -> Fault | None:
@@ -116,11 +135,15 @@ def _fault(status: int, body: ErrorBody, message: str, peer: Peer, wait_s: float
         have = "is it the right key" if peer.key is not None else "it is not set"
         hint = f"the key comes from the environment variable {peer.key_name} ({have}); --api-key-env names another"
         return Fault(ProviderRefused(message, hint), again=False, status=status)
-    error = ProviderRefused(message, _hint(status, body))
+    error = ProviderRefused(message, _hint(status, body, message, peer))
     return Fault(error, again=False, status=status, is_too_long=body.is_too_long)
 
 
-def _hint(status: int, body: ErrorBody) -> str:
+def _hint(status: int, body: ErrorBody, message: str, peer: Peer) -> str:
+    if status == 404 and not urlsplit(peer.url).path:
+        return f"the base URL usually ends in /v1: try --base-url {peer.shown}/v1"
+    if status == 400 and _WANTS_TLS.search(message):
+        return f"that port speaks TLS: try --base-url {peer.shown.replace('http:', 'https:', 1)}"
     if status not in BAD_REQUEST:
         return _HINTS.get(status, "check --base-url, --model and the sampling options")
     if body.is_too_long:
@@ -132,16 +155,22 @@ def _hint(status: int, body: ErrorBody) -> str:
     return f"{key}: null in the endpoint's section leaves it out, for example --set verifier.{key}=null"
 
 
-def transport_fault(fault: OnTheWay, peer: Peer) -> Fault:
+def transport_fault(fault: NoResponse, peer: Peer) -> Fault:
     """Return what a request without a response means for a user."""
     words = peer.clean(str(fault))
-    if isinstance(fault, Unreadable):
-        return Fault(ReplyInvalid(f"{peer.shown}: {words}", fault.hint or URL_HINT), again=False)
+    if fault.hint:
+        # what lasts and never reached the endpoint is not lost: waiting for the endpoint mends nothing
+        lost, connected = not (fault.lasting and isinstance(fault, NoConnection)), not isinstance(fault, NoConnection)
+        error = ProviderUnreachable(f"{peer.shown}: {words}", fault.hint)
+        return Fault(error, again=not fault.lasting, lost=lost, connected=connected)
     if isinstance(fault, TimedOut):
-        hint = fault.hint or "raise --timeout, lower --concurrency, or check the server"
-        return Fault(ProviderUnreachable(f"{peer.shown}: {words}", hint), again=True, lost=True)
-    hint = fault.hint or "is the server running, and --base-url right?"
-    error = ProviderUnreachable(f"{peer.shown}: no connection ({words})", hint)
+        slow = ProviderUnreachable(
+            f"{peer.shown}: {words}", "raise --timeout, lower --concurrency, or check the server"
+        )
+        return Fault(slow, again=True, lost=True)
+    error = ProviderUnreachable(
+        f"{peer.shown}: no connection ({words})", "is the server running, and --base-url right?"
+    )
     return Fault(error, again=True, lost=True, connected=not isinstance(fault, NoConnection))
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import orjson
 
 from ropd_cli.config.models import EndpointConfig
+from ropd_cli.errors import ProviderUnreachable
 from ropd_cli.llm.api_key import Peer
-from ropd_cli.llm.faults import transport_fault
-from ropd_cli.llm.transport import Response, TimedOut
+from ropd_cli.llm.transport import Response
 
 _LARGEST = 4 << 20
 
@@ -35,7 +35,6 @@ async def list_models(endpoint: EndpointConfig, environ: Mapping[str, str]) -> L
     from ropd_cli.llm.openai_sdk import CLOSED_OR_BROKEN, fault_of, response_of, sdk_client
 
     peer = Peer.read(endpoint, environ)
-    limits = endpoint.limits
     began = time.perf_counter()
     try:
         async with asyncio.timeout(endpoint.limits.timeout_s), sdk_client(endpoint, peer) as sdk:
@@ -50,8 +49,12 @@ async def list_models(endpoint: EndpointConfig, environ: Mapping[str, str]) -> L
             except openai.APIStatusError as fault:
                 response = response_of(fault)
     except (TimeoutError, *CLOSED_OR_BROKEN) as fault:
-        known = TimedOut("no answer in time") if isinstance(fault, TimeoutError) else fault_of(fault, limits, peer.url)
-        raise transport_fault(known, peer).error from fault
+        if not isinstance(fault, TimeoutError) and (why := fault_of(fault, endpoint)).hint:
+            raise ProviderUnreachable(f"{peer.shown}: {peer.clean(str(why))}", why.hint) from fault
+        text = "no answer in time" if isinstance(fault, TimeoutError) else str(why)
+        raise ProviderUnreachable(
+            f"{peer.shown}: no connection ({peer.secrets.strike(text)})", "is the server running, and base_url right?"
+        ) from fault
     seconds = time.perf_counter() - began
     text = peer.secrets.strike(response.content[:2000].decode("utf-8", "replace"))[:200]
     names = _names(response.content) if response.status == 200 else None

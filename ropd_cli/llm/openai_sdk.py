@@ -9,45 +9,47 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import aiohttp
-import aiohttp_socks
 import httpx2
 import openai
+from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, ProxyTimeoutError, ProxyType
 
 from ropd_cli import __version__
-from ropd_cli.config.models import EndpointConfig, LimitsConfig
+from ropd_cli.config.models import EndpointConfig
+from ropd_cli.errors import InputError
 from ropd_cli.llm.api_key import Peer
-from ropd_cli.llm.http_client import HttpClient, trusted
-from ropd_cli.llm.proxy import proxy_of
-from ropd_cli.llm.transport import Lost, NoConnection, OnTheWay, Response, TimedOut, Unreadable
-from ropd_cli.llm.urls import model_name, shown_url
+from ropd_cli.llm.connection_faults import HEADER_BYTES, fault_of
+from ropd_cli.llm.proxies import Proxy, proxy_of
+from ropd_cli.llm.response_body import ACCEPTED, REPLY_BYTES, BoundedTransport, UnusableBody
+from ropd_cli.llm.transport import Lost, Response, TimedOut
+from ropd_cli.llm.urls import model_name
 
-_SocksFault = aiohttp_socks.ProxyError | aiohttp_socks.ProxyConnectionError | aiohttp_socks.ProxyTimeoutError
+KEEPALIVE_S = 4.0
+"""Idle connections are dropped before the 5 s after which uvicorn (vLLM, SGLang) drops them: a request
+sent into that moment would be lost."""
 CLOSED_OR_BROKEN = (
     openai.APIConnectionError,
     httpx2.RequestError,
     httpx2.InvalidURL,
     aiohttp.ClientError,
+    ProxyError,
+    ProxyConnectionError,
+    ProxyTimeoutError,
     OSError,
     UnicodeError,
     RuntimeError,
-    OnTheWay,
-    aiohttp_socks.ProxyError,
-    aiohttp_socks.ProxyConnectionError,
-    aiohttp_socks.ProxyTimeoutError,
 )
 """What a request without a response ends with. The aiohttp backend hands on some of its own errors as they are, and a
 closed client raises RuntimeError."""
 
-_PROXY_HINT = "the proxy comes from HTTP_PROXY, HTTPS_PROXY or ALL_PROXY; NO_PROXY names hosts that go without"
-_CERTIFICATE_HINT = "for a certificate of your own set ca_file of the endpoint, or SSL_CERT_FILE, to a file in PEM"
-_TLS_HINT = "does the server speak https? If not, write http:// in --base-url"
 _STREAM = openai.AsyncStream[Any]
 
 logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs URLs, and a query may hold a key
@@ -57,9 +59,9 @@ class OpenAITransport:
     """Requests of one endpoint, as bytes."""
 
     def __init__(self, endpoint: EndpointConfig, peer: Peer) -> None:
-        self._limits = endpoint.limits
+        self._endpoint, self._limits = endpoint, endpoint.limits
         self._sdk = sdk_client(endpoint, peer)
-        self._base = str(self._sdk.base_url)
+        self._base = str(self._sdk.base_url).rstrip("/") + "/"  # the SDK leaves the slash out where there is no path
         # said here, these need not be made anew for each request, which takes a tenth of its time
         self._options: Any = {
             "headers": {},
@@ -83,17 +85,13 @@ class OpenAITransport:
         except TimeoutError as fault:
             raise TimedOut(f"no answer within {limits.timeout_s:g} s") from fault
         except openai.APIStatusError as fault:
-            proxy = proxy_of(self._base) if fault.status_code == 407 else None
-            if proxy is not None:  # of https the tunnel is refused, and of http the request
-                raise asks_for_password(proxy) from fault
             return response_of(fault)
         except CLOSED_OR_BROKEN as fault:
             if isinstance(fault, RuntimeError) and not self._sdk.is_closed():
                 raise
-            error = fault_of(fault, limits, self._base)
-            if is_here and not isinstance(error, Unreadable):
-                error = Lost(f"the response broke off ({error})")
-            raise error from fault
+            error = fault_of(fault, self._endpoint)
+            broke_off = is_here and not isinstance(fault, UnusableBody)
+            raise (Lost(f"the response broke off ({error})") if broke_off else error) from fault
         return Response(response.status_code, content, _plain(response), response.reason_phrase)
 
     async def close(self) -> None:
@@ -166,22 +164,21 @@ def sdk_client(
     *,
     read_timeout_s: float | None = None,
     follow_redirects: bool = False,
-    most_bytes: int | None = None,
+    largest: int = REPLY_BYTES,
 ) -> openai.AsyncOpenAI:
-    """Return the SDK's client of an endpoint. To be called inside a running event loop, and closed. Raises InputError
-    for certificates or a proxy that can't be used."""
+    """Return the SDK's client of an endpoint, whose responses are ``largest`` bytes at most. To be called inside a
+    running event loop, and closed. Raises InputError for a proxy or a file of certificates that is none."""
     where, _, query = peer.url.partition("?")
-    tls, proxy = trusted(endpoint.ca_file), proxy_of(where)
-    socks = proxy if proxy is not None and proxy.startswith("socks") else None
     given = {name.lower(): value for name, value in peer.headers.items()}
     # without a key one is sent all the same: some servers insist on it
     key = peer.key.get_secret_value() if peer.key is not None else "none"
-    http = HttpClient(
-        tls,
-        socks,
-        most_bytes,
-        proxy=None if socks else proxy,
+    proxy, tls = proxy_of(where), _tls(endpoint.ca_file, where)
+    http = _AiohttpClient(
+        partial(_session, tls, proxy),
+        largest,
+        proxy=proxy.url if proxy is not None and not proxy.is_socks else None,
         verify=tls,
+        headers={"Accept-Encoding": ACCEPTED},
         trust_env=False,  # proxies are looked up here, and .netrc is nobody's business
         follow_redirects=follow_redirects,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -207,68 +204,91 @@ def sdk_client(
         sdk = _OpenAI(base_url=where, api_key=key, **common)
     kind = {"Content-Type": "application/json", "User-Agent": f"ropd/{__version__}"}
     sdk._platform = "Unknown"  # else each of the first requests asks a thread for what is never sent
-    sdk.own_headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", **kind, **peer.headers}
+    sdk.own_headers = {"Accept": "application/json", **kind, **peer.headers}
     return sdk
+
+
+class _AiohttpClient(openai.DefaultAioHttpClient):
+    """The SDK's HTTP client over aiohttp, with a session of our own: connections without a limit on their number (the
+    limiter has one) that are dropped in time, no cookies, and bodies of bounded size."""
+
+    def __init__(self, session: Callable[[], aiohttp.ClientSession], largest: int, **how: Any) -> None:
+        self._own_session, self._largest = session, largest
+        super().__init__(**how)
+
+    def _init_transport(self, *how: Any, **more: Any) -> httpx2.AsyncBaseTransport:
+        return self._own(super()._init_transport(*how, **more))
+
+    def _init_proxy_transport(self, *how: Any, **more: Any) -> httpx2.AsyncBaseTransport:
+        return self._own(super()._init_proxy_transport(*how, **more))
+
+    def _own(self, transport: Any) -> httpx2.AsyncBaseTransport:
+        transport.client = self._own_session  # is called at the first request
+        return BoundedTransport(transport, self._largest)
+
+
+def _session(tls: ssl.SSLContext, proxy: Proxy | None) -> aiohttp.ClientSession:
+    how: dict[str, Any] = {"limit": 0, "keepalive_timeout": KEEPALIVE_S, "ssl": tls}
+    connector: aiohttp.TCPConnector
+    if proxy is not None and proxy.is_socks:
+        connector = _socks_connector(proxy, how)
+    else:
+        connector = aiohttp.TCPConnector(ttl_dns_cache=60, **how)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        max_line_size=HEADER_BYTES,
+        max_field_size=HEADER_BYTES,
+    )
+
+
+def _socks_connector(proxy: Proxy, how: Mapping[str, Any]) -> aiohttp.TCPConnector:
+    """Return connections through a SOCKS proxy, which looks up the names of hosts (SOCKS 4 can't)."""
+    parts = urlsplit(proxy.url)
+    return ProxyConnector(
+        host=parts.hostname or "",
+        port=parts.port or 1080,
+        proxy_type=ProxyType.SOCKS4 if parts.scheme.startswith("socks4") else ProxyType.SOCKS5,
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+        rdns=parts.scheme != "socks4",
+        **how,
+    )
+
+
+def _tls(ca_file: str | None, url: str) -> ssl.SSLContext:
+    """Return what certificates are checked against: the system's, those of SSL_CERT_FILE in their place, and those of
+    ``ca_file`` besides."""
+    certificates = os.environ.get("SSL_CERT_FILE") if url.startswith("https:") else None
+    return _tls_with(ca_file, certificates)
+
+
+@cache
+def _tls_with(ca_file: str | None, certificates: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    # OpenSSL itself says nothing of an SSL_CERT_FILE that it can't read
+    for name, file in (("SSL_CERT_FILE", certificates), ("ca_file", ca_file)):
+        if file:
+            try:
+                context.load_verify_locations(os.path.expanduser(file))
+            except OSError as fault:  # SSLError is one
+                reason = "holds no certificates in PEM form" if isinstance(fault, ssl.SSLError) else fault.strerror
+                raise InputError(
+                    f"{name} {file}: {reason}", f"{name} names a PEM file with the certificates to trust"
+                ) from fault
+    return context
 
 
 def response_of(fault: openai.APIStatusError) -> Response:
     """Return the response that the SDK raised as an error."""
-    response = fault.response
-    return Response(response.status_code, response.content, _plain(response), response.reason_phrase)
+    response, url = fault.response, str(fault.request.url)
+    # an answer to https:// came through the proxy unread
+    proxy = proxy_of(url) if url.startswith("http:") else None
+    shown = proxy.shown if proxy is not None else ""
+    return Response(response.status_code, response.content, _plain(response), response.reason_phrase, shown)
 
 
 def _plain(response: httpx2.Response) -> dict[str, str]:
     """Return the headers by their lower-case names; httpx2's own mapping takes an eighth of a request's time for what
     is looked up in it here."""
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
-
-
-def fault_of(fault: BaseException, limits: LimitsConfig, url: str = "") -> OnTheWay:
-    """Return what an error of ``CLOSED_OR_BROKEN`` means, which its causes tell: the SDK, httpx2 and aiohttp each wrap
-    those of the layer below, and the middle one takes a lost connection for a timeout."""
-    causes = list(_causes(fault))
-    known = next((cause for cause in causes if isinstance(cause, OnTheWay)), None)
-    if known is not None:
-        return known
-    proxy = proxy_of(url) if url else None
-    through = f", through the proxy {shown_url(proxy)}" if proxy else ""
-    if any(isinstance(cause, aiohttp.ConnectionTimeoutError) for cause in causes):
-        return TimedOut(f"no connection within {limits.connect_timeout_s:g} s{through}", _PROXY_HINT if proxy else None)
-    if any(isinstance(cause, TimeoutError) for cause in causes):
-        return TimedOut(f"no answer in time{through}")
-    text = (str(causes[-1]) or type(causes[-1]).__name__) + through
-    for cause in causes:
-        if isinstance(cause, aiohttp.ClientHttpProxyError):
-            if cause.status == 407:
-                return asks_for_password(proxy or "")
-            return NoConnection(f"the proxy answers {cause.status} {cause.message}{through}", _PROXY_HINT)
-        if isinstance(cause, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
-            return NoConnection(f"certificate: {_reason(cause)}{through}", _CERTIFICATE_HINT)
-        if isinstance(cause, aiohttp.ClientConnectorSSLError | ssl.SSLError):
-            return NoConnection(f"TLS: {_reason(cause)}{through}", _TLS_HINT)
-        if isinstance(cause, aiohttp.ClientProxyConnectionError | _SocksFault):
-            return NoConnection(text, _PROXY_HINT)
-        if isinstance(cause, aiohttp.ClientConnectorDNSError):
-            return NoConnection(text, "no such host: check --base-url")
-    never_there = (aiohttp.ClientConnectorError, aiohttp.InvalidURL, httpx2.InvalidURL, UnicodeError)
-    hint = _PROXY_HINT if proxy else None
-    if any(isinstance(cause, aiohttp.ClientResponseError) for cause in causes):
-        return Lost(f"the response is no HTTP ({text})", "is the port an HTTP server's, and is it http or https?")
-    is_gone = any(isinstance(cause, never_there) for cause in causes)
-    return NoConnection(text, hint) if is_gone else Lost(text, hint)
-
-
-def asks_for_password(proxy: str) -> NoConnection:
-    """Return what a proxy that does not know who asks means."""
-    return NoConnection(f"the proxy {shown_url(proxy)} asks for a password", f"http://USER:PASSWORD@…; {_PROXY_HINT}")
-
-
-def _reason(fault: BaseException) -> str:
-    inner = getattr(fault, "certificate_error", None) or getattr(fault, "os_error", None) or fault
-    return str(getattr(inner, "verify_message", None) or getattr(inner, "reason", None) or inner)
-
-
-def _causes(fault: BaseException | None) -> Iterator[BaseException]:
-    while fault is not None:
-        yield fault
-        fault = fault.__cause__

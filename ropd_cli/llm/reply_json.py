@@ -23,6 +23,9 @@ MOST_TOKENS = 10_000_000
 CHARS_A_TOKEN = 1000
 """More than this in one token is no count, even of long runs of blanks."""
 Say = Callable[[str], None]
+_PAGE_HINT = (
+    f"a web page answered: a login page of the network, a proxy (HTTP_PROXY, NO_PROXY), or another URL; {URL_HINT}"
+)
 
 
 @dataclass
@@ -51,7 +54,8 @@ def read_replies(content: bytes, request: ChatRequest, peer: Peer, most: int = 1
         raise fault
     if not isinstance(document, dict):
         words = peer.clean(content[: 8 * QUOTED_CHARS].decode("utf-8", "replace"))
-        raise Fault(ReplyInvalid(f"{peer.shown}: the response is not JSON: {words!r}", URL_HINT), again=True)
+        hint = _PAGE_HINT if content.lstrip()[:1] == b"<" else URL_HINT
+        raise Fault(ReplyInvalid(f"{peer.shown}: the response is not JSON: {words!r}", hint), again=True)
     found = list(_response(document) if request.api == "responses" else _choices(document))[:most]
     if not found:
         raise Fault(ReplyInvalid(f"{peer.shown}: the response holds no reply: no choices in it", URL_HINT), again=True)

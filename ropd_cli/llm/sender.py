@@ -18,7 +18,7 @@ from ropd_cli.llm.reply_json import read_replies
 from ropd_cli.llm.request_json import PATHS, request_body
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.structured import STARTS, Form
-from ropd_cli.llm.transport import OnTheWay, Response, Transport, open_transport
+from ropd_cli.llm.transport import NoResponse, Response, Transport, open_transport
 from ropd_cli.llm.urls import OPENAI_URL, base_url
 from ropd_cli.records.schemas import Usage
 
@@ -223,7 +223,7 @@ class Sender:
         self._stats.requests_sent += 1
         try:
             response = await transport.post(path, body)
-        except OnTheWay as fault:
+        except NoResponse as fault:
             raise (self._closed() if self._closing.is_set() else transport_fault(fault, self.peer)) from None
         if (left_s := nothing_left_s(response.headers)) > 0:
             self._limiter.hold(left_s)

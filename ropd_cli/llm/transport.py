@@ -13,28 +13,25 @@ if TYPE_CHECKING:
     from ropd_cli.llm.api_key import Peer
 
 
-class OnTheWay(Exception):
-    """Something between here and the endpoint failed. ``hint`` says what to do where it is known."""
+class NoResponse(Exception):
+    """A request without a usable response: ``hint`` says what mends it where that is known, ``lasting`` that another
+    attempt would end alike."""
 
-    def __init__(self, text: str, hint: str | None = None) -> None:
+    def __init__(self, text: str, hint: str = "", *, lasting: bool = False) -> None:
         super().__init__(text)
-        self.hint = hint
+        self.hint, self.lasting = hint, lasting
 
 
-class NoConnection(OnTheWay):
+class NoConnection(NoResponse):
     """The request never reached the endpoint."""
 
 
-class Lost(OnTheWay):
+class Lost(NoResponse):
     """The request was sent, and its response did not come, or not whole."""
 
 
-class TimedOut(OnTheWay):
+class TimedOut(NoResponse):
     """A limit of time was reached; the text says which."""
-
-
-class Unreadable(OnTheWay):
-    """The response came, and can't be read: it is too large, or encoded in a way that was not asked for."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,8 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
     """By names in lower case."""
     reason: str = ""
+    proxy: str = ""
+    """The proxy that may have answered in the endpoint's place, as it may stand in a message."""
 
 
 class Transport(Protocol):

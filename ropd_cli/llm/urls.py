@@ -12,14 +12,16 @@ from ropd_cli.errors import InputError
 
 OPENAI_URL = "https://api.openai.com/v1"
 BUILTIN = "builtin://"
-PATHS = ("/chat/completions", "/completions", "/responses", "/models", "/embeddings")
-"""What requests add to a base URL, and what people copy with it."""
+_QUOTES = " \t\r\n\"'`<>“”‘’"
+_CALL = re.compile(r"(?<=[^/])(/chat/completions|/completions|/responses|(?<=/v1)/models)/*$")
+"""What a URL of a call has behind the base URL. `/models` alone is the base of some (Azure AI Foundry)."""
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 
 def base_url(endpoint: EndpointConfig) -> str:
-    """Return the URL that an endpoint goes by, without a slash at its end. Raises InputError for what is none."""
-    url = (endpoint.base_url or OPENAI_URL).strip()
+    """Return the URL that an endpoint goes by: without quotes around it, a slash or the path of a call at its end.
+    Raises InputError for what is none."""
+    url = (endpoint.base_url or OPENAI_URL).strip(_QUOTES)
     if "," in url:  # the text is not shown: a password with a comma in it could not be told from a URL
         raise InputError(
             "base_url holds a comma: an endpoint has one URL (a comma that is part of it is written %2C)",
@@ -31,13 +33,20 @@ def base_url(endpoint: EndpointConfig) -> str:
             "api azure needs base_url and api_version",
             "base_url: https://NAME.openai.azure.com, api_version: 2024-10-21",
         )
-    return _checked(without_path(url))
+    if endpoint.api == "azure" and "/openai/deployments/" in url:  # the portal's "target URI"
+        raise InputError(
+            f"base_url {shown_url(url)!r}: with api azure it is that of the resource alone",
+            f"base_url: {shown_url(url).partition('/openai/')[0]}, model: the deployment, api_version: as in the URL",
+        )
+    return _checked(without_call(url))
 
 
-def without_path(url: str) -> str:
-    """Return a URL without a slash, or the path of a request, at its end."""
+def without_call(url: str) -> str:
+    """Return a base URL for that of a call (…/v1/chat/completions); any other as it is, without a slash at its end."""
     url = url.rstrip("/")
-    return url.removesuffix(next((path for path in PATHS if url.endswith(path)), "")).rstrip("/")
+    place, mark, query = url.partition("?")
+    shorter = _CALL.sub("", place)
+    return url if shorter == place else shorter + mark + query
 
 
 def _checked(url: str) -> str:
@@ -55,9 +64,14 @@ def _checked(url: str) -> str:
         usable = False
     if not usable:
         shown = shown_url(url)
+        if _is_bare(url):
+            place = shown if "/" in shown else f"{shown}/v1"
+            raise InputError(
+                f"base_url {shown!r}: not a URL, as it begins with no http:// or https://",
+                f"http://{place} for a server of your own, https://{place} for a hosted one",
+            )
         raise InputError(
-            f"base_url {shown!r}: not a URL",
-            "it begins with http:// or https:// and has no quotes: http://localhost:8000/v1, or builtin://checkable",
+            f"base_url {shown!r}: not a URL", "for example http://localhost:8000/v1, or builtin://checkable"
         )
     if "@" in parts.netloc:
         raise InputError(
@@ -65,6 +79,14 @@ def _checked(url: str) -> str:
             "put the key into the environment variable that --api-key-env names",
         )
     return url
+
+
+def _is_bare(url: str) -> bool:
+    """Return whether a URL lacks nothing but its scheme."""
+    try:
+        return "://" not in url and not url.endswith(":") and bool(_checked(f"http://{url}"))
+    except InputError:
+        return False
 
 
 def _is_host(name: str) -> bool:
@@ -83,6 +105,8 @@ def shown_url(url: str) -> str:
     """Return a URL as it may stand in a message: without a user, a password or a query, which may be secrets."""
     try:
         parts = urlsplit(url)
+        if not parts.netloc:  # USER:PASSWORD@HOST would be a scheme and a path
+            return url.rpartition("@")[2].partition("?")[0]
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     except ValueError:
         return url.rpartition("@")[2].partition("?")[0]

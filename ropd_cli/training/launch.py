@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,9 @@ PATHS = (
     ("judge", "templates"),
     ("monitor", "templates"),
     ("student", "model_path"),
+    ("rubricator", "ca_file"),
+    ("verifier", "ca_file"),
+    ("monitor.judge", "ca_file"),
 )
 
 
@@ -189,12 +194,9 @@ def _with_absolute_paths(config: RopdConfig) -> RopdConfig:
     """The configuration with the files it names as absolute paths: the run's processes have places of their own."""
     tree = config.model_dump()
     for section, key in PATHS:
-        part = tree[section] if section else tree
+        part = reduce(getitem, section.split("."), tree) if section else tree
         if part[key] is not None and (key != "model_path" or Path(os.path.expanduser(part[key])).exists()):
             part[key] = _absolute(part[key])
-    for endpoint in _endpoints(tree):
-        if endpoint["ca_file"] is not None:
-            endpoint["ca_file"] = _absolute(endpoint["ca_file"])
     tree["eval"]["data"] = {name: _absolute(file) for name, file in config.eval.data.items()}
     function = tree["reward"]["custom_function"]
     if function is not None and ".py:" in function:
@@ -205,15 +207,6 @@ def _with_absolute_paths(config: RopdConfig) -> RopdConfig:
 
 def _absolute(path: str) -> str:
     return str(Path(os.path.expanduser(path)).absolute())
-
-
-def _endpoints(tree: Any) -> Iterator[dict[str, Any]]:
-    """Yield the sections of a configuration that are endpoints."""
-    if isinstance(tree, dict):
-        if "ca_file" in tree:
-            yield tree
-        for part in tree.values():
-            yield from _endpoints(part)
 
 
 def _check_student(config: RopdConfig) -> None:

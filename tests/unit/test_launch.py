@@ -138,6 +138,16 @@ def test_prompts_without_enough_answers_are_left_out_where_that_is_asked_for(fol
         start(folder, data__on_few_answers="skip", train__prompts_per_step=11, out=str(folder / "other"))
 
 
+def test_files_of_certificates_are_found_by_the_run_s_processes(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    roles = ("rubricator", "verifier", "monitor.judge")
+    config = launch._with_absolute_paths(
+        load_config(None, flags={f"{role}.ca_file": "corp.pem" for role in roles}, environ={})
+    )
+    endpoints = (config.rubricator, config.verifier, config.monitor.judge)
+    assert {endpoint.ca_file for endpoint in endpoints} == {str(tmp_path / "corp.pem")}
+
+
 def test_an_unfinished_run_is_not_overwritten_and_a_resumed_one_is_the_same(folder):
     (folder / "run").mkdir()
     config = load_config(None, flags={"out": str(folder / "run"), "train.lr": 1e-3}, environ={})

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,8 +29,9 @@ READ_TIMEOUT_S = 300.0
 """Between two pieces of a response; a file of results may take as long as it likes."""
 LINE_BYTES = 64_000_000
 """Longest line of a file of results that is read."""
+FILE_BYTES = 8 << 30
+"""Largest file of results that is fetched: some 160 KB for each of the most requests that a batch may have."""
 LISTED = 100
-LARGEST_FILE = 1 << 40
 
 
 class BatchApi:
@@ -43,21 +45,23 @@ class BatchApi:
         self._retry = retry or RetryPolicy(max_retries=endpoint.limits.max_retries)
         self.peer = Peer.read(endpoint, environ)
         self._sdk: openai.AsyncOpenAI | None = None
+        self._files: openai.AsyncOpenAI | None = None
+        """For files of results, which go to the disk and may be large."""
 
     async def __aenter__(self) -> BatchApi:
         from ropd_cli.llm.openai_sdk import sdk_client
 
         # files may lie elsewhere: the server redirects to their storage
-        self._sdk = sdk_client(
-            self._endpoint, self.peer, read_timeout_s=READ_TIMEOUT_S, follow_redirects=True, most_bytes=LARGEST_FILE
-        )
+        opened = partial(sdk_client, self._endpoint, self.peer, read_timeout_s=READ_TIMEOUT_S, follow_redirects=True)
+        self._sdk, self._files = opened(), opened(largest=FILE_BYTES)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._sdk is not None
+        assert self._sdk is not None and self._files is not None
         await self._sdk.close()
+        await self._files.close()
 
     async def upload(self, file: Path, name: str) -> str:
         """Return the id of an uploaded file of requests. Uploaded twice after a fault, the first one is never used."""
@@ -111,8 +115,9 @@ class BatchApi:
         """Yield the records of a file of results; it is fetched whole first, so that a broken connection costs
         nothing."""
 
-        async def fetch(sdk: openai.AsyncOpenAI) -> None:
-            async with sdk.files.with_streaming_response.content(file_id) as response:
+        async def fetch(_sdk: openai.AsyncOpenAI) -> None:
+            assert self._files is not None, "used outside of its context"
+            async with self._files.files.with_streaming_response.content(file_id) as response:
                 await response.stream_to_file(into)
 
         await self._again(fetch)
@@ -172,7 +177,7 @@ class BatchApi:
             unreadable = ProviderUnreachable(url, "is it the URL of an API with batches?")
             raise Fault(unreadable, again=True, lost=True) from error
         except CLOSED_OR_BROKEN as error:
-            raise transport_fault(fault_of(error, self._endpoint.limits, self.peer.url), self.peer) from error
+            raise transport_fault(fault_of(error, self._endpoint), self.peer) from error
 
 
 class MaybeMade(Exception):
