@@ -51,9 +51,12 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def call(**values: Any) -> None:
+        from ropd_cli.records.files import salvage
+
         for name, group in groups.items():
             values[name] = group(**{f.name: values.pop(f.name) for f in fields(group)})
-        with values["screen"].errors() if "screen" in values else nullcontext():
+        is_salvaging = any(getattr(values[name], "salvage", False) for name in groups)
+        with values["screen"].errors() if "screen" in values else nullcontext(), salvage(is_salvaging):
             function(**values)
 
     call.__dict__["__signature__"] = signature.replace(parameters=parameters)
@@ -124,7 +127,17 @@ class ConfigOptions:
 
 
 @dataclass(frozen=True)
-class RequestOptions(ConfigOptions):
+class ReadOptions:
+    """How files of records are read."""
+
+    salvage: Annotated[
+        bool,
+        _run_option("--salvage", help="Skip damaged records of files; by default they are errors."),
+    ] = False
+
+
+@dataclass(frozen=True)
+class RequestOptions(ConfigOptions, ReadOptions):
     """What limits a command that sends requests."""
 
     no_cache: Annotated[bool, _run_option("--no-cache", help="Do not read or write the cache.")] = False

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ropd_cli.records.files import count_records, read_records, write_atomic, write_records
+from ropd_cli.records.files import count_records, read_journal, write_atomic, write_records
 
 
 class Stop(NamedTuple):
@@ -93,7 +93,7 @@ class RunDir:
         """The uids that were left out when the run began; None where no step of it is finished."""
         if not first:
             return None
-        return [record["uid"] for _, record in read_records(self.skipped)] if self.skipped.is_file() else []
+        return [record["uid"] for _, record in read_journal(self.skipped)] if self.skipped.is_file() else []
 
     def group_file(self, step: int) -> Path:
         """The groups of one step."""
@@ -118,7 +118,7 @@ class RunDir:
 
     def metric_rows(self) -> list[dict[str, Any]]:
         """The metrics of the finished steps, in order."""
-        return [row for _, row in read_records(self.metrics)] if self.metrics.is_file() else []
+        return [row for _, row in read_journal(self.metrics)] if self.metrics.is_file() else []
 
     def spent_usd(self) -> float:
         """Dollars that the run has cost so far."""
@@ -141,7 +141,7 @@ class RunDir:
         stays in ``spent``."""
         for file in (self.metrics, self.validation, self.alarms):
             if file.is_file():
-                write_records(file, [row for _, row in read_records(file) if row["step"] <= step])
+                write_records(file, [row for _, row in read_journal(file) if row["step"] <= step])
         for folder in (self.groups, self.validation_file(0).parent, self.monitor_file(0).parent):
             for file in folder.glob("step-*.jsonl.zst"):
                 if int(file.name.split("-")[1].split(".")[0]) > step:

@@ -134,7 +134,7 @@ def _write_parquet(output: Output, temporary: Path) -> None:
                 f"{_PARQUET_HINT}, or leave the column out by --drop-column {name}",
             ) from fault
     try:
-        pq.write_table(pa.table(arrays, names=list(names)), temporary)
+        pq.write_table(pa.table(arrays, names=list(names)), temporary, write_page_checksum=True)
     except pa.ArrowException as fault:  # an object without any key
         raise InputError(f"{output.file}: Parquet can't hold this ({fault})", _PARQUET_HINT) from fault
     _check_faithful(output, temporary)
