@@ -321,18 +321,17 @@ def _make_appendable(path: Path) -> None:
         start = _torn_frame(file, path) if path.suffix == ".zst" else _torn_line(file, path)
         if start is not None:
             size = file.seek(0, os.SEEK_END)
-            warn_once(
-                path,
-                "torn",
-                f"{path}: an incomplete last record ({size - start} bytes), as a kill leaves it, is cut off",
-            )
+            text = f"{path}: an incomplete last record ({size - start} bytes), as a kill leaves it, is cut off"
+            if start == 0:  # nothing before it shows that the file is a journal
+                text += f" and kept as {_copy_beside(path)}"
+            warn_once(path, "cut", text)
             file.truncate(start)
 
 
 def _torn_frame(file: BinaryIO, path: Path) -> int | None:
     """Return where the torn last frame begins; None where there is none. Raises InputError for damage elsewhere."""
     torn = None
-    is_first = True
+    is_first = ends_a_line = True
     for part in frames(file, path):
         if isinstance(part, Damage) and part.is_torn:
             torn = part.start
@@ -340,7 +339,11 @@ def _torn_frame(file: BinaryIO, path: Path) -> int | None:
             for _ in _read(path, 0):  # raises the error that names the place and counts the records
                 pass
             raise _foreign(path)
+        else:
+            ends_a_line = part.endswith(b"\n")
         is_first = False
+    if not ends_a_line:
+        raise _foreign(path)
     return torn
 
 
@@ -385,8 +388,7 @@ def _mend(path: Path) -> None:
     """Write the readable records of a damaged file in its place, and keep the damaged file beside it."""
     if not any(isinstance(part, Damage) and not part.is_torn for part in _contents(path)):
         return
-    kept = next(name for n in itertools.count(1) if not (name := path.with_name(f"{path.name}.damaged-{n}")).exists())
-    shutil.copy2(path, kept)
+    kept = _copy_beside(path)
     with whole_file(path) as temporary:
         count = 0
         with RecordWriter(temporary) as writer:
@@ -397,6 +399,12 @@ def _mend(path: Path) -> None:
             kept.unlink()
             raise _foreign(path)
     log.warning("%s: %d records are written anew; the damaged file is kept as %s", path, count, kept)
+
+
+def _copy_beside(path: Path) -> Path:
+    """Copy a file that is about to lose a part, and return the copy's name."""
+    names = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
+    return Path(shutil.copy2(path, next(name for name in names if not name.exists())))
 
 
 def _parquet_file(path: Path) -> Any:

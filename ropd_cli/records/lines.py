@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,11 +70,12 @@ def frames(file: BinaryIO, path: Path) -> Iterator[bytes | Damage]:
     position = number = 0
     lost: Damage | None = None
     in_journal = True
+    decompress = zstandard.ZstdDecompressor().decompress
     while position < size:
         number += lost is None
         start = position
         try:
-            position, content = _frame(file, start, size, path)
+            position, content = _frame(file, start, size, path, decompress)
             for chunk in content:
                 if lost is not None:
                     yield lost
@@ -129,7 +130,9 @@ def _split(chunks: Iterable[bytes | Damage], path: Path) -> Iterator[tuple[bytes
         yield b"".join(begun), False
 
 
-def _frame(file: BinaryIO, start: int, size: int, path: Path) -> tuple[int, Iterator[bytes]]:
+def _frame(
+    file: BinaryIO, start: int, size: int, path: Path, decompress: Callable[[bytes], bytes]
+) -> tuple[int, Iterable[bytes]]:
     """Return the end of a frame and its content. Raises _Cut where the file ends inside it, ZstdError where it is
     none."""
     file.seek(start)
@@ -138,7 +141,7 @@ def _frame(file: BinaryIO, start: int, size: int, path: Path) -> tuple[int, Iter
         end = start + 8 + int.from_bytes(head[4:8], "little")
         if end > size or _next_magic(file, start + 8, end) < end:  # its size is damaged: frames lie inside it
             raise zstandard.ZstdError("the size of a skippable frame is wrong")
-        return end, iter(())
+        return end, ()
     if MAGIC.startswith(head):
         raise _Cut("the file ends inside this frame")
     if not head.startswith(MAGIC):
@@ -171,14 +174,14 @@ def _frame(file: BinaryIO, start: int, size: int, path: Path) -> tuple[int, Iter
         raise _Cut("the file ends inside this frame")
     if not parameters.has_checksum:
         warn_once(path.parent, "checksums", f"{path}: written without checksums, damage in it can go unseen")
-    return position, _content(file, start, position, parameters.content_size)
-
-
-def _content(file: BinaryIO, start: int, end: int, size: int) -> Iterator[bytes]:
-    if 0 < size <= WHOLE_FRAME and end - start <= 2 * WHOLE_FRAME:  # for a size of 0 the library looks no further
+    # of a frame that says to hold nothing the library reads the header alone
+    if 0 < parameters.content_size <= WHOLE_FRAME and position - start <= 2 * WHOLE_FRAME:
         file.seek(start)
-        yield zstandard.ZstdDecompressor().decompress(file.read(end - start))
-        return
+        return position, (decompress(file.read(position - start)),)
+    return position, _checked(file, start, position)
+
+
+def _checked(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
     for _ in _stream(file, start, end):  # the checksum stands at the end
         pass
     yield from _stream(file, start, end)
