@@ -30,6 +30,7 @@ from ropd_cli.records.lines import CHUNK, Damage, frames, lines, log, warn_once
 Record = dict[str, Any]
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+PER_LINE = "one JSON object per line"
 FRAME = 1 << 20
 """Bytes of lines in a frame of a file that is written as a whole."""
 _salvages: ContextVar[bool] = ContextVar("salvages", default=False)
@@ -96,10 +97,10 @@ def _read(path: Path, torn_after: int | None) -> Iterator[tuple[int, Record]]:
             behind = sum(not isinstance(other, Damage) for other in contents)
             raise InputError(
                 f"{part.where}: {part.why}; {records} records can be read before it, {behind} after it",
-                "one JSON object per line; restore the file, or give --salvage to skip what can't be read",
+                f"{part.hint}; with --salvage what can't be read is skipped",
             )
     if skipped:
-        warn_once(path, "salvage", f"{path}: {skipped} damaged parts are skipped, {records} records are read")
+        warn_once(path, "salvage", f"{path}: damaged parts skipped: {skipped}; records read: {records}")
 
 
 def _contents(path: Path) -> Iterator[tuple[int, Record] | Damage]:
@@ -124,13 +125,14 @@ def _contents(path: Path) -> Iterator[tuple[int, Record] | Damage]:
             # A kill leaves a torn line behind lines as RecordWriter writes them; of another writer's file it is a loss.
             is_begun = not is_ended and _is_begun(raw)
             why = "the last line is cut off" if is_begun else f"not valid JSON ({fault})"
-            yield Damage(where, why, is_torn=is_begun and path.suffix != ".zst" and _is_own(last))
+            is_torn = is_begun and path.suffix != ".zst" and _is_own(last)
+            yield Damage(where, why, hint="restore the file" if is_begun else PER_LINE, is_torn=is_torn)
             continue
         if isinstance(record, dict):
             last = raw
             yield number, record
         else:
-            yield Damage(where, f"expected a JSON object, found {type(record).__name__}")
+            yield Damage(where, f"expected a JSON object, found {type(record).__name__}", hint=PER_LINE)
 
 
 def _is_own(line: bytes | None) -> bool:
@@ -379,7 +381,7 @@ def _torn_line(file: BinaryIO, path: Path) -> int | None:
 
 def _foreign(path: Path) -> InputError:
     return InputError(
-        f"{path}: its records can't be gone on with, it is not as this program writes it",
+        f"{path}: not a file of records as ropd writes it, so nothing is appended to it",
         "give another --out, or move the file away",
     )
 
@@ -398,7 +400,9 @@ def _mend(path: Path) -> None:
         if not count:
             kept.unlink()
             raise _foreign(path)
-    log.warning("%s: %d records are written anew; the damaged file is kept as %s", path, count, kept)
+    log.warning(
+        "%s: written anew with the %d records that can be read; the damaged file is kept as %s", path, count, kept
+    )
 
 
 def _copy_beside(path: Path) -> Path:

@@ -38,6 +38,7 @@ class Damage:
     where: str
     """``file:line``, or the file and its frame with the place of its first byte."""
     why: str
+    hint: str = "restore the file"
     start: int = 0
     """Place of its first byte; of frames alone."""
     is_torn: bool = False
@@ -86,7 +87,7 @@ def frames(file: BinaryIO, path: Path) -> Iterator[bytes | Damage]:
             position = _next_magic(file, start + 1, size)
             if lost is None:
                 torn = isinstance(fault, _Cut) and position == size
-                lost = Damage(f"{path}: frame {number} (byte {start})", str(fault), start, torn)
+                lost = Damage(f"{path}: frame {number} (byte {start})", str(fault), start=start, is_torn=torn)
     if lost is not None and lost.is_torn and not (in_journal and _is_one_line(_begun(file, lost.start))):
         yield from _begun(file, lost.start)
         lost = replace(lost, is_torn=False)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import errno
 import gzip
 import random
+import re
+import subprocess
+import sys
 import tracemalloc
 
 import orjson
 import pytest
 import zstandard
+from runs import write_run
+from typer.testing import CliRunner
 
+from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError, NoSpace
 from ropd_cli.records import lines
 from ropd_cli.records.files import RecordWriter, existing_records, read_journal, read_records, salvage, write_records
@@ -169,7 +175,7 @@ def test_what_is_in_a_file_of_frames(tmp_path, case, caplog, monkeypatch):
     assert left in (None, len(records))
     assert tracemalloc.get_traced_memory()[1] < 60e6
     tracemalloc.stop()
-    assert any("damaged parts are skipped" in record.getMessage() for record in caplog.records)
+    assert any("damaged parts skipped: 1" in record.getMessage() for record in caplog.records)
 
 
 LINES = {  # the last line of a file, and what the error says; None: it is the torn last record of a journal
@@ -315,3 +321,79 @@ def test_a_torn_first_record_is_kept_beside(tmp_path, name, caplog):
         writer.append(RECORDS[0])
     assert [record for _, record in read_records(path)] == RECORDS[:1]
     assert (tmp_path / f"{name}.damaged-1").read_bytes() == half and f"{name}.damaged-1" in caplog.text
+
+
+@pytest.fixture
+def ropd(tmp_path, monkeypatch):
+    """Runs a command in an empty folder; its stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, code=0):
+        done = CliRunner().invoke(app, [*arguments, "--cache-dir", "cache"] if arguments[0] != "index" else arguments)
+        assert done.exit_code == code, done.output
+        return done.output
+
+    return run
+
+
+def _flip(path, place=0.5):
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * place)] ^= 1
+    path.write_bytes(data)
+    return bytes(data)
+
+
+def test_the_commands_name_damage_and_go_on_with_salvage(ropd, tmp_path):
+    prompts = [{"uid": f"p{n}", "prompt": f"What is {n} + 19?"} for n in range(20)]
+    (tmp_path / "p.jsonl").write_bytes(b"".join(orjson.dumps(p, option=orjson.OPT_APPEND_NEWLINE) for p in prompts))
+    ask = ("teacher-gen", "p.jsonl", "--out", "t.jsonl.zst", "--base-url", "builtin://checkable", "--model", "m")
+    ask += ("--json", "--m", "1")
+    ropd(*ask)
+    damaged = _flip(tmp_path / "t.jsonl.zst")
+    build = ("index", "build", "t.jsonl.zst", "--out", "t.index")
+    for command in (build, ask):
+        assert re.search(r"t\.jsonl\.zst: frame \d+ \(byte \d+\)", ropd(*command, code=2))
+        assert not (tmp_path / "t.index").exists() and (tmp_path / "t.jsonl.zst").read_bytes() == damaged
+    assert "19 answers to 19 new prompts added" in ropd(*build, "--salvage")
+    again = ropd(*ask, "--salvage")
+    assert '"done": 1' in again and '"skipped": 19' in again
+    assert (tmp_path / "t.jsonl.zst.damaged-1").read_bytes() == damaged
+    assert "1 answers to 1 new prompts added" in ropd(*build)  # as whole as before
+
+
+def test_groups_of_a_run_that_can_not_be_read_are_not_left_out(ropd, tmp_path):
+    run = write_run(tmp_path / "run", steps=3)
+    _flip(run / "groups" / "step-2.jsonl.zst", 0.4)
+    for command in (("rejudge", "run", "--model", "m"), ("inspect-rubrics", "run", "--json")):
+        shown = ropd(*command, code=2)
+        assert "step-2.jsonl.zst: frame 2 (byte" in shown and "1 records can be read before it, 2 after it" in shown
+    for _ in range(2):  # the catalogue of a look with --salvage is not the one of a look without
+        assert '"groups": 11' in ropd("inspect-rubrics", "run", "--json", "--salvage")
+        ropd("inspect-rubrics", "run", "--json", code=2)
+
+
+def test_a_user_s_file_that_is_cut_off_makes_no_fewer_prompts(ropd, tmp_path):
+    body = b"".join(b'{"question": "What is %d + 1?", "answer": "%d"}\n' % (n, n + 1) for n in range(300))
+    command = ("data", "prepare", "mine", "--local", "FILE", "--prompt-field", "question", "--out", "out.jsonl")
+    table = b"question,answer\n" + b"".join(b"What is %d + 1?,%d\n" % (n, n + 1) for n in range(9))
+    files = {
+        "half.jsonl.zst": ((whole := _frame(body))[: len(whole) // 2], "the file ends inside this frame"),
+        "cut.jsonl": (body[:-9], ":300: the last line is cut off"),
+        "comma.jsonl": (body[:-1] + b",", ":300: not valid JSON"),
+        "cut.csv": (table[:-3], ":10: the last row is cut off"),
+    }
+    for name, (content, message) in files.items():
+        (tmp_path / name).write_bytes(content)
+        done = CliRunner().invoke(app, [name if part == "FILE" else part for part in command])
+        assert done.exit_code == 2 and f"{name}" in done.output and message in done.output, done.output
+        assert not (tmp_path / "out.jsonl").exists()
+    done = CliRunner().invoke(app, ["cut.jsonl" if part == "FILE" else part for part in command] + ["--salvage"])
+    assert done.exit_code == 0 and "299 prompts" in done.output
+
+
+def test_warnings_reach_the_terminal(tmp_path):
+    _write_journal(tmp_path / "x.jsonl")
+    (tmp_path / "x.jsonl").write_bytes((tmp_path / "x.jsonl").read_bytes()[:-5])
+    read = f"from ropd_cli.records.files import *; print(len(list(read_journal({str(tmp_path / 'x.jsonl')!r}))))"
+    done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True)
+    assert done.stdout == "199\n" and "its last record is incomplete" in done.stderr
