@@ -55,8 +55,11 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
         for name, group in groups.items():
             values[name] = group(**{f.name: values.pop(f.name) for f in fields(group)})
-        is_salvaging = any(getattr(values[name], "salvage", False) for name in groups)
-        with values["screen"].errors() if "screen" in values else nullcontext(), salvage(is_salvaging):
+        choices = [values[name].salvage for name in groups if isinstance(values[name], ReadOptions)]
+        with (
+            values["screen"].errors() if "screen" in values else nullcontext(),
+            salvage(any(choices) if choices else None),
+        ):
             function(**values)
 
     call.__dict__["__signature__"] = signature.replace(parameters=parameters)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ropd_cli.cli._options import CacheDir, ConfigOptions, MaxCost, ReadOptions, Seed, Set, command
+from ropd_cli.cli._options import CacheDir, ConfigOptions, MaxCost, Seed, Set, command
 from ropd_cli.cli._screen import Screen
 
 
@@ -28,7 +28,6 @@ def train(
     seed: Seed = None,
     cache_dir: CacheDir = None,
     *,
-    read: ReadOptions,
     screen: Screen,
 ) -> None:
     """Train the student (verl GRPO, vLLM rollouts).

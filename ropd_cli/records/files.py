@@ -33,7 +33,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 PER_LINE = "one JSON object per line"
 FRAME = 1 << 20
 """Bytes of lines in a frame of a file that is written as a whole."""
-_salvages: ContextVar[bool] = ContextVar("salvages", default=False)
+_salvages: ContextVar[bool | None] = ContextVar("salvages", default=None)
+"""None: the command at work has no such option."""
 
 
 def read_records(path: str | Path) -> Iterator[tuple[int, Record]]:
@@ -61,7 +62,7 @@ def existing_records(path: str | Path) -> Iterator[tuple[int, Record]]:
 
 
 @contextmanager
-def salvage(on: bool = True) -> Iterator[None]:
+def salvage(on: bool | None = True) -> Iterator[None]:
     """Skip what is damaged in files that are read, until the context is left."""
     before = _salvages.set(on)
     try:
@@ -72,7 +73,7 @@ def salvage(on: bool = True) -> Iterator[None]:
 
 def is_salvaging() -> bool:
     """Return whether damaged parts of files are skipped."""
-    return _salvages.get()
+    return bool(_salvages.get())
 
 
 def _read(path: Path, torn_after: int | None) -> Iterator[tuple[int, Record]]:
@@ -97,7 +98,7 @@ def _read(path: Path, torn_after: int | None) -> Iterator[tuple[int, Record]]:
             behind = sum(not isinstance(other, Damage) for other in contents)
             raise InputError(
                 f"{part.where}: {part.why}; {records} records can be read before it, {behind} after it",
-                f"{part.hint}; with --salvage what can't be read is skipped",
+                part.hint + ("" if _salvages.get() is None else "; with --salvage what can't be read is skipped"),
             )
     if skipped:
         warn_once(path, "salvage", f"{path}: damaged parts skipped: {skipped}; records read: {records}")
