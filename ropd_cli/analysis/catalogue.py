@@ -24,7 +24,7 @@ from ropd_cli.analysis.judged_groups import GroupRow, GroupView, load_groups, st
 from ropd_cli.analysis.query import Query
 from ropd_cli.errors import InputError
 from ropd_cli.lint import Finding
-from ropd_cli.records.files import loads
+from ropd_cli.records.files import is_salvaging, loads
 from ropd_cli.util.progress import NoProgress, Progress
 
 LAYOUT = 4
@@ -87,7 +87,9 @@ class Catalogue:
         sources = [path.absolute(), *(p.absolute() if p is not None else None for p in (rubrics, rollouts, prompts))]
         files = step_files(path) if path.is_dir() else [path]
         companions = [p for p in (rubrics, rollouts, prompts) if p is not None]
-        name = hashlib.sha256(repr([LAYOUT, _linter(), list(map(str, sources)), judge]).encode()).hexdigest()[:24]
+        name = hashlib.sha256(
+            repr([LAYOUT, _linter(), list(map(str, sources)), judge, is_salvaging()]).encode()
+        ).hexdigest()[:24]
         place = cache_dir / "catalogues" / f"{name}.db"
         place.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir() and not companions:

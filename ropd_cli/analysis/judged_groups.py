@@ -18,7 +18,7 @@ from ropd_cli.lint import Finding, Linted, lint, linted
 from ropd_cli.lint.rules import in_order
 from ropd_cli.method.block import render_question
 from ropd_cli.method.scoring import GroupStats, group_stats
-from ropd_cli.records.files import read_records
+from ropd_cli.records.files import read_journal
 from ropd_cli.records.schemas import (
     Answer,
     AnswerRecord,
@@ -305,7 +305,7 @@ def step_files(folder: Path) -> list[Path]:
 
 def views_of(file: Path) -> Iterator[GroupView]:
     """Yield the groups of one step's file, in order. Raises InputError (file and line) for what is none."""
-    for line, record in read_records(file):
+    for line, record in read_journal(file):
         yield view_of(record, f"{file}:{line}")
 
 
@@ -317,7 +317,7 @@ def without_numbers(criterion: str) -> str:
 def _from_file(path: Path) -> Iterator[GroupView]:
     """Yield the groups of a single file; of several records of one group the last counts."""
     views: dict[Key, GroupView] = {}
-    for line, record in read_records(path):
+    for line, record in read_journal(path):
         if {"rubric", "verdicts", "rollouts"} <= record.keys():  # one step of a run
             yield view_of(record, f"{path}:{line}")
         elif "rewards" in record:

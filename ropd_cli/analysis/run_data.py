@@ -15,7 +15,7 @@ from ropd_cli.analysis.intervals import Interval, difference_of_means
 from ropd_cli.analysis.judged_groups import GroupRow, GroupView, step_files, views_of, without_numbers
 from ropd_cli.errors import InputError, RopdError
 from ropd_cli.index import TeacherIndex
-from ropd_cli.records.files import read_records
+from ropd_cli.records.files import read_journal
 from ropd_cli.util.progress import NoProgress, Progress
 
 IN_FULL = 8
@@ -306,4 +306,4 @@ def _document(file: Path) -> dict[str, Any]:
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
-    return [record for _, record in read_records(file)] if file.is_file() else []
+    return [record for _, record in read_journal(file)] if file.is_file() else []

@@ -51,10 +51,14 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def call(**given: Any) -> None:
+        from ropd_cli.records.files import salvage
+
         screen = _group(groups["screen"], given)
         with screen.errors(), named_files(given) as values:
             made = {name: _group(group, values) for name, group in groups.items()}
-            function(**{name: made.get(name, values.get(name)) for name in signature.parameters})
+            choices = [group.salvage for group in made.values() if isinstance(group, ReadOptions)]
+            with salvage(any(choices) if choices else None):
+                function(**{name: made.get(name, values.get(name)) for name in signature.parameters})
 
     call.__dict__["__signature__"] = signature.replace(parameters=parameters)
     call.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -128,7 +132,17 @@ class ConfigOptions:
 
 
 @dataclass(frozen=True)
-class RequestOptions(ConfigOptions):
+class ReadOptions:
+    """How files of records are read."""
+
+    salvage: Annotated[
+        bool,
+        _run_option("--salvage", help="Skip damaged records of files; by default they are errors."),
+    ] = False
+
+
+@dataclass(frozen=True)
+class RequestOptions(ConfigOptions, ReadOptions):
     """What limits a command that sends requests."""
 
     no_cache: Annotated[bool, _run_option("--no-cache", help="Do not read or write the cache.")] = False

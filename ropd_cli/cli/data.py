@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ropd_cli.cli._options import command, command_group
+from ropd_cli.cli._options import ReadOptions, command, command_group
 from ropd_cli.cli._screen import Screen
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def prepare(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that hold something else.")] = False,
     *,
+    read: ReadOptions,
     screen: Screen,
 ) -> None:
     """Write the prompts of a data set, a task or a file, in the prompts format and in verl's columns.

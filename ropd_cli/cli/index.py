@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ropd_cli.cli._options import command, command_group
+from ropd_cli.cli._options import ReadOptions, command, command_group
 from ropd_cli.cli._screen import Screen
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def build(
         bool, typer.Option("--use-truncated", help="Use answers that were cut off like others.")
     ] = False,
     *,
+    read: ReadOptions,
     screen: Screen,
 ) -> None:
     """Add answers files to an index.
@@ -59,6 +60,7 @@ def show(
     prompts: Prompts = None,
     m: Annotated[int, typer.Option("--m", "-m", min=1, help="With --prompts: distinct answers needed per prompt.")] = 4,
     *,
+    read: ReadOptions,
     screen: Screen,
 ) -> None:
     """Show what an index holds, and with --prompts how much of a prompts file it covers."""
@@ -121,6 +123,7 @@ def check(
     m: Annotated[int, typer.Option("--m", "-m", min=1, help="Distinct answers needed per prompt.")] = 4,
     quick: Annotated[bool, typer.Option("--quick", help="Do not read every text to look for damage.")] = False,
     *,
+    read: ReadOptions,
     screen: Screen,
 ) -> None:
     """Check that an index is whole, and that every prompt has m distinct answers.
@@ -135,13 +138,13 @@ def check(
     with closing(TeacherIndex.open(index)) as opened:
         coverage = opened.check(load_prompts(prompts), m) if prompts is not None else None
         damage = None if quick else list(integrity(opened, lambda rows: screen.track(rows, len(rows), "check")))
-        read = opened.prompts if damage == [] else 0
+        prompts_read = opened.prompts if damage == [] else 0
     document: dict[str, Any] = {"index": str(index)}
     lines = []
     if damage is not None:
         document |= {"whole": not damage, "damage": damage[:SHOWN], "damage_count": len(damage)}
         lines += [f"{index}: damaged, {finding}" for finding in damage[:SHOWN]]
-        lines += [f"{index}: whole, {read} prompts read"] if not damage else []
+        lines += [f"{index}: whole, {prompts_read} prompts read"] if not damage else []
     if coverage is not None:
         document |= _coverage_document(coverage, m)
         lines += _coverage_lines(str(index), coverage, m)
@@ -225,6 +228,7 @@ def import_(
         Path | None, typer.Option(help="Prompts file, to give rows their prompt's text by its hash.")
     ] = None,
     *,
+    read: ReadOptions,
     screen: Screen,
 ) -> None:
     """Add rows of the method's reference implementation to an index."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ropd_cli.cli._options import command
+from ropd_cli.cli._options import ReadOptions, command
 from ropd_cli.cli._screen import Screen
 from ropd_cli.errors import InputError
 
@@ -22,6 +22,7 @@ def report(
         typer.Option("--html", help="File of the page.", show_default="RUN/report.html of one run"),
     ] = None,
     *,
+    read: ReadOptions,
     screen: Screen,
 ) -> None:
     """Write one page of a training run, or of several side by side.

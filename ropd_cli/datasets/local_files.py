@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,7 @@ def _json_records(file: Path, entries: list[Any]) -> Iterator[tuple[int, dict[st
 def _csv_records(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with open(file, encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
+        row: dict[str, Any] = {}
         try:
             for row in reader:
                 if None in row:
@@ -71,9 +73,17 @@ def _csv_records(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                         "put values with a comma or a quote in them between double quotes",
                     )
                 yield reader.line_num, row
+            if None in row.values() and not _ends_a_line(file):  # elsewhere a short row is one without those values
+                raise InputError(f"{file}:{reader.line_num}: the last row is cut off", "restore the file")
         except csv.Error as fault:
             raise InputError(
                 f"{file}:{reader.line_num}: not readable as CSV ({fault})", "check its quotes, or give JSON Lines"
             ) from fault
         except UnicodeDecodeError as fault:
             raise InputError(f"{file}:{reader.line_num + 1}: not UTF-8 ({fault})", "convert it to UTF-8") from fault
+
+
+def _ends_a_line(file: Path) -> bool:
+    with open(file, "rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) in b"\r\n"

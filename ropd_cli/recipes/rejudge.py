@@ -24,7 +24,7 @@ from ropd_cli.errors import InputError
 from ropd_cli.llm.client import ChatRequest
 from ropd_cli.method.block import Block
 from ropd_cli.method.prompts import Templates
-from ropd_cli.records.files import RecordWriter, existing_records, read_records
+from ropd_cli.records.files import RecordWriter, existing_records, read_journal
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord, first_fault, load_models
 from ropd_cli.stages.rubricator import Rubricator
 from ropd_cli.stages.runner import Tally, run_records
@@ -90,7 +90,7 @@ class RejudgeFiles:
         """The judged groups, in order; read as they are needed. Raises InputError where a file is none of a run's."""
         taken = 0
         for file in step_files(self.path) if self.path.is_dir() else [self.path]:
-            for line, record in read_records(file):
+            for line, record in read_journal(file):
                 saved = _saved(record, f"{file}:{line}")
                 if saved is None or (self.steps is not None and saved.step not in self.steps):
                     continue

@@ -1,26 +1,31 @@
 """Files of records: JSON Lines that survive a kill, whole files that appear at once.
 
-A record is one line, written with one ``write`` to a file opened for appending, so a kill leaves at
-most one unfinished last line; the reader ignores such a tail and the writer cuts it off before it
-appends. ``.jsonl.zst`` holds one zstandard frame a flush and follows the same rule with frames.
-``.parquet`` is made at the end from a JSONL journal beside it (``x.parquet.journal.jsonl``).
+A record is one line, written with one ``write`` to a file opened for appending, so a kill leaves at most one torn
+last line; a reader of such a journal passes it over, and the writer cuts it off before it appends. In ``.jsonl.zst``
+each record is a zstandard frame with a checksum, and a torn frame is treated likewise. Anything else that can't be
+read is damage: an error, or under ``salvage`` skipped. ``.parquet`` is made at the end from a JSONL journal beside it
+(``x.parquet.journal.jsonl``).
 """
 
 from __future__ import annotations
 
-import io
+import itertools
 import json
 import os
 import re
+import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
+import zstandard
 
 from ropd_cli.errors import InputError, file_error
+from ropd_cli.records.lines import CHUNK, Damage, frames, lines, log, warn_once
 
 Record = dict[str, Any]
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -31,36 +36,129 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
 }
 _SURROGATE = re.compile("[\ud800-\udfff]")
+PER_LINE = "one JSON object per line"
+FRAME = 1 << 20
+"""Bytes of lines in a frame of a file that is written as a whole."""
+_salvages: ContextVar[bool | None] = ContextVar("salvages", default=None)
+"""None: the command at work has no such option."""
 
 
 def read_records(path: str | Path) -> Iterator[tuple[int, Record]]:
     """Yield (line number from 1, record) of a ``.jsonl``, ``.json``, ``.jsonl.zst`` or ``.parquet`` file.
 
-    An unfinished last line (a killed writer's) is passed over. Raises InputError with file and line for
-    a file that is missing or a line that is not a JSON object.
+    Raises InputError with the place for a file that is missing, for a line that is not a JSON object, and for a part
+    that can't be read, be it the last; under ``salvage`` such parts are skipped, and counted in a warning.
     """
-    path = _present(path)
+    return _read(_present(path), None)
+
+
+def read_journal(path: str | Path) -> Iterator[tuple[int, Record]]:
+    """Yield the records of a file that a stage or a run appends to, as ``read_records`` does. A torn last record after
+    others is passed over with a warning: its writer was killed, or is at work."""
+    return _read(_present(path), 1)
+
+
+def existing_records(path: str | Path) -> Iterator[tuple[int, Record]]:
+    """Yield the records already written to an output file (or its journal); none where there is no file."""
+    journal = journal_of(Path(path))
+    if journal.is_file():
+        yield from _read(journal, 0)
+    elif Path(path).is_file():
+        yield from read_records(path)
+
+
+@contextmanager
+def salvage(on: bool | None = True) -> Iterator[None]:
+    """Skip what is damaged in files that are read, until the context is left."""
+    before = _salvages.set(on)
+    try:
+        yield
+    finally:
+        _salvages.reset(before)
+
+
+def is_salvaging() -> bool:
+    """Return whether damaged parts of files are skipped."""
+    return bool(_salvages.get())
+
+
+def _read(path: Path, torn_after: int | None) -> Iterator[tuple[int, Record]]:
+    """Yield the records of a file. ``torn_after``: after how many records a torn last one is no error (None: it always
+    is)."""
+    contents = _contents(path)
+    records = skipped = 0
+    for part in contents:
+        if not isinstance(part, Damage):
+            records += 1
+            yield part
+        elif part.is_torn and torn_after is not None and records >= torn_after:
+            warn_once(
+                path,
+                "torn",
+                f"{path}: its last record is incomplete, as a kill leaves it, and is left out; "
+                f"{records} records before it are read",
+            )
+        elif _salvages.get():
+            skipped += 1
+        else:
+            behind = sum(not isinstance(other, Damage) for other in contents)
+            raise InputError(
+                f"{part.where}: {part.why}; {records} records can be read before it, {behind} after it",
+                part.hint + ("" if _salvages.get() is None else "; with --salvage what can't be read is skipped"),
+            )
+    if skipped:
+        warn_once(path, "salvage", f"{path}: damaged parts skipped: {skipped}; records read: {records}")
+
+
+def _contents(path: Path) -> Iterator[tuple[int, Record] | Damage]:
+    """Yield the records of a file, and in their places the parts that are none."""
     if path.suffix == ".parquet":
-        yield from _read_parquet(path)
+        yield from _parquet_contents(path)
         return
-    with _reader(path) as lines:
-        number = 0
-        for raw in lines:
-            number += 1
-            complete = raw.endswith(b"\n")
-            if not raw.strip():
-                continue
-            try:
-                record = loads(raw)
-            except ValueError as fault:
-                if not complete and number > 1:
-                    return  # the tail of a killed writer
-                raise InputError(f"{path}:{number}: not valid JSON ({fault})", "one JSON object a line") from fault
-            if not isinstance(record, dict):
-                raise InputError(
-                    f"{path}:{number}: expected a JSON object, found {type(record).__name__}", "one JSON object a line"
-                )
+    number = 0
+    last: bytes | None = None
+    for part in lines(path):
+        if isinstance(part, Damage):
+            yield part
+            continue
+        number += 1
+        raw, is_ended = part
+        if not raw.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            record = loads(raw)
+        except ValueError as fault:
+            # A kill leaves a torn line behind lines as RecordWriter writes them; of another writer's file it is a loss.
+            is_begun = not is_ended and _is_begun(raw)
+            why = "the last line is cut off" if is_begun else f"not valid JSON ({fault})"
+            is_torn = is_begun and path.suffix != ".zst" and _is_own(last)
+            yield Damage(where, why, hint="restore the file" if is_begun else PER_LINE, is_torn=is_torn)
+            continue
+        if isinstance(record, dict):
+            last = raw
             yield number, record
+        else:
+            yield Damage(where, f"expected a JSON object, found {type(record).__name__}", hint=PER_LINE)
+
+
+def _is_own(line: bytes | None) -> bool:
+    """Return whether a record stands in a line just as RecordWriter writes it; also for no line."""
+    try:
+        return line is None or orjson.dumps(orjson.loads(line)) == line
+    except (TypeError, ValueError):
+        return False
+
+
+def _is_begun(line: bytes) -> bool:
+    """Return whether a line that is no JSON can be the beginning of a record: no whole object stands in front."""
+    if not (line.startswith(b'{"') or line == b"{"):
+        return False
+    try:
+        json.JSONDecoder().raw_decode(line.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return True
+    return False
 
 
 def loads(raw: bytes) -> Any:
@@ -83,13 +181,11 @@ def count_records(path: str | Path) -> int:
     InputError for a file that is missing."""
     path = _present(path)
     if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        with open(path, "rb") as raw, _parquet_errors(path):
-            return pq.read_metadata(raw).num_rows
+        with _parquet_file(path) as file:
+            return file.metadata.num_rows
     if path.suffix == ".zst":
-        with _reader(path) as lines:
-            return sum(1 for _ in lines)
+        with open(path, "rb") as file:
+            return sum(chunk.count(b"\n") for chunk in frames(file, path) if not isinstance(chunk, Damage))
     with open(path, "rb", buffering=0) as file:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
 
@@ -97,8 +193,9 @@ def count_records(path: str | Path) -> int:
 class RecordWriter:
     """Appends records to one file; each ``append`` is on disk, whole, when it returns.
 
-    The parent folders are made. An unfinished tail left by a killed writer is cut off first. Use as a
-    context manager; for ``.parquet`` a clean close turns the journal into the final file.
+    The parent folders are made. A torn last record of a killed writer is cut off first; a file that is damaged, or that
+    no RecordWriter wrote, raises InputError and stays as it is. Use as a context manager; for ``.parquet`` a clean
+    close turns the journal into the final file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -108,20 +205,21 @@ class RecordWriter:
             self._target.parent.mkdir(parents=True, exist_ok=True)
             require_kind(self._target)
             if self._target.exists():
-                _cut_unfinished(self._target)
+                _make_appendable(self._target)
             self._file = open(self._target, "ab", buffering=0)  # noqa: SIM115 - closed by close()
+        self._compress = _compressor() if self._target.suffix == ".zst" else bytes
 
     def append(self, record: Record) -> None:
         """Write one record. Raises NoSpace when the disk is full."""
-        data = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-        if self._target.suffix == ".zst":
-            import zstandard
-
-            data = zstandard.ZstdCompressor(level=3).compress(data)
+        view = memoryview(self._compress(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)))
+        end = self._file.seek(0, os.SEEK_END)
         with disk_errors(self._target):
-            view = memoryview(data)
-            while view:
-                view = view[self._file.write(view) :]
+            try:
+                while view:
+                    view = view[self._file.write(view) :]
+            except OSError:
+                self._file.truncate(end)  # a part of a record would be damage once another follows it
+                raise
 
     def close(self, *, finished: bool = True) -> None:
         """Close the file. ``finished`` turns a Parquet journal into the Parquet file."""
@@ -147,16 +245,6 @@ def failed_path(path: str | Path) -> Path:
     """Return the file that lists the failed records of an output file: ``<out>.failed.jsonl``."""
     path = Path(path)
     return path.with_name(path.name + ".failed.jsonl")
-
-
-def existing_records(path: str | Path) -> Iterator[tuple[int, Record]]:
-    """Yield the records already written to an output file (or its journal); none where there is no file."""
-    journal = journal_of(Path(path))
-    if journal.is_file():
-        _cut_unfinished(journal)
-        yield from read_records(journal)
-    elif Path(path).is_file():
-        yield from read_records(path)
 
 
 @contextmanager
@@ -191,16 +279,28 @@ def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """Write lines to a new file, compressed as a whole where its name ends in ``.zst``."""
+    """Write lines to a new file, compressed where its name ends in ``.zst``: in frames of some lines each, since of a
+    damaged frame all lines are lost."""
     with open(path, "wb") as file:
-        if path.suffix == ".zst":
-            import zstandard
-
-            with zstandard.ZstdCompressor(level=3).stream_writer(file) as stream:
-                for line in lines:
-                    stream.write(line)
-        else:
+        if path.suffix != ".zst":
             file.writelines(lines)
+            return
+        compress = _compressor()
+        batch: list[bytes] = []
+        size = 0
+        for line in lines:
+            batch.append(line)
+            size += len(line)
+            if size >= FRAME:
+                file.write(compress(b"".join(batch)))
+                batch, size = [], 0
+        if batch:
+            file.write(compress(b"".join(batch)))
+
+
+def _compressor() -> Callable[[bytes], bytes]:
+    """Return what makes a frame with a checksum."""
+    return zstandard.ZstdCompressor(level=3, write_checksum=True).compress
 
 
 @contextmanager
@@ -233,99 +333,140 @@ def _present(path: str | Path) -> Path:
     return path
 
 
-@contextmanager
-def _reader(path: Path) -> Iterator[Iterator[bytes]]:
-    with open(path, "rb") as raw:
-        if path.suffix == ".zst":
-            yield _zst_lines(raw)
-        else:
-            yield iter(raw)
-
-
-def _zst_lines(raw: io.BufferedReader) -> Iterator[bytes]:
-    """Yield the lines of a file of zstandard frames; a cut-off last frame is no error."""
-    import zstandard
-
-    stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-    rest = b""
-    while True:
-        try:
-            chunk = stream.read(1 << 16)
-        except zstandard.ZstdError:
-            chunk = b""
-        if not chunk:
-            break
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from (line + b"\n" for line in lines)
-    if rest:
-        yield rest
-
-
-def _cut_unfinished(path: Path) -> None:
-    """Cut what follows the last finished record off, so that appending can't glue two records together."""
-    if path.suffix == ".zst":
-        _cut_unfinished_frame(path)
+def _make_appendable(path: Path) -> None:
+    """Cut a torn last record off. Raises InputError for a file that is damaged, or that no RecordWriter wrote; under
+    ``salvage`` the readable records of a damaged one take its place."""
+    if path.stat().st_size == 0:
         return
+    if _salvages.get():
+        _mend(path)
     with open(path, "rb+") as file:
-        size = end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            step = min(1 << 16, end)
-            file.seek(end - step)
-            newline = file.read(step).rfind(b"\n")
-            if newline >= 0:
-                end = end - step + newline + 1
-                break
-            end -= step
-        if end != size:
-            file.truncate(end)
+        start = _torn_frame(file, path) if path.suffix == ".zst" else _torn_line(file, path)
+        if start is not None:
+            size = file.seek(0, os.SEEK_END)
+            text = f"{path}: an incomplete last record ({size - start} bytes), as a kill leaves it, is cut off"
+            if start == 0:  # nothing before it shows that the file is a journal
+                text += f" and kept as {_copy_beside(path)}"
+            warn_once(path, "cut", text)
+            file.truncate(start)
 
 
-def _cut_unfinished_frame(path: Path) -> None:
-    import zstandard
+def _torn_frame(file: BinaryIO, path: Path) -> int | None:
+    """Return where the torn last frame begins; None where there is none. Raises InputError for damage elsewhere."""
+    torn = None
+    is_first = ends_a_line = True
+    for part in frames(file, path):
+        if isinstance(part, Damage) and part.is_torn:
+            torn = part.start
+        elif isinstance(part, Damage) or (is_first and not part.startswith(b"{")):
+            for _ in _read(path, 0):  # raises the error that names the place and counts the records
+                pass
+            raise _foreign(path)
+        else:
+            ends_a_line = part.endswith(b"\n")
+        is_first = False
+    if not ends_a_line:
+        raise _foreign(path)
+    return torn
 
-    data = memoryview(path.read_bytes())
-    end = 0
-    while end < len(data):
-        frame = zstandard.ZstdDecompressor().decompressobj()
-        try:
-            frame.decompress(data[end:])
-        except zstandard.ZstdError:
-            break
-        if not frame.eof:
-            break
-        end = len(data) - len(frame.unused_data)
-    if end != len(data):
-        os.truncate(path, end)
+
+def _torn_line(file: BinaryIO, path: Path) -> int | None:
+    """Return where the torn last line begins; None where there is none. A last record without its line's end gets it.
+    Raises InputError where what follows the last line's end is no record, whole or begun."""
+    start = file.seek(0, os.SEEK_END)
+    newline = -1
+    while start > 0 and newline < 0:
+        step = min(CHUNK, start)
+        file.seek(start - step)
+        newline = file.read(step).rfind(b"\n")
+        start -= step - (newline + 1)
+    file.seek(start)
+    tail = file.read()
+    file.seek(0)
+    if file.read(1) != b"{":
+        raise _foreign(path)
+    if not tail.strip():
+        return None
+    try:
+        is_record = isinstance(loads(tail), dict)
+    except ValueError:
+        if _is_begun(tail):
+            return start
+        is_record = False
+    if not is_record:
+        raise _foreign(path)
+    file.seek(0, os.SEEK_END)
+    file.write(b"\n")
+    return None
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[int, Record]]:
+def _foreign(path: Path) -> InputError:
+    return InputError(
+        f"{path}: not a file of records as ropd writes it, so nothing is appended to it",
+        "give another --out, or move the file away",
+    )
+
+
+def _mend(path: Path) -> None:
+    """Write the readable records of a damaged file in its place, and keep the damaged file beside it."""
+    if not any(isinstance(part, Damage) and not part.is_torn for part in _contents(path)):
+        return
+    kept = _copy_beside(path)
+    with whole_file(path) as temporary:
+        count = 0
+        with RecordWriter(temporary) as writer:
+            for _, record in _read(path, 0):
+                writer.append(record)
+                count += 1
+        if not count:
+            kept.unlink()
+            raise _foreign(path)
+    log.warning(
+        "%s: written anew with the %d records that can be read; the damaged file is kept as %s", path, count, kept
+    )
+
+
+def _copy_beside(path: Path) -> Path:
+    """Copy a file that is about to lose a part, and return the copy's name."""
+    names = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
+    return Path(shutil.copy2(path, next(name for name in names if not name.exists())))
+
+
+@contextmanager
+def _parquet_file(path: Path) -> Iterator[Any]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    number = 0
     with open(path, "rb") as raw:  # pyarrow takes no path that is not UTF-8
-        with _parquet_errors(path):
-            batches = pq.ParquetFile(raw).iter_batches(batch_size=256)
-        while True:
-            with _parquet_errors(path, number):
-                batch = next(batches, None)
-                records = batch.to_pylist() if batch is not None else None
-            if records is None:
-                return
-            for record in records:
-                number += 1
-                yield number, record
+        try:
+            file = pq.ParquetFile(raw, page_checksum_verification=True)
+        except (pa.ArrowException, OSError, ValueError) as fault:
+            words = f"{path}: not a readable Parquet file ({fault})"
+            raise InputError(words, "copy it again, or write it again") from fault
+        yield file
 
 
-@contextmanager
-def _parquet_errors(path: Path, rows: int = 0) -> Iterator[None]:
-    """Turn pyarrow's complaints, which have many kinds for a damaged file, into an error that names the file."""
+def _parquet_contents(path: Path) -> Iterator[tuple[int, Record] | Damage]:
+    with _parquet_file(path) as file:
+        yield from _rows_of(file, path)
+
+
+def _rows_of(file: Any, path: Path) -> Iterator[tuple[int, Record] | Damage]:
     import pyarrow as pa
 
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError) as fault:
-        where = f"{path}: damaged after row {rows}" if rows else f"{path}: not a readable Parquet file"
-        raise InputError(f"{where} ({fault})", "copy it again, or write it again") from fault
+    before = 0
+    for group in range(file.num_row_groups):
+        number = before
+        try:
+            for batch in file.iter_batches(batch_size=256, row_groups=[group]):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield number, record
+        except (pa.ArrowException, OSError, ValueError) as fault:
+            yield Damage(f"{path}:{number + 1}", f"the rest of row group {group + 1} can't be read ({fault})")
+        before += file.metadata.row_group(group).num_rows
+    if before != file.metadata.num_rows:  # pages have checksums, the footer that counts their rows has none
+        yield Damage(f"{path}:{before + 1}", f"{file.metadata.num_rows} rows are announced and {before} are there")
 
 
 def _journal_to_parquet(journal: Path, path: Path) -> None:
@@ -333,11 +474,11 @@ def _journal_to_parquet(journal: Path, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    records = [record for _, record in read_records(journal)]
+    records = [record for _, record in _read(journal, 0)]
     names = dict.fromkeys(name for record in records for name in record)  # from_pylist looks at the first alone
     table = pa.table({name: [_without_empty(record.get(name)) for record in records] for name in names})
     with whole_file(path) as temporary, open(temporary, "wb") as file:
-        pq.write_table(table, file)
+        pq.write_table(table, file, write_page_checksum=True)
     journal.unlink()
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ropd_cli.errors import InputError
-from ropd_cli.records.files import read_records
+from ropd_cli.records.files import read_journal, read_records
 
 _OMIT_EMPTY = frozenset({"mended", "cut", "parts", "rubrics", "repaired"})
 
@@ -380,8 +380,9 @@ def load_prompts(path: str | Path, limit: int | None = None) -> list[Prompt]:
 
 
 def load_models(path: str | Path, kind: type[M]) -> Iterator[M]:
-    """Records of one kind from a file; InputError with file and line for one that does not fit."""
-    for number, record in read_records(path):
+    """Records of one kind from a file that a stage has written; InputError with file and line for one that does not
+    fit."""
+    for number, record in read_journal(path):
         try:
             yield kind.model_validate(record)
         except ValidationError as fault:

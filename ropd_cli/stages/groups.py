@@ -8,7 +8,7 @@ from pathlib import Path
 from ropd_cli.errors import InputError
 from ropd_cli.index import TeacherIndex
 from ropd_cli.method.groups import group_of
-from ropd_cli.records.files import read_records
+from ropd_cli.records.files import read_journal
 from ropd_cli.records.schemas import AnswerRecord, Group, Prompt, load_models, load_prompts
 
 Key = tuple[str, str]
@@ -28,7 +28,7 @@ class GroupFile:
         self._last: dict[Key, int] = {}
         other_prompt: str | None = None
         uids = {uid for uid, _ in self._prompts}
-        for number, (_, record) in enumerate(read_records(rollouts)):  # what is in them is checked when they are used
+        for number, (_, record) in enumerate(read_journal(rollouts)):  # what is in them is checked when they are used
             key = (record.get("uid"), record.get("raw_prompt_hash"))
             if key in self._prompts:
                 self._last[key] = number

@@ -23,7 +23,7 @@ from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.shared import Shared
 from ropd_cli.method.prompts import Templates
 from ropd_cli.method.scoring import coverage, judged_for_all, score
-from ropd_cli.records.files import RecordWriter, read_records, write_records
+from ropd_cli.records.files import RecordWriter, read_journal, write_records
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord
 from ropd_cli.stages.verifier import Verifier
 from ropd_cli.training.run_dir import RunDir
@@ -226,7 +226,7 @@ def judges_since(config: RopdConfig, run: RunDir) -> int:
         *(Templates.load(settings).verifier_hash, own, settings.form, settings.blind, settings.chunk_size),
     ]
     pair = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-    known = [row for _, row in read_records(run.judges)] if run.judges.is_file() else []
+    known = [row for _, row in read_journal(run.judges)] if run.judges.is_file() else []
     done = max((row["step"] for row in run.metric_rows()), default=0)
     if not known or known[-1]["judges"] != pair:
         known.append({"step": done + 1, "judges": pair})

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from ropd_cli.errors import InputError
-from ropd_cli.records.files import count_records, read_records, write_atomic, write_records
+from ropd_cli.records.files import count_records, read_journal, write_atomic, write_records
 from ropd_cli.training.checkpoints import Checkpoints
 
 
@@ -98,7 +98,7 @@ class RunDir:
         """The uids that were left out when the run began; None where no step of it is finished."""
         if not first:
             return None
-        return [record["uid"] for _, record in read_records(self.skipped)] if self.skipped.is_file() else []
+        return [record["uid"] for _, record in read_journal(self.skipped)] if self.skipped.is_file() else []
 
     def group_file(self, step: int) -> Path:
         """The groups of one step."""
@@ -119,7 +119,7 @@ class RunDir:
 
     def metric_rows(self) -> list[dict[str, Any]]:
         """The metrics of the finished steps, in order."""
-        return [row for _, row in read_records(self.metrics)] if self.metrics.is_file() else []
+        return [row for _, row in read_journal(self.metrics)] if self.metrics.is_file() else []
 
     def spent_usd(self) -> float:
         """Dollars that the run has cost so far."""
@@ -142,7 +142,7 @@ class RunDir:
         their own, and return it; None where there are none. What they have cost stays in ``spent``."""
         aside, moved = self.path / "superseded" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-after-step-{step}", False
         for file in (self.metrics, self.validation, self.alarms):
-            rows = [row for _, row in read_records(file)] if file.is_file() else []
+            rows = [row for _, row in read_journal(file)] if file.is_file() else []
             later = [row for row in rows if row["step"] > step]
             if later:
                 moved = True

@@ -19,7 +19,7 @@ from ropd_cli.evaluation.samples import Grade, Sample
 from ropd_cli.evaluation.statistics import benchmark_figures, lengths_of
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.shared import Shared
-from ropd_cli.records.files import RecordWriter, disk_errors, read_records, write_atomic, write_records
+from ropd_cli.records.files import RecordWriter, disk_errors, read_journal, write_atomic, write_records
 from ropd_cli.records.schemas import Answer, Prompt, with_system
 from ropd_cli.training.dataset import write_parquet
 from ropd_cli.training.run_dir import RunDir
@@ -166,7 +166,7 @@ class Validator:
     def _write_row(self, row: dict[str, Any]) -> None:
         rows = {}
         if self._run.validation.is_file():
-            rows = {each["step"]: each for _, each in read_records(self._run.validation)}
+            rows = {each["step"]: each for _, each in read_journal(self._run.validation)}
         rows[row["step"]] = row
         write_records(self._run.validation, [rows[step] for step in sorted(rows)])
 

@@ -107,3 +107,11 @@ def test_teacher_index_stands_beside_a_dict():
     assert found["lookups_ratio"] == pytest.approx(found["index"]["lookups_per_s"] / found["dict"]["lookups_per_s"])
     assert found["open_ratio"] == pytest.approx(found["dict"]["open_s"] / found["index"]["open_s"])
     assert found["readers"]["processes"] == 8
+
+
+def test_resume_has_its_ratios_to_a_bare_loop():
+    found = benchmark("resume.py", "--megabytes", 1, "--repeats", 1, "--answer-bytes", 300)
+    [size] = found["sizes"]
+    assert size["records"] > 1000
+    for name in ("reading", "resuming"):
+        assert size[f"{name}_ratio"] == pytest.approx(size[name] / size["bare"])

@@ -135,7 +135,7 @@ def _write_parquet(output: Output, temporary: Path) -> None:
             ) from fault
     try:
         with open(temporary, "wb") as file:  # pyarrow takes no path that is not UTF-8
-            pq.write_table(pa.table(arrays, names=list(names)), file)
+            pq.write_table(pa.table(arrays, names=list(names)), file, write_page_checksum=True)
     except pa.ArrowException as fault:  # an object without any key
         raise InputError(f"{output.file}: Parquet can't hold this ({fault})", _PARQUET_HINT) from fault
     _check_faithful(output, temporary)
