@@ -116,10 +116,9 @@ def prepare(
     Repeated prompts are written once. Each row that is left out is listed in OUT.dropped.jsonl with the reason. The
     same command again writes the same files.
     """
-    from rich.console import Console
-
     from ropd_cli.errors import InputError
     from ropd_cli.stages import prepare as stage
+    from ropd_cli.util.terminal import Console, Text
 
     if tokenizer is None and (max_prompt_tokens or min_prompt_tokens):
         raise InputError(
@@ -152,7 +151,7 @@ def prepare(
     plan = stage.Plan(source, wording, filters, parts, size, limit, seed, shuffle)
     files["train"] = out
     _check_files(list(files.values()), local)
-    waiting = Console(stderr=True, quiet=screen.quiet).status(f"preparing {source}")  # on a terminal only
+    waiting = Console(stderr=True, quiet=screen.quiet).status(Text(f"preparing {source}"))  # on a terminal only
     with waiting, stage.Ledger(stage.dropped_path(out)) as ledger:
         prepared = stage.prepare(plan, ledger)
         outputs = [stage.Output(file, part, prepared.parts[part]) for part, file in files.items()]
@@ -189,8 +188,9 @@ def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) 
 
 def _show(prepared: Prepared, listing: Path | None) -> None:
     """Print the summary on stderr."""
-    from rich.console import Console
     from rich.table import Table
+
+    from ropd_cli.util.terminal import Console
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
@@ -206,10 +206,10 @@ def _show(prepared: Prepared, listing: Path | None) -> None:
         table.add_row(what, f"{count:,}")
     if prepared.tokens is not None:
         table.add_row("tokens", "", ", ".join(f"{what} {count}" for what, count in prepared.tokens.items()))
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True)
     console.print(table)
     if listing is not None:
-        console.print(f"rows left out: {listing}", style="dim", soft_wrap=True, markup=False)
+        console.print(f"rows left out: {listing}", style="dim", soft_wrap=True)
 
 
 def _parts(held_out: str | None, held_out_out: Path | None, split_out: Sequence[str]) -> tuple[tuple[Part, ...], dict]:

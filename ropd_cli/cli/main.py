@@ -19,6 +19,7 @@ from typer.exceptions import TyperException
 from ropd_cli.cli._options import command_group
 from ropd_cli.cli._screen import print_error
 from ropd_cli.errors import EXIT_FAILED, EXIT_INPUT
+from ropd_cli.util.visible_text import guard_streams, print_out
 
 # name -> (module, attribute, line of help). The attribute is a function, or a typer.Typer of subcommands.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -85,7 +86,7 @@ def _version(show: bool) -> None:
     if show:
         from ropd_cli import __version__
 
-        typer.echo(f"ropd {__version__}")
+        print_out(f"ropd {__version__}")
         raise typer.Exit()
 
 
@@ -102,6 +103,7 @@ def root(
 
 def main() -> None:
     """Run the ``ropd`` script."""
+    guard_streams()
     try:
         # Not standalone: typer would print a usage error in its own style, and not as `ropd: error:` with a hint.
         sys.exit(app(prog_name="ropd", standalone_mode=False) or 0)

@@ -125,12 +125,12 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: dict[str, Any
     """Write the figures of agreement and print them."""
     import orjson
     from rich.console import Group
-    from rich.text import Text
 
     from ropd_cli.analysis.agreement import figures
     from ropd_cli.cli._stages import calls_words
     from ropd_cli.records.files import failed_path, write_atomic
     from ropd_cli.report.agreement_report import page, terminal
+    from ropd_cli.util.terminal import Text
 
     files, pairs = rejudger.files, rejudger.pairs()
     agreement = figures(pairs) if pairs else None

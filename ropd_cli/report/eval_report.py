@@ -11,9 +11,9 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
-from rich.text import Text
 
 from ropd_cli.report.words import number
+from ropd_cli.util.terminal import Text
 
 Document = Mapping[str, Any]
 HEAD = ("benchmark", "metric", "score", "95%", "samples", "cut off", "no result", "tokens", "cost")

@@ -20,7 +20,7 @@ from ropd_cli.llm.urls import BUILTIN
 from ropd_cli.report.pages import render
 from ropd_cli.report.run_charts import course_charts
 from ropd_cli.report.run_words import lost, outcome, setting, watched, worth_a_look
-from ropd_cli.report.words import clean
+from ropd_cli.util.visible_text import visible
 
 LONGEST = 6_000
 """Characters of an answer that the page shows."""
@@ -140,10 +140,10 @@ def _listed(row: GroupRow) -> list[Any]:
     def rounded(value: float | None) -> float | None:
         return None if value is None else round(value, 6)  # shown to two places
 
-    error = None if row.error is None else clean(row.error)[:200]
+    error = None if row.error is None else visible(row.error)[:200]
     means = (rounded(row.mean), rounded(row.spread), rounded(row.teacher))
     missing = row.missing if row.mean is not None else 0
-    names = (clean(row.uid), clean(row.question))
+    names = (visible(row.uid), visible(row.question))
     return [row.step, *names, *means, missing, row.dead, row.below, ", ".join(row.rules), error]
 
 

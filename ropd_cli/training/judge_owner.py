@@ -46,6 +46,7 @@ from ropd_cli.training.run_dir import RunDir, Stop
 from ropd_cli.training.step_metrics import StepTally
 from ropd_cli.training.validation import Validator
 from ropd_cli.util.concurrency import STOPS
+from ropd_cli.util.visible_text import print_out
 
 OWNER = "ropd_run_judge"
 """The name of the Ray actor."""
@@ -224,7 +225,7 @@ class RunJudge:
 
     def _say(self, line: str) -> None:
         """To the training's log, and to the parent process, which shows it."""
-        print(line, flush=True)
+        print_out(line)
         with open(self._run.notes, "a", encoding="utf-8") as notes:
             notes.write(line + "\n")
 
