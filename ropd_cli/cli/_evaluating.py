@@ -155,7 +155,7 @@ class Evaluating:
         )
         options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
         write_atomic(self.run.report, orjson.dumps(document, option=options))
-        write_atomic(self.run.path / "report.md", visible(markdown(document)).encode())
+        write_atomic(self.run.path / "report.md", markdown(document).encode())
         write_atomic(self.run.path / "report.html", page(document).encode())
         return document
 

@@ -10,6 +10,7 @@ import difflib
 import importlib
 import inspect
 import sys
+import traceback
 from typing import Any
 
 import typer
@@ -19,7 +20,7 @@ from typer.exceptions import TyperException
 from ropd_cli.cli._options import command_group
 from ropd_cli.cli._screen import print_error
 from ropd_cli.errors import EXIT_FAILED, EXIT_INPUT
-from ropd_cli.util.visible_text import guard_streams, print_out
+from ropd_cli.util.visible_text import guard_streams, print_err, print_out
 
 # name -> (module, attribute, line of help). The attribute is a function, or a typer.Typer of subcommands.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -111,6 +112,9 @@ def main() -> None:
         sys.exit(_usage_error(fault))
     except typer.Abort:  # Ctrl-C or the end of input at a question
         print_error("aborted", None)
+        sys.exit(EXIT_FAILED)
+    except Exception:
+        print_err(traceback.format_exc().rstrip())  # it quotes what somebody else wrote
         sys.exit(EXIT_FAILED)
 
 

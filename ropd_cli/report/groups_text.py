@@ -18,7 +18,7 @@ from rich.table import Table
 from ropd_cli.analysis.judged_groups import GroupRow, GroupView, ShownAnswer
 from ropd_cli.lint import RULES
 from ropd_cli.report.words import label, mark, number, summary_line
-from ropd_cli.util.terminal import Console, Text
+from ropd_cli.util.terminal import Text
 from ropd_cli.util.visible_text import visible
 
 
@@ -30,7 +30,7 @@ class GroupList:
     sums: Mapping[str, Any]
     more: str = ""
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(self, _console: object, options: ConsoleOptions) -> Iterator[RenderableType]:
         table = _table()
         steps = any(row.step is not None for row in self.rows)
         if steps:
@@ -82,7 +82,7 @@ class JudgedGroup:
 
     view: GroupView
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(self, _console: object, options: ConsoleOptions) -> Iterator[RenderableType]:
         view = self.view
         yield Rule(Text(view.title), align="left")
         if view.question is not None:
@@ -112,7 +112,7 @@ class AnswerText:
 
     shown: ShownAnswer
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(self, _console: object, options: ConsoleOptions) -> Iterator[RenderableType]:
         thinking, answer = self.shown.thinking, self.shown.answer
         more = f", {len(thinking):,} characters of thinking" if thinking else ""
         yield Rule(Text(self.shown.heading + more), align="left", characters="·")

@@ -19,7 +19,7 @@ _HERE = Path(__file__).parent
 
 def render(template: str, **values: Any) -> str:
     """Return the page of a template. Every text among ``values`` is escaped, its control characters written out."""
-    return _environment().get_template(template).render(values)
+    return visible(_environment().get_template(template).render(values))
 
 
 @cache
@@ -30,16 +30,10 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_without_controls,
     )
     environment.globals["asset"] = _asset
     environment.filters |= {"by_rule": _by_rule, "cut": _cut, "label": label, "mark": mark, "number": number}
     return environment
-
-
-def _without_controls(value: Any) -> Any:
-    """Return a text with its control characters written out. Jinja calls this on each value before it escapes it."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _asset(name: str) -> Markup:

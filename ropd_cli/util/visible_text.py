@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import re
 import sys
-import traceback
-from types import TracebackType
 
 # C0 but tab and line end, DEL, C1, separators of lines, marks of reading direction, half surrogate pairs.
 # U+200D joins emoji and letters, and stays.
@@ -41,19 +39,13 @@ def print_json(text: str) -> None:
 
 
 def guard_streams() -> None:
-    """Have the process's own tracebacks and warnings made visible, and a character that the output's encoding lacks
-    written out."""
+    """Have warnings made visible, and a character that the output's encoding lacks written out."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    sys.excepthook = _print_traceback
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_Formatter())
-
-
-def _print_traceback(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
-    print_err("".join(traceback.format_exception(kind, fault, trace)).rstrip())
 
 
 class _Formatter(logging.Formatter):
