@@ -285,11 +285,17 @@ def _parameters(settings: list[str]) -> dict[str, Any]:
     import yaml
 
     from ropd_cli.errors import InputError
+    from ropd_cli.util.yaml_text import load_yaml
 
     parameters = {}
     for text in settings:
         name, separator, value = text.partition("=")
         if not separator or not name:
             raise InputError(f"--param {text!r}: expected NAME=VALUE", "for example --param min_terms=2")
-        parameters[name] = yaml.safe_load(value)
+        try:
+            parameters[name] = load_yaml(value)
+        except yaml.YAMLError as fault:
+            raise InputError(
+                f"--param {name}: not a YAML value ({fault})", "for example --param min_terms=2"
+            ) from fault
     return parameters

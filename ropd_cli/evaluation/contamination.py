@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 import yaml
 
+from ropd_cli.util.yaml_text import load_yaml
+
 _LEVELS = 6
 """So far above the weights a run directory may be."""
 
@@ -45,6 +47,6 @@ def _read(file: Path) -> Any:
     if not file.is_file():
         return None
     try:
-        return yaml.safe_load(file.read_text()) if file.suffix == ".yaml" else orjson.loads(file.read_bytes())
+        return load_yaml(file.read_text()) if file.suffix == ".yaml" else orjson.loads(file.read_bytes())
     except (OSError, yaml.YAMLError, orjson.JSONDecodeError):
         return None

@@ -25,6 +25,9 @@ from ropd_cli.errors import InputError, NoSpace
 Record = dict[str, Any]
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+MOST_LINE_BYTES = 1 << 28
+_SHALLOW = 200
+"""A line with no more brackets is not nested too deeply."""
 
 
 def read_records(path: str | Path) -> Iterator[tuple[int, Record]]:
@@ -59,7 +62,17 @@ def read_records(path: str | Path) -> Iterator[tuple[int, Record]]:
 
 def loads(raw: bytes) -> Any:
     """Return the JSON of a line. Half a surrogate pair, which other writers escape and UTF-8 can't hold, becomes
-    U+FFFD."""
+    U+FFFD. Raises ValueError for what is no JSON, or is nested so deeply that it could not be written again."""
+    value = _loads(raw)
+    if raw.count(b"[") + raw.count(b"{") > _SHALLOW:
+        try:
+            orjson.dumps([[[[[[[[value]]]]]]]])  # deeper by more than we put records into
+        except TypeError as fault:
+            raise ValueError("nested too deeply") from fault
+    return value
+
+
+def _loads(raw: bytes) -> Any:
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -217,17 +230,30 @@ def _present(path: str | Path) -> Path:
 def _reader(path: Path) -> Iterator[Iterator[bytes]]:
     with open(path, "rb") as raw:
         if path.suffix == ".zst":
-            yield _zst_lines(raw)
+            yield _zst_lines(raw, path)
         else:
-            yield iter(raw)
+            yield _plain_lines(raw, path)
 
 
-def _zst_lines(raw: io.BufferedReader) -> Iterator[bytes]:
+def _plain_lines(raw: io.BufferedReader, path: Path) -> Iterator[bytes]:
+    number = 0
+    while line := raw.readline(MOST_LINE_BYTES + 1):
+        number += 1
+        _check_length(line, f"{path}:{number}")
+        yield line
+
+
+def _check_length(line: bytes | bytearray, where: str) -> None:
+    if len(line) > MOST_LINE_BYTES:
+        raise InputError(f"{where}: a line of more than 256 MB", "one JSON object a line")
+
+
+def _zst_lines(raw: io.BufferedReader, path: Path) -> Iterator[bytes]:
     """Yield the lines of a file of zstandard frames; a cut-off last frame is no error."""
     import zstandard
 
     stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-    rest = b""
+    rest, number = bytearray(), 1
     while True:
         try:
             chunk = stream.read(1 << 16)
@@ -235,10 +261,15 @@ def _zst_lines(raw: io.BufferedReader) -> Iterator[bytes]:
             chunk = b""
         if not chunk:
             break
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from (line + b"\n" for line in lines)
+        *lines, tail = chunk.split(b"\n")
+        for line in lines:
+            yield bytes(rest) + line + b"\n"
+            rest.clear()
+            number += 1
+        rest += tail
+        _check_length(rest, f"{path}:{number}")
     if rest:
-        yield rest
+        yield bytes(rest)
 
 
 def _cut_unfinished(path: Path) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import orjson
-import yaml
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import RopdError, TrainingError
@@ -47,6 +46,7 @@ from ropd_cli.training.step_metrics import StepTally
 from ropd_cli.training.validation import Validator
 from ropd_cli.util.concurrency import STOPS
 from ropd_cli.util.visible_text import print_out
+from ropd_cli.util.yaml_text import load_yaml
 
 OWNER = "ropd_run_judge"
 """The name of the Ray actor."""
@@ -69,7 +69,7 @@ class RunJudge:
 
     def __init__(self, run_dir: str) -> None:
         self._run = RunDir(Path(run_dir))
-        self._config = RopdConfig.model_validate(yaml.safe_load(self._run.config.read_text()))
+        self._config = RopdConfig.model_validate(load_yaml(self._run.config.read_text()))
         self._prompts: dict[str, Prompt] = {p.uid: p for p in load_prompts(str(self._config.data.prompts))}
         self._index = TeacherIndex.open(Path(str(self._config.data.index)))
         count = self._run.prompt_count() or len(self._prompts)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import yaml
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.config.load import dump_config
@@ -35,6 +34,7 @@ from ropd_cli.training.verl_config import compose, steps_of
 from ropd_cli.training.versions import installed_versions
 from ropd_cli.util.processes import run_module
 from ropd_cli.util.progress import Progress
+from ropd_cli.util.yaml_text import load_yaml
 
 MAY_CHANGE = (
     *("train.steps.", "train.epochs.", "train.save_every.", "train.keep_checkpoints.", "train.watchdog_s."),
@@ -256,7 +256,7 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
         raise InputError(
             f"{run.path} holds an unfinished run", "go on with it by --resume, or choose another run directory by --out"
         )
-    before = yaml.safe_load(run.config.read_text())
+    before = load_yaml(run.config.read_text())
     differing = _differing(before, config.model_dump(mode="json"))
     changed = [key for key in differing if not f"{key}.".startswith(MAY_CHANGE)]
     if changed:
