@@ -64,7 +64,7 @@ YAML = {
     "in itself": "judge: &a {m: 2, templates: *a}\n",
     "a list in itself": "judge: &a [*a]\n",
     "deep": "judge: " + "[" * 100 + "]" * 100,
-    "too deep for the stack": "judge: " + "[" * 400 + "]" * 400,
+    "too deep for the stack": "judge: " + "[" * 700 + "]" * 700,
     "deep mappings": "judge: " + "{a: " * 2_000 + "}" * 2_000,
     "large": "judge: " + "x" * 2_000_000,
     "no date": "seed: 2001-99-99",
