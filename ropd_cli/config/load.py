@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ropd_cli.config.masking import shown_url
 from ropd_cli.config.models import EndpointConfig, RopdConfig, laid_over
 from ropd_cli.errors import ConfigError, InputError
 from ropd_cli.util.resources import find_config
@@ -132,9 +133,16 @@ def _describe(error: Any) -> str:
     if error["type"] == "value_error":  # of a whole section: its keys do not fit together
         return f"{path}: {error['ctx']['error']}"
     if error["type"] != "extra_forbidden":
-        return f"{path}: {error['msg'][:1].lower()}{error['msg'][1:]} (found {error['input']!r})"
+        return f"{path}: {error['msg'][:1].lower()}{error['msg'][1:]}{_found(loc, error['input'])}"
     near = difflib.get_close_matches(str(loc[-1]), _known_keys(loc[:-1]), n=1, cutoff=0.5)
     return f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else "")
+
+
+def _found(loc: tuple[Any, ...], value: Any) -> str:
+    """Return the value that is wrong, in words; nothing where it may hold a secret."""
+    if isinstance(value, dict | list) or {"headers", "extra_body", "base_url", "api_key_env"} & set(loc):
+        return ""
+    return f" (found {(shown_url(value) if isinstance(value, str) and '://' in value else value)!r})"
 
 
 def _known_keys(parents: tuple[Any, ...]) -> list[str]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import orjson
 
+from ropd_cli.config.masking import shown_url
 from ropd_cli.errors import ProviderBusy, ProviderError, ProviderRefused, ProviderUnreachable
 from ropd_cli.llm.api_key import QUOTED_CHARS, Peer
 from ropd_cli.llm.chat import sendable
 from ropd_cli.llm.retry import retry_after_s
 from ropd_cli.llm.transport import Lost, NoConnection, Response, TimedOut
-from ropd_cli.llm.urls import shown_url
 
 BAD_REQUEST = (400, 422)
 NO_CHOICES = (400, 422, 501)

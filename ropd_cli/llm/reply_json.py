@@ -7,8 +7,9 @@ from typing import Any
 
 import orjson
 
+from ropd_cli.config.masking import Secrets
 from ropd_cli.errors import ReplyInvalid
-from ropd_cli.llm.api_key import QUOTED_CHARS, Peer, Secrets
+from ropd_cli.llm.api_key import QUOTED_CHARS, Peer
 from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.faults import URL_HINT, Fault, error_text, tolerant
 from ropd_cli.records.schemas import Usage
