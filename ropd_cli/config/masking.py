@@ -100,7 +100,8 @@ def secrets_of(
     words = [*_texts(extra_body), *(value for _, value in parse_qsl(query)), *re.split("[=&]", query)]
     for name, value in headers.items():
         literal = [part for text in REFERENCE.split(value)[::2] for part in (text, *text.split())]
-        (keys if _CREDENTIAL.search(name) else words).extend(part for part in literal if len(part) >= SECRET_CHARS)
+        is_key = _CREDENTIAL.search(name) or REFERENCE.search(value)
+        (keys if is_key else words).extend(part for part in literal if len(part) >= SECRET_CHARS)
     return Secrets(keys, words)
 
 

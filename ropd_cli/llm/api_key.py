@@ -82,6 +82,17 @@ def api_key(endpoint: EndpointConfig, environ: Mapping[str, str]) -> SecretStr |
     return SecretStr(key)
 
 
+def variables_sent(endpoint: EndpointConfig, environ: Mapping[str, str]) -> list[str]:
+    """Return the names of the environment variables whose values an endpoint's requests carry."""
+    if (endpoint.base_url or "").startswith(BUILTIN):
+        return []
+    names = [
+        endpoint.api_key_env.strip(),
+        *(name for text in endpoint.headers.values() for name in REFERENCE.findall(text)),
+    ]
+    return [name for name in dict.fromkeys(names) if environ.get(name, "").strip()]
+
+
 def headers_of(endpoint: EndpointConfig, environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Return (headers to send, those values that are secrets) of an endpoint's ``headers``.
 
