@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -51,7 +52,11 @@ class Screen:
         if self.json:
             import orjson
 
-            print_json(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+            try:
+                text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+            except TypeError:  # half a surrogate pair, as in a path that is not UTF-8
+                text = json.dumps(document, indent=2)
+            print_json(text)
         elif isinstance(text, str):
             print_out(text)
         else:

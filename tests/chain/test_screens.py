@@ -269,3 +269,17 @@ def test_what_the_process_itself_says(folder, arguments, shown):
     written = in_a_terminal(folder, *arguments)
     assert shown in written and "[bold red]" in written
     assert "\x07" not in written and "\x1b[2J" not in written and "\u202e" not in written
+
+
+def test_a_path_that_is_not_utf8(tmp_path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    command = [sys.executable, "-m", "ropd_cli", "data", "prepare", "sums", "--limit", "2", "--json"]
+    done = subprocess.run([*command, "--out", folder + "/p.jsonl"], capture_output=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["out"] == folder + "/p.jsonl"
+
+
+def test_an_output_of_another_encoding(folder):
+    command = [sys.executable, "-m", "ropd_cli", "inspect-rubrics", RUN, "--uid", f"u{NASTY}"]
+    done = subprocess.run(command, capture_output=True, cwd=folder, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and b"\\u2713" in done.stdout  # met
