@@ -120,7 +120,7 @@ FAILS = {
     "no file": ["teacher-gen", f"no{FILE}.jsonl", "--out", "x.jsonl", "--model", "m"],
     "no uid": ["index", "get", INDEX, "--uid", NASTY],
     "no config": ["cache", "info", "--config", f"no{FILE}.yaml"],
-    "no key": ["teacher-gen", "prompts.jsonl", "--out", "x.jsonl", "--set", f"teacher.{NASTY}=1"],
+    "no key": ["teacher-gen", "prompts.jsonl", "--out", "x.jsonl", "--set", f"teacher.{FILE}=1"],
     "no value": ["teacher-gen", "prompts.jsonl", "--out", "x.jsonl", "--set", f'judge.m="{PLAIN}\\e[2J\\a\\u202e"'],
     "no record": ["index", "build", f"bad{FILE}.jsonl", "--out", "x"],
     "no url": ["teacher-gen", "prompts.jsonl", "--out", "x.jsonl", "--base-url", f"http://{NASTY}", "--model", "m"],
