@@ -17,6 +17,7 @@ from ropd_cli.errors import InputError, RopdError
 from ropd_cli.index import TeacherIndex
 from ropd_cli.records.files import read_journal
 from ropd_cli.util.progress import NoProgress, Progress
+from ropd_cli.util.yaml_text import load_yaml
 
 IN_FULL = 8
 """Of each kind of group (best, worst, …), so many are shown in full."""
@@ -299,8 +300,8 @@ def _document(file: Path) -> dict[str, Any]:
         return {}
     data = file.read_bytes()
     try:
-        document = yaml.safe_load(data) if file.suffix == ".yaml" else orjson.loads(data)
-    except (yaml.YAMLError, orjson.JSONDecodeError) as fault:
+        document = load_yaml(data.decode()) if file.suffix == ".yaml" else orjson.loads(data)
+    except (yaml.YAMLError, ValueError) as fault:
         raise InputError(f"{file}: not {file.suffix[1:].upper()} ({fault})", "restore it, or move it away") from fault
     return document if isinstance(document, dict) else {}
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def check_batches(endpoints: Sequence[EndpointConfig], cache: ReplyCache | None) -> None:
     """Raise InputError where batches can't be used."""
+    from ropd_cli.config.masking import shown_url
     from ropd_cli.errors import InputError
     from ropd_cli.llm.urls import BUILTIN, base_url
 
@@ -28,7 +29,7 @@ def check_batches(endpoints: Sequence[EndpointConfig], cache: ReplyCache | None)
     for endpoint in endpoints:
         url = base_url(endpoint)
         if url.startswith(BUILTIN):
-            raise InputError(f"{url} has no Batch API", "leave --batch-api out")
+            raise InputError(f"{shown_url(url)} has no Batch API", "leave --batch-api out")
         if endpoint.api == "azure":
             raise InputError("--batch-api does not know Azure's batches", "leave --batch-api out")
 

@@ -14,6 +14,7 @@ from ropd_cli.cli._options import Device, RequestOptions
 from ropd_cli.cli._screen import Screen, exit_partial
 from ropd_cli.cli._stages import engine_options, in_words, open_cache, stats_words, with_model
 from ropd_cli.config import EndpointConfig, RopdConfig
+from ropd_cli.config.masking import shown_url
 from ropd_cli.engines.vllm_sampling import LocalModel, SamplingOptions
 from ropd_cli.evaluation.benchmarks import Choice, open_benchmarks
 from ropd_cli.evaluation.contamination import selection_warnings
@@ -28,7 +29,7 @@ from ropd_cli.llm.chat import ClientStats
 from ropd_cli.llm.client import ChatClient, endpoint_request
 from ropd_cli.llm.cost_estimate import forecast
 from ropd_cli.llm.shared import Shared
-from ropd_cli.llm.urls import base_url, identity, shown_url
+from ropd_cli.llm.urls import base_url, identity
 from ropd_cli.records.files import write_atomic
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.report.eval_report import markdown, page, terminal

@@ -15,6 +15,7 @@ import typer
 
 from ropd_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, expected_error
 from ropd_cli.util.progress import NoProgress, Progress
+from ropd_cli.util.visible_text import print_err, print_json, print_out
 
 T = TypeVar("T")
 LOG_EVERY_S = 10.0
@@ -37,7 +38,7 @@ class Screen:
         try:
             yield
         except KeyboardInterrupt:
-            _print("ropd: interrupted; what is finished is written, the same command continues from there")
+            print_err("ropd: interrupted; what is finished is written, the same command continues from there")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except Exception as fault:
             expected = expected_error(fault)
@@ -49,18 +50,18 @@ class Screen:
     def result(self, document: dict[str, Any], text: Any) -> None:
         """Print the result: ``document`` with ``--json``, else ``text`` (a string or a rich renderable)."""
         if self.json:
-            typer.echo(_json(document))
+            print_json(_json(document))
         elif isinstance(text, str):
-            typer.echo(text)
+            print_out(text)
         else:
-            from rich.console import Console
+            from ropd_cli.util.terminal import Console
 
-            Console(file=sys.stdout, highlight=False).print(text)
+            Console().print(text)
 
     def note(self, text: str) -> None:
         """Print one line on stderr; nothing with ``--quiet``."""
         if not self.quiet:
-            _print(text)
+            print_err(text)
 
     def progress(self, stats: Stats | None = None) -> Progress:
         """Return what shows a stage's progress: a bar on a terminal, a line now and then elsewhere."""
@@ -99,9 +100,9 @@ def _json(document: dict[str, Any]) -> str:
 
 def print_error(message: str, hint: str | None) -> None:
     """Print an error in the one form that every command has."""
-    _print(f"ropd: error: {' '.join(message.split())}")
+    print_err(f"ropd: error: {' '.join(message.split())}")
     if hint:
-        _print(f"hint: {' '.join(hint.split())}")
+        print_err(f"hint: {' '.join(hint.split())}")
 
 
 def exit_partial(failed: int) -> None:
@@ -137,7 +138,7 @@ class LogLines:
         self._show()
 
     def note(self, text: str) -> None:
-        _print(text)
+        print_err(text)
 
     def finish(self) -> None:
         if self._what and self._total:
@@ -153,7 +154,7 @@ class LogLines:
         return [*failed, *([words] if words else [])]
 
     def _show_start(self) -> None:
-        _print(f"{self._what}: {self._total} to do" if self._total else f"{self._what}: nothing left to do")
+        print_err(f"{self._what}: {self._total} to do" if self._total else f"{self._what}: nothing left to do")
 
     def _show(self) -> None:
         if time.monotonic() - self._printed >= LOG_EVERY_S:
@@ -161,14 +162,13 @@ class LogLines:
             self._print_line()
 
     def _print_line(self) -> None:
-        _print(", ".join([f"{self._what}: {self._done}/{self._total}", self._rate(), *self._extras()]))
+        print_err(", ".join([f"{self._what}: {self._done}/{self._total}", self._rate(), *self._extras()]))
 
 
 class Bar(LogLines):
     """A progress as a rich bar on stderr."""
 
     def __init__(self, stats: Stats | None = None) -> None:
-        from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -178,20 +178,22 @@ class Bar(LogLines):
             TimeRemainingColumn,
         )
 
+        from ropd_cli.util.terminal import Console
+
         super().__init__(stats)
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[rate]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[extra]}", markup=False),
-            console=Console(stderr=True, highlight=False),
+            console=Console(stderr=True),
         )
 
     def note(self, text: str) -> None:
-        self._bar.console.print(text, markup=False)
+        self._bar.console.print(text)
 
     def finish(self) -> None:
         self._bar.stop()
@@ -204,10 +206,3 @@ class Bar(LogLines):
 
     def _show(self) -> None:
         self._bar.update(self._task, completed=self._done, extra=", ".join(self._extras()), rate=self._rate())
-
-
-def _print(text: str) -> None:
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except BrokenPipeError:  # nobody reads it any more; the work goes on
-        pass

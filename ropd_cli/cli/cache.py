@@ -12,6 +12,7 @@ import typer
 
 from ropd_cli.cli._options import ConfigOptions, command, command_group
 from ropd_cli.cli._screen import Screen
+from ropd_cli.util.visible_text import visible
 
 app = command_group("cache", help="Show, clean and export the cache of replies.")
 UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
@@ -86,7 +87,7 @@ def clear(
             raise InputError(
                 f"{folder}: {size / 1e6:.1f} MB of paid-for replies would be removed", "confirm with --yes"
             )
-        if not typer.confirm(f"Remove {size / 1e6:.1f} MB of replies from {folder}?", err=True):
+        if not typer.confirm(f"Remove {size / 1e6:.1f} MB of replies from {visible(str(folder))}?", err=True):
             raise InputError("nothing removed", None)
     freed = cache_maintenance.clear(settings.cache_dir)
     screen.result({"folder": str(folder), "bytes_freed": freed}, f"{folder}: {freed / 1e6:.1f} MB freed")

@@ -119,11 +119,10 @@ def prepare(
     Repeated prompts are written once. Each row that is left out is listed in OUT.dropped.jsonl with the reason. The
     same command again writes the same files.
     """
-    from rich.console import Console
-
     from ropd_cli.errors import InputError
     from ropd_cli.records.outputs import sole_writer
     from ropd_cli.stages import prepare as stage
+    from ropd_cli.util.terminal import Console, Text
 
     if tokenizer is None and (max_prompt_tokens or min_prompt_tokens):
         raise InputError(
@@ -157,7 +156,7 @@ def prepare(
     files["train"] = out
     sets = [Path(each.partition("=")[2] or each) for each in filters.decontaminate]
     _check_files(list(files.values()), [local, *sets] if local else sets)
-    waiting = Console(stderr=True, quiet=screen.quiet).status(f"preparing {source}")  # on a terminal only
+    waiting = Console(stderr=True, quiet=screen.quiet).status(Text(f"preparing {source}"))  # on a terminal only
     with ExitStack() as held, waiting, stage.Ledger(stage.dropped_path(out)) as ledger:
         for file in files.values():
             held.enter_context(sole_writer(file))
@@ -196,8 +195,9 @@ def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) 
 
 def _show(prepared: Prepared, listing: Path | None) -> None:
     """Print the summary on stderr."""
-    from rich.console import Console
     from rich.table import Table
+
+    from ropd_cli.util.terminal import Console
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
@@ -213,10 +213,10 @@ def _show(prepared: Prepared, listing: Path | None) -> None:
         table.add_row(what, f"{count:,}")
     if prepared.tokens is not None:
         table.add_row("tokens", "", ", ".join(f"{what} {count}" for what, count in prepared.tokens.items()))
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True)
     console.print(table)
     if listing is not None:
-        console.print(f"rows left out: {listing}", style="dim", soft_wrap=True, markup=False)
+        console.print(f"rows left out: {listing}", style="dim", soft_wrap=True)
 
 
 def _parts(held_out: str | None, held_out_out: Path | None, split_out: Sequence[str]) -> tuple[tuple[Part, ...], dict]:
@@ -294,11 +294,17 @@ def _parameters(settings: list[str]) -> dict[str, Any]:
     import yaml
 
     from ropd_cli.errors import InputError
+    from ropd_cli.util.yaml_text import load_yaml
 
     parameters = {}
     for text in settings:
         name, separator, value = text.partition("=")
         if not separator or not name:
             raise InputError(f"--param {text!r}: expected NAME=VALUE", "for example --param min_terms=2")
-        parameters[name] = yaml.safe_load(value)
+        try:
+            parameters[name] = load_yaml(value)
+        except yaml.YAMLError as fault:
+            raise InputError(
+                f"--param {name}: not a YAML value ({fault})", "for example --param min_terms=2"
+            ) from fault
     return parameters

@@ -70,7 +70,8 @@ def doctor(
 def _page(checks: list[Check]) -> RenderableType:
     """Return the checks by section, and a last line that counts them."""
     from rich.table import Table
-    from rich.text import Text
+
+    from ropd_cli.util.terminal import Text
 
     page = Table.grid(padding=(0, 1))
     page.add_column(width=4, no_wrap=True)

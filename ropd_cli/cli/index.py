@@ -262,7 +262,8 @@ def _survey_table(name: str, contents: Survey) -> Any:
     """Return the figures of an index as a rich renderable."""
     from rich.console import Group
     from rich.table import Table
-    from rich.text import Text
+
+    from ropd_cli.util.terminal import Text
 
     def table(title: str, *columns: str) -> Table:
         made = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))

@@ -12,6 +12,7 @@ import inspect
 import io
 import os
 import sys
+import traceback
 from typing import Any
 
 import typer
@@ -21,6 +22,7 @@ from typer.exceptions import TyperException
 from ropd_cli.cli._options import command_group
 from ropd_cli.cli._screen import print_error
 from ropd_cli.errors import EXIT_FAILED, EXIT_INPUT
+from ropd_cli.util.visible_text import guard_streams, print_err, print_out
 
 # name -> (module, attribute, line of help). The attribute is a function, or a typer.Typer of subcommands.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -87,7 +89,7 @@ def _version(show: bool) -> None:
     if show:
         from ropd_cli import __version__
 
-        typer.echo(f"ropd {__version__}")
+        print_out(f"ropd {__version__}")
         raise typer.Exit()
 
 
@@ -105,6 +107,7 @@ def root(
 def main() -> None:
     """Run the ``ropd`` script."""
     _open_streams()
+    guard_streams()
     try:
         # Not standalone: typer would print a usage error in its own style, and not as `ropd: error:` with a hint.
         # It ends quietly, with exit code 1, where nobody reads stdout any more (`| head`).
@@ -113,6 +116,9 @@ def main() -> None:
         sys.exit(_usage_error(fault))
     except typer.Abort:  # Ctrl-C or the end of input at a question
         print_error("aborted", None)
+        sys.exit(EXIT_FAILED)
+    except Exception:
+        print_err(traceback.format_exc().rstrip())  # it quotes what somebody else wrote
         sys.exit(EXIT_FAILED)
 
 

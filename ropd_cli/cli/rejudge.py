@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from ropd_cli.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ropd_cli.config import EndpointConfig
     from ropd_cli.llm.client import ChatClient
     from ropd_cli.recipes.rejudge import Rejudger
     from ropd_cli.stages.runner import Tally
@@ -41,6 +43,10 @@ def rejudge(
         str | None, typer.Option("--step", metavar="N|A-B", help="Only groups of this step, or of these steps.")
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Judge the first LIMIT groups only.")] = None,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust-run-config", help="Send keys to the URLs that the run's config.yaml names."),
+    ] = False,
     *,
     endpoint: EndpointOptions,
     requests: RequestOptions,
@@ -52,6 +58,9 @@ def rejudge(
     model, endpoint, template or rubric. The same judge is answered by the cache; --repeats asks it again.
 
     The same command again continues where it stopped, and tries failed groups again.
+
+    Where config.yaml names an endpoint of its own and a key of yours would be sent there, --trust-run-config is
+    needed: the run may be somebody else's.
     """
     from ropd_cli.cli._stages import in_words, open_cache, run_clients, with_model
     from ropd_cli.llm.chat import ClientStats
@@ -66,10 +75,13 @@ def rejudge(
     if new_rubrics and rubrics is not None:
         raise InputError("--new-rubrics and --rubrics are two choices", "leave one of them out")
     own = (run if run.is_dir() else run.parent.parent) / "config.yaml"
+    flags = endpoint.flags("verifier") | {"judge.templates": str(templates) if templates else None}
+    settings = requests.load(flags)
     if requests.config is None and own.is_file():
-        requests = replace(requests, config=own)
-    flags = {"judge.templates": str(templates) if templates else None}
-    settings = requests.load(endpoint.flags("verifier") | flags)
+        mine, settings = settings, replace(requests, config=own).load(flags)
+        if not (trust or requests.dry_run):
+            for section in ("verifier", "rubricator") if new_rubrics else ("verifier",):
+                _check_trust(own, getattr(settings, section), getattr(mine, section))
     judge = with_model(settings.verifier, "verifier")
     texts = Templates.load(settings.judge)
     source: RubricSource = "new" if new_rubrics else "file" if rubrics is not None else "saved"
@@ -112,6 +124,23 @@ def rejudge(
         _show(screen, rejudger, tally, ClientStats.total(stats).as_dict())
 
 
+def _check_trust(config: Path, endpoint: EndpointConfig, mine: EndpointConfig) -> None:
+    """Raise InputError where variables of the environment would go to where a run's configuration says; ``mine`` is the
+    endpoint without it."""
+    from ropd_cli.config.masking import shown_url
+    from ropd_cli.llm.api_key import variables_sent
+    from ropd_cli.llm.urls import base_url
+
+    names = ("api", "base_url", "api_key_env", "headers")
+    sent = variables_sent(endpoint, os.environ)
+    if sent and any(getattr(endpoint, name) != getattr(mine, name) for name in names):
+        raise InputError(
+            f"{config}: the environment variable {' and '.join(sent)} would be sent to {shown_url(base_url(endpoint))}",
+            "if the run is yours, --trust-run-config; else name the endpoint: --config FILE, or --base-url and "
+            "--api-key-env",
+        )
+
+
 def _steps(text: str | None) -> range | None:
     """Return the steps of ``--step``. Raises InputError for another form than N or A-B."""
     if text is None:
@@ -126,12 +155,12 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: dict[str, Any
     """Write the figures of agreement and print them."""
     import orjson
     from rich.console import Group
-    from rich.text import Text
 
     from ropd_cli.analysis.agreement import figures
     from ropd_cli.cli._stages import calls_words
     from ropd_cli.records.files import failed_path, write_atomic
     from ropd_cli.report.agreement_report import page, terminal
+    from ropd_cli.util.terminal import Text
 
     files, pairs = rejudger.files, rejudger.pairs()
     agreement = figures(pairs) if pairs else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ropd_cli.config.masking import shown_url
 from ropd_cli.config.models import EndpointConfig, RopdConfig, laid_over
 from ropd_cli.errors import ConfigError, InputError
 from ropd_cli.util.resources import find_config
+from ropd_cli.util.yaml_text import load_yaml
 
 # environment variable -> the keys it sets
 _ENVIRONMENT: dict[str, tuple[str, ...]] = {
@@ -66,9 +67,9 @@ def load_config(
             problems.append(f"--set {text!r}: expected a.b=value")
             continue
         try:
-            _set(tree, key.strip(), yaml.load(value, _Loader), problems)
+            _set(tree, key.strip(), load_yaml(value), problems)
         except yaml.YAMLError:
-            problems.append(f"--set {key}: {value!r} is not a YAML value")
+            problems.append(f"--set {key}: not a YAML value")
     for key, value in (flags or {}).items():
         if value is not None:
             _set(tree, key, value, problems)
@@ -93,27 +94,15 @@ def dump_config(config: RopdConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-6 as a number (YAML 1.1 wants 1.0e-6 and would give a string)."""
-
-
-_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
-
-
 def read_yaml(file: Path) -> dict[str, Any]:
     """Return the sections of a YAML file. Raises InputError for what is none."""
     try:
-        tree = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+        tree = load_yaml(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as fault:
         mark = getattr(fault, "problem_mark", None)
         where = f"{file}:{mark.line + 1}" if mark else str(file)
         raise InputError(
-            f"{where}: not valid YAML ({getattr(fault, 'problem', fault)})", "check the indentation"
+            f"{where}: not valid YAML ({getattr(fault, 'problem', None) or fault})", "check the indentation"
         ) from fault
     except UnicodeDecodeError as fault:
         raise InputError(f"{file}: not UTF-8 text", "is it a YAML file?") from fault
@@ -151,9 +140,16 @@ def _describe(error: Any) -> str:
     if error["type"] == "value_error":  # of a whole section: its keys do not fit together
         return f"{path}: {error['ctx']['error']}"
     if error["type"] != "extra_forbidden":
-        return f"{path}: {error['msg'][:1].lower()}{error['msg'][1:]} (found {error['input']!r})"
+        return f"{path}: {error['msg'][:1].lower()}{error['msg'][1:]}{_found(loc, error['input'])}"
     near = difflib.get_close_matches(str(loc[-1]), _known_keys(loc[:-1]), n=1, cutoff=0.5)
     return f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else "")
+
+
+def _found(loc: tuple[Any, ...], value: Any) -> str:
+    """Return the value that is wrong, in words; nothing where it may hold a secret."""
+    if isinstance(value, dict | list) or {"headers", "extra_body", "base_url", "api_key_env"} & set(loc):
+        return ""
+    return f" (found {(shown_url(value) if isinstance(value, str) and '://' in value else value)!r})"
 
 
 def _known_keys(parents: tuple[Any, ...]) -> list[str]:

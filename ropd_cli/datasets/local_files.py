@@ -7,13 +7,16 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 
 from ropd_cli.errors import InputError
 from ropd_cli.records.files import read_records
+from ropd_cli.records.lines import LONGEST_LINE
 
+_MOST_CHARS = 1 << 24
+"""Of a line of CSV."""
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".jsonl.zst")
 
 
@@ -45,6 +48,8 @@ def _records(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if file.suffix in (".csv", ".tsv"):
         return _csv_records(file)
     if file.suffix == ".json":
+        if file.stat().st_size > 4 * LONGEST_LINE:
+            raise InputError(f"{file}: a JSON document of more than 1 GB", "give JSON Lines, an object a line")
         try:
             document = orjson.loads(file.read_bytes())
         except orjson.JSONDecodeError:
@@ -61,9 +66,16 @@ def _json_records(file: Path, entries: list[Any]) -> Iterator[tuple[int, dict[st
         yield number, record
 
 
+def _bounded(lines: TextIO) -> Iterator[str]:
+    while line := lines.readline(_MOST_CHARS):
+        if len(line) == _MOST_CHARS:
+            raise csv.Error(f"a line of more than {_MOST_CHARS:,} characters")
+        yield line
+
+
 def _csv_records(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with open(file, encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
+        reader = csv.DictReader(_bounded(lines), delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
         row: dict[str, Any] = {}
         try:
             for row in reader:

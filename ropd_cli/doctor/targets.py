@@ -9,12 +9,13 @@ from operator import attrgetter
 from typing import Any
 
 from ropd_cli.config import EndpointConfig, RopdConfig
+from ropd_cli.config.masking import shown_url
 from ropd_cli.doctor.check import Case
 from ropd_cli.errors import InputError, ProviderUnreachable, RopdError
 from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.shared import Shared
-from ropd_cli.llm.urls import BUILTIN, base_url, builtin_name, shown_url
+from ropd_cli.llm.urls import BUILTIN, base_url, builtin_name
 
 ROLES = ("teacher", "rubricator", "verifier", "student.endpoint")
 JUDGES = ("rubricator", "verifier")

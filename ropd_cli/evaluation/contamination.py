@@ -10,6 +10,8 @@ from typing import Any
 import orjson
 import yaml
 
+from ropd_cli.util.yaml_text import load_yaml
+
 _LEVELS = 6
 """So far above the weights a run directory may be."""
 
@@ -46,6 +48,8 @@ def _read(file: Path) -> Any:
     if not file.is_file():
         return None
     try:
-        return yaml.safe_load(file.read_bytes()) if file.suffix == ".yaml" else orjson.loads(file.read_bytes())
-    except (OSError, yaml.YAMLError, orjson.JSONDecodeError):
+        return (
+            load_yaml(file.read_text(encoding="utf-8")) if file.suffix == ".yaml" else orjson.loads(file.read_bytes())
+        )
+    except (OSError, ValueError, yaml.YAMLError):
         return None

@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
+from ropd_cli.config.masking import REFERENCE, Secrets, is_variable, secrets_of, shown_url
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import InputError
-from ropd_cli.llm.urls import BUILTIN, OPENAI_URL, base_url, shown_url
+from ropd_cli.llm.urls import BUILTIN, OPENAI_URL, base_url
 
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 QUOTED_CHARS = 300
 """So much of a server's words stands in a message."""
-SECRET_CHARS = 12
-"""A shorter "key" (vLLM users set EMPTY, or x) is no secret; striking it out would spoil words."""
-
-
-class Secrets:
-    """Texts that must not get out: keys, values of headers, the query of the URL."""
-
-    def __init__(self, texts: list[str]) -> None:
-        written = set()
-        for text in texts:
-            if text:  # as it is, and as it stands in JSON inside a text
-                written |= {text, json.dumps(text)[1:-1], json.dumps(text)[1:-1].replace("/", "\\/")}
-        self._texts = sorted(written, key=len, reverse=True)
-        self._long = [text for text in self._texts if len(text) >= SECRET_CHARS]
-
-    def strike(self, text: str) -> str:
-        """Return a message without them."""
-        for secret in self._texts:
-            text = text.replace(secret, "***")
-        return text
-
-    def strike_from_answer(self, text: str) -> str:
-        """Return a model's text without those that are long enough to be secrets."""
-        for secret in self._long:
-            if secret in text:
-                text = text.replace(secret, "***")
-        return text
 
 
 @dataclass(frozen=True)
@@ -63,8 +35,9 @@ class Peer:
         """Return the peer with its key and headers. Raises InputError for one that is missing, or no key or header."""
         url = base_url(endpoint)
         key = api_key(endpoint, environ)
-        headers, hidden = headers_of(endpoint, environ)
-        secrets = Secrets([key.get_secret_value() if key is not None else "", *hidden, url.partition("?")[2]])
+        headers, variables = headers_of(endpoint, environ)
+        text = key.get_secret_value() if key is not None else ""
+        secrets = secrets_of(url, endpoint.headers, endpoint.extra_body, variables, text)
         return cls(url, endpoint.api_key_env, key, headers, secrets)
 
     def clean(self, text: str) -> str:
@@ -85,8 +58,13 @@ def api_key(endpoint: EndpointConfig, environ: Mapping[str, str]) -> SecretStr |
     name = endpoint.api_key_env.strip()
     if "," in name:
         raise InputError(
-            f"api_key_env {name!r}: an endpoint has one key, so one variable",
+            "api_key_env holds a comma: an endpoint has one key, so one variable",
             "name one; a router such as LiteLLM proxy spreads requests over several accounts",
+        )
+    if name and not is_variable(name):  # not shown: somebody has put the key itself there
+        raise InputError(
+            "api_key_env is not the name of an environment variable",
+            "put the key into a variable, for example OPENAI_API_KEY, and name that",
         )
     key = environ.get(name, "").strip()
     if not key:
@@ -104,6 +82,17 @@ def api_key(endpoint: EndpointConfig, environ: Mapping[str, str]) -> SecretStr |
     return SecretStr(key)
 
 
+def variables_sent(endpoint: EndpointConfig, environ: Mapping[str, str]) -> list[str]:
+    """Return the names of the environment variables whose values an endpoint's requests carry."""
+    if (endpoint.base_url or "").startswith(BUILTIN):
+        return []
+    names = [
+        endpoint.api_key_env.strip(),
+        *(name for text in endpoint.headers.values() for name in REFERENCE.findall(text)),
+    ]
+    return [name for name in dict.fromkeys(names) if environ.get(name, "").strip()]
+
+
 def headers_of(endpoint: EndpointConfig, environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Return (headers to send, those values that are secrets) of an endpoint's ``headers``.
 
@@ -114,13 +103,13 @@ def headers_of(endpoint: EndpointConfig, environ: Mapping[str, str]) -> tuple[di
     for name, value in endpoint.headers.items():
         if not _HEADER_NAME.fullmatch(name):
             raise InputError(f"headers: {name!r} is no name of a header", "letters, digits and dashes")
-        for variable in _REFERENCE.findall(value):
+        for variable in REFERENCE.findall(value):
             if not environ.get(variable, "").strip():
                 raise InputError(
                     f"headers.{name}: the environment variable {variable} is not set", f"export {variable}=…"
                 )
             secrets.append(environ[variable].strip())
-        filled = _REFERENCE.sub(lambda match: environ[match[1]].strip(), value)
+        filled = REFERENCE.sub(lambda match: environ[match[1]].strip(), value)
         if not (filled.isascii() and filled.isprintable()):
             raise InputError(f"headers.{name}: holds characters that no header has", "printable ASCII")
         headers[name] = filled

@@ -7,6 +7,7 @@ import re
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from ropd_cli.config.masking import shown_url
 from ropd_cli.errors import (
     AccountEnded,
     ProviderBusy,
@@ -20,7 +21,7 @@ from ropd_cli.llm.chat import sendable
 from ropd_cli.llm.error_body import ErrorBody, read_error
 from ropd_cli.llm.retry import retry_after_s
 from ropd_cli.llm.transport import NoConnection, NoResponse, Response, TimedOut
-from ropd_cli.llm.urls import shown_url, without_call
+from ropd_cli.llm.urls import without_call
 
 BAD_REQUEST = (400, 422)
 NO_CHOICES = (400, 422, 501)

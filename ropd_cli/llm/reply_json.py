@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Any
 import orjson
 
 from ropd_cli.answers.endings import Ending, ending_of, worst
+from ropd_cli.config.masking import Secrets
 from ropd_cli.errors import ProviderBusy, ReplyInvalid
-from ropd_cli.llm.api_key import QUOTED_CHARS, Peer, Secrets
+from ropd_cli.llm.api_key import QUOTED_CHARS, Peer
 from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.faults import URL_HINT, Fault, embedded_fault, tolerant
 from ropd_cli.llm.structured import parse_json
@@ -23,6 +25,7 @@ MOST_TOKENS = 10_000_000
 CHARS_A_TOKEN = 1000
 """More than this in one token is no count, even of long runs of blanks."""
 Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 _PAGE_HINT = (
     f"a web page answered: a login page of the network, a proxy (HTTP_PROXY, NO_PROXY), or another URL; {URL_HINT}"
 )
@@ -40,7 +43,9 @@ class _Read:
     error: Any = None
 
 
-def read_replies(content: bytes, request: ChatRequest, peer: Peer, most: int = 1, say: Say = print) -> list[ChatReply]:
+def read_replies(
+    content: bytes, request: ChatRequest, peer: Peer, most: int = 1, say: Say = log.warning
+) -> list[ChatReply]:
     """Return the replies in a response's bytes, 1 to ``most`` of them; their usages add up to the response's.
 
     ``say`` is told of an ending that is not known, which counts as cut off. Raises Fault for what is no reply, or one

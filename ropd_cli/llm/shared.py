@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from ropd_cli.config.masking import shown_url
 from ropd_cli.config.models import EndpointConfig, RopdConfig
 from ropd_cli.errors import RopdError
 from ropd_cli.llm.breaker import Breaker
 from ropd_cli.llm.limits import Limiter
 from ropd_cli.llm.money import Budget
-from ropd_cli.llm.urls import base_url, identity, shown_url
+from ropd_cli.llm.urls import base_url, identity
 
 Place = tuple[str, str, str]
 """URL, model, and the name of the key's variable: what a provider's limits are about."""

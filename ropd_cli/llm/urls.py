@@ -7,6 +7,7 @@ import re
 from urllib.parse import urlsplit, urlunsplit
 
 from ropd_cli import __version__
+from ropd_cli.config.masking import shown_url
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import InputError
 
@@ -52,7 +53,7 @@ def without_call(url: str) -> str:
 def _checked(url: str) -> str:
     if url.startswith(BUILTIN):
         if not builtin_name(url):
-            raise InputError(f"base_url {url!r}: which embedded provider?", "builtin://checkable")
+            raise InputError(f"base_url {shown_url(url)!r}: which embedded provider?", "builtin://checkable")
         return url
     try:
         parts = urlsplit(url)
@@ -99,17 +100,6 @@ def _is_host(name: str) -> bool:
     except UnicodeError:
         return False
     return len(name) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
-
-
-def shown_url(url: str) -> str:
-    """Return a URL as it may stand in a message: without a user, a password or a query, which may be secrets."""
-    try:
-        parts = urlsplit(url)
-        if not parts.netloc:  # USER:PASSWORD@HOST would be a scheme and a path
-            return url.rpartition("@")[2].partition("?")[0]
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    except ValueError:
-        return url.rpartition("@")[2].partition("?")[0]
 
 
 def identity(url: str) -> str:

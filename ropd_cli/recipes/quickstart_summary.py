@@ -126,8 +126,9 @@ def as_text(outcome: Outcome) -> str:
 def curve(values_S: list[float]) -> list[str]:
     """Return a chart of values by step, shape (S,), with the scale at its left; columns are means of several steps
     where there are many."""
-    from rich.console import Console
     from textual.renderables.sparkline import Sparkline
+
+    from ropd_cli.util.terminal import Console
 
     if not values_S:
         return []

@@ -41,6 +41,8 @@ FRAME = 1 << 20
 """Bytes of lines in a frame of a file that is written as a whole."""
 _salvages: ContextVar[bool | None] = ContextVar("salvages", default=None)
 """None: the command at work has no such option."""
+_SHALLOW = 200
+"""A line with no more brackets is not nested too deeply."""
 
 
 def read_records(path: str | Path) -> Iterator[tuple[int, Record]]:
@@ -163,7 +165,17 @@ def _is_begun(line: bytes) -> bool:
 
 def loads(raw: bytes) -> Any:
     """Return the JSON of a line. Half a surrogate pair, which other writers escape and UTF-8 can't hold, becomes
-    U+FFFD."""
+    U+FFFD. Raises ValueError for what is no JSON, or is nested so deeply that it could not be written again."""
+    value = _loads(raw)
+    if raw.count(b"[") + raw.count(b"{") > _SHALLOW:
+        try:
+            orjson.dumps([[[[[[[[value]]]]]]]])  # deeper by more than we put records into
+        except TypeError as fault:
+            raise ValueError("nested too deeply") from fault
+    return value
+
+
+def _loads(raw: bytes) -> Any:
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:

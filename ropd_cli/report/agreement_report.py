@@ -8,9 +8,9 @@ from typing import Any
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
-from ropd_cli.report.words import clean, number
+from ropd_cli.report.words import number
+from ropd_cli.util.terminal import Text
 
 Columns = tuple[str, ...]
 Figures = Mapping[str, Any]
@@ -58,7 +58,7 @@ def judges(figures: Figures) -> str:
     """Return who judged."""
 
     def judge(side: Figures) -> str:
-        models = ", ".join(clean(model) or "?" for model in side["models"])
+        models = ", ".join(model or "?" for model in side["models"])
         return f"{models} (template {', '.join(side['template_hashes'])})"
 
     repeats = f", {figures['flips']['repeats']} times" if figures["flips"] else ""
@@ -118,7 +118,7 @@ def tables(figures: Figures) -> Iterator[tuple[str, Columns, list[Columns]]]:
 
 def _table(title: str, columns: Mapping[str, tuple[str, str]], parts: Any) -> tuple[str, Columns, list[Columns]]:
     """Return a table of (name, figures) pairs; ``columns``: the key and the format of each."""
-    lines = [(clean(name), *(number(row[key], form) for key, form in columns.values())) for name, row in parts]
+    lines = [(name, *(number(row[key], form) for key, form in columns.values())) for name, row in parts]
     return title, ("", *columns), lines
 
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from rich.text import Text
 from textual import on
 from textual.app import App, ComposeResult, RenderResult
 from textual.binding import Binding, BindingType
@@ -28,7 +27,8 @@ from ropd_cli.analysis.catalogue import Catalogue
 from ropd_cli.analysis.judged_groups import GroupRow
 from ropd_cli.analysis.query import SORTS, Query
 from ropd_cli.report.groups_text import in_full, notes, spread_bar
-from ropd_cli.report.words import clean, number
+from ropd_cli.report.words import number
+from ropd_cli.util.terminal import Text
 
 _NARROW = 76
 """Below this width the list leaves out what is also in a group."""
@@ -92,12 +92,12 @@ class GroupLine(Visual):
 
     def render_strips(self, width: int, height: int | None, style: Style, options: RenderOptions) -> list[Strip]:
         row = self._rows.row(self._at)
-        question = Text(clean(row.question))
+        question = Text(row.question)
         if wrong := notes(row):
             question.append(" · ").append_text(wrong)
         cells = {
             "step": Text("" if row.step is None else str(row.step)),
-            "uid": Text(clean(row.uid)),
+            "uid": Text(row.uid),
             "n": Text(str(row.rollouts)),
             "K": Text(str(row.criteria)),
             "mean": Text(number(row.mean)),
@@ -381,4 +381,4 @@ class Browser(App[None]):
         words = f"{self._name}: {len(rows.numbers):,} of {len(self._catalogue):,} groups, {order}"
         if query.words:
             words += f", {query.words}"
-        self.screen_stack[0].query_one("#where", Static).update(Text(clean(words)))
+        self.screen_stack[0].query_one("#where", Static).update(Text(words))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ropd_cli.report.words import clean
+from ropd_cli.util.visible_text import visible
 
 Point = tuple[float, float]
 
@@ -98,7 +98,7 @@ def chart(
         pointed={
             "x": [x(step) for step in steps],
             "steps": steps,
-            "lines": [{"name": clean(line.name), "values": _values(line, steps, unit)} for line in lines],
+            "lines": [{"name": visible(line.name), "values": _values(line, steps, unit)} for line in lines],
         },
     )
 

@@ -11,9 +11,10 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
-from rich.text import Text
 
 from ropd_cli.report.words import number
+from ropd_cli.util.terminal import Text
+from ropd_cli.util.visible_text import visible
 
 Document = Mapping[str, Any]
 HEAD = ("benchmark", "metric", "score", "95%", "samples", "cut off", "no result", "tokens", "cost")
@@ -179,7 +180,7 @@ def markdown(document: Document) -> str:
     lines = [f"# Evaluation of {_cell(document.get('model'))}", ""]
     lines += [f"> {_cell(warning)}\n" for warning in document["warnings"]]
     lines += [*_table(HEAD, rows(document)), "", NOTE, ""]
-    return "\n".join([*lines, *(f"- {name}: {_cell(text)}" for name, text in facts(document))]) + "\n"
+    return visible("\n".join([*lines, *(f"- {name}: {_cell(text)}" for name, text in facts(document))]) + "\n")
 
 
 def compared_markdown(document: Document) -> str:
@@ -190,7 +191,7 @@ def compared_markdown(document: Document) -> str:
     for benchmark in document["benchmarks"]:
         lines += ["", f"## {benchmark['name']}", "", *(f"- {_cell(line)}" for line in flips(benchmark)), ""]
         lines += _table(("problem", *(run["name"] for run in document["runs"])), problems(benchmark))
-    return "\n".join(lines) + "\n"
+    return visible("\n".join(lines) + "\n")
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:

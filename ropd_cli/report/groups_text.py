@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import ConsoleOptions, RenderableType
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
-from rich.text import Text
 
 from ropd_cli.analysis.judged_groups import GroupRow, GroupView, ShownAnswer
 from ropd_cli.lint import RULES
-from ropd_cli.report.words import clean, label, mark, number, summary_line
+from ropd_cli.report.words import label, mark, number, summary_line
+from ropd_cli.util.terminal import Text
+from ropd_cli.util.visible_text import visible
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class GroupList:
     sums: Mapping[str, Any]
     more: str = ""
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(self, _console: object, options: ConsoleOptions) -> Iterator[RenderableType]:
         table = _table()
         steps = any(row.step is not None for row in self.rows)
         if steps:
@@ -44,7 +45,7 @@ class GroupList:
             cells = [str(row.rollouts or ""), str(row.criteria or ""), number(row.mean), number(row.spread)]
             first = [Text("" if row.step is None else str(row.step))] if steps else []
             bar, teacher = Text(spread_bar(row.spread)), Text(number(row.teacher))
-            table.add_row(*first, Text(clean(row.uid)), *map(Text, cells), bar, teacher, notes(row))
+            table.add_row(*first, Text(row.uid), *map(Text, cells), bar, teacher, notes(row))
         yield table
         if self.more:
             yield Text(self.more, style="dim")
@@ -69,7 +70,7 @@ def spread_bar(spread: float | None, cells: int = BAR_CELLS) -> str:
 def notes(row: GroupRow) -> Text:
     """Return what is wrong with a group, in a line: faults, and the linter's rules."""
     faults = [f"failed: {row.error.split(':')[0]}"] if row.error else list(row.faults)
-    text = Text(clean("; ".join(faults)), style="yellow")
+    text = Text("; ".join(faults), style="yellow")
     if row.rules:
         text.append(f"{'; ' if faults else ''}lint: {', '.join(row.rules)}", style="dim")
     return text
@@ -81,11 +82,11 @@ class JudgedGroup:
 
     view: GroupView
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(self, _console: object, options: ConsoleOptions) -> Iterator[RenderableType]:
         view = self.view
-        yield Rule(Text(clean(view.title)), align="left")
+        yield Rule(Text(view.title), align="left")
         if view.question is not None:
-            yield Padding(Text(clean(view.question)), (0, 0, 1, 2))
+            yield Padding(Text(view.question), (0, 0, 1, 2))
         for part in view.by_rubric:
             if part.of_rollout is not None:
                 yield Text(f"the rubric of rollout {part.of_rollout}", style="bold")
@@ -98,10 +99,10 @@ class JudgedGroup:
             means = f"mean {number(stats.mean)}, spread {number(stats.spread)}, teacher {number(stats.teacher_mean)}"
             yield Text(f"rewards of {stats.n} rollouts: {means}")
         for fault in view.faults:
-            yield Text(f"! {clean(fault)}", style="yellow")
+            yield Text(f"! {fault}", style="yellow")
         for finding in view.findings:
             about = f"{', '.join(finding.criteria)}: " if finding.criteria else ""
-            words = clean(f"{about}{RULES[finding.rule].title} ({finding.message})")
+            words = f"{about}{RULES[finding.rule].title} ({finding.message})"
             yield Text(f"• {finding.rule} ", style="magenta").append(words, style="default")
 
 
@@ -111,11 +112,11 @@ class AnswerText:
 
     shown: ShownAnswer
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+    def __rich_console__(self, _console: object, options: ConsoleOptions) -> Iterator[RenderableType]:
         thinking, answer = self.shown.thinking, self.shown.answer
         more = f", {len(thinking):,} characters of thinking" if thinking else ""
         yield Rule(Text(self.shown.heading + more), align="left", characters="·")
-        yield Padding(Text("no answer", style="dim") if answer is None else Text(clean(answer)), (0, 0, 1, 2))
+        yield Padding(Text("no answer", style="dim") if answer is None else Text(answer), (0, 0, 1, 2))
 
 
 def in_full(view: GroupView) -> list[JudgedGroup | AnswerText]:
@@ -132,15 +133,15 @@ def _criteria(view: GroupView) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for k, criterion in enumerate(view.criteria.rubrics if view.criteria else ()):
         met = [view.met(source, k) for source in ("teacher", "student")] if view.judged else []
-        text = Text(clean(criterion.criterion)).append(f"  {clean(criterion.category)}", style="dim")
+        text = Text(criterion.criterion).append(f"  {criterion.category}", style="dim")
         shares = [Text(f"{yes}/{of}" if of else "") for yes, of in met]
-        table.add_row(Text(clean(criterion.criterion_id)), Text(str(criterion.points)), text, *shares)
+        table.add_row(Text(criterion.criterion_id), Text(str(criterion.points)), text, *shares)
     return table
 
 
 def _matrix(view: GroupView, width: int) -> Iterator[Table]:
     """Yield criteria by answers, in as many tables as the width makes necessary."""
-    ids = [clean(name)[:8] for name in view.criterion_ids]
+    ids = [visible(name)[:8] for name in view.criterion_ids]
     room = max(1, (width - max(5, *map(len, ids)) - 2) // 6)  # a column is 4 wide, 2 lie between
     answers = view.judged
     for start in range(0, len(answers), room):

@@ -11,14 +11,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ropd_cli.lint import RULES, Finding
-from ropd_cli.report.words import clean, label, mark, number
+from ropd_cli.report.words import label, mark, number
+from ropd_cli.util.visible_text import visible
 
 _HERE = Path(__file__).parent
 
 
 def render(template: str, **values: Any) -> str:
-    """Return the page of a template. Every text among ``values`` is escaped and freed of control characters."""
-    return _environment().get_template(template).render(values)
+    """Return the page of a template. Every text among ``values`` is escaped, its control characters written out."""
+    return visible(_environment().get_template(template).render(values))
 
 
 @cache
@@ -29,16 +30,10 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_without_controls,
     )
     environment.globals["asset"] = _asset
     environment.filters |= {"by_rule": _by_rule, "cut": _cut, "label": label, "mark": mark, "number": number}
     return environment
-
-
-def _without_controls(value: Any) -> Any:
-    """Return a text without control characters. Jinja calls this on each value before it escapes it."""
-    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _asset(name: str) -> Markup:

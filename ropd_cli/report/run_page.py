@@ -15,12 +15,13 @@ import yaml
 
 from ropd_cli.analysis.judged_groups import GroupRow
 from ropd_cli.analysis.run_data import RunData
+from ropd_cli.config.masking import masked, shown_url
 from ropd_cli.lint import RULES
 from ropd_cli.llm.urls import BUILTIN
 from ropd_cli.report.pages import render
 from ropd_cli.report.run_charts import course_charts
 from ropd_cli.report.run_words import lost, outcome, setting, watched, worth_a_look
-from ropd_cli.report.words import clean
+from ropd_cli.util.visible_text import visible
 
 LONGEST = 6_000
 """Characters of an answer that the page shows."""
@@ -67,18 +68,9 @@ def page(run: RunData, *, template: str = "run.html", title: str | None = None, 
         linted=[row for row in lint if row[2] >= _LINTED],
         embedded_rubricator=str(setting(config, "rubricator.base_url") or "").startswith(BUILTIN),
         facts=_facts(run),
-        configuration=yaml.safe_dump(without_secrets(config), sort_keys=False, allow_unicode=True),
+        configuration=yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True),
         **values,
     )
-
-
-def without_secrets(config: Any, key: str = "") -> Any:
-    """Return a configuration without what may be a secret: headers that are written out in it."""
-    if not isinstance(config, Mapping):
-        return config
-    if key == "headers":
-        return {name: value if str(value).startswith("${") else "…" for name, value in config.items()}
-    return {name: without_secrets(value, str(name)) for name, value in config.items()}
 
 
 def _placed(run: RunData) -> list[str]:
@@ -95,7 +87,7 @@ def _judge(config: Mapping[str, Any], section: str) -> str:
     """Return who answers for a section of the configuration, as a reader would call it."""
     model, url = setting(config, f"{section}.model"), str(setting(config, f"{section}.base_url") or "")
     if url.startswith(BUILTIN):
-        return f"{url} (an embedded program with fixed rules, no LLM)"
+        return f"{shown_url(url)} (an embedded program with fixed rules, no LLM)"
     return f"the LLM {model}" if model else "an LLM"
 
 
@@ -140,10 +132,10 @@ def _listed(row: GroupRow) -> list[Any]:
     def rounded(value: float | None) -> float | None:
         return None if value is None else round(value, 6)  # shown to two places
 
-    error = None if row.error is None else clean(row.error)[:200]
+    error = None if row.error is None else visible(row.error)[:200]
     means = (rounded(row.mean), rounded(row.spread), rounded(row.teacher))
     missing = row.missing if row.mean is not None else 0
-    names = (clean(row.uid), clean(row.question))
+    names = (visible(row.uid), visible(row.question))
     return [row.step, *names, *means, missing, row.dead, row.below, ", ".join(row.rules), error]
 
 

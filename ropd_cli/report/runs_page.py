@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ropd_cli.analysis.run_data import RunData
+from ropd_cli.config.masking import masked
 from ropd_cli.report.pages import render
 from ropd_cli.report.run_charts import course_charts
-from ropd_cli.report.run_page import without_secrets
 from ropd_cli.report.run_words import outcome
 
 
@@ -17,7 +17,7 @@ def compared_page(runs: Sequence[RunData]) -> str:
     """Return the page of two runs or more."""
     columns = [figures(run) for run in runs]
     names = dict.fromkeys(name for column in columns for name in column)
-    flat = [dict(_flat(without_secrets(run.config))) for run in runs]
+    flat = [dict(_flat(masked(run.config))) for run in runs]
     keys = dict.fromkeys(key for config in flat for key in config)
     return render(
         "runs.html",

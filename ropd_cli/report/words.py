@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from ropd_cli.records.schemas import AnswerVerdict
 
 MARKS = {True: "✓", False: "✗", None: "?"}
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def clean(text: str) -> str:
-    """Return a text without what moves a terminal's cursor or turns its reading direction; tabs become spaces."""
-    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n").replace("\t", "    "))
 
 
 def number(value: float | None, form: str = ".2f") -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import orjson
-import yaml
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import RopdError, TrainingError
@@ -47,6 +46,8 @@ from ropd_cli.training.run_dir import RunDir, Stop
 from ropd_cli.training.step_metrics import StepTally
 from ropd_cli.training.validation import Validator
 from ropd_cli.util.concurrency import STOPS
+from ropd_cli.util.visible_text import print_out
+from ropd_cli.util.yaml_text import load_yaml
 
 OWNER = "ropd_run_judge"
 """The name of the Ray actor."""
@@ -70,7 +71,7 @@ class RunJudge:
     def __init__(self, run_dir: str) -> None:
         self._run = RunDir(Path(run_dir))
         self._heartbeat = Heartbeat(self._run.heartbeat)
-        self._config = RopdConfig.model_validate(yaml.safe_load(self._run.config.read_text(encoding="utf-8")))
+        self._config = RopdConfig.model_validate(load_yaml(self._run.config.read_text(encoding="utf-8")))
         self._prompts: dict[str, Prompt] = {p.uid: p for p in load_prompts(str(self._config.data.prompts))}
         self._index = TeacherIndex.open(Path(str(self._config.data.index)))
         count = self._run.prompt_count() or len(self._prompts)
@@ -228,7 +229,7 @@ class RunJudge:
 
     def _say(self, line: str) -> None:
         """To the training's log, and to the parent process, which shows it."""
-        print(line, flush=True)
+        print_out(line)
         with open(self._run.notes, "a", encoding="utf-8") as notes:
             notes.write(line + "\n")
 

@@ -24,7 +24,7 @@ from ropd_cli.llm.urls import base_url, model_name
 from ropd_cli.method.dataset_rubrics import dataset_rubric
 from ropd_cli.method.prompts import Templates
 from ropd_cli.method.rewards import RewardMixer
-from ropd_cli.records.files import write_atomic, write_records
+from ropd_cli.records.files import whole_file, write_atomic, write_records
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import Prompt, load_prompts
 from ropd_cli.training.dataset import load_checked_prompts, write_verl_prompts
@@ -297,7 +297,9 @@ def _differing(a: Any, b: Any, path: str = "") -> list[str]:
 def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:
     from omegaconf import OmegaConf
 
-    write_atomic(run.config, dump_config(config))
+    with whole_file(run.config) as temporary:  # it is read again, so it holds what the user's own file holds
+        temporary.touch(mode=0o600)
+        temporary.write_text(dump_config(config), encoding="utf-8")
     write_atomic(run.verl_config, OmegaConf.to_yaml(verl_config))
     hashes = Templates.load(config.judge).hashes
     write_atomic(run.prompts_lock, orjson.dumps(hashes, option=orjson.OPT_INDENT_2))

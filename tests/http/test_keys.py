@@ -4,8 +4,9 @@ import pytest
 from servers import Raw, Reply, Status
 
 from ropd_cli.config import EndpointConfig
+from ropd_cli.config.masking import Secrets
 from ropd_cli.errors import InputError, ProviderBusy
-from ropd_cli.llm.api_key import Secrets, api_key
+from ropd_cli.llm.api_key import api_key
 from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import RetryPolicy

@@ -75,6 +75,31 @@ def test_heavy_packages_stay_where_they_belong(file):
     assert not heavy or room[0] == "engines" or room[:2] == ("training", "verl")
 
 
+PRINTERS = {"util/visible_text.py", "engines/torch_probe.py"}  # the probe's output is read by the parent process
+RAW = {"rich.console.Console", "rich.text.Text", "rich.print", "rich.get_console", "rich.console", "rich.text"}
+LETS_MARKUP_IN = {"from_markup", "from_ansi", "echo", "secho", "render_markup", "print_exception", "print_exc"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_nothing_prints_past_the_guard(file):
+    """Texts of endpoints and files reach a terminal through ``util/visible_text`` and ``util/terminal`` alone."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    where = str(file.relative_to(ROOT))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) and where != "util/terminal.py":
+            names = [f"{node.module}.{a.name}" for a in node.names] if isinstance(node, ast.ImportFrom) else []
+            names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            assert not RAW & set(names), f"line {node.lineno}: take Console and Text from util/terminal"
+        if isinstance(node, ast.Name) and node.id == "print":
+            assert where in PRINTERS, f"line {node.lineno}: use print_out or print_err"
+        if isinstance(node, ast.Attribute):
+            stream = isinstance(node.value, ast.Attribute) and node.value.attr in ("stdout", "stderr")
+            assert not (stream and node.attr in ("write", "buffer", "writelines")), f"line {node.lineno}: print_out"
+            assert node.attr not in LETS_MARKUP_IN, f"line {node.lineno}: {node.attr} takes a text for markup"
+        if isinstance(node, ast.keyword) and node.arg == "markup":
+            assert isinstance(node.value, ast.Constant) and node.value.value is False, f"line {node.value.lineno}"
+
+
 def test_root_has_three_files():
     assert {file.name for file in ROOT.glob("*.py")} == ROOT_FILES
 

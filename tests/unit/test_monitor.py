@@ -201,7 +201,7 @@ async def test_the_gap_is_measured_warned_of_and_stops_the_run(run_judge, server
     assert sum("gap" in line for line in notes) == 2
     ((_, kept),) = read_records(directory.monitor_file(2))
     assert kept["uid"] == "a" and [a["score"] for a in kept["verdicts"]["answers"] if a["source"] == "student"]
-    directory.forget_after(3)
+    directory.set_aside_after(3)
     assert not directory.monitor_file(4).exists() and directory.monitor_file(3).exists()
     assert [alarm["step"] for _, alarm in read_records(directory.alarms)] == [2]
 

@@ -14,7 +14,7 @@ from ropd_cli.analysis.agreement import figures
 from ropd_cli.analysis.judged_groups import load_groups
 from ropd_cli.analysis.run_data import read_run
 from ropd_cli.report import agreement_report, eval_report, groups_page, pages, run_page, runs_page
-from ropd_cli.report.words import clean
+from ropd_cli.util.visible_text import visible
 
 TEMPLATES = "".join(file.read_text() for file in (Path(pages.__file__).parent / "templates").glob("*.html"))
 NASTY = (
@@ -94,7 +94,7 @@ def test_a_text_is_on_the_page_as_it_was_written(tmp_path, name):
     run = write_run(tmp_path, steps=1, groups=0, extra=[group_record(1, "u", [[True] * 4], [[True] * 4], rollout=text)])
     views = load_groups(run)
     read = assert_harmless(groups_page.page([views[0].row(0)], views, SUMS, "t"), script=False)
-    assert f"{clean(text)} 0" in "".join(read.texts)
+    assert f"{visible(text)} 0" in "".join(read.texts)
 
 
 def test_the_page_of_two_judgings():

@@ -154,7 +154,7 @@ async def test_money_of_steps_that_are_dropped_stays_spent(run_judge, server):
     await judge.judge(2, "a", said("3 + 4 = 7", "3 + 4 = 10"))  # and then it is killed
     both = directory.spent_usd()
     assert both > first * 1.2
-    directory.forget_after(0)
+    directory.set_aside_after(0)
     assert not directory.metric_rows() and directory.spent_usd() == both
     await judge.close()
 

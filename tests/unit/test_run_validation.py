@@ -92,7 +92,7 @@ async def test_a_step_that_is_made_again_takes_the_place_of_the_first_try(run):
     await validator.close()
     foreign = run.validation_file(1).with_name("step-x.jsonl.zst")
     foreign.write_text("a file of somebody else's")
-    run.forget_after(1)
+    run.set_aside_after(1)
     assert foreign.is_file()
     again = Validator(config, run, None, Shared())
     await validate(again, config, 1, 2)

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from ropd_cli.config.masking import shown_url
 from ropd_cli.config.models import EndpointConfig
 from ropd_cli.errors import CostLimit
 from ropd_cli.llm.batch.api import BatchApi, MaybeMade
@@ -71,6 +72,7 @@ class BatchFiller:
         self._budget, self._stats, self._say = budget, stats, say
         self._most_requests, self._most_bytes = most_requests, most_bytes
         self._url = base_url(endpoint)
+        self._place = shown_url(identity(self._url))
         self._learnt = Expectation()
 
     def key(self, request: ChatRequest) -> str:
@@ -79,8 +81,8 @@ class BatchFiller:
 
     @property
     def _mine(self) -> list[Batch]:
-        model, url = self._endpoint.model, identity(self._url)
-        return [batch for batch in self._state.open if batch.model == model and batch.url == url]
+        model, place = self._endpoint.model, self._place
+        return [batch for batch in self._state.open if batch.model == model and shown_url(batch.url) == place]
 
     async def submit(self, requests: Sequence[ChatRequest]) -> int:
         """Hand over the requests that are in no batch and were not refused; how many. Those that a killed run had
@@ -102,6 +104,7 @@ class BatchFiller:
             if batch.phase == "submitting":
                 await self._adopt_or_create(batch)
             elif batch.phase == "uploaded":
+                self._file(batch).unlink(missing_ok=True)
                 await self._create(batch)
             elif batch.phase == "prepared":  # nobody knows of it yet: its requests are put into another
                 self._state.batches.remove(batch)
@@ -146,7 +149,7 @@ class BatchFiller:
         most = self._most_usd(first, lines)
         batch = Batch(
             tag=content.hexdigest()[:32],
-            url=identity(self._url),
+            url=self._place,
             model=first.model,
             api=first.api,
             max_tokens=first.sampling.max_tokens,
@@ -155,6 +158,7 @@ class BatchFiller:
             most_usd=most,
         )
         file = self._file(batch)
+        file.touch(mode=0o600)  # ``extra_body`` is in it
         with open(file, "wb") as out:
             out.writelines(lines.values())
         self._state.add(batch)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ropd_cli.config import EndpointConfig
+from ropd_cli.config.masking import shown_url
 from ropd_cli.errors import InputError
-from ropd_cli.llm.urls import base_url, model_name, shown_url
+from ropd_cli.llm.urls import base_url, model_name
 from ropd_cli.records.schemas import Message, Prompt, digest, with_system
 
 Keep = Literal["any", "correct", "majority"]

@@ -9,14 +9,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import yaml
-
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import InputError, RopdError
 from ropd_cli.records.schemas import load_prompts
 from ropd_cli.training.dataset import check_lengths
 from ropd_cli.training.run_dir import RunDir, Stop
 from ropd_cli.util.processes import end_with
+from ropd_cli.util.yaml_text import load_yaml
 
 
 def train(run: RunDir) -> None:
@@ -27,7 +26,7 @@ def train(run: RunDir) -> None:
     from verl.utils.config import validate_config
     from verl.utils.device import auto_set_device
 
-    ours = RopdConfig.model_validate(yaml.safe_load(run.config.read_text(encoding="utf-8")))
+    ours = RopdConfig.model_validate(load_yaml(run.config.read_text(encoding="utf-8")))
     check_lengths(load_prompts(str(ours.data.prompts)), ours)
     if ours.validate.benchmarks:
         check_lengths(load_prompts(run.val_prompts), ours, "validate.benchmarks")
