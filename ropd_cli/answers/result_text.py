@@ -73,6 +73,7 @@ _AFTER = re.compile(
 _REST = re.compile(r"[A-Za-z\s/.,;()\x01\x02_*'-]*")
 _UNIT_POWER = re.compile(r"(?<=[A-Za-z\x02]) ?\^ ?(?:\{-?\d\}|\d)|\\cdot |(?<=[A-Za-z\x02)])\s?\\times ?(?=[A-Za-z\x01])")
 
+_WORDS = re.compile(r"[^\W\d_]|\([^\W\d_]\)|[^\W\d_]{2,}(?:[ ,.'-]{1,3}[^\W\d_]{2,})*")
 _CASELESS = re.compile(r"(?<![\\A-Za-z])(?:[A-Za-z]{4,}|[A-Z][a-z]{1,2}(?![A-Za-z])|(?:YES|NO|ODD)(?![A-Za-z]))")
 _UNREADABLE = re.compile(r"\\(?:[lc]?dots|vdots|prime|cdotp|pmod|bmod|mod|equiv|sim|cong|to|vert|quad)(?![A-Za-z])|\.\.|['\"?:]")
 _DEGREES = re.compile(r"\^\s?(?:\\(?:circ|degree)|\{\s?\\(?:circ|degree)\s?\})|\\degree(?![A-Za-z])")
@@ -80,7 +81,8 @@ _MIXED = re.compile(r"(?<![\d.\w}/^])(\d{1,300}) {1,3}(?:(\d{1,300}) ?/ ?(\d{1,3
 _REPEATING = re.compile(r"(\d{0,300})\.(\d{0,100})\\(?:overline|bar|dot)\s?(?:\{ ?(\d{1,100}) ?\}|(\d))")
 _TIMES_TEN = re.compile(r"(?<=\d) ?[xX*] ?(?=10 ?\^)")
 _EXPONENT = re.compile(r"\^ ?(-?\d{1,300})(?![\d.])")
-_SCIENTIFIC = re.compile(r"(?<![\w.])(\d{1,300}(?:\.\d{1,300})?)[eE]([-+]?\d{1,9})(?![\w.])")
+_SUBSCRIPT = re.compile(r"_ ?(\d)")
+_SCIENTIFIC = re.compile(r"(?<![\w.])(\d{1,300}(?:\.\d{1,300})?)[eE]([-+]?\d{1,5})(?![\w.])")
 _SHORT = re.compile(r"\\frac ?(\{[^{}]*\}|\d|[A-Za-z]|\\pi ?)\s?(\{[^{}]*\}|\d|[A-Za-z]|\\pi ?)")
 _SHORT_ROOT = re.compile(r"\\sqrt ?(\d|[A-Za-z])")
 _SIDE_BY_SIDE = re.compile(r"[\d.] +[\d.]")
@@ -115,9 +117,7 @@ def alike(result: str) -> str:
 
 def is_words(result: str) -> bool:
     """Whether a result is only words or letters ("Evelyn", "(C)", "AB"): letters side by side are no product."""
-    return re.fullmatch(r"[(\[]?[^\W\d_]+(?:[ ,;.'-]+[^\W\d_]+)*[)\].]?", alike(result)) is not None and not _NAMES.search(
-        tidy(result)
-    )
+    return _WORDS.fullmatch(alike(result)) is not None and not _NAMES.search(tidy(result))
 
 
 def has_variables(result: str) -> bool:
@@ -186,7 +186,7 @@ def _mathematical(text: str) -> str | None:
         if (text_or_none := _braced(text, opener)) is None:
             return None
         text = text_or_none
-    text = _EXPONENT.sub(r"^{\1}", text)
+    text = _SUBSCRIPT.sub(r"_{\1}", _EXPONENT.sub(r"^{\1}", text))
     text = _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
     text = _SHORT.sub(lambda f: "\\frac" + _in_braces(f[1]) + _in_braces(f[2]), text)
     text = text.replace("*", "\\cdot ").replace("\\left", "").replace("\\varnothing", "\\emptyset")
