@@ -118,7 +118,7 @@ class MathGrader:
             return Comparison(same, None if same else f"a result of more than {MAX_CHARS} characters is not read")
         if alike(expected) == alike(found):
             return Comparison(bool(alike(found)))
-        if is_words(expected):
+        if is_words(expected) and (len(alike(expected)) > 1 or is_words(found)):
             return Comparison(False)
         variables = has_variables(expected)
         undecided, failed = None, False

@@ -37,6 +37,7 @@ _SIZE = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])|(?<!\\)\\[()\[\]]|\\?\$"
 )
 _BOLD = re.compile(r"(?<![\w)}])\*\*([^*]+)\*\*(?!\w)")
+_STARS = re.compile(r"(?<![\w)}])\*\*|\*\*(?![\w(\\{-])")
 _SEPARATOR = re.compile(r"(?<=\d)(?:,\\!|\\[,!;: ]|\{,\}|~| ) ?(?=\d{3}(?!\d))")
 _SPACE = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![A-Za-z])|~|\\(?:hspace|vspace)\*?\{[^{}]*\}")
 _FRACTION = re.compile(r"\\(?:[dtcs]|nice)frac(?![A-Za-z])")
@@ -62,7 +63,9 @@ _LEAD = re.compile(
 _JOINED = re.compile(r",? ?(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]),? ?(?=[-+(\[\\.\d]|[A-Za-z](?![A-Za-z]))", re.I)
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}|\x01")
 _LONG_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}|(?<=[\d}] )[A-Za-z]{3,}|\x01")
-_ENVIRONMENT = re.compile(r"\\(?:begin|end)\{[A-Za-z]{1,12}\}|\{[lcr|]{1,9}\}|\\(?:mathbb|mathcal|overline|vec|operatorname)\{[^{}]*\}")
+_ENVIRONMENT = re.compile(
+    r"\\(?:begin|end)\{[A-Za-z]{1,12}\}|\{[lcr|]{1,9}\}|\\(?:mathbb|mathcal|overline|vec|operatorname)\{[^{}]*\}"
+)
 _AFTER = re.compile(
     r"(?:per|percent\w*|hundreds?|thousands?|[mbtr]+illions?|dozens?|pairs?|half|halves|thirds?|quarters?|fourths?|fifths?"
     r"|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|sixty|seventy|eighty"
@@ -71,13 +74,19 @@ _AFTER = re.compile(
     r"|except|but|without)"
 )
 _REST = re.compile(r"[A-Za-z\s/.,;()\x01\x02_*'-]*")
-_UNIT_POWER = re.compile(r"(?<=[A-Za-z\x02]) ?\^ ?(?:\{-?\d\}|\d)|\\cdot |(?<=[A-Za-z\x02)])\s?\\times ?(?=[A-Za-z\x01])")
+_UNIT_POWER = re.compile(
+    r"(?<=[A-Za-z\x02]) ?\^ ?(?:\{-?\d\}|\d)|\\cdot |(?<=[A-Za-z\x02)])\s?\\times ?(?=[A-Za-z\x01])"
+)
 
 _WORDS = re.compile(r"[^\W\d_]|\([^\W\d_]\)|[^\W\d_]{2,}(?:[ ,.'-]{1,3}[^\W\d_]{2,})*")
 _CASELESS = re.compile(r"(?<![\\A-Za-z])(?:[A-Za-z]{4,}|[A-Z][a-z]{1,2}(?![A-Za-z])|(?:YES|NO|ODD)(?![A-Za-z]))")
-_UNREADABLE = re.compile(r"\\(?:[lc]?dots|vdots|prime|cdotp|pmod|bmod|mod|equiv|sim|cong|to|vert|quad)(?![A-Za-z])|\.\.|['\"?:]")
+_UNREADABLE = re.compile(
+    r"\\(?:[lc]?dots|vdots|prime|cdotp|pmod|bmod|mod|equiv|sim|cong|to|vert|quad)(?![A-Za-z])|\.\.|['\"?:]"
+)
 _DEGREES = re.compile(r"\^\s?(?:\\(?:circ|degree)|\{\s?\\(?:circ|degree)\s?\})|\\degree(?![A-Za-z])")
-_MIXED = re.compile(r"(?<![\d.\w}/^])(\d{1,300}) {1,3}(?:(\d{1,300}) ?/ ?(\d{1,300})(?![\d.])|(?:and )?\\frac\{(\d{1,300})\}\{(\d{1,300})\})")
+_MIXED = re.compile(
+    r"(?<![\d.\w}/^])(\d{1,300}) {1,3}(?:(\d{1,300}) ?/ ?(\d{1,300})(?![\d.])|(?:and )?\\frac\{(\d{1,300})\}\{(\d{1,300})\})"
+)
 _REPEATING = re.compile(r"(\d{0,300})\.(\d{0,100})\\(?:overline|bar|dot)\s?(?:\{ ?(\d{1,100}) ?\}|(\d))")
 _TIMES_TEN = re.compile(r"(?<=\d) ?[xX*] ?(?=10 ?\^)")
 _EXPONENT = re.compile(r"\^ ?(-?\d{1,300})(?![\d.])")
@@ -94,7 +103,7 @@ def tidy(result: str) -> str:
     text = _SUBS.sub(lambda found: "_{" + found[0].translate(_SUB) + "}", text)
     text = _ROOT.sub(lambda found: f"\\sqrt{{{found[1]}}}" if found[1] else "\\sqrt", text).translate(_UNICODE)
     text = " ".join(text.split())
-    text = _COLOUR.sub("", _SIZE.sub("", _SWITCH.sub("", _BOLD.sub(r"\1", text.strip("_")))))
+    text = _COLOUR.sub("", _SIZE.sub("", _SWITCH.sub("", _STARS.sub("", _BOLD.sub(r"\1", text.strip("_"))))))
     text = _SPACE.sub(" ", _SEPARATOR.sub("", text))
     text = _FRACTION.sub(r"\\frac", text)
     for _ in range(3):  # a wrapper within a wrapper
@@ -122,8 +131,12 @@ def is_words(result: str) -> bool:
 
 def has_variables(result: str) -> bool:
     """Whether a result has letters that stand for something: those of an answer may be products, not units."""
-    text = re.sub(r"\x01[^\x02]*\x02|\\[A-Za-z]+", " ", _ENVIRONMENT.sub(" ", _NAMES.sub(" ", _JOINED.sub(", ", tidy(result)))))
-    if (first := re.search(r"(?<=[\d})] )[A-Za-z]{2}|(?<=[\d})])[A-Za-z]{4}", text)) and _REST.fullmatch(text[first.start() :]):
+    text = re.sub(
+        r"\x01[^\x02]*\x02|\\[A-Za-z]+", " ", _ENVIRONMENT.sub(" ", _NAMES.sub(" ", _JOINED.sub(", ", tidy(result))))
+    )
+    if (first := re.search(r"(?<=[\d})] )[A-Za-z]{2}|(?<=[\d})])[A-Za-z]{4}", text)) and _REST.fullmatch(
+        text[first.start() :]
+    ):
         text = text[: first.start()]  # a number and its unit
     text = re.sub(r"(?<![A-Za-z])[A-Za-z]{4,}", " ", text)
     return re.search(r"(?<![A-Za-z])(?![eiEI](?![A-Za-z]))[A-Za-z]", text) is not None
