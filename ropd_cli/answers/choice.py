@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from ropd_cli.answers.thinking import answer_of
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,20}\{")
-_IS = r"(?:['’]s\b|\s{1,20}(?:(?:is|must\s{1,20}be|should\s{1,20}be|would\s{1,20}be|will\s{1,20}be)\b\s{0,20}:?|(?:→|->|=>))|\s{0,20}[:：=])"
+_IS = r"(?:['’]s\b|\s{1,20}(?:(?:is|(?:must|should|would|will)\s{1,20}be)\b\s{0,20}:?|(?:→|->|=>))|\s{0,20}[:：=])"
 _ANSWER = re.compile(
-    rf"(?<![\w-])(?:answer|choice|option|selection)(?:\s{1, 20}to\s{1, 20}(?:this|the)\s{1, 20}question)?[*_`\"]{{0,4}}{_IS}"
-    r"(?:\s{0,20}(?:therefore|thus|hence|then|clearly|most\s{1,20}likely|probably)\b,?)?",
+    r"(?<![\w-])(?:answer|choice|option|selection)(?:\s{1,20}to\s{1,20}(?:this|the)\s{1,20}question)?[*_`\"]{0,4}"
+    + _IS
+    + r"(?:\s{0,20}(?:therefore|thus|hence|then|clearly|most\s{1,20}likely|probably)\b,?)?",
     re.IGNORECASE,
 )
 _BARE_ANSWER = re.compile(

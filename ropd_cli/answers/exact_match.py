@@ -19,7 +19,7 @@ _TEXT = re.compile(r"\\(?:text|mathrm|mathbf)\{([^{}]*)\}")
 _MARK = r"(?:,\s?\\!\s?|,|\\,|\{,\})"
 _THOUSANDS = re.compile(rf"(?<![\d.,(\[{{])\d{{1,3}}(?:{_MARK}\d{{3}})+(?!\d|,\d|\s?\\?[)\]}}])")
 _SEPARATOR = re.compile(_MARK)
-_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,4})?")
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,4})?")
 """ASCII digits only, and a bounded exponent: what Decimal takes beyond them (``52_8``, ``NaN``, ``1e999999999``) is no
 result, or one that no comparison ends on."""
 

@@ -2,8 +2,8 @@ r"""The final result that a text states.
 
 Thinking is not looked at. The result is the first of these that exists:
 
-1. what an explicit statement after the last box says: ``Final answer: X`` (also "correct", "actual" or "revised" answer,
-   or ``#### X`` on the last line). It takes back the box;
+1. what an explicit statement after the last box says: ``Final answer: X`` (also "correct", "actual" or "revised"
+   answer, or ``#### X`` on the last line). It takes back the box;
 2. the content of the last complete ``\boxed{…}``. Boxes side by side, joined by "and", "or" or a comma, are one list;
 3. what follows ``####`` on the last line; else what follows ``Answer:``, ``answer is`` or ``####`` (where no words come
    after it) on the last line that has one of them, or on the next line where that one ends there, as a heading ``Final
@@ -50,8 +50,8 @@ _GOES_ON = re.compile(
 _ASIDE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 _HEADING = re.compile(r"[\s#*_]*(?:(?:the|my|final|correct)\s{1,5})*answer[\s:*_]*", re.IGNORECASE)
 _CLAUSE = re.compile(
-    r"\.\s{1,9}(?=[A-Z])|,\s{0,9}(?=(?:or|not|since|because|as|so|where|with|i\.e\.|that is)\b)|\s(?=(?:because|since)\b)"
-    r"|(?<!\\);\s"
+    r"\.\s{1,9}(?=[A-Z])|,\s{0,9}(?=(?:or|not|since|because|as|so|where|with|i\.e\.|that is)\b)"
+    r"|\s(?=(?:because|since)\b)|(?<!\\);\s"
 )
 _DELIMITER = re.compile(r"(?<!\\)\$\$?|\\[()\[\]]")
 _CLOSES = {"$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]"}
@@ -222,7 +222,7 @@ def _is_sentence(text: str) -> bool:
 
 
 def _formulas(text: str) -> list[tuple[int, int]]:
-    """Where the formulas of a text stand, between dollars or backslashes. One pass: what is never closed opens nothing."""
+    """Where the formulas of a text stand, by dollars or backslashes. One pass: what is never closed opens nothing."""
     spans = []
     last = {closer: text.rfind(closer) for closer in _CLOSES.values()}
     opened: tuple[int, str] | None = None

@@ -25,14 +25,13 @@ import re
 import signal
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from decimal import Decimal
 from fractions import Fraction
 
 from pebble import ProcessExpired, ProcessPool
 
 from ropd_cli.answers.exact_match import normalise, number_of
 from ropd_cli.answers.final_answer import stated_result
-from ropd_cli.answers.math_worker import TOLERANCE, begin, compare_within
+from ropd_cli.answers.math_worker import begin, compare_within
 from ropd_cli.answers.result_text import alike, formula_of, has_variables, is_words
 from ropd_cli.errors import MissingPackage, RopdError
 
@@ -59,8 +58,8 @@ _THOUSANDS = re.compile(r"-?[0-9]{1,3}(?:,[0-9]{3})+")
 
 @dataclass(frozen=True)
 class Comparison:
-    """``equal`` is None where our own means failed. ``undecided``: why no values were compared; ``equal`` is then False,
-    as the two are not written alike."""
+    """``equal`` is None where our own means failed. ``undecided``: why no values were compared; ``equal`` is then
+    False, as the two are not written alike."""
 
     equal: bool | None
     undecided: str | None = None
@@ -123,12 +122,12 @@ class MathGrader:
         variables = has_variables(expected)
         undecided, failed = None, False
         for one, other in _pairs(expected, found):
-            formulas = formula_of(one, variables), formula_of(other, variables)
-            if formulas[0] is None or formulas[1] is None:
+            left, right = formula_of(one, variables), formula_of(other, variables)
+            if left is None or right is None:
                 undecided = undecided or "words or signs beside the value"
                 continue
-            if (equal := _numbers_equal(*formulas)) is None:
-                outcome = await self._ask(*_as_lists(*formulas), either_way)
+            if (equal := _numbers_equal(left, right)) is None:
+                outcome = await self._ask(*_as_lists(left, right), either_way)
                 equal, failed = outcome.equal, failed or outcome.equal is None
                 undecided = undecided or outcome.undecided
             if equal:

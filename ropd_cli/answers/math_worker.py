@@ -93,7 +93,7 @@ def _reader() -> type:
     from antlr4 import Token
     from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
 
-    class WholeReader(_Latex2Sympy):  # type: ignore[misc]  # the package has no types
+    class WholeReader(_Latex2Sympy):
         def create_parser(self, latex: str) -> Any:
             parser = super().create_parser(latex)
             begin = parser.math

@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import re
 
-_UNICODE = str.maketrans(
+_UNICODE = str.maketrans(  # \x01 and \x02 are marks of our own, below
     {
-        "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "＋": "+", "＝": "=", "，": ", ", "、": ", ",
-        "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/", "⁄": "/", "∕": "/",
-        "π": r"\pi ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ", "φ": r"\phi ", "ω": r"\omega ",
-        "∞": r"\infty ", "±": r"\pm ", "∓": r"\mp ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ",
-        "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}",
-        "°": r"^\circ ", "≈": r"\approx ", "⟨": "(", "⟩": ")", "（": "(", "）": ")", "\u00a0": " ", "\u2009": " ",
-        "\u202f": " ", "\u2062": "", "\u200b": "", "’": "'", "′": "'", "…": r"\ldots ", "€": "", "£": "", "¥": "", "₹": "",
-        "½": r" \frac{1}{2}", "⅓": r" \frac{1}{3}", "⅔": r" \frac{2}{3}", "¼": r" \frac{1}{4}", "¾": r" \frac{3}{4}",
-        "⅕": r" \frac{1}{5}", "⅖": r" \frac{2}{5}", "⅗": r" \frac{3}{5}", "⅘": r" \frac{4}{5}", "⅙": r" \frac{1}{6}",
-        "⅚": r" \frac{5}{6}", "⅛": r" \frac{1}{8}", "⅜": r" \frac{3}{8}", "⅝": r" \frac{5}{8}", "⅞": r" \frac{7}{8}",
-        "\x01": "", "\x02": "",  # marks of our own, below
+        "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "＋": "+", "＝": "=", "，": ", ",
+        "、": ", ", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/", "⁄": "/", "∕": "/",
+        "π": r"\pi ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ", "φ": r"\phi ",
+        "ω": r"\omega ", "∞": r"\infty ", "±": r"\pm ", "∓": r"\mp ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ",
+        "⩾": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ",
+        "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "°": r"^\circ ", "≈": r"\approx ", "⟨": "(", "⟩": ")", "（": "(",
+        "）": ")", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2062": "", "\u200b": "", "’": "'", "′": "'",
+        "…": r"\ldots ", "€": "", "£": "", "¥": "", "₹": "", "½": r" \frac{1}{2}", "⅓": r" \frac{1}{3}",
+        "⅔": r" \frac{2}{3}", "¼": r" \frac{1}{4}", "¾": r" \frac{3}{4}", "⅕": r" \frac{1}{5}", "⅖": r" \frac{2}{5}",
+        "⅗": r" \frac{3}{5}", "⅘": r" \frac{4}{5}", "⅙": r" \frac{1}{6}", "⅚": r" \frac{5}{6}", "⅛": r" \frac{1}{8}",
+        "⅜": r" \frac{3}{8}", "⅝": r" \frac{5}{8}", "⅞": r" \frac{7}{8}", "\x01": "", "\x02": "",
     }
 )  # fmt: skip
 _SUPER = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
@@ -56,8 +56,8 @@ _NAMES = re.compile(
 _NAME_OF = {"infinity": "infty", "inf": "infty", "oo": "infty"}
 _LABEL = re.compile(r"(?:(?:[A-Za-z]{2,20}(?![A-Za-z])|\x01[^\x01\x02]*\x02) ?){1,8}[=:] ?(?!=)")
 _LEAD = re.compile(
-    r"(?:\\approx|=|(?:approximately|approx\.?|about|around|roughly|exactly|equals|equal to|a total of|total of|only|just"
-    r"|simply|therefore|thus|hence|then|clearly)(?![A-Za-z])) ?[:,]? ?",
+    r"(?:\\approx|=|(?:approximately|approx\.?|about|around|roughly|exactly|equals|equal to|a total of|total of|only"
+    r"|just|simply|therefore|thus|hence|then|clearly)(?![A-Za-z])) ?[:,]? ?",
     re.IGNORECASE,
 )
 _JOINED = re.compile(r",? ?(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]),? ?(?=[-+(\[\\.\d]|[A-Za-z](?![A-Za-z]))", re.I)
@@ -85,7 +85,7 @@ _UNREADABLE = re.compile(
 )
 _DEGREES = re.compile(r"\^\s?(?:\\(?:circ|degree)|\{\s?\\(?:circ|degree)\s?\})|\\degree(?![A-Za-z])")
 _MIXED = re.compile(
-    r"(?<![\d.\w}/^])(\d{1,300}) {1,3}(?:(\d{1,300}) ?/ ?(\d{1,300})(?![\d.])|(?:and )?\\frac\{(\d{1,300})\}\{(\d{1,300})\})"
+    r"(?<![\d.\w}/^])(\d{1,300}) {1,3}(?:(\d{1,300}) ?/ ?(\d{1,300})(?![\d.])|\\frac\{(\d{1,300})\}\{(\d{1,300})\})"
 )
 _REPEATING = re.compile(r"(\d{0,300})\.(\d{0,100})\\(?:overline|bar|dot)\s?(?:\{ ?(\d{1,100}) ?\}|(\d))")
 _TIMES_TEN = re.compile(r"(?<=\d) ?[xX*] ?(?=10 ?\^)")
@@ -93,6 +93,7 @@ _EXPONENT = re.compile(r"\^ ?(-?\d{1,300})(?![\d.])")
 _SUBSCRIPT = re.compile(r"_ ?(\d)")
 _SCIENTIFIC = re.compile(r"(?<![\w.])(\d{1,300}(?:\.\d{1,300})?)[eE]([-+]?\d{1,5})(?![\w.])")
 _SHORT = re.compile(r"\\frac ?(\{[^{}]*\}|\d|[A-Za-z]|\\pi ?)\s?(\{[^{}]*\}|\d|[A-Za-z]|\\pi ?)")
+_PARENTHESIS = re.compile(r"(?:\\sqrt|\^) ?\(|[()]")
 _SHORT_ROOT = re.compile(r"\\sqrt ?(\d|[A-Za-z])")
 _SIDE_BY_SIDE = re.compile(r"[\d.] +[\d.]")
 
@@ -109,9 +110,7 @@ def tidy(result: str) -> str:
     for _ in range(3):  # a wrapper within a wrapper
         text = _WRAPPER.sub(_unwrapped, text)
     text = " ".join(text.split()).removesuffix("\\").strip(" `*")
-    while len(text) > 1 and text[-1] in ".,;" or text.endswith(" !"):
-        text = text[:-1].rstrip()
-    return text
+    return text.rstrip(" .,;") or text
 
 
 def alike(result: str) -> str:
@@ -131,13 +130,11 @@ def is_words(result: str) -> bool:
 
 def has_variables(result: str) -> bool:
     """Whether a result has letters that stand for something: those of an answer may be products, not units."""
-    text = re.sub(
-        r"\x01[^\x02]*\x02|\\[A-Za-z]+", " ", _ENVIRONMENT.sub(" ", _NAMES.sub(" ", _JOINED.sub(", ", tidy(result))))
-    )
-    if (first := re.search(r"(?<=[\d})] )[A-Za-z]{2}|(?<=[\d})])[A-Za-z]{4}", text)) and _REST.fullmatch(
-        text[first.start() :]
-    ):
-        text = text[: first.start()]  # a number and its unit
+    text = _ENVIRONMENT.sub(" ", _NAMES.sub(" ", _JOINED.sub(", ", tidy(result))))
+    text = re.sub(r"\x01[^\x02]*\x02|\\[A-Za-z]+", " ", text)
+    unit = re.search(r"(?<=[\d})] )[A-Za-z]{2}|(?<=[\d})])[A-Za-z]{4}", text)
+    if unit and _REST.fullmatch(text[unit.start() :]):
+        text = text[: unit.start()]
     text = re.sub(r"(?<![A-Za-z])[A-Za-z]{4,}", " ", text)
     return re.search(r"(?<![A-Za-z])(?![eiEI](?![A-Za-z]))[A-Za-z]", text) is not None
 
@@ -195,11 +192,10 @@ def _mathematical(text: str) -> str | None:
     text = _REPEATING.sub(_repeated, text)
     text = _MIXED.sub(lambda f: f"({f[1]}+\\frac{{{f[2] or f[4]}}}{{{f[3] or f[5]}}})", text)
     text = _SCIENTIFIC.sub(r"\1\\cdot 10^{\2}", _TIMES_TEN.sub(r"\\times ", text))
-    for opener in ("\\sqrt(", "\\sqrt (", "^(", "^ ("):
-        if (text_or_none := _braced(text, opener)) is None:
-            return None
-        text = text_or_none
-    text = _SUBSCRIPT.sub(r"_{\1}", _EXPONENT.sub(r"^{\1}", text))
+    braced = _braced(text)
+    if braced is None:
+        return None
+    text = _SUBSCRIPT.sub(r"_{\1}", _EXPONENT.sub(r"^{\1}", braced))
     text = _SHORT_ROOT.sub(r"\\sqrt{\1}", text)
     text = _SHORT.sub(lambda f: "\\frac" + _in_braces(f[1]) + _in_braces(f[2]), text)
     text = text.replace("*", "\\cdot ").replace("\\left", "").replace("\\varnothing", "\\emptyset")
@@ -218,19 +214,17 @@ def _repeated(found: re.Match[str]) -> str:
     return f"\\frac{{{over}}}{{{under}}}"
 
 
-def _braced(text: str, opener: str) -> str | None:
-    """A text with the parentheses of ``opener`` made braces; None where one is not closed."""
-    pieces, start = [], 0
-    while (at := text.find(opener, start)) >= 0:
-        depth, end = 1, at + len(opener)
-        while end < len(text) and depth:
-            depth += {"(": 1, ")": -1}.get(text[end], 0)
-            end += 1
-        if depth:
-            return None
-        inner = _braced(text[at + len(opener) : end - 1], opener)
-        if inner is None:
-            return None
-        pieces.append(f"{text[start:at]}{opener[:-1].rstrip()}{{{inner}}}")
-        start = end
-    return "".join(pieces) + text[start:]
+def _braced(text: str) -> str | None:
+    """A text with the parentheses after a root or a power made braces; None where one is not closed."""
+    pieces, opened, start = [], [], 0
+    for mark in _PARENTHESIS.finditer(text):
+        if mark[0] == "(":
+            opened.append(False)
+        elif mark[0] != ")":
+            opened.append(True)
+            pieces.append(text[start : mark.end() - 1].rstrip() + "{")
+            start = mark.end()
+        elif opened and opened.pop():
+            pieces.append(text[start : mark.start()] + "}")
+            start = mark.end()
+    return None if any(opened) else "".join([*pieces, text[start:]])

@@ -31,8 +31,9 @@ class Sample(RecordModel):
 
 class Grade(RecordModel):
     """What a sample is worth. ``scores`` by metric; None is missing (a judge that failed, a process that was ended),
-    and never zero. ``undecided``: why the result was not compared by value; it then counts as wrong. ``counts``: (met, of how many) for metrics that are a share over all questions.
-    ``extracted``: the final result that was read, in a form in which equal ones are equal; None without one."""
+    and never zero. ``undecided``: why the result was not compared by value; it then counts as wrong. ``counts``: (met,
+    of how many) for metrics that are a share over all questions. ``extracted``: the final result that was read, in a
+    form in which equal ones are equal; None without one."""
 
     benchmark: str
     id: str
