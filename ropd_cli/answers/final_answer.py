@@ -72,7 +72,7 @@ def stated_result(text: str) -> str | None:
         later = _explicit(visible[boxes[-1][2] + 1 :])
         takes_back = later is not None and (re.search(r"\d", later) or not re.search(r"\d", boxed))
         return later if takes_back else boxed
-    lines = visible.rstrip().splitlines()
+    lines = [line for line in visible.splitlines() if line.strip()]
     if (stated := _after_hashes(lines)) or (stated := _last_statement(lines)):
         return stated
     numbers = _NUMBER.findall(visible)
@@ -115,7 +115,7 @@ def _last_boxes(text: str, boxes: list[tuple[int, int, int]]) -> str:
 
 def _explicit(after: str) -> str | None:
     """The result that a text states as its final answer, in so many words; None without one."""
-    lines = after.rstrip().splitlines()
+    lines = [line for line in after.splitlines() if line.strip()]
     if stated := _after_hashes(lines):
         return stated
     for at in range(len(lines) - 1, -1, -1):

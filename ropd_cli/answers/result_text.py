@@ -81,7 +81,8 @@ _UNIT_POWER = re.compile(
 _WORDS = re.compile(r"[^\W\d_]|\([^\W\d_]\)|[^\W\d_]{2,}(?:[ ,.'-]{1,3}[^\W\d_]{2,})*")
 _CASELESS = re.compile(r"(?<![\\A-Za-z])(?:[A-Za-z]{4,}|[A-Z][a-z]{1,2}(?![A-Za-z])|(?:YES|NO|ODD)(?![A-Za-z]))")
 _UNREADABLE = re.compile(
-    r"\\(?:[lc]?dots|vdots|prime|cdotp|pmod|bmod|mod|equiv|sim|cong|to|vert|quad)(?![A-Za-z])|\.\.|['\"?:]"
+    r"\\(?:[lc]?dots|vdots|prime|cdotp|pmod|bmod|mod|equiv|sim|cong|to|vert)(?![A-Za-z])"
+    r"|\.\.|['\"?:]|(?<=\d)[eE](?=[-+]?\d)"
 )
 _DEGREES = re.compile(r"\^\s?(?:\\(?:circ|degree)|\{\s?\\(?:circ|degree)\s?\})|\\degree(?![A-Za-z])")
 _MIXED = re.compile(
@@ -117,7 +118,7 @@ def alike(result: str) -> str:
     """Return a form in which results that are written alike are the same string: words without case, single letters
     with it."""
     text = tidy(result).replace("\x01", "").replace("\x02", "")
-    text = re.sub(r"(?<!\w) | (?!\w)", "", text)
+    text = re.sub(r"(?<!\w) | (?!\w)", "", re.sub(r"(?<=[A-Za-z])(?:,| and) (?=\d)", " ", text))
     if re.fullmatch(r"\(?\w\)?", text):
         return text.strip("()")
     return _CASELESS.sub(lambda found: found[0].casefold(), text)
@@ -155,10 +156,8 @@ def formula_of(result: str, variables: bool) -> str | None:
         if not _changes_nothing(rest):
             return None
         text = value.rstrip(" ,;(-/").removesuffix("\\").rstrip()
-    if not text or _UNREADABLE.search(text):
-        return None
-    text = _mathematical(text)
-    return None if text is None or _SIDE_BY_SIDE.search(text) else text
+    formula = _mathematical(text)
+    return None if not formula or _UNREADABLE.search(formula) or _SIDE_BY_SIDE.search(formula) else formula
 
 
 def _unwrapped(found: re.Match[str]) -> str:
@@ -171,7 +170,7 @@ def _unwrapped(found: re.Match[str]) -> str:
         return f" {bare} "
     if len(bare) == 1 and (kind not in ("text", "mbox", "mathrm") or bare not in _UNIT_LETTERS):
         return f" {bare} "
-    before = found.string[: found.start()].rstrip()[-1:] if found.start() < 20_000 else ""
+    before = found.string[max(0, found.start() - 9) : found.start()].rstrip()[-1:]
     if len(bare) == 1 and not (before.isdigit() or before in "})"):
         return f" {bare} "
     return f" \x01{bare}\x02 "
