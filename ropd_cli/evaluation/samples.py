@@ -78,6 +78,8 @@ class Task(ABC):
 
     metrics: tuple[Metric, ...]
     """The first is the one that stands for the benchmark."""
+    revision = 1
+    """Raised where the same reply may get another grade than before: earlier grades are then made again."""
     extracts = False
     """Whether ``Grade.extracted`` is filled: else "no result found" and majority mean nothing."""
 

@@ -47,7 +47,7 @@ class BenchmarkFigures:
     graded: int
     missing: int
     no_result: int | None
-    undecided: int | None
+    undecided: int
     metrics: dict[str, Figure]
     lengths: Lengths
     pass_at: dict[int, Figure] = field(default_factory=dict)
@@ -98,7 +98,7 @@ def benchmark_figures(
         graded=graded,
         missing=len(questions) * n - graded,
         no_result=sum(grade.extracted is None for found in known for grade in found) if extracts else None,
-        undecided=sum(grade.undecided is not None for found in known for grade in found) if extracts else None,
+        undecided=sum(grade.undecided is not None for found in known for grade in found),
         metrics=figures,
         lengths=lengths,
         pass_at=_pass_at(first, known, n),

@@ -15,6 +15,7 @@ class ResultTask(Task):
     """Base of tasks with one metric, right or wrong."""
 
     metrics: tuple[Metric, ...] = (Metric(ACCURACY, "accuracy"),)
+    revision = 2
     extracts = True
 
 
