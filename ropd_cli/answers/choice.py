@@ -67,7 +67,7 @@ _DENIED = re.compile(
     r"\b(?:not|never|if|whether|unless|wrong|incorrect|cannot|could|might|were)\b|n['’]t\b", re.IGNORECASE
 )
 _CLAUSE = re.compile(r"[.,;:!?\n]|\bbut\b|\bso\b", re.IGNORECASE)
-_SENTENCE = re.compile(r"[.;!?\n]")
+_SENTENCE = re.compile(r"[.!?\n]")
 _CONDITION = re.compile(r"\b(?:if|unless|were|had|suppose|supposing|assuming)\b", re.IGNORECASE)
 _WOULD = re.compile(r"[^.;!?\n]{0,60}\b(?:would|might|could)\b", re.IGNORECASE)
 _BARE_LETTER = re.compile(

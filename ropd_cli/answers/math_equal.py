@@ -117,7 +117,8 @@ class MathGrader:
             return Comparison(same, None if same else f"a result of more than {MAX_CHARS} characters is not read")
         if alike(expected) == alike(found):
             return Comparison(bool(alike(found)))
-        if is_words(expected) and (len(alike(expected)) > 1 or is_words(found)):
+        words = is_words(expected), is_words(found)
+        if all(words) or (any(words) and len(alike(expected if words[0] else found)) > 1):  # one letter may be a value
             return Comparison(False)
         variables = has_variables(expected)
         undecided, failed = None, False

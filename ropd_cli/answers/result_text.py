@@ -85,6 +85,9 @@ _UNREADABLE = re.compile(
     r"|\.\.|['\"?:]|(?<=\d)[eE](?=[-+]?\d)"
 )
 _DEGREES = re.compile(r"\^\s?(?:\\(?:circ|degree)|\{\s?\\(?:circ|degree)\s?\})|\\degree(?![A-Za-z])")
+_ANGLE = re.compile(rf"(\d{{1,9}}(?:\.\d{{1,9}})?) ?(?:{_DEGREES.pattern})")
+_TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
+_NATURAL_LOG = re.compile(r"\\log ?_ ?(?:\{ ?e ?\}|e(?![A-Za-z]))")
 _MIXED = re.compile(
     r"(?<![\d.\w}/^])(\d{1,300}) {1,3}(?:(\d{1,300}) ?/ ?(\d{1,300})(?![\d.])|\\frac\{(\d{1,300})\}\{(\d{1,300})\})"
 )
@@ -148,6 +151,8 @@ def formula_of(result: str, variables: bool) -> str | None:
         text = text[label.end() :]
     while lead := _LEAD.match(text):
         text = text[lead.end() :]
+    if _TRIGONOMETRIC.search(text):
+        text = _ANGLE.sub(r"\\frac{\1\\pi}{180}", text)
     text = _JOINED.sub(", ", _DEGREES.sub("", text))
     seen = _ENVIRONMENT.sub(lambda found: "0" * len(found[0]), text)
     word = (_LONG_WORD if variables else _WORD).search(seen)
@@ -182,12 +187,14 @@ def _changes_nothing(rest: str) -> bool:
     if not _REST.fullmatch(rest):
         return False
     words = re.findall(r"[A-Za-z]+", rest.lower())
+    if "and" in words[1:]:  # of things: "10 apples and pears"
+        words.remove("and")
     return not any(word != "per" and _AFTER.fullmatch(word) for word in words)
 
 
 def _mathematical(text: str) -> str | None:
     """A formula as latex2sympy reads it: plain text's powers, roots and mixed numbers are LaTeX's."""
-    text = text.replace("**", "^")
+    text = _NATURAL_LOG.sub(r"\\ln ", text.replace("**", "^"))
     text = _REPEATING.sub(_repeated, text)
     text = _MIXED.sub(lambda f: f"({f[1]}+\\frac{{{f[2] or f[4]}}}{{{f[3] or f[5]}}})", text)
     text = _SCIENTIFIC.sub(r"\1\\cdot 10^{\2}", _TIMES_TEN.sub(r"\\times ", text))

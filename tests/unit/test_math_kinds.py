@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from ropd_cli.answers.math_equal import MathGrader
-from ropd_cli.datasets.eval_sets import EvalQuestion
+from ropd_cli.datasets.eval_sets import EvalQuestion, load_eval_set
 from ropd_cli.evaluation.samples import Sample
 from ropd_cli.evaluation.tasks.maths import MathTask
 
@@ -27,6 +27,7 @@ WORDS = (
         ("70000", "The final answer is $70,000 in profit."),
         ("20", "Total: 20 pages\n\n**Final Answer**\n\n20 pages"),
         ("5", r"\boxed{5\text{ km/h}}"),
+        ("10", "The answer is 10 apples and oranges."),
         ("18 dollars per day", r"\boxed{18}"),
         ("3", r"\boxed{\text{Total} = 3}"),
         ("50", "The answer is 50% of the total."),
@@ -150,6 +151,9 @@ PLAIN = (
         ("2^{10}", r"\boxed{2**10}"),
         (r"\sqrt[3]{2}", r"\boxed{2^(1/3)}"),
         (r"\sin(x)", r"\boxed{sin(x)}"),
+        (r"\ln 2", r"\boxed{\log_e 2}"),
+        (r"\cos 20^\circ", r"\boxed{\sin 70^\circ}"),
+        (r"\frac{1}{2}", r"\boxed{\sin 30°}"),
         (r"\log_2 5", r"\boxed{\log_{2}(5)}"),
         (r"x \le 3", r"\boxed{x ≤ 3}"),
         ("3,-3", r"\boxed{\pm 3}"),
@@ -175,6 +179,8 @@ PLAIN = (
         ("x", r"\boxed{\sqrt{x^2}}"),
         ("3.1e12", r"\boxed{3.1 x 10^11}"),
         (r"\sin(x)", r"\boxed{\cos(x)}"),
+        (r"\cos 20^\circ", r"\boxed{\cos 20}"),
+        (r"\ln 2", r"\boxed{\log_3 2}"),
         (r"\frac{1}{\sqrt n}", r"\boxed{\frac{1}{n}}"),
         ("5", r"\boxed{\color{red}{6}}"),
     ],
@@ -380,3 +386,60 @@ def test_what_a_text_leaves_undecided_is_wrong_and_says_why(grades, pair):
 def test_at_least_fifteen_cases_a_kind():
     for kind, (right, wrong) in KINDS.items():
         assert min(len(right), len(wrong)) >= 15, kind
+
+
+UNITS = ("dollars", "dollars per day", "miles", "pages per week", "ounces of water", "more students", "cups in total")
+
+
+@pytest.mark.slow
+def test_answers_of_gsm8k_in_the_words_of_models():
+    golds = [question.answer.replace(",", "") for question in load_eval_set("gsm8k-sample").questions]
+    right, wrong = [], []
+    for number, gold in enumerate(golds):
+        unit, other = UNITS[number % len(UNITS)], f"{int(gold) + 1}"
+        right += [(gold, form.format(gold, unit, f"{int(gold):,}")) for form in GSM8K]
+        wrong += [(gold, form.format(gold, unit, other)) for form in NOT_GSM8K]
+
+    async def work():
+        async with MathGrader() as grader:
+            return await asyncio.gather(*(grader.is_correct(text, gold) for gold, text in right + wrong))
+
+    found = asyncio.run(work())
+    assert [pair for pair, equal in zip(right, found[: len(right)], strict=True) if equal is not True] == []
+    assert [pair for pair, equal in zip(wrong, found[len(right) :], strict=True) if equal is not False] == []
+
+
+GSM8K = (
+    "The final answer is {0} {1}.",
+    "She needs 3 + 4 things.\n\nThe final answer is {0} {1}, in total.",
+    r"\boxed{{{0} \text{{ {1}}}}}",
+    r"\boxed{{{0} {1}}}",
+    r"\boxed{{\text{{{0} {1}}}}}",
+    "So x = 3.\nAnswer: {0}",
+    "The answer is approximately {0}.",
+    "**Final Answer**\n\n{0} {1}",
+    "**Answer:** **{0}** {1}",
+    "#### {0}",
+    "So the answer is ${2}.",
+    r"The answer is \${2}.",
+    "The answer is {2} (rounded).",
+    "She has {0} {1}",
+    "$\\boxed{{{0}}}$ {1}\n\nThe answer is {0} {1}.",
+    r"\boxed{{\${2}}}",
+    r"\boxed{{{0}.00}}",
+    "I first got \\boxed{{999999}}.\nWait.\nFinal answer: {0} {1}",
+)
+NOT_GSM8K = (
+    "The final answer is {2} {1}.",
+    r"\boxed{{{0} million {1}}}",
+    r"\boxed{{{0} and a half {1}}}",
+    "The final answer is {0} hours 50 minutes.",
+    r"\boxed{{{0}, {2}}}",
+    r"\boxed{{{0}}} and \boxed{{{2}}}",
+    r"\boxed{{{0} {1} and 50 {1}}}",
+    r"\boxed{{{0}\mathrm{{i}}}}",
+    r"\boxed{{{0}\sqrt(2)}}",
+    r"\boxed{{{0}:30}}",
+    "\\boxed{{{0}}}\n\nFinal answer: {2}",
+    "The answer is {0} dozen.",
+)
