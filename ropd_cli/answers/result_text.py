@@ -66,13 +66,14 @@ _LONG_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}|(?<=[\d}] )[A-Za-z]{3,}|\x
 _ENVIRONMENT = re.compile(
     r"\\(?:begin|end)\{[A-Za-z]{1,12}\}|\{[lcr|]{1,9}\}|\\(?:mathbb|mathcal|overline|vec|operatorname)\{[^{}]*\}"
 )
-_AFTER = re.compile(
-    r"(?:per|percent\w*|hundreds?|thousands?|[mbtr]+illions?|dozens?|pairs?|half|halves|thirds?|quarters?|fourths?|fifths?"
-    r"|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|sixty|seventy|eighty"
-    r"|ninety|score|twice|double|triple|times|squared|cubed|plus|minus|and|or|not|never|no|wrong|incorrect|than|least|most"
-    r"|below|above|under|over|mod|modulo|base|to|remainder|negative|factorial|choose|if|unless|between|through|until"
-    r"|except|but|without)"
+_CHANGING = re.compile(
+    r"percent\w*|(?:ten|hundred|thousand|million)ths?|hundreds?|thousands?|lakhs?|crores?|[bmt]n|grand|gross|[mbtr]+illions?"
+    r"|dozens?|pairs?|half|halves|thirds?|quarters?|fourths?|fifths?|zero|one|two|three|four|five|six|seven|eight|nine|ten"
+    r"|eleven|twelve|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|score|twice|double|triple|times|squared|cubed"
+    r"|plus|minus|and|or|not|never|no|wrong|incorrect|than|least|most|below|above|under|over|mod|modulo|base|to"
+    r"|remainder|negative|factorial|choose|if|unless|between|through|until|except|but|without"
 )
+"""Words after a number that make it another one, or an open one."""
 _REST = re.compile(r"[A-Za-z\s/.,;()\x01\x02_*'-]*")
 _UNIT_POWER = re.compile(
     r"(?<=[A-Za-z\x02]) ?\^ ?(?:\{-?\d\}|\d)|\\cdot |(?<=[A-Za-z\x02)])\s?\\times ?(?=[A-Za-z\x01])"
@@ -82,9 +83,11 @@ _WORDS = re.compile(r"[^\W\d_]|\([^\W\d_]\)|[^\W\d_]{2,}(?:[ ,.'-]{1,3}[^\W\d_]{
 _CASELESS = re.compile(r"(?<![\\A-Za-z])(?:[A-Za-z]{4,}|[A-Z][a-z]{1,2}(?![A-Za-z])|(?:YES|NO|ODD)(?![A-Za-z]))")
 _UNREADABLE = re.compile(
     r"\\(?:[lc]?dots|vdots|prime|cdotp|pmod|bmod|mod|equiv|sim|cong|to|vert)(?![A-Za-z])"
-    r"|\.\.|['\"?:]|(?<=\d)[eE](?=[-+]?\d)"
+    r"|\.\.|['\"?:]|(?<=\d)[eE](?=[-+]?\d)|\d ?_|\^ ?\{? ?(?:T(?![A-Za-z])|\\top)"
 )
-_DEGREES = re.compile(r"\^\s?(?:\\(?:circ|degree)|\{\s?\\(?:circ|degree)\s?\})|\\degree(?![A-Za-z])")
+_DEGREES = re.compile(
+    r"(?:\^\s?(?:\\(?:circ|degree)|\{\s?\\(?:circ|degree)\s?\})|\\degree(?![A-Za-z]))(?: ?[CF](?![A-Za-z]))?"
+)
 _ANGLE = re.compile(rf"(\d{{1,9}}(?:\.\d{{1,9}})?) ?(?:{_DEGREES.pattern})")
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _NATURAL_LOG = re.compile(r"\\log ?_ ?(?:\{ ?e ?\}|e(?![A-Za-z]))")
@@ -189,7 +192,7 @@ def _changes_nothing(rest: str) -> bool:
     words = re.findall(r"[A-Za-z]+", rest.lower())
     if "and" in words[1:]:  # of things: "10 apples and pears"
         words.remove("and")
-    return not any(word != "per" and _AFTER.fullmatch(word) for word in words)
+    return not any(map(_CHANGING.fullmatch, words))
 
 
 def _mathematical(text: str) -> str | None:

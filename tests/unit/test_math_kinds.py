@@ -28,6 +28,7 @@ WORDS = (
         ("20", "Total: 20 pages\n\n**Final Answer**\n\n20 pages"),
         ("5", r"\boxed{5\text{ km/h}}"),
         ("10", "The answer is 10 apples and oranges."),
+        ("20", r"\boxed{20^\circ\text{C}}"),
         ("18 dollars per day", r"\boxed{18}"),
         ("3", r"\boxed{\text{Total} = 3}"),
         ("50", "The answer is 50% of the total."),
@@ -38,6 +39,8 @@ WORDS = (
         ("5", "The answer is 5 million."),
         ("5", r"\boxed{5 \text{ million}}"),
         ("5", r"\boxed{5 dozen eggs}"),
+        ("5", r"\boxed{5 bn}"),
+        ("5", r"\boxed{5 tenths}"),
         ("5", r"\boxed{5 and a half}"),
         ("5", r"\boxed{5 or more}"),
         ("5", r"\boxed{at least 5}"),
@@ -90,6 +93,13 @@ PARTS = (
         ("5", r"\boxed{5?}"),
         ("3", r"\boxed{3..5}"),
         ("4", r"\boxed{4\foo{2}}"),
+        ("A", r"\boxed{A^T}"),
+        ("2", r"\boxed{2 +}"),
+        ("12", r"\boxed{12 \rightarrow 13}"),
+        ("12", r"\boxed{\le 12}"),
+        ("65", r"\boxed{6\phantom{1}5}"),
+        ("6", r"\boxed{6'2''}"),
+        ("5", r"\boxed{x_5}"),
     ],
 )
 EXACT = (
@@ -127,6 +137,8 @@ EXACT = (
         (r"2^{1000}+\sqrt2", r"\boxed{2^{1000}+1+\sqrt2}"),
         ("1000000.5", r"\boxed{1000000}"),
         ("528", r"\boxed{52_8 + 0}"),
+        ("204_5", r"\boxed{204_4}"),
+        ("52_8", r"\boxed{42_9}"),
     ],
 )
 PLAIN = (
