@@ -32,7 +32,7 @@ from pebble import ProcessExpired, ProcessPool
 from ropd_cli.answers.exact_match import normalise, number_of
 from ropd_cli.answers.final_answer import stated_result
 from ropd_cli.answers.math_worker import begin, compare_within
-from ropd_cli.answers.result_text import alike, formula_of, has_variables, is_words
+from ropd_cli.answers.result_text import alike, formula_of, has_variables, is_words, tidy
 from ropd_cli.errors import MissingPackage, RopdError
 
 __all__ = ["Comparison", "MathGrader", "stated_result"]
@@ -52,7 +52,7 @@ _BY_THE_TEXT = (signal.SIGPROF, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 """Signals that end a worker because of what it computes: its time is over, or its stack. Others come from outside."""
 
 _PERCENT = re.compile(r"\\?%|(?<![A-Za-z])percent(?![A-Za-z])")
-_BASED = re.compile(r"([0-9A-Za-z]{1,1000})_ ?(?:\{ ?([0-9]{1,2}) ?\}|([0-9]))")
+_BASED = re.compile(r"(?:[A-Za-z] ?= ?)?([0-9][0-9A-Za-z]{0,999}) ?_ ?(?:\{ ?([0-9]{1,2}) ?\}|([0-9]))")
 _THOUSANDS = re.compile(r"-?[0-9]{1,3}(?:,[0-9]{3})+")
 
 
@@ -220,7 +220,7 @@ def _percentage(result: str) -> tuple[str, str] | None:
 
 def _based(result: str) -> tuple[str, str] | None:
     """(the digits, the value) of a number written with its base; None for another result."""
-    if (found := _BASED.fullmatch(" ".join(result.replace("$", "").split()).rstrip("."))) is None:
+    if (found := _BASED.fullmatch(tidy(result))) is None:
         return None
     try:
         return found[1], str(int(found[1], int(found[2] or found[3])))
