@@ -15,9 +15,11 @@ from ropd_cli.answers.exact_match import canonical, is_exact
 from ropd_cli.answers.final_answer import stated_result
 from ropd_cli.answers.math_equal import MAX_CHARS, MathGrader, _based, _percentage
 from ropd_cli.answers.result_text import alike, formula_of, has_variables, is_words
-from ropd_cli.datasets.eval_sets import EvalQuestion
+from ropd_cli.datasets.eval_sets import EvalQuestion, load_eval_set
 from ropd_cli.evaluation.samples import Grade, Sample
 from ropd_cli.evaluation.tasks.exact_string import ExactTask
+from ropd_cli.evaluation.tasks.ifeval import followed, instructions_of, visible_answer
+from ropd_cli.evaluation.tasks.ifeval_text import English
 from ropd_cli.evaluation.tasks.integer import IntegerTask, read_integer
 from ropd_cli.evaluation.tasks.maths import MathTask, written_alike
 from ropd_cli.evaluation.tasks.multiple_choice import ChoiceTask
@@ -84,6 +86,20 @@ def test_any_reply_gets_a_grade_from_maths(maths, reply):
     grade = maths(reply)
     assert grade.scores["accuracy"] in (0.0, 1.0) and grade.why_missing is None
     assert_can_be_written(grade)
+
+
+@pytest.fixture(scope="module")
+def instructions():
+    """One instruction of each kind of IFEval."""
+    each = (one for question in load_eval_set("ifeval").questions for one in instructions_of(question))
+    return tuple({kind: (kind, arguments) for kind, arguments in each}.values())
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(reply=REPLIES)
+def test_any_reply_is_read_by_the_rules_of_ifeval(instructions, reply):
+    strict, loose = followed(instructions, visible_answer(reply), English())
+    assert len(strict) == len(loose) == len(instructions) > 20
 
 
 # Work. Regular expressions have no counter of their steps, and instructions of the processor can't be counted
@@ -155,7 +171,7 @@ def test_reading_a_reply_is_linear(reader, before, piece):
 
 
 @pytest.mark.parametrize("reader", TEXT_READERS)
-@pytest.mark.parametrize(("before", "piece"), REPEATED[:4], ids=repr)
+@pytest.mark.parametrize(("before", "piece"), REPEATED[:2], ids=repr)
 def test_reading_a_megabyte_is_linear(reader, before, piece):
     assert_linear(TEXT_READERS[reader], before, piece, REPLY)  # a square is told in seconds
     assert_linear(TEXT_READERS[reader], before, piece, MEGABYTE)
@@ -165,3 +181,11 @@ def test_reading_a_megabyte_is_linear(reader, before, piece):
 def test_reading_a_result_is_linear(reader):
     for before, piece in [*REPEATED, ("", "^("), ("", "\\frac{"), ("", "\\text{"), ("", "word: "), ("", "5 and ")]:
         assert_linear(RESULT_READERS[reader], before, piece, 8 * RESULT)
+
+
+def test_reading_by_the_rules_of_ifeval_is_linear(instructions):
+    english = English()
+    english.sentences("Load the splitter. Now.")
+    for before, piece in (("", " "), ("a", "\n"), ("", "a "), ("", "* "), ("", "<<"), ("", "P.S. ")):
+        for instruction in instructions:
+            assert_linear(lambda text, one=instruction: followed((one,), text, english), before, piece, 8 * RESULT)
