@@ -50,7 +50,7 @@ _GOES_ON = re.compile(
 _ASIDE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 _HEADING = re.compile(r"[\s#*_]*(?:(?:the|my|final|correct)\s{1,5})*answer[\s:*_]*", re.IGNORECASE)
 _CLAUSE = re.compile(
-    r"\.\s{1,9}(?=[A-Z])|,\s{0,9}(?=(?:or|not|since|because|as|so|where|with|i\.e\.|that is)\b)"
+    r"\.[*_]{0,3}\s{1,9}(?=[A-Z])|。|,\s{0,9}(?=(?:or|not|since|because|as|so|where|with|i\.e\.|that is)\b)"
     r"|\s(?=(?:because|since)\b)|(?<!\\);\s"
 )
 _DELIMITER = re.compile(r"(?<!\\)\$\$?|\\[()\[\]]")

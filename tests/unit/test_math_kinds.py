@@ -33,6 +33,8 @@ WORDS = (
         ("3", r"\boxed{\text{Total} = 3}"),
         ("50", "The answer is 50% of the total."),
         ("45", "**45**"),
+        ("5", "So **the answer is 5 apples.** Great!"),
+        ("5", "答案：5。"),
     ],
     [
         ("18", "The final answer is 19 dollars."),
