@@ -14,70 +14,85 @@ from dataclasses import dataclass
 
 from ropd_cli.answers.thinking import answer_of
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_IS = r"(?:['’]s\b|\s+(?:(?:is|must\s+be|should\s+be|would\s+be|will\s+be)\b\s*:?|(?:→|->|=>))|\s*[:：=])"
+_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,20}\{")
+_IS = r"(?:['’]s\b|\s{1,20}(?:(?:is|(?:must|should|would|will)\s{1,20}be)\b\s{0,20}:?|(?:→|->|=>))|\s{0,20}[:：=])"
 _ANSWER = re.compile(
-    rf"(?<![\w-])(?:answer|choice|option|selection)(?:\s+to\s+(?:this|the)\s+question)?[*_`\"]{{0,4}}{_IS}"
-    r"(?:\s*(?:therefore|thus|hence|then|clearly|most\s+likely|probably)\b,?)?",
+    r"(?<![\w-])(?:answer|choice|option|selection)(?:\s{1,20}to\s{1,20}(?:this|the)\s{1,20}question)?[*_`\"]{0,4}"
+    + _IS
+    + r"(?:\s{0,20}(?:therefore|thus|hence|then|clearly|most\s{1,20}likely|probably)\b,?)?",
     re.IGNORECASE,
 )
 _BARE_ANSWER = re.compile(
-    r"(?<![\w-])answer[*_`]{0,4}\s+(?=[*_`]{0,4}\([A-Za-z]\)|[*_`]{0,4}[A-Z][)*_`.]{0,6}\s*$)", re.I | re.M
+    r"(?<![\w-])answer[*_`]{0,4}\s{1,20}(?=[*_`]{0,4}\([A-Za-z]\)|[*_`]{0,4}[A-Z][)*_`.]{0,6}\s{0,20}$)", re.I | re.M
 )
-_HEADING = re.compile(r"^[ \t]*(?:#+[ \t]*|\*\*|__)(?:final|correct|best)?[ \t]*answer[ \t]*[*_]*[ \t]*$", re.I | re.M)
+_HEADING = re.compile(
+    r"^[ \t]{0,20}(?:#+[ \t]{0,20}|\*\*|__)(?:final|correct|best)?[ \t]{0,20}answer[ \t]{0,20}[*_]{0,8}[ \t]{0,20}$",
+    re.I | re.M,
+)
 _CHOOSE = re.compile(
-    r"\b(?:I|we)(?:['’](?:d|ll|m|re)|\s+would|\s+will)?\s+(?:therefore\s+)?(?:choose|pick|select|go(?:ing)?\s+(?:with|for))\b"
-    r"|\b(?:corresponds\s+to|matches|(?:which|that|this|it)\s+is)\s+(?=(?:the\s+)?(?:option|choice|answer)\s+[*_`]{0,4}\(?[A-Z])",
+    r"\b(?:I|we)(?:['’](?:d|ll|m|re)|\s{1,20}would|\s{1,20}will)?\s{1,20}(?:therefore\s{1,20})?(?:choose|pick|select|go(?:ing)?\s{1,20}(?:with|for))\b"
+    r"|\b(?:corresponds\s{1,20}to|matches|(?:which|that|this|it)\s{1,20}is)\s{1,20}(?=(?:the\s{1,20})?(?:option|choice|answer)\s{1,20}[*_`]{0,4}\(?[A-Z])",
     re.IGNORECASE,
 )
 _TAG = re.compile(
-    r"<(?:final_)?(?:answer|choice|option)>|(?:答案|正确选项)\s*(?:应该|应当)?\s*[是为：:]+", re.IGNORECASE
+    r"<(?:final_)?(?:answer|choice|option)>|(?:答案|正确选项)\s{0,20}(?:应该|应当)?\s{0,20}[是为：:]+"
+    r"|(?:故|应|因此|所以|我)\s{0,3}选(?:择|项)?\s{0,3}[：:]?\s{0,3}(?=[*_`(]{0,4}[A-Z])",
+    re.IGNORECASE,
 )
 _LOOSE = re.compile(
-    r"\b(?:answer|option|choice|one|correct|right|best|closest)\b(?:\s+(?!is\b)[A-Za-z,'’-]{1,20}){1,7}?\s+is\b:?\s*"
-    r"(?=[*_`]{0,4}(?:(?:the\s+)?option\s+)?[*_`]{0,4}\(?[*_`]{0,4}[A-Z][*_`]{0,4}\)?[*_`]{0,4}(?:[.,;!]|\s*$))",
+    r"\b(?:answer|option|choice|one|correct|right|best|closest)\b(?:\s{1,20}(?!is\b)[A-Za-z,'’-]{1,20}){1,7}?\s{1,20}is\b:?\s{0,20}"
+    r"(?=[*_`]{0,4}(?:(?:the\s{1,20})?option\s{1,20})?[*_`]{0,4}\(?[*_`]{0,4}[A-Z][*_`]{0,4}\)?[*_`]{0,4}(?:[.,;!]|\s{0,20}$))",
     re.IGNORECASE | re.MULTILINE,
 )
 _IS_RIGHT = re.compile(
     r"(?P<before>\b[A-Za-z]{1,20}\s{1,3})?(?<![\w\\-])(?P<open>[*_`]{0,4}\(?[*_`]{0,4})(?P<letter>[A-Z])(?P<close>[*_`]{0,4}\)?[*_`]{0,4})"
-    r"\s+(?:is|must\s+be|has\s+to\s+be)\s+"
-    r"(?:the\s+only\s+(?:one|option|choice)\b|(?:the\s+)?(?:only\s+)?(?:most\s+)?(?:correct|right|best|answer)\b)"
+    r"\s{1,20}(?:is|must\s{1,20}be|has\s{1,20}to\s{1,20}be)\s{1,20}"
+    r"(?:the\s{1,20}only\s{1,20}(?:one|option|choice)\b|(?:the\s{1,20})?(?:only\s{1,20})?(?:most\s{1,20})?(?:correct|right|best|answer)\b)"
 )
 _BEFORE_OPTION = re.compile(
-    r"(?:option|choice|answer|letter|that|only|so|thus|therefore|hence|then|think|believe|say|conclude|clearly|since)\s+$",
+    r"(?:option|choice|answer|letter|that|only|so|thus|therefore|hence|then|think|believe|say|conclude|clearly|since)\s{1,20}$",
     re.IGNORECASE,
 )
 _LABEL = re.compile(
-    r"^[^\w\n]{0,20}(?:correct|ans|solution|final|response|result|conclusion)\.?[*_]*:(?=[^\w\n]{0,20}[A-Z][^\w\n]{0,20}$)",
+    r"^[^\w\n]{0,20}(?:correct|ans|solution|final|response|result|conclusion)\.?[*_]{0,8}:(?=[^\w\n]{0,20}[A-Z][^\w\n]{0,20}$)",
     re.I | re.M,
 )
 _HENCE = re.compile(
-    r"(?:\b(?:therefore|thus|hence|so)\b,?\s+|\bit\s+(?:must|has\s+to)\s+be\s+|\banswer\s+[-–—]\s+)"
-    r"(?=[(*_]{0,6}[A-Z][)*_]{0,6}[.!]?\s*$)",
+    r"(?:\b(?:therefore|thus|hence|so)\b,?\s{1,20}|\bit\s{1,20}(?:must|has\s{1,20}to)\s{1,20}be\s{1,20}|\banswer\s{1,20}[-–—]\s{1,20})"
+    r"(?=[(*_]{0,6}[A-Z][)*_]{0,6}[.!]?\s{0,20}$)",
     re.IGNORECASE | re.MULTILINE,
 )
-_FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]{0,20}```\w*[ \t]{0,20}$", re.MULTILINE)
 _DENIED = re.compile(
     r"\b(?:not|never|if|whether|unless|wrong|incorrect|cannot|could|might|were)\b|n['’]t\b", re.IGNORECASE
 )
 _CLAUSE = re.compile(r"[.,;:!?\n]|\bbut\b|\bso\b", re.IGNORECASE)
+_SENTENCE = re.compile(r"[.!?\n]")
+_CONDITION = re.compile(r"\b(?:if|unless|were|had|suppose|supposing|assuming)\b", re.IGNORECASE)
+_WOULD = re.compile(r"[^.;!?\n]{0,60}\b(?:would|might|could)\b", re.IGNORECASE)
+_BARE_LETTER = re.compile(
+    r"(?:(?i:the\s)?(?i:option|choice|answer)\s{1,5})?(?:\(?([A-Z])\)?[.):]{0,3}|\(?([a-z])\)[.:]?)"
+)
 _NONE = re.compile(r"(?:none|neither|all)\b", re.IGNORECASE)
-_LEAD = re.compile(r"(?:(?:the\s+)?(?:option|choice|letter|answer|both|either)\b\s*:?\s*)+", re.IGNORECASE)
-_LETTER = re.compile(r"(\()?([A-Za-z])(?![\w'’])(?(1)\s*\))")
+_LEAD = re.compile(
+    r"(?:(?:the\s{1,20})?(?:option|choice|letter|answer|both|either)\b\s{0,20}:?\s{0,20})+", re.IGNORECASE
+)
+_LETTER = re.compile(r"(\()?([A-Za-z])(?![\w'’])(?(1)\s{0,20}\))")
 _SECOND = re.compile(
-    r"\s*(?:,\s*(?:and|or)|and/or|or|and|/|&|,|;)\s*(?:(?:maybe|perhaps|possibly|option)\s+)*(?!I\s+[a-z])(\()?([A-Z])(?![\w'’])(?(1)\))(?!\s+(?:is|are|was)\b)"
+    r"\s{0,20}(?:,\s{0,20}(?:and|or)|and/or|or|and|/|&|,|;)\s{0,20}(?:(?:maybe|perhaps|possibly|option)\s{1,20})*(?!I\s{1,20}[a-z])(\()?([A-Z])(?![\w'’])(?(1)\))(?!\s{1,20}(?:is|are|was)\b)"
 )
 _GOES_ON = re.compile(
-    r"\s+(?:because|since|as|for|due|which|from|based|given|and|or|not|with|in|by|due|where|that|is)\b", re.IGNORECASE
+    r"\s{1,20}(?:because|since|as|for|due|which|from|based|given|and|or|not|with|in|by|due|where|that|is)\b",
+    re.IGNORECASE,
 )
 _COMMAND = re.compile(
     r"\\(?:textbf|text|mathrm|mathbf|mathit|mathsf|textrm|mbox|bf|rm|boxed|quad|qquad)(?![A-Za-z])|\\[,;:! ()\[\]]"
 )
 _HTML = re.compile(r"</?(?i:\w+_)?(?i:answer|choice|option)>|</?(?:b|i|em|u|p|strong)>|<(?=[A-Za-z]>)|(?<=<[A-Za-z])>")
-_ARTICLE = re.compile(r"(?:an?|the)\s+(?=\w{2})", re.IGNORECASE)
-_STATED_CHARS, _STATEMENTS = 1000, 200
-"""So much is read of what a statement says, and so many from the end of each kind: replies that repeat themselves are
-long."""
+_ARTICLE = re.compile(r"(?:an?|the)\s{1,20}(?=\w{2})", re.IGNORECASE)
+_STATED_CHARS, _NEXT_LINES, _STATEMENTS = 1000, 40, 200
+"""So much is read of what a statement says, so many lines below it are looked at, and so many statements from the end
+of each kind: replies that repeat themselves are long."""
 _MARKS = re.compile(r"[*`$\"“”‘{}\[\]~]|__|^'|(?<=\W)'|'(?=\W|$)")
 
 
@@ -97,7 +112,7 @@ def read_choice(text: str, options: Sequence[str]) -> str | None:
     visible = _FENCE.sub("", visible).replace("（", "(").replace("）", ")")
     reader = _Reader(options)
     statements = [*_boxes(visible, reader), *_answers(visible, reader), *_called_right(visible, reader)]
-    statements += _last_line(visible, reader)
+    statements += _last_line(visible, reader, explicit=bool(statements))
     if statements:
         place = max(statements, key=lambda statement: statement.at).place
     else:
@@ -152,7 +167,7 @@ class _Reader:
     def line(self, line: str) -> int | None:
         """Place of the option that a line consists of: its letter, its text, or both."""
         plain = _plain(line)
-        if alone := re.fullmatch(r"\(?([A-Z])\)?[.):]*|\(?([a-z])\)[.:]?", plain):
+        if alone := _BARE_LETTER.fullmatch(plain):
             return self.place(alone[1] or alone[2])
         said = _comparable(plain)
         if self._texts.count(said) == 1:
@@ -225,17 +240,19 @@ def _called_right(text: str, reader: _Reader) -> list[_Statement]:
     return statements
 
 
-def _last_line(text: str, reader: _Reader) -> list[_Statement]:
+def _last_line(text: str, reader: _Reader, explicit: bool) -> list[_Statement]:
     lines = [line for line in text.splitlines() if line.strip()]
-    places = [reader.line(line) for line in lines[-reader.count :]]
-    if places[-1] is None or len({place for place in places if place is not None}) > 1:  # options listed
+    places = [reader.line(line[:_STATED_CHARS]) for line in lines[-reader.count :]]
+    if not places or places[-1] is None or len({place for place in places if place is not None}) > 1:  # options listed
         return []
+    if explicit and not _BARE_LETTER.fullmatch(_plain(lines[-1][:_STATED_CHARS])):
+        return []  # an option that is only quoted
     return [_Statement(text.rindex(lines[-1]), places[-1])]
 
 
 def _said(text: str, start: int) -> str:
-    """The rest of the line, or the next line with anything on it."""
-    while start < len(text):
+    """The rest of the line, or the next line with anything on it, not far below."""
+    for _ in range(_NEXT_LINES):
         end = text.find("\n", start)
         end = len(text) if end < 0 else end
         line = text[start : min(end, start + _STATED_CHARS)]
@@ -246,14 +263,18 @@ def _said(text: str, start: int) -> str:
 
 
 def _denied(text: str, at: int) -> bool:
-    """Whether the clause before a statement denies it, or puts it under a condition."""
-    return bool(_DENIED.search(_CLAUSE.split(text[max(0, at - 120) : at])[-1]))
+    """Whether the clause before a statement denies it, or puts it under a condition: so does the whole sentence before
+    "the answer would be"."""
+    before = text[max(0, at - 120) : at]
+    if _WOULD.match(text, at) and _CONDITION.search(_SENTENCE.split(before)[-1]):
+        return True
+    return bool(_DENIED.search(_CLAUSE.split(before)[-1]))
 
 
 def _plain(said: str) -> str:
     """Words without Markdown's and LaTeX's marks."""
     said = _MARKS.sub("", _COMMAND.sub(" ", _HTML.sub("", said))).strip().lstrip("#>-•: ").strip()
-    return re.sub(r"^_+|_+$|\s+", lambda found: " " if found[0].isspace() else "", said)
+    return " ".join(said.strip("_").split())
 
 
 def _comparable(text: str) -> str:

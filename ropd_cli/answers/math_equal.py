@@ -1,36 +1,41 @@
-r"""Whether two final results are mathematically equal, by math-verify, under a time limit that holds.
+r"""Whether two final results are mathematically equal, by latex2sympy and math-verify, under a limit that holds.
 
-The result that a text states is read by ``stated``.
+The result that a text states is read by ``stated_result``. Two results are equal where they are written alike
+(``result_text.alike``), or where their formulas have the same value: ``1/2`` = ``0.5``, ``{1, 2}`` = ``{2, 1}``,
+``x < 3`` = ``(-\infty, 3)``, ``x = 5`` = ``5``. A formula is the whole result but for units and words that change no
+value (``5 cm`` = ``5``); where more is left, only the same text is equal. ``50%`` is both 50 and 0.5; a number with its
+base, ``11_2``, is both its digits and its value. Values are compared exactly; where a side is written as a decimal and
+neither is whole, up to a millionth of the larger.
 
-Two results are equal where exact.py calls them so, or where math-verify does: ``1/2`` = ``0.5``, ``{1, 2}`` =
-``{2, 1}``, ``x < 3`` = ``(-\infty, 3)``, ``x = 5`` = ``5``. Units are not compared (``5 cm`` = ``5``), and
-``50%`` is both 50 and 0.5; a number with its base, ``11_2``, is both its digits and its value. Two plain numbers are
-compared as such: whole ones exactly, decimals up to 1e-6, of the larger one and absolutely; against anything else
-math-verify compares decimals to six places.
+Any result is decided. Where that took no value (a formula that can't be read, or is not computed within its limits)
+the two are not equal, and ``Comparison.undecided`` says why: a model must not lose its wrong answers by writing
+``9^{9^{9^9}}``. Only a worker that somebody else ended leaves a comparison without an outcome.
 
-math-verify's own limits interrupt with SIGALRM, which needs the main thread and stops no loop in C, such as
-that of ``9^{9^9}``. So it runs in worker processes (``math_worker``), which the kernel ends at the limit.
+A limit within Python stops no loop in C, such as that of ``9^{9^9}``. So values are computed in worker processes
+(``math_worker``), which the kernel ends at the limit; here nothing but text and numbers of bounded length is handled.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
-import itertools
 import multiprocessing
 import os
 import re
+import signal
 from concurrent.futures.process import BrokenProcessPool
-from decimal import Decimal, InvalidOperation
+from dataclasses import dataclass
+from fractions import Fraction
 
 from pebble import ProcessExpired, ProcessPool
 
-from ropd_cli.answers.exact_match import normalise
+from ropd_cli.answers.exact_match import normalise, number_of
 from ropd_cli.answers.final_answer import stated_result
 from ropd_cli.answers.math_worker import begin, compare_within
+from ropd_cli.answers.result_text import alike, formula_of, has_variables, is_words, tidy
 from ropd_cli.errors import MissingPackage, RopdError
 
-__all__ = ["MathGrader", "quick", "stated_result"]
+__all__ = ["Comparison", "MathGrader", "stated_result"]
 
 TIME_LIMIT_S = 5.0
 MEMORY_MB = 2048
@@ -38,40 +43,26 @@ MEMORY_MB = 2048
 TASKS_PER_WORKER = 2000
 """After so many comparisons a worker is replaced: SymPy's caches only grow."""
 MAX_CHARS = 10_000
-"""A longer result is not parsed: it counts as undecided."""
+"""A longer result is compared as text alone."""
 MAX_WORKERS = 8
-DECIMAL_TOLERANCE = Decimal("1e-6")
 
 _WALL_FACTOR, _WALL_EXTRA_S = 4.0, 20.0
 """A worker that has not answered after so much longer than its limit is stopped or swapped out."""
+_BY_THE_TEXT = (signal.SIGPROF, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
+"""Signals that end a worker because of what it computes: its time is over, or its stack. Others come from outside."""
 
-_TIDY = (
-    (re.compile(r"\\\$|\\[()\[\]]|\\displaystyle(?![A-Za-z])"), ""),  # a currency's sign, and what encloses a formula
-    (re.compile(r"^(?:\s|\\[,;:! ])+|(?:\s|\\[,;:! ]|(?<=\})\.)+$"), ""),
-    (re.compile(r",\s*\\!\s*"), ","),  # a separator of thousands set closely
-    (re.compile(r"°"), r"^\\circ"),
-)
-_PERCENT = re.compile(r"(.*?)\s*(?:\\?%|\\text\{\s*percent\s*\}|\bpercent)", re.DOTALL)
-_BASED = re.compile(r"(\d+)_(?:\{(\d{1,2})\}|(\d))")
+_PERCENT = re.compile(r"\\?%|(?<![A-Za-z])percent(?![A-Za-z])")
+_BASED = re.compile(r"(?:[A-Za-z] ?= ?)?([0-9][0-9A-Za-z]{0,999}) ?_ ?(?:\{ ?([0-9]{1,2}) ?\}|([0-9]))")
+_THOUSANDS = re.compile(r"-?[0-9]{1,3}(?:,[0-9]{3})+")
 
 
-def quick(first: str, second: str) -> bool | None:
-    """Whether two results are equal, where that takes no algebra; None where it does."""
-    left, right = normalise(first), normalise(second)
-    if left == right:
-        return True
-    try:
-        one, other = Decimal(left), Decimal(right)
-        if one == other:
-            return True
-    except InvalidOperation:
-        return None if left and right else False
-    if not (one.is_finite() and other.is_finite()):
-        return None
-    if one.as_integer_ratio()[1] == 1 or other.as_integer_ratio()[1] == 1:
-        return False
-    difference = abs(one - other)
-    return difference <= DECIMAL_TOLERANCE and difference <= DECIMAL_TOLERANCE * max(abs(one), abs(other))
+@dataclass(frozen=True)
+class Comparison:
+    """``equal`` is None where our own means failed. ``undecided``: why no values were compared; ``equal`` is then
+    False, as the two are not written alike."""
+
+    equal: bool | None
+    undecided: str | None = None
 
 
 class MathGrader:
@@ -104,48 +95,47 @@ class MathGrader:
             await asyncio.shield(asyncio.to_thread(pool.join))
 
     async def is_correct(self, text: str, answer: str) -> bool | None:
-        """Whether the final result of ``text`` equals ``answer``; False without one, None where that is undecided.
+        """Whether the final result of ``text`` equals ``answer``; False without one, None where our own means failed.
 
-        Undecided: the time or memory limit was reached, or a side can't be parsed. Raises MissingPackage without
-        math-verify.
+        Raises MissingPackage without math-verify.
         """
         found = stated_result(text)
-        return False if not found else await self._equal(answer, found, either_way=False)
-
-    async def is_answer(self, found: str, answer: str) -> bool | None:
-        """Whether a result that was already read equals ``answer``; None where that is undecided."""
-        return await self._equal(answer, found, either_way=False)
+        return False if not found else (await self.compare(answer, found)).equal
 
     async def same(self, first: str, second: str) -> bool | None:
-        """Whether two final results are equal, in either order; None where that is undecided."""
-        return await self._equal(first, second, either_way=True)
+        """Whether two final results are equal, in either order; None where our own means failed."""
+        return (await self.compare(first, second, either_way=True)).equal
 
     async def final(self, text: str) -> str | None:
         """``stated_result`` of a text."""
         return stated_result(text)
 
-    async def _equal(self, expected: str, found: str, *, either_way: bool) -> bool | None:
-        expected, found = _tidy(expected), _tidy(found)
-        if (decided := quick(expected, found)) is not None and not _has_readings(expected, found):
-            return decided
+    async def compare(self, expected: str, found: str, *, either_way: bool = False) -> Comparison:
+        """Compare two results; the first is the reference: ``x = 5`` is met by ``5``, ``2x + z = 1`` not by ``1``."""
         if max(len(expected), len(found)) > MAX_CHARS:
-            return None
-        left = []
-        for pair in _pairs(expected, found):
-            decided = quick(*pair)
-            if decided:
-                return True
-            if decided is None:
-                left.append(pair)
-        undecided = False
-        for pair in left:
-            decided = await self._ask(*pair, either_way)
-            if decided:
-                return True
-            undecided |= decided is None
-        return None if undecided else False
+            same = expected.split() == found.split()
+            return Comparison(same, None if same else f"a result of more than {MAX_CHARS} characters is not read")
+        if alike(expected) == alike(found):
+            return Comparison(bool(alike(found)))
+        words = is_words(expected), is_words(found)
+        if all(words) or (any(words) and len(alike(expected if words[0] else found)) > 1):  # one letter may be a value
+            return Comparison(False)
+        variables = has_variables(expected)
+        undecided, failed = None, False
+        for one, other in _pairs(expected, found):
+            left, right = formula_of(one, variables), formula_of(other, variables)
+            if left is None or right is None:
+                undecided = undecided or "words or signs beside the value"
+                continue
+            if (equal := _numbers_equal(left, right)) is None:
+                outcome = await self._ask(*_as_lists(left, right), either_way)
+                equal, failed = outcome.equal, failed or outcome.equal is None
+                undecided = undecided or outcome.undecided
+            if equal:
+                return Comparison(True)
+        return Comparison(None if failed else False, undecided)
 
-    async def _ask(self, expected: str, found: str, either_way: bool) -> bool | None:
+    async def _ask(self, expected: str, found: str, either_way: bool) -> Comparison:
         for _ in range(2):
             pool = self._pool = self._pool or self._start()
             try:
@@ -154,9 +144,14 @@ class MathGrader:
                     args=(self._time_limit_s, expected, found, either_way),
                     timeout=self._time_limit_s * _WALL_FACTOR + _WALL_EXTRA_S,
                 )
-                return await asyncio.wrap_future(future)
-            except (ProcessExpired, TimeoutError):  # its limit; the pool has another worker already
-                return None
+                equal = await asyncio.wrap_future(future)
+                return Comparison(equal) if equal is not None else Comparison(False, "a formula that can't be read")
+            except ProcessExpired as ended:  # the pool has another worker already
+                if -(ended.exitcode or 0) in _BY_THE_TEXT:
+                    return Comparison(False, "not computed within the limits")
+                return Comparison(None)
+            except TimeoutError:  # stopped or swapped out: its own limit is processor time
+                return Comparison(None)
             except (BrokenProcessPool, RuntimeError):  # a worker ended between two comparisons, say for want of memory
                 if self._pool is pool:  # the first to see it
                     await self.close()
@@ -174,42 +169,58 @@ class MathGrader:
         )
 
 
-def _tidy(result: str) -> str:
-    for pattern, instead in _TIDY:
-        result = pattern.sub(instead, result)
-    return result.strip()
+def _numbers_equal(first: str, second: str) -> bool | None:
+    """Whether two formulas that are numbers are equal; None where one of them is more than that."""
+    one, other = number_of(normalise(first)), number_of(normalise(second))
+    if one is None or other is None:
+        return None
+    if one == other:
+        return True
+    left, right = Fraction(one), Fraction(other)
+    if left.denominator == 1 or right.denominator == 1:
+        return False
+    return abs(left - right) <= Fraction(1, 10**6) * max(abs(left), abs(right))
 
 
-def _has_readings(first: str, second: str) -> bool:
-    return any(mark in result for result in (first, second) for mark in ("%", "percent", "_"))
+def _as_lists(expected: str, found: str) -> tuple[str, str]:
+    """Two formulas, one that could be a list or a number with separators read as the other is."""
+    sides = [expected, found]
+    for at, other in ((0, found), (1, expected)):
+        if _THOUSANDS.fullmatch(sides[at]):
+            instead = ", " if re.search(r"\d, \d", other) else ""
+            sides[at] = sides[at].replace(",", instead)
+    return sides[0], sides[1]
 
 
 def _pairs(expected: str, found: str) -> list[tuple[str, str]]:
     """The readings of two results that are compared: several where a percentage or a base can be read two ways."""
-    sides = [" ".join(result.replace("$", "").split()).rstrip(".") for result in (expected, found)]
-    for split in (_percentage, _based):
-        both = [split(side) for side in sides]
+    sides = [expected, found]
+    for readings in (_percentage, _based):
+        both = [readings(side) for side in sides]
         if both[0] and both[1]:  # the same kind of thing: its value
             return [(both[0][1], both[1][1])]
         if both[0] or both[1]:
-            return list(itertools.product(both[0] or sides[:1], both[1] or sides[1:]))
-    return [(sides[0], sides[1])]
+            return [(one, other) for one in both[0] or sides[:1] for other in both[1] or sides[1:]]
+    return [(expected, found)]
 
 
 def _percentage(result: str) -> tuple[str, str] | None:
     """(the number before a percent sign, its value); None for another result."""
-    if (found := _PERCENT.fullmatch(result)) is None:
+    signs = list(_PERCENT.finditer(result))
+    if len(signs) != 1:
         return None
-    number = found[1]
-    try:
-        return number, str(Decimal(normalise(number)) / 100)
-    except InvalidOperation:
-        return number, f"\\frac{{{number}}}{{100}}"
+    before = re.sub(r"\\(?:text|mathrm)\{\s?$", "", result[: signs[0].start()].rstrip())
+    after = result[signs[0].end() :].lstrip(" }")
+    if re.search(r"[^A-Za-z .,$*)]", after):
+        return None
+    number = before + " " + after if after.strip(" .,$*)") else before
+    formula = formula_of(number, False)
+    return None if formula is None else (number, f"\\frac{{{formula}}}{{100}}")
 
 
 def _based(result: str) -> tuple[str, str] | None:
     """(the digits, the value) of a number written with its base; None for another result."""
-    if (found := _BASED.fullmatch(result)) is None:
+    if (found := _BASED.fullmatch(tidy(result))) is None:
         return None
     try:
         return found[1], str(int(found[1], int(found[2] or found[3])))

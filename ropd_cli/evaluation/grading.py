@@ -119,8 +119,11 @@ class Grading:
         self._writers[sample.benchmark].append(grade.to_json())
 
     def _hash(self, sample: Sample) -> str:
-        titles = [metric.title for metric in self._tasks[sample.benchmark].metrics]
-        return digest([sample.text, sample.key, titles, self._hashes[sample.benchmark][sample.id]])[:16]
+        task = self._tasks[sample.benchmark]
+        how: list[str | int] = [metric.title for metric in task.metrics]
+        if task.revision > 1:
+            how.append(task.revision)
+        return digest([sample.text, sample.key, how, self._hashes[sample.benchmark][sample.id]])[:16]
 
     def _watch(self, grade: Grade) -> None:
         """Raises JudgeError where a benchmark's first grades are all missing."""

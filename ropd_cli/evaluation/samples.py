@@ -30,9 +30,10 @@ class Sample(RecordModel):
 
 
 class Grade(RecordModel):
-    """What a sample is worth. ``scores`` by metric; None is missing (a judge that failed, a comparison that was not
-    decided), and never zero. ``counts``: (met, of how many) for metrics that are a share over all questions.
-    ``extracted``: the final result that was read, in a form in which equal ones are equal; None without one."""
+    """What a sample is worth. ``scores`` by metric; None is missing (a judge that failed, a process that was ended),
+    and never zero. ``undecided``: why the result was not compared by value; it then counts as wrong. ``counts``: (met,
+    of how many) for metrics that are a share over all questions. ``extracted``: the final result that was read, in a
+    form in which equal ones are equal; None without one."""
 
     benchmark: str
     id: str
@@ -41,6 +42,7 @@ class Grade(RecordModel):
     counts: dict[str, tuple[int, int]] = Field(default_factory=dict)
     extracted: str | None = None
     why_missing: str | None = None
+    undecided: str | None = None
     of: str = ""
     """Hash of what was graded (the text), against what (the question), and how (the metrics)."""
     detail: dict[str, Any] = Field(default_factory=dict)
@@ -76,6 +78,8 @@ class Task(ABC):
 
     metrics: tuple[Metric, ...]
     """The first is the one that stands for the benchmark."""
+    revision = 1
+    """Raised where the same reply may get another grade than before: earlier grades are then made again."""
     extracts = False
     """Whether ``Grade.extracted`` is filled: else "no result found" and majority mean nothing."""
 

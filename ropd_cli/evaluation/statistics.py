@@ -39,13 +39,15 @@ class Lengths:
 @dataclass(frozen=True)
 class BenchmarkFigures:
     """All figures of a benchmark. ``metrics``: by name; one is missing where nothing was graded. ``no_result``: graded
-    samples in which no final result was found; None where the task looks for none."""
+    samples in which no final result was found; None where the task looks for none. ``undecided``: those whose result
+    was not compared by value and counts as wrong."""
 
     problems: int
     graded_problems: int
     graded: int
     missing: int
     no_result: int | None
+    undecided: int
     metrics: dict[str, Figure]
     lengths: Lengths
     pass_at: dict[int, Figure] = field(default_factory=dict)
@@ -59,6 +61,7 @@ class BenchmarkFigures:
             | document
             | {
                 "no_result_share": _share(self.no_result, self.graded),
+                "undecided_share": _share(self.undecided, self.graded),
                 "truncated_share": _share(self.lengths.truncated, self.lengths.samples),
                 "pass_at": {str(k): figure for k, figure in document["pass_at"].items()},
             }
@@ -95,6 +98,7 @@ def benchmark_figures(
         graded=graded,
         missing=len(questions) * n - graded,
         no_result=sum(grade.extracted is None for found in known for grade in found) if extracts else None,
+        undecided=sum(grade.undecided is not None for found in known for grade in found),
         metrics=figures,
         lengths=lengths,
         pass_at=_pass_at(first, known, n),

@@ -90,6 +90,11 @@ def _warnings(name: str, figures: Mapping[str, Any], n: int) -> list[str]:
     wanted = figures["problems"] * n
     if figures["missing"] > WORTH_A_WARNING * wanted:
         found.append(f"{name}: {figures['missing']} of {wanted} samples have no grade and are left out of the figures")
+    if (figures["undecided_share"] or 0.0) > WORTH_A_WARNING:
+        found.append(
+            f"{name}: the results of {figures['undecided']} samples were not compared by value and count as wrong "
+            "(undecided in the grades says why)"
+        )
     if (figures["truncated_share"] or 0.0) > CUT_WARNING:
         found.append(
             f"{name}: {figures['truncated_share']:.0%} of the samples were cut off by the token limit: the score is "

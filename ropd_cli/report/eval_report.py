@@ -17,7 +17,7 @@ from ropd_cli.util.terminal import Text
 from ropd_cli.util.visible_text import visible
 
 Document = Mapping[str, Any]
-HEAD = ("benchmark", "metric", "score", "95%", "samples", "cut off", "no result", "tokens", "cost")
+HEAD = ("benchmark", "metric", "score", "95%", "samples", "cut off", "no result", "undecided", "tokens", "cost")
 COMPARED = ("benchmark", "metric", "first", "other", "change", "95%", "p", "solved", "problems")
 NOTE = "95%: intervals over problems (docs/eval.md says how); a missing grade is left out and counted."
 SHOWN_FLIPS = 12
@@ -32,6 +32,7 @@ def rows(document: Document) -> Iterator[tuple[str, ...]]:
             f"{figures['problems']} x {benchmark['n']}{missing}",
             number(figures["truncated_share"], ".1%"),
             number(figures["no_result_share"], ".1%"),
+            number(figures.get("undecided_share"), ".1%"),
             number(figures["mean_tokens"], ",.0f"),
             dollars(benchmark["cost_usd"]),
         ]
@@ -119,6 +120,7 @@ def _about(benchmark: Document) -> str:
         figures["missing"] and f"{figures['missing']} samples without a grade",
         figures["truncated"] and f"{number(figures['truncated_share'], '.1%')} cut off",
         figures["no_result"] and f"{number(figures['no_result_share'], '.1%')} without a result",
+        figures.get("undecided") and f"{number(figures['undecided_share'], '.1%')} undecided, as wrong",
         figures["mean_tokens"] is not None and f"{figures['mean_tokens']:,.0f} tokens",
         cost != "–" and cost,
     )

@@ -125,6 +125,8 @@ def test_the_document():
         "missing": 2,
         "no_result": 1,
         "no_result_share": 0.5,
+        "undecided": 0,
+        "undecided_share": 0.0,
         "truncated": 1,
         "truncated_share": 1 / 3,
         "mean_tokens": 20.0,

@@ -306,3 +306,14 @@ def test_every_row_of_the_set_can_be_graded():
         IfevalTask().check(row)
     assert len(rows) == 541
     assert {kind for row in rows for kind, _ in instructions_of(row)} == set(KINDS)
+
+
+async def test_an_answer_that_is_too_slow_to_split_follows_nothing():
+    class Slow(English):
+        def words(self, text):
+            raise TimeoutError  # as NLTK's limit for one pattern does
+
+    async with IfevalTask(Slow()) as task:
+        grade = await task.grade(question(["length_constraints:number_words"], [WORDS]), sample("a b"))
+    assert grade.scores == {"prompt_strict": 0.0, "prompt_loose": 0.0} and "too long" in grade.undecided
+    assert grade.counts == {"inst_strict": (0, 1), "inst_loose": (0, 1)} and grade.why_missing is None

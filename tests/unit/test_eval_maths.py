@@ -192,7 +192,7 @@ async def test_equal_wrong_results_are_extracted_alike():
 
 
 @pytest.mark.slow
-async def test_what_is_not_decided_is_missing_and_blocks_no_other():
+async def test_what_is_not_decided_is_wrong_counted_apart_and_blocks_no_other():
     async with MathTask(MathGrader(time_limit_s=1.0, workers=1)) as task:
         nasty = [task.grade(question("x"), sample(r"\boxed{9^{9^{9^{9}}}+x}")) for _ in range(2)]
         plain = task.grade(question(r"\frac{1}{2}"), sample(r"\boxed{\frac{2}{4}}"))
@@ -200,7 +200,8 @@ async def test_what_is_not_decided_is_missing_and_blocks_no_other():
         *undecided, slow, at_once = await asyncio.gather(*nasty, plain, quick)
     assert slow.scores == at_once.scores == {"accuracy": 1.0}
     for grade in undecided:
-        assert grade.scores == {"accuracy": None} and "not decided" in grade.why_missing and grade.extracted
+        assert grade.scores == {"accuracy": 0.0} and grade.why_missing is None
+        assert "limits" in grade.undecided and grade.extracted
 
 
 async def test_a_truncated_reply_is_graded_by_what_it_says():

@@ -33,6 +33,8 @@ def document(**more):
         "missing": 1,
         "no_result": 2,
         "no_result_share": 2 / 11,
+        "undecided": 1,
+        "undecided_share": 1 / 11,
         "truncated": 3,
         "truncated_share": 0.25,
         "mean_tokens": 1234.5,
@@ -86,7 +88,7 @@ def test_terminal_and_markdown():
     assert "[red]x[/red]" in said and "50.0" in said and "samples without a grade" in said
     assert all(len(line) <= 70 for line in said.splitlines())
     lines = [line for line in markdown(document()).splitlines() if line.startswith("| b ")]
-    assert len(lines) == 1 and lines[0].count(" | ") == 8 and "\\|" in lines[0]
+    assert len(lines) == 1 and lines[0].count(" | ") == 9 and "\\|" in lines[0]
     assert [row[2] for row in rows(document())] == ["50.0", "60.0", "75.0", "66.7"]
 
 

@@ -67,9 +67,13 @@ class IfevalTask(Task):
         loop = asyncio.get_running_loop()
         try:
             strict, loose = await loop.run_in_executor(self._thread, followed, instructions, answer, self._english)
-        except TimeoutError:  # NLTK's own limit for one pattern on one text
-            scores = {"prompt_strict": None, "prompt_loose": None}
-            return Grade.to(sample, scores, why_missing="splitting the answer into words or sentences took too long")
+        except TimeoutError:  # NLTK's own limit for one pattern on one text: the answer's doing, so it follows nothing
+            return Grade.to(
+                sample,
+                {"prompt_strict": 0.0, "prompt_loose": 0.0},
+                counts={name: (0, len(instructions)) for name in ("inst_strict", "inst_loose")},
+                undecided="splitting the answer into words or sentences took too long",
+            )
         pairs = zip(instructions, strict, loose, strict=True)
         return Grade.to(
             sample,

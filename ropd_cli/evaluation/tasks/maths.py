@@ -8,9 +8,8 @@ result.
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
 
-from ropd_cli.answers.exact_match import normalise
+from ropd_cli.answers.exact_match import canonical
 from ropd_cli.answers.math_equal import MathGrader, stated_result
 from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.evaluation.samples import Grade, Query, Sample
@@ -52,26 +51,18 @@ class MathTask(ResultTask):
         return Query(messages_with(question, BOX_INSTRUCTION))
 
     async def grade(self, question: EvalQuestion, sample: Sample) -> Grade:
-        """1 where the result equals the answer, 0 where not, None where that is not decided in time."""
+        """1 where the result equals the answer, 0 where not, None only where a worker was ended from outside."""
         gold, found = gold_answer(question), stated_result(sample.text)
         if not found or not found.strip():
             return grade_of(sample, False, None)
-        right = await self._grader.is_answer(found, gold)
-        if right:
-            return grade_of(sample, True, written_alike(gold))
-        why = None if right is False else "the comparison with the answer was not decided"
-        return grade_of(sample, right, written_alike(found), why)
+        outcome = await self._grader.compare(gold, found)
+        extracted = written_alike(gold if outcome.equal else found)
+        why_missing = "a process that compares results was ended from outside" if outcome.equal is None else None
+        return grade_of(sample, outcome.equal, extracted, why_missing, outcome.undecided)
 
 
 def written_alike(result: str) -> str:
     """A result in a form in which those that are written alike are the same string. It is no algebra."""
-    plain = _SIZE.sub("", normalise(result.replace("\\$", "").replace("\\mbox", "\\text")))
+    plain = _SIZE.sub("", canonical(result.replace("\\$", "").replace("\\mbox", "\\text")))
     plain = plain.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("{,}", "")
-    plain = _SHORT_FRACTION.sub(lambda f: f"\\frac{{{f[1] or f[2]}}}{{{f[3] or f[4]}}}", plain)
-    try:
-        number = Decimal(plain)
-    except InvalidOperation:
-        return plain
-    if not number.is_finite() or abs(number.adjusted()) > 30:
-        return plain
-    return f"{number.normalize():f}" if number else "0"
+    return canonical(_SHORT_FRACTION.sub(lambda f: f"\\frac{{{f[1] or f[2]}}}{{{f[3] or f[4]}}}", plain))

@@ -15,6 +15,7 @@ class ResultTask(Task):
     """Base of tasks with one metric, right or wrong."""
 
     metrics: tuple[Metric, ...] = (Metric(ACCURACY, "accuracy"),)
+    revision = 2
     extracts = True
 
 
@@ -41,7 +42,15 @@ def gold_answer(question: EvalQuestion) -> str:
     return question.answer
 
 
-def grade_of(sample: Sample, right: bool | None, extracted: str | None, why_missing: str | None = None) -> Grade:
+def grade_of(
+    sample: Sample,
+    right: bool | None,
+    extracted: str | None,
+    why_missing: str | None = None,
+    undecided: str | None = None,
+) -> Grade:
     """The grade of a sample; ``right`` None is missing, for the reason given."""
     scores = {ACCURACY: None if right is None else float(right)}
-    return Grade.to(sample, scores, extracted=extracted, why_missing=why_missing)
+    if extracted is not None:  # half a pair of surrogates is no text that a file can hold
+        extracted = extracted.encode("utf-8", "replace").decode("utf-8")
+    return Grade.to(sample, scores, extracted=extracted, why_missing=why_missing, undecided=undecided)
