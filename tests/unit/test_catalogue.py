@@ -6,11 +6,14 @@ import html
 import json
 import random
 import re
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from runs import write_run
 from typer.testing import CliRunner
 
+from ropd_cli.analysis import catalogue as catalogue_module
 from ropd_cli.analysis.catalogue import Catalogue
 from ropd_cli.analysis.judged_groups import load_groups
 from ropd_cli.analysis.query import SORTS, Query
@@ -261,3 +264,32 @@ async def test_no_text_plays_a_trick_in_the_browser(run, tmp_path, width):
             for text in drawn:
                 assert "[bold red]x" in text and not set(text) & set("\x1b\x07\u202e")
             await pilot.press("q", "q")
+
+
+def test_first_looks_at_once(run, tmp_path):
+    def look(cache_dir):
+        with Catalogue.open(run, cache_dir) as catalogue:
+            return len(catalogue)
+
+    with ThreadPoolExecutor(6) as pool:
+        for again in range(6):
+            counts = list(pool.map(look, [tmp_path / f"cache{again}"] * 6))
+            assert len(set(counts)) == 1 and counts[0] > 0
+
+
+def test_a_database_that_stays_locked_is_said_and_kept(run, tmp_path, monkeypatch):
+    Catalogue.open(run, tmp_path / "cache").close()
+    (place,) = (tmp_path / "cache" / "catalogues").glob("*.db")
+    monkeypatch.setattr(catalogue_module, "LOCK_WAIT_S", 0.05)
+    holder = sqlite3.connect(place)
+    holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    holder.execute("DELETE FROM groups WHERE 0")
+    for file in run.rglob("*.jsonl*"):
+        file.touch()
+    try:
+        with pytest.raises(InputError, match="locked"):
+            Catalogue.open(run, tmp_path / "cache")
+        assert place.exists()
+    finally:
+        holder.close()
