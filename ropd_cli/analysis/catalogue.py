@@ -6,7 +6,10 @@ are read from there. A growing run is gone on with: only files that are new or h
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
+import logging
 import os
 import sqlite3
 from collections import Counter, defaultdict
@@ -28,6 +31,7 @@ from ropd_cli.records.files import is_salvaging, loads
 from ropd_cli.util.progress import NoProgress, Progress
 
 LAYOUT = 4
+LOCK_WAIT_S = 30.0
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
@@ -39,6 +43,8 @@ CREATE TABLE IF NOT EXISTS groups (
 );
 CREATE INDEX IF NOT EXISTS by_file ON groups (file);
 """
+log = logging.getLogger(__name__)
+
 _COLUMNS = [field.name for field in fields(GroupRow)]
 _INSERT = [*_COLUMNS, "search", "file", "place"]
 
@@ -97,12 +103,16 @@ class Catalogue:
         else:  # groups as they are in none of the files alone: read as a whole, once
             load = cache(partial(load_groups, path, rubrics=rubrics, rollouts=rollouts, prompts=prompts))
             parts = [_Part(path.absolute(), _stamp([*files, *companions]), load)]
-        connection = _connect(place)
-        try:
-            _refresh(connection, parts, progress)
-        except BaseException:
-            connection.close()
-            raise
+        with _alone(place):
+            connection = _connect(place)
+            try:
+                _refresh(connection, parts, progress)
+            except sqlite3.OperationalError as fault:
+                connection.close()
+                raise _unusable(place, fault) from fault
+            except BaseException:
+                connection.close()
+                raise
         return cls(connection, path, parts)
 
     def close(self) -> None:
@@ -209,12 +219,32 @@ def _with_judge(view: GroupView, findings: bytes | None, fault: str | None) -> G
     return replace(view, judge_findings=kept, judge_fault=fault)
 
 
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Wait until no other process makes this catalogue or brings it up to date. SQLite's own lock is not enough: it
+    does not wait for the switch to WAL, and a damaged file is deleted."""
+    with place.with_suffix(".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("catalogue %s: another process is making it; waiting", place)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _unusable(place: Path, fault: sqlite3.OperationalError) -> InputError:
+    return InputError(f"catalogue {place}: {fault}", "end the process that holds it, or give another --cache-dir")
+
+
 def _connect(place: Path) -> sqlite3.Connection:
-    """Open the database; one that is damaged is made again."""
-    connection = sqlite3.connect(place)
+    """Open the database; one that is damaged is made again. Raises InputError for one that stays locked."""
+    connection = sqlite3.connect(place, timeout=LOCK_WAIT_S)
     try:
         connection.executescript(_SCHEMA)
         return connection
+    except sqlite3.OperationalError as fault:  # locked, or not to be opened: not damaged, so not ours to delete
+        connection.close()
+        raise _unusable(place, fault) from fault
     except sqlite3.DatabaseError:
         connection.close()
         for leftover in place.parent.glob(place.name + "*"):

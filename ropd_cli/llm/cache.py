@@ -7,6 +7,7 @@ another API key finds the same replies. What can't be read is a miss, and is sai
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import os
@@ -14,6 +15,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from ropd_cli.llm.cache_entry import Corrupt, Entry, cut_off_key, decode, encode
 from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.urls import identity
 
+DATABASE = "cache.db"
 LOCK_WAIT_S = 30.0
 LOOK_EVERY = 500
 """Stores between two looks at the size."""
@@ -85,7 +88,6 @@ class ReplyCache:
         folder = replies_folder(cache_dir)
         limit = int(max_gb * 1e9) if max_gb is not None else None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             store = open_store(folder, limit)
         except _FAULTS as fault:
             what = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
@@ -236,23 +238,80 @@ def _resolve(futures: list[asyncio.Future[None]]) -> None:
 
 
 def open_store(folder: Path, limit_bytes: int | None) -> diskcache.Cache:
-    """diskcache's store in ``folder``. Nothing is removed unasked: ``cull`` is called here, where it is due."""
-    return diskcache.Cache(
-        str(folder),
-        timeout=LOCK_WAIT_S,
-        disk=_BytesDisk,
-        eviction_policy="least-recently-stored",
-        size_limit=limit_bytes if limit_bytes is not None else _NO_LIMIT,
-        cull_limit=0,
-        disk_min_file_size=_NO_LIMIT,  # all in the one database: no file of its own that a kill could orphan
-    )
+    """diskcache's store in ``folder``. Nothing is removed unasked: ``cull`` is called here, where it is due.
+
+    Raises InputError where somebody else owns the folder or can write to it.
+    """
+    _make_private(folder)
+    _check_settings(folder / DATABASE)
+    settings = {
+        **diskcache.core.DEFAULT_SETTINGS,  # all of them: those in the database would win over an omitted one
+        "eviction_policy": "least-recently-stored",
+        "size_limit": limit_bytes if limit_bytes is not None else _NO_LIMIT,
+        "cull_limit": 0,
+        "disk_min_file_size": _NO_LIMIT,  # all in the one database: no file of its own that a kill could orphan
+    }
+    return diskcache.Cache(str(folder), timeout=LOCK_WAIT_S, disk=_BytesDisk, **settings)
+
+
+def _make_private(folder: Path) -> None:
+    """Make ``folder`` and its database the user's alone; older versions left them readable by all."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.geteuid():
+        raise InputError(f"cache {folder}: belongs to user {status.st_uid}", "give another --cache-dir, or --no-cache")
+    if status.st_mode & 0o022:
+        raise InputError(
+            f"cache {folder}: other users can write to it",
+            f"if you trust what is in it: chmod 700 {folder}; else delete it, or give another --cache-dir",
+        )
+    folder.chmod(0o700)
+    for file in (folder / DATABASE, folder / f"{DATABASE}-wal", folder / f"{DATABASE}-shm"):
+        if file.is_symlink():
+            raise InputError(f"cache {file}: is a symbolic link", "delete it, or give another --cache-dir")
+        if file.name == DATABASE:
+            file.touch(mode=0o600)  # SQLite gives the files beside it the same mode
+        if file.exists():
+            file.chmod(0o600)
+
+
+def _check_settings(database: Path) -> None:
+    """Raise sqlite3.DatabaseError for a setting that diskcache does not have: it sets every row of that table as an
+    attribute of its own, so that one named ``_directory`` would have it write elsewhere."""
+    with contextlib.closing(sqlite3.connect(database, timeout=LOCK_WAIT_S)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Settings'").fetchone():
+            return
+        names = {name for (name,) in connection.execute("SELECT key FROM Settings")}
+    if names - diskcache.core.DEFAULT_SETTINGS.keys() - diskcache.core.METADATA.keys():
+        raise sqlite3.DatabaseError("has settings that are not diskcache's")
+
+
+@dataclass(frozen=True)
+class _ForeignKey:
+    """The key of a row that is not ours, as it lies in the database: enough to delete the row."""
+
+    column: Any
+    raw: int
 
 
 class _BytesDisk(diskcache.Disk):
-    """Stores bytes under text keys and never unpickles: a cache directory that somebody else can write to
-    must not be able to run code."""
+    """Stores bytes under text keys, in the database alone; never unpickles, and never touches a file that a row
+    names: a cache directory that somebody else can write to must not be able to run code or delete files."""
+
+    def put(self, key: Any) -> tuple[Any, int]:
+        if isinstance(key, _ForeignKey):
+            return key.column, key.raw
+        if not isinstance(key, str):
+            raise TypeError(f"a key is text, not {type(key).__name__}")
+        return key, True
+
+    def get(self, key: Any, raw: int) -> str | _ForeignKey:
+        return key if raw == 1 and isinstance(key, str) else _ForeignKey(key, raw)
 
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
-        if mode == diskcache.core.MODE_PICKLE:
+        if mode != diskcache.core.MODE_RAW or filename is not None:
             return None  # no entry of ours: corrupt
         return super().fetch(mode, filename, value, read)
+
+    def remove(self, file_path: str) -> None:
+        """Delete nothing: no entry of ours has a file."""

@@ -13,10 +13,8 @@ from typing import Any
 import diskcache
 
 from ropd_cli.errors import InputError
-from ropd_cli.llm.cache import ReplyCache, open_store, replies_folder
+from ropd_cli.llm.cache import DATABASE, ReplyCache, open_store, replies_folder
 from ropd_cli.records.files import RecordWriter
-
-DATABASE = "cache.db"
 
 
 @dataclass

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import html
 import json
+import multiprocessing
 import random
 import re
+import sqlite3
+import time
 
 import pytest
 from runs import write_run
 from typer.testing import CliRunner
 
+from ropd_cli.analysis import catalogue as catalogue_module
 from ropd_cli.analysis.catalogue import Catalogue
-from ropd_cli.analysis.judged_groups import load_groups
+from ropd_cli.analysis.judged_groups import load_groups, views_of
 from ropd_cli.analysis.query import SORTS, Query
 from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError
@@ -261,3 +265,45 @@ async def test_no_text_plays_a_trick_in_the_browser(run, tmp_path, width):
             for text in drawn:
                 assert "[bold red]x" in text and not set(text) & set("\x1b\x07\u202e")
             await pilot.press("q", "q")
+
+
+def first_look(run, cache_dir, barrier):
+    barrier.wait()
+    with Catalogue.open(run, cache_dir) as catalogue:
+        assert len(catalogue) > 0
+
+
+def test_first_looks_at_once(run, tmp_path, monkeypatch):
+    def slowly(file):  # a look longer than SQLite waits, as a large run's is
+        time.sleep(0.2)
+        return views_of(file)
+
+    monkeypatch.setattr(catalogue_module, "views_of", slowly)
+    monkeypatch.setattr(catalogue_module, "LOCK_WAIT_S", 0.05)
+    context = multiprocessing.get_context("fork")
+    for again in range(2):
+        barrier = context.Barrier(3)
+        looks = [context.Process(target=first_look, args=(run, tmp_path / f"{again}", barrier)) for _ in range(3)]
+        for look in looks:
+            look.start()
+        for look in looks:
+            look.join()
+        assert [look.exitcode for look in looks] == [0, 0, 0]
+
+
+def test_a_database_that_stays_locked_is_said_and_kept(run, tmp_path, monkeypatch):
+    Catalogue.open(run, tmp_path / "cache").close()
+    (place,) = (tmp_path / "cache" / "catalogues").glob("*.db")
+    monkeypatch.setattr(catalogue_module, "LOCK_WAIT_S", 0.05)
+    holder = sqlite3.connect(place)
+    holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    holder.execute("DELETE FROM groups WHERE 0")
+    for file in run.rglob("*.jsonl*"):
+        file.touch()
+    try:
+        with pytest.raises(InputError, match="locked"):
+            Catalogue.open(run, tmp_path / "cache")
+        assert place.exists()
+    finally:
+        holder.close()
