@@ -132,7 +132,7 @@ def as_response(text: str) -> bytes:
         "created": 0,
         "model": "judge",
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 30_000, "completion_tokens": 400, "total_tokens": 30_400},
+        "usage": {"prompt_tokens": 250_000, "completion_tokens": 400},  # more than any of these requests has
     }
     body = json.dumps(document).encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"

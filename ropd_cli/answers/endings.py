@@ -42,6 +42,7 @@ _WORDS = {
         too_many_tool_calls malformed_response malformed_model_output malformed_tool_use missing_thought_signature
         invalid_function_call no_image server_error internal_error overloaded""",
 }
+_BEHIND = re.compile(r"[\s:(,;]")
 _NOT_A_LETTER = re.compile(r"[^a-z]")
 
 
@@ -56,15 +57,15 @@ _WORST_LAST = (Ending.WHOLE, Ending.CUT_OFF, Ending.REFUSED, Ending.BROKEN_OFF)
 def ending_of(word: Any) -> Ending | None:
     """Return what an endpoint's word for the end of a reply means; None for one that is not known.
 
-    The word may have any case and punctuation (``MAX_TOKENS``, ``maxTokens``, ``FinishReason.STOP``), or stand in an
-    object's ``type`` (SGLang).
+    The word may have any case and punctuation (``MAX_TOKENS``, ``maxTokens``, ``FinishReason.STOP``), words behind it
+    ("error: timeout"), or stand in an object's ``type`` (SGLang).
     """
     if isinstance(word, dict):
         word = word.get("type")
     if not isinstance(word, str):
         return None
-    key = _key(word)
-    return _ENDINGS.get(key) or _ENDINGS.get(key.removeprefix("finishreason"))
+    keys = (_key(word), _key(word).removeprefix("finishreason"), _key(_BEHIND.split(word.strip(), maxsplit=1)[0]))
+    return next((_ENDINGS[key] for key in keys if key in _ENDINGS), None)
 
 
 def worst(*endings: Ending | None) -> Ending:

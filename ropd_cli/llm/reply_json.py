@@ -222,7 +222,8 @@ def _text(content: Any) -> str:
 
 
 def _usage(usage: Any, request: ChatRequest, chars: int) -> Usage | None:
-    """Return the tokens of a response with replies of ``chars`` characters; None for counts that can't be right.
+    """Return the tokens of a response with replies of ``chars`` characters; None for a prompt's count that can't be
+    right. A reply's that can't is replaced by an estimate.
 
     Thinking is billed with the reply: where ``completion_tokens`` leaves it out (Gemini, Grok), ``total_tokens`` or
     ``reasoning_tokens`` has it. Where ``cached_tokens`` are not part of the prompt's (Anthropic), they are added.
@@ -245,9 +246,10 @@ def _usage(usage: Any, request: ChatRequest, chars: int) -> Usage | None:
         reply += thought
     reply = max(reply, (_count(usage, "total_tokens") or 0) - prompt)
     asked = len(request.messages_json) if request.messages else 0
-    too_few = prompt * CHARS_A_TOKEN < asked or reply * CHARS_A_TOKEN < chars
-    if too_few or prompt > MOST_TOKENS or reply > MOST_TOKENS:
+    if prompt * CHARS_A_TOKEN < asked or prompt > MOST_TOKENS:
         return None
+    if reply * CHARS_A_TOKEN < chars or reply > MOST_TOKENS:
+        reply = chars // 3 + 1  # by the text, so that a limit on the money holds
     return Usage(prompt_tokens=prompt, completion_tokens=reply, cached_tokens=cached)
 
 

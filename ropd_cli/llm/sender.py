@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ropd_cli.config.models import EndpointConfig
-from ropd_cli.errors import AccountEnded, ProviderUnreachable, ReplyInvalid
+from ropd_cli.errors import ProviderUnreachable, ReplyInvalid
 from ropd_cli.llm.api_key import Peer
 from ropd_cli.llm.chat import ChatReply, ChatRequest, ClientStats
 from ropd_cli.llm.faults import BAD_REQUEST, NO_CHOICES, NO_FORM, Fault, status_fault, transport_fault
@@ -47,13 +47,14 @@ class Sender:
         self._breaker = shared.breaker(url, endpoint.limits.max_pause_s)
         self._expectation = Expectation()
         self._said: set[str] = set()
-        self._has_replied = False
         self._proven: set[str] = set()
         """Digests of the schemas that a reply has come to."""
         self._forms: dict[str, Form] = {}
         """Of schemas that this server takes in a looser form alone, by digest."""
         self._crashes: Counter[str] = Counter()
-        """How often the server answered 500 to a schema, by digest."""
+        """How often the server answered 500 to a schema since something worked, by digest."""
+        self._lowered: Counter[str] = Counter()
+        """How often a looser form worked after that."""
         self._form_lock = asyncio.Lock()
         self._most_choices = 1
         """The most replies that came to one request."""
@@ -124,16 +125,16 @@ class Sender:
 
         A refusal of a schema that never worked there may be about the form: the next one is tried, and what works is
         remembered, for all calls where no form has worked yet, else for this schema. Where none works the refusal was
-        about something else. Some servers fall over a schema with a 500, which may be of the moment as well: after two
-        of them the next attempt takes the next form.
+        about something else. Some servers fall over a schema with a 500, which an outage gives as well: every second
+        attempt after one takes the next form, which is remembered where it has worked twice and the strict one never.
         """
         if request.form is None:
             return (await self._post(request, Form.TEXT, correction, probe))[0]
         schema = request.form.digest
-        known = self._forms.get(schema, self.form)
-        form = known
-        if schema not in self._proven:
-            form = Form(min(known + self._crashes[schema] // 2, Form.TEXT))
+        form = known = self._forms.get(schema, self.form)
+        crashes = 0 if schema in self._proven else self._crashes[schema]
+        if crashes and crashes % 2 == 0:
+            form = Form(min(known + 1, Form.TEXT))
         try:
             [reply] = await self._post(request, form, correction, probe)
         except Fault as fault:
@@ -144,6 +145,10 @@ class Sender:
             reply = await self._fall_back(request, form, correction, fault, probe)
         else:
             if form != known:
+                self._crashes[schema] = 1
+                self._lowered[schema] += 1
+                if self._lowered[schema] < 2:
+                    return reply
                 self._forms[schema] = form
         self._proven.add(schema)
         return reply
@@ -208,8 +213,6 @@ class Sender:
         except Fault as fault:
             if fault.again and fault.status == 429 and fault.retry_after_s:
                 self._limiter.hold(fault.retry_after_s)  # a limit on the rate is about all calls, not this one alone
-            if fault.status == 401 and self._has_replied:
-                fault.error = AccountEnded(fault.error.message, fault.error.hint)  # the key was good until now
             raise
         finally:
             self._limiter.settle(tokens, used)
@@ -279,7 +282,6 @@ class Sender:
     def _book(self, request: ChatRequest, size: int, replies: list[ChatReply]) -> tuple[float, float, bool]:
         """Count the replies of a response: (tokens, dollars, whether the server cut the prompt). Where the endpoint
         gives no counts they are estimated for the money, so that a limit on it holds, and not counted otherwise."""
-        self._has_replied = True
         stats, usage = self._stats, Usage.total(reply.usage for reply in replies)
         is_cut = self._expectation.is_cut(request.messages_json, usage)
         for reply in replies:

@@ -7,6 +7,7 @@ Nothing is printed but by these functions and by the console of ``terminal``; te
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
@@ -29,8 +30,9 @@ def print_out(text: str) -> None:
 
 
 def print_err(text: str) -> None:
-    """Print a text on stderr."""
-    print(visible(text), file=sys.stderr, flush=True)
+    """Print a text on stderr. Where nobody reads it any more the work goes on."""
+    with contextlib.suppress(BrokenPipeError):
+        print(visible(text), file=sys.stderr, flush=True)
 
 
 def print_json(text: str) -> None:

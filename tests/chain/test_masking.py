@@ -37,7 +37,7 @@ def echo(status):
         is_judge = "<answer-" in json.dumps(request.body)
         text = judge_by_rules(request.body) if is_judge else f"\\boxed{{42}} {request.headers['x-mixed']}"
         document = json.loads(completion(Good(text), request.body))
-        document["model"] = document["choices"][0]["finish_reason"] = said
+        document["model"], document["choices"][0]["finish_reason"] = said, f"stop {said}"
         return Raw(json.dumps(document).encode())
 
     return FromRequest(make)

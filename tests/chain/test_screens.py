@@ -187,7 +187,7 @@ def test_eval(server, folder):
     server.default = FromRequest(completion)
     rows = [{"id": f"{k}{NASTY}", "problem": q + NASTY, "answer": "42"} for k, q in enumerate(QUESTIONS)]
     (folder / f"e{FILE}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    name = PLAIN.replace("/", "").replace(" ", "")
+    name = "own"  # a benchmark's name may hold nothing nasty
     asked = ["--base-url", server.url, "--model", NASTY, "--data", f"{name}=e{FILE}.jsonl", "--show-items"]
     for out in (f"a{FILE}", f"b{FILE}"):
         ropd("eval", "-b", name, "--grader", f"{name}=math", "--out", out, *asked)

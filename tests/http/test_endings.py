@@ -30,6 +30,7 @@ ENDINGS = [
     ("eos", WHOLE),  # Together
     ("COMPLETE", WHOLE),  # Cohere
     ({"type": "stop", "matched": 2}, WHOLE),  # SGLang
+    ("stop: a stop string", WHOLE),
     (None, WHOLE),
     ("", WHOLE),
     ("length", CUT),
@@ -60,6 +61,7 @@ ENDINGS = [
     ("MALFORMED_FUNCTION_CALL", BROKEN),
     ("OTHER", BROKEN),
     ("cancelled", BROKEN),
+    ("error (upstream timed out)", BROKEN),
 ]
 
 
@@ -184,10 +186,10 @@ USAGE = [  # what a server counts, what it comes to (prompt, reply, cached)
     ({"prompt_tokens": 3, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 6}}, (9, 5, 6)),
     ({"prompt_tokens": 9.0, "completion_tokens": 5.0}, (9, 5, 0)),
     ({"prompt_tokens": 0, "completion_tokens": 0}, None),
-    ({"prompt_tokens": 9, "completion_tokens": 0}, None),
+    ({"prompt_tokens": 9, "completion_tokens": 0}, (9, 4, 0)),  # by the text: "forty-two"
     ({"prompt_tokens": -1, "completion_tokens": 5}, None),
     ({"prompt_tokens": 10**12, "completion_tokens": 5}, None),
-    ({"prompt_tokens": 9, "completion_tokens": 10**12}, None),
+    ({"prompt_tokens": 9, "completion_tokens": 10**12}, (9, 4, 0)),
     ({"prompt_tokens": "9", "completion_tokens": True}, None),
     ({"prompt_tokens": None, "completion_tokens": 5}, None),
     ([], None),

@@ -246,8 +246,11 @@ async def test_a_form_that_is_refused_falls_back(server, status):
         await client.complete(ask(form=FORM))
         first = len(server.requests)
         await client.complete(ask("other", form=FORM))
+        await client.complete(ask("a third", form=FORM))
+        before = len(server.requests)
+        await client.complete(ask("a fourth", form=FORM))
     assert first == (3 if status == 500 else 2)
-    assert len(server.requests) == first + 1  # what works is remembered
+    assert len(server.requests) == before + 1  # what works is remembered
 
 
 async def test_a_form_refused_in_a_200_falls_back(server):
@@ -265,7 +268,8 @@ async def test_one_schema_that_is_too_much_falls_back_alone(server, status):
     server.default = step
     async with opened(server) as client:
         await client.complete(ask(form=FORM))
-        await client.complete(ask(form=LARGE))
+        for number in range(2):  # a looser form has to work twice after a 500
+            await client.complete(ask(f"{number}", form=LARGE))
         before = len(server.requests)
         await client.complete(ask("again", form=LARGE))
         await client.complete(ask("again", form=FORM))
@@ -311,15 +315,12 @@ async def test_a_busy_server_in_a_200_is_busy(server):
 QUOTA = Status(429, body=error("You exceeded your current quota", code="insufficient_quota"))
 
 
-@pytest.mark.parametrize(
-    ("end", "said"), [(QUOTA, "quota or credit is used up"), (Status(401, "key revoked"), "is it the right key")]
-)
-def test_the_end_of_an_account_stops_a_stage(server, tmp_path, end, said):
+def test_the_end_of_an_account_stops_a_stage(server, tmp_path):
     """Half of the prompts are answered, then the account ends: nothing more is sent, and nothing counts as failed."""
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"uid": f"p{k}", "prompt": f"What is {k}?"}) + "\n" for k in range(100)))
     server.script(*[Reply(f"answer {k}") for k in range(10)])
-    server.default = end
+    server.default = QUOTA
     out = tmp_path / "answers.jsonl"
     command = [
         sys.executable,
@@ -340,7 +341,7 @@ def test_the_end_of_an_account_stops_a_stage(server, tmp_path, end, said):
         env={"PATH": "", "OPENAI_API_KEY": "sk-aaaabbbbccccdddd"},
         check=False,
     )
-    assert done.returncode == 4 and said in done.stderr, done.stderr
+    assert done.returncode == 4 and "quota or credit is used up" in done.stderr, done.stderr
     assert len(out.read_text().splitlines()) == 10
     assert len(server.requests) <= 18
     assert not (tmp_path / "answers.failed.jsonl").exists() and not (tmp_path / "answers.jsonl.failed.jsonl").exists()
