@@ -52,7 +52,7 @@ class Sender:
         self._forms: dict[str, Form] = {}
         """Of schemas that this server takes in a looser form alone, by digest."""
         self._crashes: Counter[str] = Counter()
-        """How often the server answered 500 to a schema since something worked, by digest."""
+        """How often a schema came to nothing since something worked: a 500, or a looser form that failed too."""
         self._lowered: Counter[str] = Counter()
         """How often a looser form worked after that."""
         self._form_lock = asyncio.Lock()
@@ -138,7 +138,7 @@ class Sender:
         try:
             [reply] = await self._post(request, form, correction, probe)
         except Fault as fault:
-            self._crashes[schema] += fault.status == 500
+            self._crashes[schema] += fault.status == 500 or form != known
             falls = form is not Form.TEXT and fault.status in NO_FORM and not fault.is_too_long
             if not falls or (schema in self._proven and self._forms.get(schema, self.form) == form):
                 raise
