@@ -17,17 +17,22 @@ import orjson
 
 from ropd_cli.llm.limits import duration_s
 
-_INNER = ("error", "metadata", "innererror", "inner_error", "details", "detail", "raw", "cause", "body")
-_CODES = ("code", "type", "status", "reason", "quotaId", "err_code", "error_code", "errorCode")
+_INNER = (
+    *("error", "errors", "message", "metadata", "innererror", "inner_error", "details", "detail", "violations"),
+    *("raw", "cause", "body", "base_resp"),
+)
+_CODES = ("code", "type", "status", "reason", "quotaId", "err_code", "error_code", "errorCode", "status_code")
+_WORDS = ("message", "msg", "status_msg", "error", "detail", "raw", "provider_name", "quotaId")
 _WAITS = ("retryDelay", "retry_after", "retryAfter", "retry_after_seconds")
 _RESETS = ("x-ratelimit-reset", "retry-after", "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens")
-_DEPTH = 5
+_DEPTH = 9
 
 _STATUS_OF = {  # words in codes of errors, without case, and the status they stand for
     401: "invalid_api_key authentication_error unauthenticated unauthorized invalid_authentication_error",
     402: "insufficient_quota insufficient_balance insufficient_credits billing_hard_limit_reached billing_not_active "
-    "exceeded_current_quota_error payment_required credit_limit_reached quota_exhausted",
-    403: "permission_denied permission_error forbidden account_deactivated access_terminated unsupported_country",
+    "exceeded_current_quota_error payment_required credit_limit_reached quota_exhausted account_deactivated "
+    "access_terminated arrearage 1008 1113",  # numbers: MiniMax, Zhipu
+    403: "permission_denied permission_error forbidden unsupported_country",
     404: "model_not_found not_found not_found_error",
     413: "context_length_exceeded request_too_large",
     429: "rate_limit_exceeded rate_limit_error rate_limit_reached_error resource_exhausted too_many_requests throttled",
@@ -40,8 +45,17 @@ _NO_MONEY = re.compile(
     r"insufficient[ _](?:quota|balance|credit|funds)|balance (?:is )?(?:too low|insufficient|not enough)|"
     r"credit balance is too low|(?:out of|not enough|no|insufficient|requires more|run out of|used all.{0,30}) credits|"
     r"exceeded your current quota|billing (?:hard )?(?:limit|not active)|billing_|payment required|arrear|overdue|"
-    r"spend(?:ing)? limit|(?:monthly|daily|weekly) (?:spend|quota|usage|limit)|PerDay|余额不足|欠费|"
+    r"spend(?:ing)? limit|(?:monthly|daily|weekly) (?:spend|quota|usage|limit)|余额不足|欠费|"
     r"account (?:is |has been )?(?:deactivated|suspended|disabled)|account_deactivated|access_terminated",
+    re.IGNORECASE,
+)
+_PER_DAY = re.compile(r"per[ -]?day|\bTPD\b|\bRPD\b|daily (?:limit|quota)", re.IGNORECASE)
+_KEY = re.compile(
+    r"not authenticated|authentication error|api key (?:is )?(?:not valid|invalid|expired)", re.IGNORECASE
+)
+_FILTER = re.compile(
+    r"content_filter|data_inspection_failed|content_policy|responsibleai|content exists risk|content management policy|"
+    r"flagged|moderation|inappropriate content|safety system",
     re.IGNORECASE,
 )
 _TOO_LONG = re.compile(
@@ -78,8 +92,18 @@ class ErrorBody:
         Google calls a limit per minute a quota as well, and then says how long to wait.
         """
         named = any(_STATUSES.get(code) == 402 for code in self.codes)
-        per_day = any("perday" in code for code in self.codes)
+        per_day = _PER_DAY.search(self.words) is not None
         return named or per_day or (self.wait_s is None and _NO_MONEY.search(self.words) is not None)
+
+    @property
+    def is_about_the_key(self) -> bool:
+        """Whether the key is the fault, which some servers say with a 400."""
+        return _KEY.search(self.words) is not None
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether a filter refused this one input."""
+        return any(_FILTER.search(text) for text in (self.words, *self.codes))
 
     @property
     def is_too_long(self) -> bool:
@@ -100,7 +124,12 @@ def read_error(document: Any) -> ErrorBody:
     if not waits and (said := _WAIT.search(words)):
         waits = [wait for wait in [duration_s(said[1])] if wait is not None]
     status = next(iter([402] if 402 in named else numbers or named), None)
+    if status is None and _KEY.search(words):
+        status = 401
+    elif status is None and isinstance(document, dict) and isinstance(document.get("detail"), list):
+        status = 422  # FastAPI's
     parameters = [part["param"] for part in parts if isinstance(part.get("param"), str)]
+    parameters += [str(part["loc"][-1]) for part in parts if isinstance(part.get("loc"), list) and part["loc"]]
     return ErrorBody(
         words,
         frozenset(codes),
@@ -133,23 +162,33 @@ def _words(document: Any, parts: list[dict[str, Any]]) -> str:
     """Return the server's words, and those of who stands behind it where they are others."""
     said: list[str] = []
     for part in parts:
-        for name in ("message", "msg", "error", "detail", "raw"):
+        for name in _WORDS:
             text = part.get(name)
             if not isinstance(text, str) or not text.strip() or text.lstrip().startswith(("{", "[")):
                 continue
             if not any(text in other for other in said):
                 said.append(text)
+        reasons = part.get("reasons")
+        if isinstance(reasons, list):
+            said.append(f"reasons: {', '.join(map(str, reasons))}")
+        filters = part.get("content_filter_result")
+        if isinstance(filters, dict):
+            hit = [name for name, how in filters.items() if isinstance(how, dict) and how.get("filtered")]
+            said.append(f"filtered for {', '.join(hit)}")
     if not said:
         for part in parts:
             for name in ("error", "detail", "errors"):
                 if part.get(name) and not isinstance(part[name], str):
                     return orjson.dumps(part[name]).decode()
-    return ": ".join(said[:3])
+    return ": ".join(said[:5])
 
 
 def _wait_of(part: dict[str, Any]) -> float | None:
     for name in _WAITS:
-        if part.get(name) is not None and (wait := duration_s(str(part[name]))) is not None:
+        value = part.get(name)
+        if isinstance(value, dict):
+            value = value.get("seconds")
+        if value is not None and (wait := duration_s(str(value))) is not None:
             return wait
     if isinstance(part.get("retry_after_ms"), int | float):
         return float(part["retry_after_ms"]) / 1000

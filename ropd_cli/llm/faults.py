@@ -19,6 +19,7 @@ from ropd_cli.errors import (
 from ropd_cli.llm.api_key import QUOTED_CHARS, Peer
 from ropd_cli.llm.chat import sendable
 from ropd_cli.llm.error_body import ErrorBody, read_error
+from ropd_cli.llm.limits import reset_s
 from ropd_cli.llm.retry import retry_after_s
 from ropd_cli.llm.transport import NoConnection, NoResponse, Response, TimedOut
 from ropd_cli.llm.urls import without_call
@@ -84,7 +85,10 @@ def status_fault(response: Response, peer: Peer) -> Fault:
     message = f"{peer.shown}{via}: status {response.status}: {words}"
     if 300 <= response.status < 400:
         return _redirect(response, message, peer)
-    fault = _fault(response.status, body, message, peer, retry_after_s(response.headers))
+    wait_s = retry_after_s(response.headers)
+    if wait_s is None and response.status == 429:
+        wait_s = reset_s(response.headers)
+    fault = _fault(response.status, body, message, peer, wait_s)
     if response.proxy and response.status != 407:
         past = f"NO_PROXY={urlsplit(peer.url).hostname} goes past it"
         fault.error.hint = f"{fault.error.hint}; the answer may be the proxy's ({past})"
@@ -109,7 +113,8 @@ def embedded_fault(document: Any, peer: Peer) -> Fault | None:
     if isinstance(document, dict):
         if document.get("choices") or document.get("output"):
             return None  # what each of them came to is told there
-        if not document.get("error") and ("id" in document or not {"message", "detail", "msg"} & document.keys()):
+        says = {"message", "detail", "msg", "base_resp"} & document.keys() or document.get("success") is False
+        if not document.get("error") and ("id" in document or not says):
             return None
     elif not (isinstance(document, list) and document and isinstance(document[0], dict) and "error" in document[0]):
         return None
@@ -123,7 +128,7 @@ def embedded_fault(document: Any, peer: Peer) -> Fault | None:
 
 def _fault(status: int, body: ErrorBody, message: str, peer: Peer, wait_s: float | None) -> Fault:
     wait_s = body.wait_s if wait_s is None else wait_s
-    if status == 402 or (status in (400, 403, 429) and body.is_out_of_money):
+    if status == 402 or (status in (400, 401, 403, 429) and body.is_out_of_money):
         hint = (
             "the account's quota or credit is used up: see its billing page, or name another endpoint by --base-url; "
             "the same command goes on from here"
@@ -132,7 +137,7 @@ def _fault(status: int, body: ErrorBody, message: str, peer: Peer, wait_s: float
     if status in _WORTH_RETRYING or status >= 500:
         busy = ProviderBusy(message, "try later, or lower --concurrency; the same command goes on from here")
         return Fault(busy, again=True, status=status, retry_after_s=wait_s, lost=status >= 500)
-    if status == 401:
+    if status == 401 or (status in (400, 403) and body.is_about_the_key):
         have = "is it the right key" if peer.key is not None else "it is not set"
         hint = f"the key comes from the environment variable {peer.key_name} ({have}); --api-key-env names another"
         return Fault(ProviderRefused(message, hint), again=False, status=status)
@@ -141,6 +146,8 @@ def _fault(status: int, body: ErrorBody, message: str, peer: Peer, wait_s: float
 
 
 def _hint(status: int, body: ErrorBody, message: str, peer: Peer) -> str:
+    if status in (400, 403) and body.is_filtered:
+        return "a filter refused this input: leave the prompt out, or ask an endpoint without that filter"
     if status == 404 and not urlsplit(peer.url).path:
         return f"the base URL usually ends in /v1: try --base-url {peer.shown}/v1"
     if status == 400 and _WANTS_TLS.search(message):

@@ -126,6 +126,17 @@ def nothing_left_s(headers: Mapping[str, str]) -> float:
     return longest
 
 
+def reset_s(headers: Mapping[str, str]) -> float | None:
+    """Return how long a refused request should wait by ``retry-after`` with a unit, or by the reset of a limit that has
+    nothing left; None where no header says."""
+    waits = [duration_s(headers.get("retry-after"))]
+    for kind in ("-requests", "-tokens", ""):
+        for prefix in ("x-ratelimit", "ratelimit"):
+            if not number(headers.get(f"{prefix}-remaining{kind}")):
+                waits.append(duration_s(headers.get(f"{prefix}-reset{kind}")))
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
 def duration_s(text: str | None) -> float | None:
     """Return the seconds in "20ms", "6m0s", "1.5", "2 minutes" …; None for what is none. A time (Unix in seconds or
     milliseconds, ISO 8601, or as HTTP writes dates) counts from now."""

@@ -63,7 +63,7 @@ REFUSALS = [  # a response, what is raised, words of the message, words of the h
         Raw(b'[{"error": {"code": 400, "message": "API key not valid", "status": "INVALID_ARGUMENT"}}]'),
         ProviderRefused,
         "API key not valid",
-        "null",
+        "MY_KEY",
     ),
     (Status(402, body=error("Insufficient Balance")), AccountEnded, "Insufficient Balance", "billing"),
     (
@@ -112,7 +112,7 @@ REFUSALS = [  # a response, what is raised, words of the message, words of the h
             },
         ),
         ProviderRefused,
-        "Provider returned error: temperature is not supported",
+        "temperature is not supported",
         "sampling.temperature: null",
     ),
     (
@@ -152,7 +152,7 @@ REFUSALS = [  # a response, what is raised, words of the message, words of the h
         Status(403, body=error("input was flagged by moderation")),
         ProviderRefused,
         "flagged",
-        "no right",
+        "a filter refused",
     ),
 ]
 
