@@ -23,7 +23,7 @@ from typing import Any
 import orjson
 
 import ropd_cli.lint
-from ropd_cli.analysis.judged_groups import GroupRow, GroupView, load_groups, step_files, views_of
+from ropd_cli.analysis.judged_groups import GroupRow, GroupView, iter_groups, load_groups, step_files, views_of
 from ropd_cli.analysis.query import Query
 from ropd_cli.errors import InputError
 from ropd_cli.lint import Finding
@@ -32,6 +32,7 @@ from ropd_cli.util.progress import NoProgress, Progress
 
 LAYOUT = 4
 LOCK_WAIT_S = 30.0
+KEPT_BYTES = 16 << 20
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
@@ -100,9 +101,12 @@ class Catalogue:
         place.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir() and not companions:
             parts = [_Part(file.absolute(), _stamp([file]), partial(views_of, file)) for file in files]
-        else:  # groups as they are in none of the files alone: read as a whole, once
-            load = cache(partial(load_groups, path, rubrics=rubrics, rollouts=rollouts, prompts=prompts))
-            parts = [_Part(path.absolute(), _stamp([*files, *companions]), load)]
+        else:  # groups as they are in none of the files alone
+            size = sum(file.stat().st_size for file in [*files, *companions])
+            # small files are read once; of large ones no more than one group is held
+            load: Callable[..., Iterable[GroupView]] = cache(load_groups) if size <= KEPT_BYTES else iter_groups
+            views = partial(load, path, rubrics=rubrics, rollouts=rollouts, prompts=prompts)
+            parts = [_Part(path.absolute(), _stamp([*files, *companions]), views)]
         with _alone(place):
             connection = _connect(place)
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from ropd_cli.lint.rules import in_order
 from ropd_cli.method.block import render_question
 from ropd_cli.method.scoring import GroupStats, group_stats
 from ropd_cli.records.files import read_journal
+from ropd_cli.records.packed import Packed
 from ropd_cli.records.schemas import (
     Answer,
     AnswerRecord,
@@ -29,7 +30,6 @@ from ropd_cli.records.schemas import (
     RubricRecord,
     VerdictRecord,
     first_fault,
-    load_models,
     load_prompts,
 )
 
@@ -260,32 +260,35 @@ class GroupView:
         }
 
 
-def load_groups(
+def load_groups(path: Path, **companions: Path | None) -> list[GroupView]:
+    """Return what ``iter_groups`` yields."""
+    return list(iter_groups(path, **companions))
+
+
+def iter_groups(
     path: Path, *, rubrics: Path | None = None, rollouts: Path | None = None, prompts: Path | None = None
-) -> list[GroupView]:
-    """Return the groups of a file or run directory, in order; the other files add what ``path`` leaves out.
+) -> Iterator[GroupView]:
+    """Yield the groups of a file or run directory, in order; the other files add what ``path`` leaves out.
 
     Raises InputError for a path that holds none.
     """
     files = step_files(path) if path.is_dir() else []
-    views = [view for file in files for view in views_of(file)] if files else list(_from_file(path))
-    if not views:
+    records: Mapping[Key, RubricRecord] = Packed(rubrics, RubricRecord) if rubrics else {}
+    answers: Mapping[Key, AnswerRecord] = Packed(rollouts, AnswerRecord) if rollouts else {}
+    known = {(p.uid, p.raw_prompt_hash): p for p in load_prompts(prompts)} if prompts else {}
+    is_empty = True
+    for view in (view for file in files for view in views_of(file)) if files else _from_file(path):
+        is_empty = False
+        if rubrics:
+            view = _with_rubric(view, records)
+        if view.key in answers and not view.rollouts:
+            view = replace(view, rollouts=answers[view.key].answers)
+        if view.question is None and view.key in known:
+            prompt = known[view.key]
+            view = replace(view, question=_question(prompt.messages), answer=prompt.answer)
+        yield view
+    if is_empty:
         raise InputError(f"{path}: no groups in it", "give a rubrics file, a verdicts file or a run directory")
-    if rubrics:
-        records = _by_key(rubrics, RubricRecord)
-        views = [_with_rubric(view, records) for view in views]
-    if rollouts:
-        answers = {key: record.answers for key, record in _by_key(rollouts, AnswerRecord).items()}
-        views = [view if view.rollouts else replace(view, rollouts=answers.get(view.key, ())) for view in views]
-    if prompts:
-        known = {(p.uid, p.raw_prompt_hash): p for p in load_prompts(prompts)}
-        views = [
-            replace(view, question=_question(known[view.key].messages), answer=known[view.key].answer)
-            if view.question is None and view.key in known
-            else view
-            for view in views
-        ]
-    return views
 
 
 def step_files(folder: Path) -> list[Path]:
@@ -316,24 +319,28 @@ def without_numbers(criterion: str) -> str:
 
 def _from_file(path: Path) -> Iterator[GroupView]:
     """Yield the groups of a single file; of several records of one group the last counts."""
-    views: dict[Key, GroupView] = {}
+    last = {_key(record): line for line, record in read_journal(path)}
     for line, record in read_journal(path):
-        if {"rubric", "verdicts", "rollouts"} <= record.keys():  # one step of a run
-            yield view_of(record, f"{path}:{line}")
+        where = f"{path}:{line}"
+        is_step = {"rubric", "verdicts", "rollouts"} <= record.keys()  # one step of a run, whose groups all count
+        if not is_step and last[_key(record)] != line:
+            continue
+        if is_step:
+            yield view_of(record, where)
         elif "rewards" in record:
-            verdicts = _parse(VerdictRecord, record, f"{path}:{line}")
-            view = GroupView(verdicts.uid, verdicts.raw_prompt_hash, verdicts=verdicts, rewards=verdicts.rewards)
-            views[view.key] = view
+            verdicts = _parse(VerdictRecord, record, where)
+            yield GroupView(verdicts.uid, verdicts.raw_prompt_hash, verdicts=verdicts, rewards=verdicts.rewards)
         elif "rubric" in record:
-            rubric = _parse(RubricRecord, record, f"{path}:{line}")
-            view = GroupView(rubric.uid, rubric.raw_prompt_hash, rubric=rubric)
-            views[view.key] = view
+            rubric = _parse(RubricRecord, record, where)
+            yield GroupView(rubric.uid, rubric.raw_prompt_hash, rubric=rubric)
         else:
             raise InputError(
-                f"{path}:{line}: neither a rubric nor verdicts",
-                "give a rubrics file, a verdicts file or a run directory",
+                f"{where}: neither a rubric nor verdicts", "give a rubrics file, a verdicts file or a run directory"
             )
-    yield from views.values()
+
+
+def _key(record: dict[str, Any]) -> Key:
+    return str(record.get("uid")), str(record.get("raw_prompt_hash"))
 
 
 def view_of(record: dict[str, Any], where: str) -> GroupView:
@@ -365,15 +372,11 @@ def view_of(record: dict[str, Any], where: str) -> GroupView:
     )
 
 
-def _with_rubric(view: GroupView, records: dict[Key, RubricRecord]) -> GroupView:
+def _with_rubric(view: GroupView, records: Mapping[Key, RubricRecord]) -> GroupView:
     """Return the view with its rubric, unless the verdicts were given by another one."""
     record = records.get(view.key)
     other = view.verdicts is not None and record is not None and view.verdicts.rubric_hash != record.rubric_hash
     return view if view.rubric or record is None or other else replace(view, rubric=record)
-
-
-def _by_key(path: Path, kind: type[Any]) -> dict[Key, Any]:
-    return {(record.uid, record.raw_prompt_hash): record for record in load_models(path, kind)}
 
 
 def _parse(kind: type[Any], record: Any, where: str) -> Any:

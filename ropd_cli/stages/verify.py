@@ -13,7 +13,8 @@ from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.client import ChatRequest
 from ropd_cli.method.block import Block
 from ropd_cli.method.groups import request_hash
-from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord, load_models
+from ropd_cli.records.packed import Packed
+from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord
 from ropd_cli.stages.groups import GroupFile, with_teacher
 from ropd_cli.stages.runner import Finished, Tally, run_records
 from ropd_cli.stages.verifier import VerdictRequest, Verifier
@@ -83,12 +84,12 @@ def pending(files: VerifyFiles, verifier: Verifier) -> Iterator[ChatRequest]:
                 yield from (request for each in plan.requests for request in each.requests)
 
 
-Rubrics = dict[tuple[str, str], RubricRecord]
+Rubrics = Packed[RubricRecord]
 
 
 def _read(files: VerifyFiles) -> tuple[GroupFile, Rubrics]:
     groups = GroupFile(files.prompts, files.rollouts, files.limit)
-    rubrics = {(record.uid, record.raw_prompt_hash): record for record in load_models(files.rubrics, RubricRecord)}
+    rubrics = Packed(files.rubrics, RubricRecord)
     groups.keep_only(rubrics.keys())
     if not groups.uids:
         raise InputError(
