@@ -40,7 +40,7 @@ _WORDS = {
         network_error timeout insufficient_system_resource modelUnloaded unload shutdown preempted not_finished
         in_progress queued other finish_reason_unspecified unspecified malformed_function_call unexpected_tool_call
         too_many_tool_calls malformed_response malformed_model_output malformed_tool_use missing_thought_signature
-        invalid_function_call no_image server_error internal_error overloaded""",
+        invalid_function_call function_call_filter no_image server_error internal_error overloaded""",
 }
 _BEHIND = re.compile(r"[\s:(,;]")
 _NOT_A_LETTER = re.compile(r"[^a-z]")

@@ -19,23 +19,40 @@ from ropd_cli.llm.limits import duration_s
 
 _INNER = (
     *("error", "errors", "message", "metadata", "innererror", "inner_error", "details", "detail", "violations"),
-    *("raw", "cause", "body", "base_resp"),
+    *("raw", "cause", "body", "base_resp", "promptFeedback"),
 )
-_CODES = ("code", "type", "status", "reason", "quotaId", "err_code", "error_code", "errorCode", "status_code")
-_WORDS = ("message", "msg", "status_msg", "error", "detail", "raw", "provider_name", "quotaId")
-_WAITS = ("retryDelay", "retry_after", "retryAfter", "retry_after_seconds")
+_CODES = (
+    *("code", "type", "status", "reason", "quotaId", "err_code", "error_code", "errorCode", "status_code"),
+    *("__type", "error_type", "blockReason"),
+)
+_WORDS = (
+    "message",
+    "msg",
+    "status_msg",
+    "error_msg",
+    "blockReason",
+    "error",
+    "detail",
+    "raw",
+    "provider_name",
+    "quotaId",
+)
+_WAITS = ("retryDelay", "retry_after", "retryAfter", "retry_after_seconds", "estimated_time")
 _RESETS = ("x-ratelimit-reset", "retry-after", "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens")
 _DEPTH = 9
 
 _STATUS_OF = {  # words in codes of errors, without case, and the status they stand for
-    401: "invalid_api_key authentication_error unauthenticated unauthorized invalid_authentication_error",
+    401: "invalid_api_key invalidapikey authentication_error unauthenticated unauthorized invalid_authentication_error "
+    "1004",
     402: "insufficient_quota insufficient_balance insufficient_credits billing_hard_limit_reached billing_not_active "
     "exceeded_current_quota_error payment_required credit_limit_reached quota_exhausted account_deactivated "
-    "access_terminated arrearage 1008 1113",  # numbers: MiniMax, Zhipu
+    "access_terminated arrearage budget_exceeded insufficient_user_quota 1008 1113",  # numbers: MiniMax, Zhipu
     403: "permission_denied permission_error forbidden unsupported_country",
     404: "model_not_found not_found not_found_error",
     413: "context_length_exceeded request_too_large",
-    429: "rate_limit_exceeded rate_limit_error rate_limit_reached_error resource_exhausted too_many_requests throttled",
+    429: "rate_limit_exceeded rate_limit_error rate_limit_reached_error resource_exhausted too_many_requests throttled "
+    "throttlingexception",
+    422: "validation",
     400: "invalid_request_error invalid_argument bad_request invalid_parameter_error failed_precondition",
     503: "server_error internal_error internal internal_server_error overloaded overloaded_error unavailable timeout "
     "api_error engine_overloaded_error service_unavailable deadline_exceeded upstream_error bad_gateway",
@@ -44,23 +61,28 @@ _STATUSES = {word: status for status, words in _STATUS_OF.items() for word in wo
 _NO_MONEY = re.compile(
     r"insufficient[ _](?:quota|balance|credit|funds)|balance (?:is )?(?:too low|insufficient|not enough)|"
     r"credit balance is too low|(?:out of|not enough|no|insufficient|requires more|run out of|used all.{0,30}) credits|"
-    r"exceeded your current quota|billing (?:hard )?(?:limit|not active)|billing_|payment required|arrear|overdue|"
+    r"exceeded your current quota|any credits|budget has been exceeded|exceeded ?token ?budget|key limit exceeded|"
+    r"free allocation|额度不足|billing (?:hard )?(?:limit|not active)|billing_|payment required|arrear|overdue|"
     r"spend(?:ing)? limit|(?:monthly|daily|weekly) (?:spend|quota|usage|limit)|余额不足|欠费|"
     r"account (?:is |has been )?(?:deactivated|suspended|disabled)|account_deactivated|access_terminated",
     re.IGNORECASE,
 )
 _PER_DAY = re.compile(r"per[ -]?day|\bTPD\b|\bRPD\b|daily (?:limit|quota)", re.IGNORECASE)
 _KEY = re.compile(
-    r"not authenticated|authentication error|api key (?:is )?(?:not valid|invalid|expired)", re.IGNORECASE
+    r"not authenticated|authentication ?error|api[ -]key (?:is |was )?(?:not valid|invalid|expired|provided)|"
+    r"(?:invalid|incorrect|wrong)[ -]api[ -]?key|access token invalid|login fail",
+    re.IGNORECASE,
 )
 _FILTER = re.compile(
-    r"content_filter|data_inspection_failed|content_policy|responsibleai|content exists risk|content management policy|"
+    r"content_filter|data_?inspection_?failed|^safety$|^102[67]$|content_policy|responsibleai|content exists risk|"
+    r"content management policy|"
     r"flagged|moderation|inappropriate content|safety system",
     re.IGNORECASE,
 )
 _TOO_LONG = re.compile(
     r"context (?:length|window|size)|maximum (?:context|prompt|input)|prompt is too long|too many (?:input )?tokens|"
-    r"input (?:length|is too long)|longer than the model|exceeds? .{0,40}(?:context|input tokens)",
+    r"input (?:length|is too long)|inputs \+ max_new_tokens|longer than the model|"
+    r"exceeds? .{0,40}(?:context|input tokens)",
     re.IGNORECASE,
 )
 _WAIT = re.compile(

@@ -23,21 +23,24 @@ from ropd_cli.llm.limits import reset_s
 from ropd_cli.llm.retry import retry_after_s
 from ropd_cli.llm.transport import NoConnection, NoResponse, Response, TimedOut
 from ropd_cli.llm.urls import without_call
+from ropd_cli.records.schemas import Usage
 
 BAD_REQUEST = (400, 422)
 NO_CHOICES = (400, 422, 501)
 """What a server that gives one reply a request says to a request for several."""
 NO_FORM = (400, 404, 422, 501)
 """What servers say to a form of structured output that they do not know, or a schema that is too much for them."""
-_WORTH_RETRYING = (408, 409, 425, 429)
+_WORTH_RETRYING = (408, 409, 424, 425, 429, 498)
 URL_HINT = "is it the URL of an OpenAI-compatible API? It usually ends in /v1"
 _HINTS = {
     400: "the server says what it does not take; an option set to null in the configuration is not sent",
     403: "the key has no right to this model or endpoint",
     407: "the proxy asks for a user and a password: HTTP_PROXY=http://USER:PASSWORD@HOST:PORT",
     404: "check the model's name (--model) and the URL (--base-url, it usually ends in /v1)",
-    413: "the request is too long for this endpoint: a model with a longer context, or a lower judge.max_answer_tokens",
+    413: "the request is too long for this endpoint: lower --max-tokens, for judges judge.max_answer_tokens, or take a "
+    "model with a longer context",
 }
+FILTER_HINT = "a filter refused this input: leave the prompt out, or ask an endpoint without that filter"
 _WANTS_TLS = re.compile(r"http request .{0,40}\bhttps\b|speaking plain http", re.IGNORECASE)
 _HINTS[422] = _HINTS[400]
 _OPTIONS = {
@@ -74,6 +77,8 @@ class Fault(Exception):
         self.error, self.again, self.status, self.retry_after_s = error, again, status, retry_after_s
         self.lost, self.connected, self.is_too_long = lost, connected, is_too_long
         self.probe = False
+        self.usage: Usage | None = None
+        """What a reply that was broken off is billed."""
 
 
 def status_fault(response: Response, peer: Peer) -> Fault:
@@ -111,15 +116,19 @@ def embedded_fault(document: Any, peer: Peer) -> Fault | None:
     """Return what an error in a response with status 200 means, as if it had come with its own status; None where
     there is no error in it."""
     if isinstance(document, dict):
-        if document.get("choices") or document.get("output"):
-            return None  # what each of them came to is told there
-        says = {"message", "detail", "msg", "base_resp"} & document.keys() or document.get("success") is False
-        if not document.get("error") and ("id" in document or not says):
-            return None
+        base = document.get("base_resp")  # MiniMax's
+        failed = isinstance(base, dict) and base.get("status_code") not in (None, 0)
+        if not (document.get("error") or document.get("error_code") or failed or document.get("success") is False):
+            holds = document.get("choices") or document.get("output") or "id" in document
+            if holds or not {"message", "detail", "msg", "promptFeedback"} & document.keys():
+                return None
     elif not (isinstance(document, list) and document and isinstance(document[0], dict) and "error" in document[0]):
         return None
     body = read_error(document)
     words = peer.clean(body.words)
+    if body.status is None and body.is_filtered:
+        refused = ProviderRefused(f"{peer.shown}: an error in a response with 200: {words}", FILTER_HINT)
+        return Fault(refused, again=False)
     if body.status is None:
         error = ReplyInvalid(f"{peer.shown}: the response holds no reply: {words}", URL_HINT)
         return Fault(error, again=True, retry_after_s=body.wait_s)
@@ -128,16 +137,17 @@ def embedded_fault(document: Any, peer: Peer) -> Fault | None:
 
 def _fault(status: int, body: ErrorBody, message: str, peer: Peer, wait_s: float | None) -> Fault:
     wait_s = body.wait_s if wait_s is None else wait_s
-    if status == 402 or (status in (400, 401, 403, 429) and body.is_out_of_money):
+    if status == 402 or (400 <= status < 500 and body.is_out_of_money):
         hint = (
             "the account's quota or credit is used up: see its billing page, or name another endpoint by --base-url; "
             "the same command goes on from here"
         )
         return Fault(AccountEnded(message, hint), again=False, status=status)
-    if status in _WORTH_RETRYING or status >= 500:
+    throttled = 429 in (status, body.status)
+    if throttled or status in _WORTH_RETRYING or (status >= 500 and not body.is_about_the_key):
         busy = ProviderBusy(message, "try later, or lower --concurrency; the same command goes on from here")
         return Fault(busy, again=True, status=status, retry_after_s=wait_s, lost=status >= 500)
-    if status == 401 or (status in (400, 403) and body.is_about_the_key):
+    if status == 401 or body.is_about_the_key:
         have = "is it the right key" if peer.key is not None else "it is not set"
         hint = f"the key comes from the environment variable {peer.key_name} ({have}); --api-key-env names another"
         return Fault(ProviderRefused(message, hint), again=False, status=status)
@@ -147,7 +157,7 @@ def _fault(status: int, body: ErrorBody, message: str, peer: Peer, wait_s: float
 
 def _hint(status: int, body: ErrorBody, message: str, peer: Peer) -> str:
     if status in (400, 403) and body.is_filtered:
-        return "a filter refused this input: leave the prompt out, or ask an endpoint without that filter"
+        return FILTER_HINT
     if status == 404 and not urlsplit(peer.url).path:
         return f"the base URL usually ends in /v1: try --base-url {peer.shown}/v1"
     if status == 400 and _WANTS_TLS.search(message):
@@ -160,7 +170,7 @@ def _hint(status: int, body: ErrorBody, message: str, peer: Peer) -> str:
     if name is None:
         return _HINTS[status]
     key = _OPTIONS[name]
-    return f"{key}: null in the endpoint's section leaves it out, for example --set verifier.{key}=null"
+    return f"{key}: null in the endpoint's section leaves it out: --set SECTION.{key}=null (teacher, verifier, …)"
 
 
 def transport_fault(fault: NoResponse, peer: Peer) -> Fault:

@@ -130,6 +130,7 @@ def reset_s(headers: Mapping[str, str]) -> float | None:
     """Return how long a refused request should wait by ``retry-after`` with a unit, or by the reset of a limit that has
     nothing left; None where no header says."""
     waits = [duration_s(headers.get("retry-after"))]
+    waits += [duration_s(headers.get(f"anthropic-ratelimit-{kind}-reset")) for kind in ("requests", "tokens")]
     for kind in ("-requests", "-tokens", ""):
         for prefix in ("x-ratelimit", "ratelimit"):
             if not number(headers.get(f"{prefix}-remaining{kind}")):

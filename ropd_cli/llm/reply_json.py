@@ -19,6 +19,7 @@ from ropd_cli.llm.faults import URL_HINT, Fault, embedded_fault, tolerant
 from ropd_cli.llm.structured import parse_json
 from ropd_cli.records.schemas import Usage
 
+_OTHER_ENDINGS = ("native_finish_reason", "stop_reason", "finishReason", "finish_details", "done_reason")
 _TEXT_KEYS = ("content", "text", "value", "thinking", "summary")
 """Where the text of a part of a content stands."""
 MOST_TOKENS = 10_000_000
@@ -26,6 +27,7 @@ CHARS_A_TOKEN = 1000
 """More than this in one token is no count, even of long runs of blanks."""
 Say = Callable[[str], None]
 log = logging.getLogger(__name__)
+_STREAM_HINT = "the server streams though it was not asked to: switch that off there, or in the gateway before it"
 _PAGE_HINT = (
     f"a web page answered: a login page of the network, a proxy (HTTP_PROXY, NO_PROXY), or another URL; {URL_HINT}"
 )
@@ -51,6 +53,8 @@ def read_replies(
     ``say`` is told of an ending that is not known, which counts as cut off. Raises Fault for what is no reply, or one
     that the endpoint broke off.
     """
+    if content[:1] == b":":  # comments that a gateway sends to keep the connection open
+        content = b"\n".join(line for line in content.split(b"\n") if not line.startswith(b":"))
     try:
         document = orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -59,29 +63,35 @@ def read_replies(
         raise fault
     if not isinstance(document, dict):
         words = peer.clean(content[: 8 * QUOTED_CHARS].decode("utf-8", "replace"))
-        hint = _PAGE_HINT if content.lstrip()[:1] == b"<" else URL_HINT
+        start = content.lstrip()[:6]
+        hint = _PAGE_HINT if start[:1] == b"<" else _STREAM_HINT if start in (b"data: ", b"event:") else URL_HINT
         raise Fault(ReplyInvalid(f"{peer.shown}: the response is not JSON: {words!r}", hint), again=True)
-    found = list(_response(document) if request.api == "responses" else _choices(document))[:most]
+    found = list(_response(document) if request.api == "responses" else _choices(document, request.form is not None))[
+        :most
+    ]
     if not found:
         raise Fault(ReplyInvalid(f"{peer.shown}: the response holds no reply: no choices in it", URL_HINT), again=True)
     whole = [one for one in found if one.ending is not Ending.BROKEN_OFF]
+    usage = _usage(document.get("usage"), request, sum(len(one.text) + len(one.reasoning) for one in found))
     if not whole:
         if found[0].error is not None and (fault := embedded_fault({"error": found[0].error}, peer)) is not None:
+            fault.usage = usage
             raise fault
-        raise Fault(
+        broken = Fault(
             ProviderBusy(
                 f"{peer.shown}: the endpoint broke the reply off ({peer.clean(str(found[0].word))})",
                 "try later, or lower --concurrency; the same command goes on from here",
             ),
             again=True,
         )
+        broken.usage = usage
+        raise broken
     for one in whole:
         if one.word is not None:
             say(
                 f"{peer.shown}: a reply ended with {peer.clean(repr(one.word))}, which is not known here: such replies "
                 "count as cut off"
             )
-    usage = _usage(document.get("usage"), request, sum(len(one.text) + len(one.reasoning) for one in found))
     usages = _shared_out(usage, [len(one.text) + len(one.reasoning) for one in whole])
     return [_reply(one, part, document, request, peer.secrets) for one, part in zip(whole, usages, strict=True)]
 
@@ -125,8 +135,8 @@ def _shared_out(usage: Usage | None, chars: list[int]) -> list[Usage | None]:
     return [usage.model_copy(update={"completion_tokens": left}), *parts]
 
 
-def _choices(document: dict[str, Any]) -> Iterator[_Read]:
-    """Yield what a Chat Completions response holds."""
+def _choices(document: dict[str, Any], wants_json: bool) -> Iterator[_Read]:
+    """Yield what a Chat Completions response holds. A tool call is a reply only where JSON was asked for."""
     choices = document.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         if not isinstance(choice, dict):
@@ -136,24 +146,40 @@ def _choices(document: dict[str, Any]) -> Iterator[_Read]:
             if not isinstance(choice.get("text"), str):  # that of the older Completions, which some proxies send
                 continue
             message = {"content": choice["text"]}
-        refusal = _text(message.get("refusal"))
-        # a gateway's own word may be plainer than what it was given
-        word, native = choice.get("finish_reason"), ending_of(choice.get("native_finish_reason"))
+        content = message.get("content")
+        refused = bool(_text(message.get("refusal"))) or _is_filtered(choice.get("content_filter_results"))
+        refused = refused or (isinstance(content, list) and any(_type(part) == "refusal" for part in content))
+        word = choice.get("finish_reason")
+        # what else tells the end may be plainer than that word
+        others = [ending_of(where.get(name)) for where in (choice, document) for name in _OTHER_ENDINGS]
+        if choice.get("truncated") is True or document.get("truncated") is True:
+            others.append(Ending.CUT_OFF)
         known = Ending.WHOLE if word in (None, "") else ending_of(word)
         ending = worst(
             known or Ending.CUT_OFF,
-            native,
-            Ending.REFUSED if refusal else None,
+            *others,
+            Ending.REFUSED if refused else None,
             Ending.BROKEN_OFF if choice.get("error") else None,
         )
-        text, thinking = _content(message.get("content"))
+        text, thinking = _content(content)
+        if message.get("tool_calls") or message.get("function_call"):
+            text = (text if text.strip() else _called(message)) if wants_json else ""
         yield _Read(
-            text if text.strip() else _called(message) or text,
+            text,
             _text(message.get("reasoning_content") or message.get("reasoning") or message.get("thinking")) or thinking,
             ending,
             None if known and ending is not Ending.BROKEN_OFF else str(word),
             choice.get("error"),
         )
+
+
+def _type(part: Any) -> Any:
+    return part.get("type") if isinstance(part, dict) else None
+
+
+def _is_filtered(results: Any) -> bool:
+    """Whether Azure's filter took something out of a reply."""
+    return isinstance(results, dict) and any(isinstance(one, dict) and one.get("filtered") for one in results.values())
 
 
 def _called(message: dict[str, Any]) -> str:
@@ -187,7 +213,7 @@ def _response(document: dict[str, Any]) -> Iterator[_Read]:
     if known is Ending.CUT_OFF and isinstance(details, dict) and details.get("reason"):
         word = details["reason"]
         known = ending_of(word)
-    text = "".join(texts["message"])
+    text = texts["message"][-1] if texts["message"] else ""  # those before are comments on what it does
     ending = worst(known or Ending.CUT_OFF, *endings)
     yield _Read(
         text if text.strip() else "".join(texts["function_call"]),
@@ -238,8 +264,8 @@ def _usage(usage: Any, request: ChatRequest, chars: int) -> Usage | None:
     cached = (
         _count(details, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens", "cache_read_input_tokens") or 0
     )
-    if cached > prompt:
-        prompt += cached
+    if cached > prompt or "cache_read_input_tokens" in usage:
+        prompt += cached + (_count(usage, "cache_creation_input_tokens") or 0)
     thought = _count(usage.get("completion_tokens_details") or usage.get("output_tokens_details"), "reasoning_tokens")
     thought = thought or _count(usage, "reasoning_tokens") or 0
     if thought > reply:

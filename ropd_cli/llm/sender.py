@@ -134,7 +134,7 @@ class Sender:
         form = known = self._forms.get(schema, self.form)
         crashes = 0 if schema in self._proven else self._crashes[schema]
         if crashes and crashes % 2 == 0:
-            form = Form(min(known + 1, Form.TEXT))
+            form = Form(min(known + crashes // 2, Form.TEXT))
         try:
             [reply] = await self._post(request, form, correction, probe)
         except Fault as fault:
@@ -213,6 +213,8 @@ class Sender:
         except Fault as fault:
             if fault.again and fault.status == 429 and fault.retry_after_s:
                 self._limiter.hold(fault.retry_after_s)  # a limit on the rate is about all calls, not this one alone
+            if fault.usage is not None:  # a reply that was broken off is billed
+                used, spent = self._bill(request, fault.usage)
             raise
         finally:
             self._limiter.settle(tokens, used)
@@ -294,9 +296,13 @@ class Sender:
         else:
             chars = sum(len(reply.text) + len(reply.reasoning or "") for reply in replies)
             usage = Usage(prompt_tokens=self._expectation.prompt_tokens(size), completion_tokens=chars // 3 + 1)
+        return *self._bill(request, usage), is_cut
+
+    def _bill(self, request: ChatRequest, usage: Usage) -> tuple[float, float]:
+        """Return the tokens and dollars of a response, and add the dollars to what the client cost."""
         spent = 0.0
         price = self._shared.budget.price(request.model, self.peer.url)
         if price is not None:
             spent = cost_usd(price, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
-            stats.cost_usd = (stats.cost_usd or 0.0) + spent
-        return usage.prompt_tokens + usage.completion_tokens, spent, is_cut
+            self._stats.cost_usd = (self._stats.cost_usd or 0.0) + spent
+        return usage.prompt_tokens + usage.completion_tokens, spent

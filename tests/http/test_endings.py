@@ -111,6 +111,14 @@ async def test_an_unknown_word_is_said_once(server):
     [
         ({"native_finish_reason": "MAX_TOKENS"}, "half", CUT),  # OpenRouter
         ({"native_finish_reason": "their own"}, "half", WHOLE),
+        ({"stop_reason": "max_tokens"}, "half", CUT),
+        ({"stop_reason": 128009}, "half", WHOLE),  # vLLM: the token that stopped it
+        ({"finishReason": "MAX_TOKENS", "finish_reason": None}, "half", CUT),
+        ({"finish_details": {"type": "max_tokens"}, "finish_reason": None}, "half", CUT),
+        ({"truncated": True}, "half", CUT),
+        ({"content_filter_results": {"violence": {"filtered": True, "severity": "high"}}}, "", REFUSED),
+        ({"content_filter_results": {"violence": {"filtered": False}}}, "half", WHOLE),
+        ({"message": {"content": [{"type": "refusal", "refusal": "I can't help."}]}}, "", REFUSED),
         ({"message": {"content": "half", "refusal": "I can't help with that."}}, "", REFUSED),
         ({"message": {"content": None, "refusal": "I can't help with that."}}, "", REFUSED),
         ({"message": {"content": None, "refusal": [{"type": "text", "text": "no"}]}}, "", REFUSED),
@@ -149,6 +157,37 @@ async def test_endings_of_responses(server, status, reason, item, ending):
             return
         reply = await client.complete(ask(api="responses"))
     assert (reply.text, reply.finish_reason) == ("" if ending == REFUSED else "half", ending)
+
+
+async def test_comments_before_the_answer_of_responses_are_none_of_it(server):
+    parts = ["I'll work on it.", "42"]
+    messages = [{"type": "message", "content": [{"type": "output_text", "text": part}]} for part in parts]
+    server.default = raw(status="completed", output=messages)
+    async with opened(server, api="responses") as client:
+        assert (await client.complete(ask(api="responses"))).text == "42"
+
+
+async def test_an_error_beside_a_choice_is_the_error(server):
+    choices = [{"message": {"content": "half"}, "finish_reason": None}]
+    server.script(raw(choices=choices, error={"code": 502, "message": "Provider returned error"}), Reply("42"))
+    async with opened(server) as client:
+        assert (await client.complete(ask())).text == "42"
+
+
+async def test_a_reply_that_was_broken_off_is_paid_for(server):
+    server.default = Reply("half", finish_reason="abort", usage={"prompt_tokens": 40, "completion_tokens": 1000})
+    shared = Shared(Budget({"m": PriceConfig(input=0.0, output=1e6)}))
+    async with opened(server, shared=shared) as client:
+        with pytest.raises(ProviderBusy):
+            await client.complete(ask())
+    assert shared.budget.spent_usd == 6 * 1000
+
+
+async def test_comments_of_a_gateway_before_the_document_are_passed_over(server):
+    document = json.dumps({"choices": [{"message": {"content": "42"}, "finish_reason": "stop"}]}).encode()
+    server.default = Raw(b": OPENROUTER PROCESSING\n\n: OPENROUTER PROCESSING\n\n" + document)
+    async with opened(server) as client:
+        assert (await client.complete(ask())).text == "42"
 
 
 @pytest.mark.parametrize("word", ["MAX_TOKENS", "something_new", "SAFETY"])
@@ -251,9 +290,10 @@ PLACES = [  # where servers put the text: a message, the text for free text, the
     ({"content": {"a": 1}}, '{"a":1}', '{"a":1}'),
     ({"content": None, "reasoning_content": OBJECT}, "", OBJECT),
     ({"content": "", "reasoning": f"So the object is\n{OBJECT}"}, "", f"So the object is\n{OBJECT}"),
-    ({"content": None, "tool_calls": [{"function": {"name": "json", "arguments": OBJECT}}]}, OBJECT, OBJECT),
-    ({"content": None, "tool_calls": [{"function": {"name": "json", "arguments": {"a": 1}}}]}, '{"a":1}', '{"a":1}'),
-    ({"content": None, "function_call": {"name": "json", "arguments": OBJECT}}, OBJECT, OBJECT),
+    ({"content": None, "tool_calls": [{"function": {"name": "json", "arguments": OBJECT}}]}, "", OBJECT),
+    ({"content": None, "tool_calls": [{"function": {"name": "json", "arguments": {"a": 1}}}]}, "", '{"a":1}'),
+    ({"content": None, "function_call": {"name": "json", "arguments": OBJECT}}, "", OBJECT),
+    ({"content": "Let me compute that.", "tool_calls": [{"function": {"name": "calc", "arguments": "{}"}}]}, "", None),
     ({"content": OBJECT, "tool_calls": []}, OBJECT, OBJECT),
     ({"content": None, "reasoning_content": "I think of {"}, "", None),
 ]

@@ -207,6 +207,9 @@ class Collection:
         lost = {
             "were cut off by the token limit": cut_off,
             "were refused (content filter)": sum(s.answer.finish_reason == Ending.REFUSED for s in self._samples),
+            "were empty, or thinking alone": sum(
+                s.answer.finish_reason == Ending.WHOLE and not s.usable for s in self._samples
+            ),
             "have the wrong result" if self._wanted.keep == "correct" else "have another result than most": wrong,
             "have a result that can't be compared": undecided,
         }
@@ -221,6 +224,8 @@ class Collection:
             hint = "raise --tries, or leave the prompt out"
         elif lost["were refused (content filter)"]:
             hint = "leave the prompt out, or ask a teacher without that filter"
+        elif lost["were empty, or thinking alone"]:
+            hint = "raise --max-tokens; does the server's reasoning parser take the answer for thinking?"
         else:
             hint = "raise --temperature or --tries, or ask for fewer by -m"
         return TooFewAnswers(
