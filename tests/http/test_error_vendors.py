@@ -274,7 +274,7 @@ CASES = {
         "expired",
         "--api-key-env",
     ),
-    # told by an outsider's trial
+    # as gateways word it
     "alibaba key": (
         in_200({"code": "InvalidApiKey", "message": "Invalid API-key provided."}),
         ProviderRefused,
