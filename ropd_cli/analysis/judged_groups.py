@@ -19,7 +19,7 @@ from ropd_cli.lint.rules import in_order
 from ropd_cli.method.block import render_question
 from ropd_cli.method.scoring import GroupStats, group_stats
 from ropd_cli.records.files import read_journal
-from ropd_cli.records.packed import Packed
+from ropd_cli.records.packed import Key, Packed
 from ropd_cli.records.schemas import (
     Answer,
     AnswerRecord,
@@ -33,8 +33,6 @@ from ropd_cli.records.schemas import (
     load_prompts,
 )
 
-Key = tuple[str, str]
-"""(uid, raw_prompt_hash)."""
 _QUESTION_CHARS = 160
 _NUMBERS = re.compile(r"-?\d+(?:[.,]\d+)*")
 

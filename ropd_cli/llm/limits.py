@@ -10,7 +10,7 @@ import asyncio
 import email.utils
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from ropd_cli.config.models import LimitsConfig
@@ -118,24 +118,25 @@ def _request_bucket(rpm: int | None) -> Bucket | None:
 def nothing_left_s(headers: Mapping[str, str]) -> float:
     """Return the seconds until there is something left again, where a response says that nothing is (``x-ratelimit-*``,
     ``ratelimit-*``); 0 where it does not."""
-    longest = 0.0
-    for kind in ("-requests", "-tokens", ""):
-        for prefix in ("x-ratelimit", "ratelimit"):
-            if number(headers.get(f"{prefix}-remaining{kind}")) == 0:
-                longest = max(longest, duration_s(headers.get(f"{prefix}-reset{kind}")) or 0.0)
-    return longest
+    return max((wait for left, wait in _resets(headers) if left == 0), default=0.0)
 
 
 def reset_s(headers: Mapping[str, str]) -> float | None:
     """Return how long a refused request should wait by ``retry-after`` with a unit, or by the reset of a limit that has
     nothing left; None where no header says."""
-    waits = [duration_s(headers.get("retry-after"))]
-    waits += [duration_s(headers.get(f"anthropic-ratelimit-{kind}-reset")) for kind in ("requests", "tokens")]
+    names = ("retry-after", "anthropic-ratelimit-requests-reset", "anthropic-ratelimit-tokens-reset")
+    waits = [wait for name in names if (wait := duration_s(headers.get(name))) is not None]
+    waits += [wait for left, wait in _resets(headers) if not left]
+    return max(waits, default=None)
+
+
+def _resets(headers: Mapping[str, str]) -> Iterator[tuple[float | None, float]]:
+    """Yield what is left of each limit that the headers name, and the seconds until it is whole again."""
     for kind in ("-requests", "-tokens", ""):
         for prefix in ("x-ratelimit", "ratelimit"):
-            if not number(headers.get(f"{prefix}-remaining{kind}")):
-                waits.append(duration_s(headers.get(f"{prefix}-reset{kind}")))
-    return max((wait for wait in waits if wait is not None), default=None)
+            wait = duration_s(headers.get(f"{prefix}-reset{kind}"))
+            if wait is not None:
+                yield number(headers.get(f"{prefix}-remaining{kind}")), wait
 
 
 def duration_s(text: str | None) -> float | None:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -66,26 +67,16 @@ def read_replies(
         start = content.lstrip()[:6]
         hint = _PAGE_HINT if start[:1] == b"<" else _STREAM_HINT if start in (b"data: ", b"event:") else URL_HINT
         raise Fault(ReplyInvalid(f"{peer.shown}: the response is not JSON: {words!r}", hint), again=True)
-    found = list(_response(document) if request.api == "responses" else _choices(document, request.form is not None))[
-        :most
-    ]
+    parts = _response(document) if request.api == "responses" else _choices(document, request.form is not None)
+    found = list(islice(parts, most))
     if not found:
         raise Fault(ReplyInvalid(f"{peer.shown}: the response holds no reply: no choices in it", URL_HINT), again=True)
     whole = [one for one in found if one.ending is not Ending.BROKEN_OFF]
     usage = _usage(document.get("usage"), request, sum(len(one.text) + len(one.reasoning) for one in found))
     if not whole:
-        if found[0].error is not None and (fault := embedded_fault({"error": found[0].error}, peer)) is not None:
-            fault.usage = usage
-            raise fault
-        broken = Fault(
-            ProviderBusy(
-                f"{peer.shown}: the endpoint broke the reply off ({peer.clean(str(found[0].word))})",
-                "try later, or lower --concurrency; the same command goes on from here",
-            ),
-            again=True,
-        )
-        broken.usage = usage
-        raise broken
+        fault = _broken_off(found[0], peer)
+        fault.usage = usage
+        raise fault
     for one in whole:
         if one.word is not None:
             say(
@@ -94,6 +85,18 @@ def read_replies(
             )
     usages = _shared_out(usage, [len(one.text) + len(one.reasoning) for one in whole])
     return [_reply(one, part, document, request, peer.secrets) for one, part in zip(whole, usages, strict=True)]
+
+
+def _broken_off(found: _Read, peer: Peer) -> Fault:
+    if found.error is not None and (fault := embedded_fault({"error": found.error}, peer)) is not None:
+        return fault
+    return Fault(
+        ProviderBusy(
+            f"{peer.shown}: the endpoint broke the reply off ({peer.clean(str(found.word))})",
+            "try later, or lower --concurrency; the same command goes on from here",
+        ),
+        again=True,
+    )
 
 
 def _reply(
@@ -147,8 +150,11 @@ def _choices(document: dict[str, Any], wants_json: bool) -> Iterator[_Read]:
                 continue
             message = {"content": choice["text"]}
         content = message.get("content")
-        refused = bool(_text(message.get("refusal"))) or _is_filtered(choice.get("content_filter_results"))
-        refused = refused or (isinstance(content, list) and any(_type(part) == "refusal" for part in content))
+        refused = (
+            bool(_text(message.get("refusal")))
+            or _is_filtered(choice.get("content_filter_results"))
+            or "refusal" in _types(content)
+        )
         word = choice.get("finish_reason")
         # what else tells the end may be plainer than that word
         others = [ending_of(where.get(name)) for where in (choice, document) for name in _OTHER_ENDINGS]
@@ -173,8 +179,10 @@ def _choices(document: dict[str, Any], wants_json: bool) -> Iterator[_Read]:
         )
 
 
-def _type(part: Any) -> Any:
-    return part.get("type") if isinstance(part, dict) else None
+def _types(content: Any) -> list[Any]:
+    """Return the types of the parts of a content; none where it has no parts."""
+    parts = content if isinstance(content, list) else []
+    return [part.get("type") if isinstance(part, dict) else None for part in parts]
 
 
 def _is_filtered(results: Any) -> bool:
@@ -202,8 +210,7 @@ def _response(document: dict[str, Any]) -> Iterator[_Read]:
         if not isinstance(item, dict) or item.get("type") not in texts:
             continue
         content = item.get("content")
-        parts = content if isinstance(content, list) else []
-        if any(isinstance(part, dict) and part.get("type") == "refusal" for part in parts):
+        if "refusal" in _types(content):
             endings.append(Ending.REFUSED)
         endings.append(Ending.CUT_OFF if item.get("status") == "incomplete" else None)
         where = (content, item.get("summary"), item.get("arguments"))
@@ -229,7 +236,7 @@ def _content(content: Any) -> tuple[str, str]:
         return orjson.dumps(content).decode(), ""
     if not isinstance(content, list):
         return _text(content), ""
-    is_thinking = [isinstance(part, dict) and part.get("type") in ("thinking", "reasoning") for part in content]
+    is_thinking = [kind in ("thinking", "reasoning") for kind in _types(content)]
     return (
         "".join(_text(part) for part, thinks in zip(content, is_thinking, strict=True) if not thinks),
         "".join(_text(part) for part, thinks in zip(content, is_thinking, strict=True) if thinks),

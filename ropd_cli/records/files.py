@@ -26,6 +26,7 @@ import zstandard
 
 from ropd_cli.errors import InputError, file_error
 from ropd_cli.records.lines import CHUNK, Damage, frames, lines, log, warn_once
+from ropd_cli.records.parquet import parquet_contents, parquet_file, write_parquet
 
 Record = dict[str, Any]
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -115,7 +116,7 @@ def _read(path: Path, torn_after: int | None) -> Iterator[tuple[int, Record]]:
 def _contents(path: Path) -> Iterator[tuple[int, Record] | Damage]:
     """Yield the records of a file, and in their places the parts that are none."""
     if path.suffix == ".parquet":
-        yield from _parquet_contents(path)
+        yield from parquet_contents(path)
         return
     number = 0
     last: bytes | None = None
@@ -193,7 +194,7 @@ def count_records(path: str | Path) -> int:
     InputError for a file that is missing."""
     path = _present(path)
     if path.suffix == ".parquet":
-        with _parquet_file(path) as file:
+        with parquet_file(path) as file:
             return file.metadata.num_rows
     if path.suffix == ".zst":
         with open(path, "rb") as file:
@@ -444,58 +445,9 @@ def _copy_beside(path: Path) -> Path:
     return Path(shutil.copy2(path, next(name for name in names if not name.exists())))
 
 
-@contextmanager
-def _parquet_file(path: Path) -> Iterator[Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with open(path, "rb") as raw:  # pyarrow takes no path that is not UTF-8
-        try:
-            file = pq.ParquetFile(raw, page_checksum_verification=True)
-        except (pa.ArrowException, OSError, ValueError) as fault:
-            words = f"{path}: not a readable Parquet file ({fault})"
-            raise InputError(words, "copy it again, or write it again") from fault
-        yield file
-
-
-def _parquet_contents(path: Path) -> Iterator[tuple[int, Record] | Damage]:
-    with _parquet_file(path) as file:
-        yield from _rows_of(file, path)
-
-
-def _rows_of(file: Any, path: Path) -> Iterator[tuple[int, Record] | Damage]:
-    import pyarrow as pa
-
-    before = 0
-    for group in range(file.num_row_groups):
-        number = before
-        try:
-            for batch in file.iter_batches(batch_size=256, row_groups=[group]):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, record
-        except (pa.ArrowException, OSError, ValueError) as fault:
-            yield Damage(f"{path}:{number + 1}", f"the rest of row group {group + 1} can't be read ({fault})")
-        before += file.metadata.row_group(group).num_rows
-    if before != file.metadata.num_rows:  # pages have checksums, the footer that counts their rows has none
-        yield Damage(f"{path}:{before + 1}", f"{file.metadata.num_rows} rows are announced and {before} are there")
-
-
 def _journal_to_parquet(journal: Path, path: Path) -> None:
     """Write the Parquet file of a finished journal; the journal goes when the file is there."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     records = [record for _, record in _read(journal, 0)]
-    names = dict.fromkeys(name for record in records for name in record)  # from_pylist looks at the first alone
-    table = pa.table({name: [_without_empty(record.get(name)) for record in records] for name in names})
-    with whole_file(path) as temporary, open(temporary, "wb") as file:
-        pq.write_table(table, file, write_page_checksum=True)
+    with whole_file(path) as temporary:
+        write_parquet(temporary, records)
     journal.unlink()
-
-
-def _without_empty(value: Any) -> Any:
-    """Return the value with null for objects without fields: Parquet has no type for a column of such."""
-    if isinstance(value, dict):
-        return {name: _without_empty(part) for name, part in value.items()} or None
-    return [_without_empty(part) for part in value] if isinstance(value, list) else value

@@ -9,10 +9,8 @@ from ropd_cli.errors import InputError
 from ropd_cli.index import TeacherIndex
 from ropd_cli.method.groups import group_of
 from ropd_cli.records.files import read_journal
+from ropd_cli.records.packed import Key
 from ropd_cli.records.schemas import AnswerRecord, Group, Prompt, load_models, load_prompts
-
-Key = tuple[str, str]
-"""(uid, raw_prompt_hash)."""
 
 
 class GroupFile:
