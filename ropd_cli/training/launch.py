@@ -130,6 +130,8 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
     _check_method(config, prompts)
     validation = open_validation(config, None, Shared())[1] if config.validate.benchmarks else []
     steps = steps_of(config, len(prompts))
+    for line in schedule_warnings(config, run, len(prompts)):
+        progress.note(line)
     ray_dir = tempfile.mkdtemp(prefix="ropd-")  # short: a unix socket's path may have 107 bytes
     try:
         verl_config = compose(config, run, len(prompts), ray_dir)
@@ -234,8 +236,28 @@ def _check_sizes(config: RopdConfig) -> None:
         problems.append(
             f"{devices} devices are no multiple of rollout.tensor_parallel_size {rollout.tensor_parallel_size}"
         )
+    if train.is_async and rollout.top_p < 1 and train.rollout_is in ("none", "auto") and config.device == "cpu":
+        problems.append("train.async one_step with rollout.top_p below 1 needs train.rollout_is token")
     if problems:
         raise ConfigError(problems, "configuration", "docs/training.md says which sizes have to divide")
+
+
+def schedule_warnings(config: RopdConfig, run: RunDir, prompt_count: int) -> list[str]:
+    """Return what is odd about the learning rate's schedule, for a new run or a resumed one."""
+    train, steps, warnings = config.train, steps_of(config, prompt_count), []
+    if steps <= train.warmup_steps:
+        warnings.append(
+            f"the run has {steps} steps and train.warmup_steps is {train.warmup_steps}: the learning rate does not "
+            f"reach train.lr {train.lr:g}"
+        )
+    if train.lr_schedule == "cosine" and run.config.is_file():
+        before = steps_of(RopdConfig.model_validate(read_yaml(run.config)), prompt_count)
+        if before != steps:
+            warnings.append(
+                f"the run was planned for {before} steps and is now for {steps}: the learning rate follows the cosine "
+                "of the new length from here on"
+            )
+    return warnings
 
 
 def _check_method(config: RopdConfig, prompts: list[Prompt]) -> None:
