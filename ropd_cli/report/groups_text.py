@@ -78,7 +78,7 @@ def notes(row: GroupRow) -> Text:
 
 @dataclass(frozen=True)
 class JudgedGroup:
-    """One group without its answers: question, criteria, verdicts, scores, and what is wrong with it."""
+    """One group without its answers: question, criteria and verdicts, scores, and what is wrong with it."""
 
     view: GroupView
 
@@ -92,12 +92,13 @@ class JudgedGroup:
                 yield Text(f"the rubric of rollout {part.of_rollout}", style="bold")
             if part.criteria:
                 yield _criteria(part)
-            if part.criterion_ids and part.judged:
+            if (part.criterion_ids or part.scale) and part.judged:
                 yield from _matrix(part, options.max_width)
         stats = view.stats
         if view.rewards:
-            means = f"mean {number(stats.mean)}, spread {number(stats.spread)}, teacher {number(stats.teacher_mean)}"
-            yield Text(f"rewards of {stats.n} rollouts: {means}")
+            means = f"mean {number(stats.mean)}, spread {number(stats.spread)}"
+            teacher = "" if view.scale else f", teacher {number(stats.teacher_mean)}"
+            yield Text(f"rewards of {stats.n} rollouts: {means}{teacher}")
         for fault in view.faults:
             yield Text(f"! {fault}", style="yellow")
         for finding in view.findings:
@@ -140,9 +141,10 @@ def _criteria(view: GroupView) -> Table:
 
 
 def _matrix(view: GroupView, width: int) -> Iterator[Table]:
-    """Yield criteria by answers, in as many tables as the width makes necessary."""
+    """Yield criteria by answers, or scores on the judge's scale, in as many tables as the width makes necessary."""
     ids = [visible(name)[:8] for name in view.criterion_ids]
-    room = max(1, (width - max(5, *map(len, ids)) - 2) // 6)  # a column is 4 wide, 2 lie between
+    scale = f"of {view.scale}"
+    room = max(1, (width - max(5, len(scale), *map(len, ids)) - 2) // 6)  # a column is 4 wide, 2 lie between
     answers = view.judged
     for start in range(0, len(answers), room):
         part = answers[start : start + room]
@@ -158,6 +160,8 @@ def _matrix(view: GroupView, width: int) -> Iterator[Table]:
             )
         for k, name in enumerate(ids):
             table.add_row(Text(name), *(Text(mark(answer, k)) for answer in part))
+        if view.scale:
+            table.add_row(Text(scale), *(Text(number(answer.on_scale, "g")) for answer in part))
         table.add_row(Text("score"), *(Text(number(answer.score)) for answer in part), style="bold")
         yield table
 

@@ -27,7 +27,12 @@ def course_charts(runs: Sequence[RunData]) -> list[Chart]:
         return chart(title, lines, unit=unit, low=0.0, high=high)
 
     charts = [
-        metrics("Mean score by the rubric", ("rollouts", "reward/mean"), ("teacher", "reward/teacher_mean"), high=1.0),
+        metrics(
+            "Mean score by the rubric" if all(run.has_rubrics for run in runs) else "Mean reward",
+            ("rollouts", "reward/mean"),
+            ("teacher", "reward/teacher_mean"),
+            high=1.0,
+        ),
         *_validation(runs),
     ]
     if several:
