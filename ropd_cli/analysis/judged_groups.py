@@ -169,8 +169,7 @@ class GroupView:
             return 0
         if len(self.rollouts) == len(self.rewards):
             return sum(answer_of(rollout.text) is None for rollout in self.rollouts)
-        students = [a for a in self.judged if a.source == "student"]
-        return sum(not a.judgement and "raw_score" not in (a.model_extra or {}) for a in students)
+        return sum(not a.was_shown for a in self.judged if a.source == "student")
 
     def met(self, source: str, k: int) -> tuple[int, int]:
         """Return (how many of a source's judged answers meet criterion k, how many were judged by it)."""
@@ -198,6 +197,8 @@ class GroupView:
             faults.append(f"lint judge missing: {self.judge_fault}")
         if self.rubric is not None and not self.rubric.by_rollout:
             faults.append("no rollout has an answer, so no rubric")
+        if self.scale and self.unanswered == len(self.rewards):
+            faults.append("no rollout has an answer")
         if stats.missing and self.verdicts:
             faults.append(f"{stats.missing} of {stats.n} rewards missing")
         if 0 < self.unanswered < len(self.rewards):

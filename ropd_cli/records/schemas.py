@@ -234,6 +234,11 @@ class AnswerVerdict(RecordModel):
         """``raw_score``, or None where there is none."""
         return (self.model_extra or {}).get("raw_score")
 
+    @property
+    def was_shown(self) -> bool:
+        """Whether a judge was asked about the answer."""
+        return bool(self.judgement) or "raw_score" in (self.model_extra or {})
+
 
 class VerdictRecord(RecordModel):
     """The verdicts of a group.

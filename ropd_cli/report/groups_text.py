@@ -17,7 +17,7 @@ from rich.table import Table
 
 from ropd_cli.analysis.judged_groups import GroupRow, GroupView, ShownAnswer
 from ropd_cli.lint import RULES
-from ropd_cli.report.words import label, mark, number, summary_line
+from ropd_cli.report.words import by_rubrics, label, mark, number, raw_score, summary_line
 from ropd_cli.util.terminal import Text
 from ropd_cli.util.visible_text import visible
 
@@ -35,17 +35,20 @@ class GroupList:
         steps = any(row.step is not None for row in self.rows)
         if steps:
             table.add_column("step", justify="right")
+        rubrics = by_rubrics(self.rows)
         table.add_column("uid", max_width=20, overflow="fold")
-        for name in ("n", "K", "mean", "spread"):
+        for name in ("n", "K", "mean", "spread") if rubrics else ("n", "mean", "spread"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("", no_wrap=True, style="cyan")
-        table.add_column("teacher", justify="right", no_wrap=True)
+        if rubrics:
+            table.add_column("teacher", justify="right", no_wrap=True)
         table.add_column("notes", ratio=1)
         for row in self.rows:
-            cells = [str(row.rollouts or ""), str(row.criteria or ""), number(row.mean), number(row.spread)]
+            criteria, teacher = ([str(row.criteria or "")], [number(row.teacher)]) if rubrics else ([], [])
+            cells = [str(row.rollouts or ""), *criteria, number(row.mean), number(row.spread)]
             first = [Text("" if row.step is None else str(row.step))] if steps else []
-            bar, teacher = Text(spread_bar(row.spread)), Text(number(row.teacher))
-            table.add_row(*first, Text(row.uid), *map(Text, cells), bar, teacher, notes(row))
+            bar = Text(spread_bar(row.spread))
+            table.add_row(*first, Text(row.uid), *map(Text, cells), bar, *map(Text, teacher), notes(row))
         yield table
         if self.more:
             yield Text(self.more, style="dim")
@@ -161,7 +164,7 @@ def _matrix(view: GroupView, width: int) -> Iterator[Table]:
         for k, name in enumerate(ids):
             table.add_row(Text(name), *(Text(mark(answer, k)) for answer in part))
         if view.scale:
-            table.add_row(Text(scale), *(Text(number(answer.on_scale, "g")) for answer in part))
+            table.add_row(Text(scale), *(Text(raw_score(answer)) for answer in part))
         table.add_row(Text("score"), *(Text(number(answer.score)) for answer in part), style="bold")
         yield table
 
