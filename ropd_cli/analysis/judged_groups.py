@@ -163,6 +163,11 @@ class GroupView:
         return self.verdicts.scale if self.verdicts else None
 
     @property
+    def is_scored(self) -> bool:
+        """Whether its answers have scores that no rubric is behind."""
+        return self.rubric is None and not self.criterion_ids and any(a.score is not None for a in self.judged)
+
+    @property
     def unanswered(self) -> int:
         """How many judged rollouts have no answer: by their texts, where these are known, else by what was shown."""
         if self.verdicts is None:

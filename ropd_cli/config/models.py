@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, create_model, field_validator, model_validator
 
 from ropd_cli.config.extra_body import check_extra_body
-from ropd_cli.config.score import ScoreConfig
+from ropd_cli.config.score import ScoreConfig, VerifiableConfig
 from ropd_cli.config.section import Section
 
 # a section of that name hides a method of pydantic's that nobody calls any more
@@ -339,7 +339,9 @@ class RopdConfig(Section):
     """A whole configuration; every command reads the sections it needs."""
 
     out: str | None = Field(None, description="run directory")
-    method: Literal["ropd"] = Field("ropd", description="how the student learns (docs/methods.md)")
+    method: Literal["ropd", "t-judge", "ovd-reward", "grpo-verifiable"] = Field(
+        "ropd", description="how the student learns (docs/methods.md)"
+    )
     seed: int = 0
     device: Literal["cpu", "gpu"] = "gpu"
     cache_dir: str | None = None
@@ -356,6 +358,7 @@ class RopdConfig(Section):
     verifier: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.0))
     judge: JudgeConfig = JudgeConfig()
     score: ScoreConfig = ScoreConfig()
+    verifiable: VerifiableConfig = VerifiableConfig()
     reward: RewardConfig = RewardConfig()
     student: StudentConfig = StudentConfig()
     data: DataConfig = DataConfig()

@@ -1,4 +1,4 @@
-"""The section ``score``: one score per answer, of the methods that train on that."""
+"""Sections of the methods that reward a rollout as a whole: ``score``, ``verifiable``."""
 
 from __future__ import annotations
 
@@ -15,3 +15,12 @@ class ScoreConfig(Section):
     per: Literal["rollout", "group"] = Field("rollout", description="one call per rollout, or one for all of a group")
     teacher: Literal["none", "shown"] = Field("none", description="shown: the judge sees a teacher answer as reference")
     threshold: int = Field(5, ge=0, le=9, description="ovd-filter: a rollout with a lower score is replaced")
+
+
+class VerifiableConfig(Section):
+    """How the rewards of `method: grpo-verifiable` are graded."""
+
+    graders: dict[str, str] = Field(
+        default_factory=dict,
+        description="by the prompts' data_source: math, integer or exact; else as `ropd eval` does, or math",
+    )

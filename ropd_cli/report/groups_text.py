@@ -95,12 +95,12 @@ class JudgedGroup:
                 yield Text(f"the rubric of rollout {part.of_rollout}", style="bold")
             if part.criteria:
                 yield _criteria(part)
-            if (part.criterion_ids or part.scale) and part.judged:
+            if (part.criterion_ids and part.judged) or part.is_scored:
                 yield from _matrix(part, options.max_width)
         stats = view.stats
         if view.rewards:
             means = f"mean {number(stats.mean)}, spread {number(stats.spread)}"
-            teacher = "" if view.scale else f", teacher {number(stats.teacher_mean)}"
+            teacher = "" if view.is_scored else f", teacher {number(stats.teacher_mean)}"
             yield Text(f"rewards of {stats.n} rollouts: {means}{teacher}")
         for fault in view.faults:
             yield Text(f"! {fault}", style="yellow")
