@@ -28,10 +28,22 @@ from ropd_cli.util.concurrency import all_of
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """One question for scores: what it shows, and the requests, one for each of ``judge.repeats``."""
+    """One question for scores from 0 to ``top``: what it shows, and the requests, one for each of ``judge.repeats``."""
 
     layout: Layout
+    top: int
     requests: tuple[ChatRequest, ...]
+
+    def read(self, reply: ChatReply) -> RawScores:
+        """The scores in a reply, in shown order. Raises ReplyInvalid."""
+        judged = self.layout.judged
+        return parse_scores(parse_json(reply.text, "answers"), len(judged), self.top, judged[0])
+
+    def read_some(self, reply: ChatReply) -> RawScores:
+        """The scores that can be read in a reply, None in the place of the others. Raises ReplyInvalid where the reply
+        holds no list of answers."""
+        judged = self.layout.judged
+        return read_scores(parse_json(reply.text, "answers"), len(judged), self.top, judged[0])[0]
 
     @property
     def rollouts(self) -> list[int]:
@@ -78,7 +90,7 @@ class Scorer(Judge):
             form = _form(len(layout.judged), self.top, layout.judged[0])
             samples = range(first_sample, first_sample + self.settings.repeats)
             repeats = [self._request(block, layout.block, messages, form, sample) for sample in samples]
-            requests.append(ScoreRequest(layout, tuple(repeats)))
+            requests.append(ScoreRequest(layout, self.top, tuple(repeats)))
         return requests
 
     async def scores(
@@ -128,16 +140,14 @@ class Scorer(Judge):
     async def _ask(self, request: ChatRequest, asked: ScoreRequest, partial: bool) -> tuple[RawScores, Usage | None]:
         """The scores of a request and what it took. With ``partial``, where no reply has all scores, those of the last
         reply that has any; it is not kept, so the next run asks again."""
-        judged = asked.layout.judged
         some: RawScores = ()
 
         def read(reply: ChatReply) -> RawScores:
             nonlocal some
-            document = parse_json(reply.text, "answers")
-            scores, _ = read_scores(document, len(judged), self.top, judged[0])
+            scores = asked.read_some(reply)
             if any(score is not None for score in scores):
                 some = scores
-            return parse_scores(document, len(judged), self.top, judged[0])
+            return asked.read(reply)
 
         try:
             reply, scores = await self.client.ask(request, read)
