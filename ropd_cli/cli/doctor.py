@@ -46,7 +46,7 @@ def doctor(
 
     case = Case(
         config=ConfigOptions(config, overrides).load(),
-        named=config is not None or bool(overrides),
+        named=bool(config or overrides),
         offline=offline,
         timeout_s=timeout,
         debug=screen.debug,

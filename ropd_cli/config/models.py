@@ -92,6 +92,9 @@ class JudgeConfig(Section):
     """How a group is judged."""
 
     m: int = Field(4, ge=1, description="distinct teacher answers per prompt")
+    rotate_answers: bool = Field(
+        True, description="of an index with more than m answers each epoch takes others; false: always the same"
+    )
     form: Literal["shared-prefix", "group", "paper"] = Field(
         "shared-prefix", description="how the requests are laid out; paper: one verifier call per rollout"
     )

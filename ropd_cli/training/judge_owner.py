@@ -109,7 +109,7 @@ class RunJudge:
         fault: RopdError | None = self._stopped_by
         try:
             if fault is None:
-                epoch = (step - 1) // self._steps_per_epoch
+                epoch = (step - 1) // self._steps_per_epoch if self._config.judge.rotate_answers else 0
                 group = with_teacher(group, self._index, self._config.judge.m, seed=self._config.seed, epoch=epoch)
                 rubric, verdicts = await self._judged(group, tally)
         except (*STOPS, *RECORD_ERRORS) as caught:

@@ -15,7 +15,8 @@ from typing import Any
 import orjson
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.config.load import dump_config, read_yaml
+from ropd_cli.config.load import differing, dump_config, read_yaml
+from ropd_cli.config.models import laid_over
 from ropd_cli.engines.vllm_sampling import check_model
 from ropd_cli.errors import ConfigError, InputError, TrainingError
 from ropd_cli.llm.money import Budget
@@ -277,21 +278,15 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
         raise InputError(
             f"{run.path} holds an unfinished run", "go on with it by --resume, or choose another run directory by --out"
         )
-    before = read_yaml(run.config)
-    differing = _differing(before, config.model_dump(mode="json"))
-    changed = [key for key in differing if not f"{key}.".startswith(MAY_CHANGE)]
+    # a run of an earlier version knows nothing of newer keys, which are as they are by default
+    before = laid_over(RopdConfig().model_dump(mode="json"), read_yaml(run.config))
+    changed = [key for key in differing(before, config.model_dump(mode="json")) if not f"{key}.".startswith(MAY_CHANGE)]
     if changed:
         raise InputError(
             f"{run.path} was started with other values of {', '.join(changed)}",
             "resume with the same configuration, or choose another run directory",
         )
     return run.saved.settle()
-
-
-def _differing(a: Any, b: Any, path: str = "") -> list[str]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [d for k in {**a, **b} for d in _differing(a.get(k), b.get(k), f"{path}.{k}" if path else k)]
-    return [] if a == b else [path]
 
 
 def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:

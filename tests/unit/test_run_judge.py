@@ -80,6 +80,18 @@ async def test_each_epoch_uses_the_next_m_of_more_answers(run_judge):
     assert used == [first, first, second, second, first]
 
 
+async def test_without_rotation_each_epoch_uses_the_same_answer(run_judge):
+    judge, directory = run_judge(judge__m=1, judge__rotate_answers=False, train__prompts_per_step=1)
+    used = set()
+    for step in (1, 4):
+        await judge.judge(step, "a", said("3 + 4 = 7", "3 + 4 = 9"))
+        await judge.step_metrics(step, 1)
+        ((_, group),) = read_records(directory.group_file(step))
+        used.add(tuple(group["teacher_answers"]))
+    await judge.close()
+    assert len(used) == 1
+
+
 async def test_the_same_group_again_comes_from_the_cache(run_judge):
     judge, _ = run_judge()
     first = await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9"))
