@@ -155,7 +155,8 @@ class GroupView:
     def stats(self) -> GroupStats:
         if self.verdicts is None:
             return group_stats(self.rewards)
-        return group_stats(self.rewards, self.verdicts.teacher_scores, self.verdicts.student_scores)
+        verdicts = self.verdicts
+        return group_stats(self.rewards, verdicts.teacher_scores, verdicts.student_scores, verdicts.shaped)
 
     def met(self, source: str, k: int) -> tuple[int, int]:
         """Return (how many of a source's judged answers meet criterion k, how many were judged by it)."""

@@ -81,12 +81,12 @@ def load_config(
         config = RopdConfig.model_validate(laid_over(RopdConfig().model_dump(), tree))
     except ValidationError as fault:
         errors = fault.errors()
-        of_teacher = [(error["loc"][1:], error["input"]) for error in errors if error["loc"][0] == "teacher"]
+        of_teacher = [(error["loc"][1:], error["input"]) for error in errors if error["loc"][:1] == ("teacher",)]
         # What an entry of `teachers` has from `teacher` is wrong once, and not in every entry.
         problems += [
             _describe(error)
             for error in errors
-            if error["loc"][0] != "teachers" or (error["loc"][2:], error["input"]) not in of_teacher
+            if error["loc"][:1] != ("teachers",) or (error["loc"][2:], error["input"]) not in of_teacher
         ]
     if problems:
         raise ConfigError(problems, source, "ropd's keys and defaults are listed in docs/configuration.md")
@@ -156,7 +156,7 @@ def _describe(error: Any) -> str:
     loc = error["loc"]
     path = ".".join(str(part) for part in loc)
     if error["type"] == "value_error":  # of a whole section: its keys do not fit together
-        return f"{path}: {error['ctx']['error']}"
+        return f"{path}: {error['ctx']['error']}".removeprefix(": ")
     if error["type"] != "extra_forbidden":
         return f"{path}: {error['msg'][:1].lower()}{error['msg'][1:]}{_found(loc, error['input'])}"
     near = difflib.get_close_matches(str(loc[-1]), _known_keys(loc[:-1]), n=1, cutoff=0.5)

@@ -151,6 +151,30 @@ class RewardConfig(Section):
     length_max_tokens: int = Field(8192, ge=1)
     format_pattern: str = Field(r"\\boxed\{.+\}", description="a regular expression")
     custom_function: str | None = Field(None, description="FILE.py:NAME or MODULE:NAME, as verl's compute_score")
+    criterion_weights: Literal["rubric", "discriminating"] = Field(
+        "rubric", description="in the update: the rubric's points, or scaled by how a criterion separates the rollouts"
+    )
+    criterion_dropout: float = Field(
+        0.0, ge=0, le=0.5, description="in the update: probability that a criterion is left out of a group's scores"
+    )
+    combine: Literal["sum", "separate"] = Field(
+        "sum", description="in the update: the parts' sum, or each part normalised within the group before the sum"
+    )
+
+    @property
+    def reweighs(self) -> bool:
+        """Whether a rubric's criteria have other weights in the update than their points."""
+        return self.criterion_weights != "rubric" or self.criterion_dropout > 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> RewardConfig:
+        if self.reweighs and not self.rubric:
+            key = "criterion_weights" if self.criterion_weights != "rubric" else "criterion_dropout"
+            raise ValueError(f"reward.{key} is about the rubric's score, and reward.rubric is 0")
+        named = [self.rubric, self.exact, self.length, self.format, self.custom]
+        if self.combine == "separate" and sum(map(bool, named)) < 2:
+            raise ValueError("reward.combine separate needs two parts with a weight, such as reward.exact: 1.0")
+        return self
 
 
 class StudentConfig(Section):
@@ -343,6 +367,15 @@ class RopdConfig(Section):
     lint: LintConfig = LintConfig()
     eval: EvalConfig = EvalConfig()
     verl: dict[str, Any] = Field(default_factory=dict, description="raw settings, merged into verl's own last")
+
+    @model_validator(mode="after")
+    def _fits(self) -> RopdConfig:
+        if self.judge.rubric_per == "rollout" and self.reward.reweighs:
+            raise ValueError(
+                "reward.criterion_weights and reward.criterion_dropout compare rollouts by one rubric: "
+                "judge.rubric_per is rollout"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -58,8 +58,8 @@ COUNTERS = ("requests_sent", "cache_hits", "retries", "prompt_tokens", "cached_t
 
 
 class GroupRewards(NamedTuple):
-    """What a group's rollouts are worth, one entry a rollout, shape (n,), None for one that is missing; ``rewards`` is
-    None where the group could not be judged, and ``error`` says why."""
+    """What GRPO is given of a group, one entry a rollout, shape (n,), None for one that is missing; ``rewards`` is None
+    where the group could not be judged, and ``error`` says why."""
 
     rewards: tuple[float | None, ...] | None
     error: str | None = None
@@ -76,7 +76,7 @@ class RunJudge:
         self._index = TeacherIndex.open(Path(str(self._config.data.index)))
         count = self._run.prompt_count() or len(self._prompts)
         self._steps_per_epoch = max(1, count // self._config.train.prompts_per_step)
-        self._mixer = RewardMixer.load(self._config.reward)
+        self._mixer = RewardMixer.load(self._config.reward, self._config.seed)
         self._cache = ReplyCache.open(self._config.cache_dir, self._config.cache_max_gb)
         rows = self._run.metric_rows()
         self._spent_usd = self._run.spent_usd()
@@ -142,7 +142,8 @@ class RunJudge:
         )
         self._keep_spent()
         self._heartbeat.beat()
-        return GroupRewards(rewards, str(fault) if fault else None)
+        given = verdicts.for_update if verdicts is not None and rewards is not None else None
+        return GroupRewards(given, str(fault) if fault else None)
 
     async def step_metrics(self, step: int, expected_groups: int) -> dict[str, float]:
         """Metrics of a step whose groups are all over; closes its group file. Where a figure passes one of the
@@ -223,6 +224,7 @@ class RunJudge:
             answers=tuple(AnswerVerdict(source="student", index=k, judgement=(), score=None) for k in range(n)),
             rewards=mixed.rewards_G,
             parts=mixed.parts,
+            shaped=mixed.shaped_G,
             model="",
             template_hash="",
         )

@@ -6,6 +6,7 @@ import json
 
 import pyarrow.parquet
 import pytest
+import yaml
 
 from ropd_cli.config import load_config
 from ropd_cli.errors import ConfigError, IndexMissing, InputError, RopdError, TooFewAnswers, TrainingError
@@ -158,6 +159,11 @@ def test_an_unfinished_run_is_not_overwritten_and_a_resumed_one_is_the_same(fold
     with pytest.raises(InputError, match=r"other values of .*train\.lr"):
         launch._first_step(load_config(None, flags={"train.lr": 1e-4}, environ={}), launch._run_of(config), resume=True)
     same = load_config(None, flags={"out": "elsewhere", "train.lr": 1e-3, "train.steps": 99, "judge.m": 3}, environ={})
+    assert launch._first_step(same, launch._run_of(config), resume=True) == 0
+    # a run of a version that did not know a key yet
+    older = yaml.safe_load(launch.dump_config(config))
+    del older["reward"]["criterion_weights"]
+    (folder / "run" / "config.yaml").write_text(yaml.safe_dump(older))
     assert launch._first_step(same, launch._run_of(config), resume=True) == 0
 
 
