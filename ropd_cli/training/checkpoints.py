@@ -27,6 +27,10 @@ class Checkpoints:
     def folder(self, step: int) -> Path:
         return self.path / f"global_step_{step}"
 
+    def books(self, step: int) -> Path:
+        """The groups that were judged and not trained on when the checkpoint was written (``train.async``)."""
+        return self.folder(step) / "books.jsonl.zst"
+
     def steps(self) -> list[int]:
         """Steps that have a folder, whole or not, in order."""
         if not self.path.is_dir():
@@ -39,8 +43,8 @@ class Checkpoints:
         return next((step for step in reversed(self.steps()) if self.is_whole(step)), None)
 
     def is_whole(self, step: int) -> bool:
-        """Whether a checkpoint has the shards of every rank, a model folder, and the state of the data loader, without
-        which verl would begin the prompts anew."""
+        """Whether a checkpoint has the shards of every rank, a model folder, the state of the data loader, without
+        which verl would begin the prompts anew, and where groups are in flight those that are judged."""
         folder = self.folder(step)
         actor = folder / "actor"
         shards = [
@@ -52,6 +56,7 @@ class Checkpoints:
             and len(shards) == 3 * max(sizes)
             and (actor / "huggingface" / "config.json").is_file()
             and (folder / "data.pt").is_file()
+            and (self.books(step).is_file() or not (folder / "transfer_queue").exists())
         )
 
     def settle(self) -> int:
