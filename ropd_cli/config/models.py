@@ -190,12 +190,22 @@ class StudentConfig(Section):
     """The model that learns."""
 
     model_path: str | None = Field(None, description="Hugging Face folder or hub name")
+    from_run: str | None = Field(
+        None, description="training: directory of a finished run, whose checkpoint takes the place of model_path"
+    )
+    from_checkpoint: Literal["final", "best"] = Field("final", description="of from_run")
     endpoint: EndpointConfig = Field(EndpointConfig(), description="`ropd rollout` from an API instead of a folder")
     system_prompt: str | None = None
     enable_thinking: bool | None = Field(None, description="passed to the chat template; None: not passed")
     lora_rank: int = Field(0, ge=0, description="0: all weights are trained")
     lora_alpha: int = Field(16, ge=1)
     dtype: Literal["float32", "bfloat16"] | None = Field(None, description="None: by device")
+
+    @model_validator(mode="after")
+    def _fits(self) -> StudentConfig:
+        if self.from_checkpoint == "best" and self.from_run is None:
+            raise ValueError("student.from_checkpoint is about student.from_run, which is not set")
+        return self
 
 
 class DataConfig(Section):
