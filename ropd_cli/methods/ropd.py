@@ -31,7 +31,7 @@ class Ropd(Method):
     def needs(self, config: RopdConfig) -> Needs:
         answers = bool(config.reward.exact)
         if config.reward.rubric == 0:
-            return Needs(config.judge.m, answers, why_no_judge="reward.rubric is 0")
+            return Needs(0, answers, why_no_judge="reward.rubric is 0")
         if config.judge.rubrics == "dataset":
             return Needs(config.judge.m, answers, ("verifier",), why_no_judge="judge.rubrics is dataset")
         return Needs(config.judge.m, answers, ("rubricator", "verifier"))
