@@ -76,7 +76,7 @@ class RubricRewarder(Rewarder):
     def __init__(self, resources: Resources) -> None:
         config = resources.config
         self._repairs = config.judge.repair
-        self._mixer = RewardMixer.load(config.reward)
+        self._mixer = RewardMixer.load(config.reward, config.seed)
         templates = Templates.load(config.judge)
         self.clients = {
             "rubricator": ChatClient.open(config.rubricator, cache=resources.cache, shared=resources.shared),
@@ -107,6 +107,7 @@ class RubricRewarder(Rewarder):
             answers=tuple(AnswerVerdict(source="student", index=k, judgement=(), score=None) for k in range(n)),
             rewards=mixed.rewards_G,
             parts=mixed.parts,
+            shaped=mixed.shaped_G,
             model="",
             template_hash="",
         )
