@@ -14,9 +14,9 @@ from typing import Any
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Case, Check, Section, shown_bytes
-from ropd_cli.doctor.model_folder import local_folder, parameters
+from ropd_cli.engines.model_folder import local_folder, parameters
 from ropd_cli.errors import RopdError
-from ropd_cli.training.verl_config import default_cpu_dtype
+from ropd_cli.training.device_choices import default_cpu_dtype
 from ropd_cli.training.versions import installed_versions
 
 HERE = Section("devices")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from ropd_cli.doctor.check import Case, Check, Section, shown_bytes
-from ropd_cli.doctor.model_folder import local_folder, parameters
+from ropd_cli.engines.model_folder import local_folder, parameters
 from ropd_cli.llm.cache import replies_folder
 from ropd_cli.training.versions import installed_versions
 

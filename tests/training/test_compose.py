@@ -17,9 +17,10 @@ import pytest
 
 from ropd_cli.config import load_config
 from ropd_cli.errors import ConfigError
+from ropd_cli.training.device_choices import default_cpu_dtype
 from ropd_cli.training.launch import resolve
 from ropd_cli.training.run_dir import RunDir
-from ropd_cli.training.verl_config import compose, default_cpu_dtype
+from ropd_cli.training.verl_config import compose
 
 pytestmark = [pytest.mark.training, pytest.mark.timeout(300)]
 pytest.importorskip("verl", reason="needs the CPU stack: make env")

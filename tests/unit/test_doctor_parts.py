@@ -13,11 +13,11 @@ from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Pace, Section, guarded, one_line
 from ropd_cli.doctor.devices import on_cpu, on_gpu, read_smi
 from ropd_cli.doctor.disk import room, writable
-from ropd_cli.doctor.model_folder import Template, parameters
 from ropd_cli.doctor.packages import compare, trapped
 from ropd_cli.doctor.sample_groups import calls_a_group
 from ropd_cli.doctor.student import switch
 from ropd_cli.doctor.targets import targets
+from ropd_cli.engines.model_folder import Template, parameters
 from ropd_cli.errors import InputError
 
 GOOD = {"torch": "2.11.0+cu130", "verl": "0.9.1", "vllm": "0.24.0", "transformers": "5.9.0", "TransferQueue": "0.1.11"}
