@@ -71,21 +71,34 @@ def device_choices(config: RopdConfig, machine: Machine) -> list[Choice]:
     return list((_cpu if config.device == "cpu" else _gpu)(config, machine))
 
 
-def described(choices: Sequence[Choice], tree: Any) -> list[dict[str, Any]]:
-    """Return the choices as documents. Where the ``verl:`` section has other values, these are in ``overridden``.
+def overridden(choice: Choice, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a choice's keys that the ``verl:`` section (``raw``) gives another value."""
+    other = {}
+    for key, value in choice.keys.items():
+        found: Any = raw
+        for part in key.split("."):
+            found = found.get(part, value) if isinstance(found, Mapping) else value
+        if found != value:
+            other[key] = found
+    return other
 
-    tree: verl's whole configuration (OmegaConf)."""
-    from omegaconf import OmegaConf
 
-    documents = []
-    for choice in choices:
-        found = {key: OmegaConf.select(tree, key) for key in choice.keys}
-        other = {key: value for key, value in found.items() if value != choice.keys[key]}
-        documents.append(
-            {"choice": choice.name, "value": choice.value, "why": choice.why, "keys": dict(choice.keys)}
-            | ({"overridden": other} if other else {})
-        )
-    return documents
+def described(choices: Sequence[Choice], raw: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the choices as documents; ``overridden`` holds what the ``verl:`` section says instead."""
+    return [
+        {"choice": each.name, "value": each.value, "why": each.why, "keys": dict(each.keys)}
+        | ({"overridden": other} if (other := overridden(each, raw)) else {})
+        for each in choices
+    ]
+
+
+def table(choices: Sequence[Choice], raw: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return (choice, value, why) of each, where the ``verl:`` section does not say otherwise."""
+    rows = [("choice", "value", "why")]
+    for each in choices:
+        other = "; ".join(f"{key.rpartition('.')[2]} {value}" for key, value in overridden(each, raw).items())
+        rows.append((each.name, f"verl: {other}", "set by hand") if other else (each.name, each.value, each.why))
+    return rows
 
 
 def whole_sequence(config: RopdConfig) -> int:
@@ -145,7 +158,7 @@ def _cpu(config: RopdConfig, machine: Machine) -> Iterator[Choice]:
     devices = config.train.devices_per_node
     yield Choice(
         "processors",
-        f"Ray counts {8 * devices}; 1 agent worker, 1 storage unit",
+        f"{8 * devices}; agent workers: 1, storage units: 1",
         "Ray's counts only admit processes: what verl asks for is declared, with as many GPUs as it looks for",
         _workers(1, 1) | {"ray_kwargs.ray_init.num_cpus": 8 * devices, "ray_kwargs.ray_init.num_gpus": devices},
     )
@@ -304,7 +317,8 @@ def _gpu_processors(config: RopdConfig, machine: Machine) -> Choice:
     why = f"verl reserves {CPUS_PER_GPU} per GPU, TransferQueue one per storage unit, and {OTHER_CPUS} more"
     if cores is not None and cores < needed:
         why += f"; there are {cores}: " + ("declared all the same, and slow" if nodes == 1 else "the run would wait")
-    return Choice("processors", f"{needed} per node; {agents} agent workers, {units} storage units", why, keys)
+    value = f"{needed} per node; agent workers: {agents}, storage units: {units}"
+    return Choice("processors", value, why, keys)
 
 
 def cpus_per_node(config: RopdConfig, storage_units: int) -> int:

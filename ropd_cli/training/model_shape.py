@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ropd_cli.engines.model_folder import local_folder, model_config, parameters
+
 WITH_QKV_BIAS = ("qwen2", "qwen2_moe")
 WITH_QK_NORM = ("qwen3", "qwen3_moe")
 
@@ -83,6 +85,11 @@ class Shape:
         return self.layers * self._layer(self.experts_at_once) + self.embedding
 
     @property
+    def decoded(self) -> int:
+        """Weights that a decoding step of many sequences reads: all but the embedding's."""
+        return self.layers * self._layer(self.experts) + self.embedding
+
+    @property
     def kv_bytes(self) -> int:
         """Bytes of keys and values per token, in bfloat16."""
         return 2 * self.layers * self.kv_heads * self.head_dim * 2
@@ -91,3 +98,12 @@ class Shape:
         """Return floating-point operations per token of a forward pass over a sequence of ``length`` tokens: two per
         weight, and two products of attention with half of the sequence on average."""
         return 2 * self.multiplied + 2 * self.layers * self.heads * self.head_dim * length
+
+
+def weights_of(model_path: str | None, *, ask_hub: bool = False) -> int | None:
+    """Return how many weights a model has, by its files or its config.json; None where neither is here."""
+    folder = local_folder(model_path)
+    counted = parameters(folder) if folder is not None else None
+    if counted is None and (shape := Shape.of(model_config(model_path, ask_hub=ask_hub))) is not None:
+        counted = shape.weights
+    return counted
