@@ -22,6 +22,7 @@ from ropd_cli.training.device_choices import (
     cpus_per_node,
     default_cpu_dtype,
     device_choices,
+    few_cores,
     table,
 )
 from ropd_cli.training.gpu_forecast import (
@@ -80,15 +81,10 @@ def processors(case: Case) -> list[Check]:
 
 def enough_cores(config: RopdConfig, count: int) -> Check:
     """Check ``count`` cores against what verl reserves for a run on GPUs."""
-    needed = cpus_per_node(config, config.train.nodes)
-    found = f"{count} cores, a run on GPUs reserves {needed} per node or more"
-    if count >= needed:
-        return HERE.ok("cpu", found)
-    if config.train.nodes == 1:
-        mend = "they are declared to Ray all the same, and the run is slow: take a machine with more"
-        return HERE.warn("cpu", found, mend)
-    mend = f"start Ray by ray start --num-cpus={needed} on each node that has fewer: verl would wait for ever"
-    return HERE.fail("cpu", f"{found}; verl waits until Ray counts so many", mend)
+    lacking = few_cores(config, count)
+    if lacking is None:
+        return HERE.ok("cpu", f"{count} cores, and verl reserves {cpus_per_node(config, config.train.nodes)} or more")
+    return (HERE.warn if config.train.nodes == 1 else HERE.fail)("cpu", *lacking)
 
 
 def memory(case: Case) -> list[Check]:
@@ -193,7 +189,7 @@ def on_gpu(plan: Plan) -> Check:
         found += f"; vLLM's cache would hold {max(0, room):,} tokens"
     is_tight = max(peaks.values()) > plan.gpu.bytes or room < plan.prompt + plan.longest
     mend = "more train.devices_per_node, train.offload: all, student.lora_rank 32, shorter lengths, or another "
-    mend += "rollout.gpu_memory_utilization; ropd doctor --simulate shows the arithmetic"
+    mend += "rollout.gpu_memory_utilization"
     return HERE.ok_unless(is_tight, "student", found, mend)
 
 

@@ -50,7 +50,8 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
     checks = [CHOICES.ok(name, f"{value} ({why})") for name, value, why in rows]
     checks += _bytes(GPU, sampling, "while sampling", kind.bytes)
     checks += _bytes(GPU, updating, "in the update", kind.bytes)
-    checks.append(verdict.model_copy(update={"section": GPU.name, "name": "fits"}))
+    status = "ok" if verdict.status == "ok" else "fail"
+    checks.append(verdict.model_copy(update={"section": GPU.name, "name": "fits", "status": status}))
     checks += [NODE.ok(part.name, f"{shown_bytes(part.amount)}: {part.words}") for part in main]
     checks.append(NODE.ok("main memory", f"{shown_bytes(node_bytes(main))} at the peak"))
     checks.append(NODE.ok("processors", f"{cpus}, which verl and TransferQueue reserve"))
@@ -76,9 +77,10 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
 
 def _bytes(section: Section, parts: Sequence[Part], when: str, size: float) -> list[Check]:
     checks = [section.ok(part.name, f"{shown_bytes(part.amount)}: {part.words}") for part in parts]
-    amount = total(parts)
-    found = f"{shown_bytes(amount)} of {shown_bytes(size)}"
-    return [*checks, section.ok_unless(amount > size, when, found, "see the largest parts above")]
+    found = f"{shown_bytes(total(parts))} of {shown_bytes(size)}"
+    if total(parts) > size:
+        return [*checks, section.fail(when, found, "the largest parts above say where to begin")]
+    return [*checks, section.ok(when, found)]
 
 
 def _document(parts: Sequence[Part]) -> list[dict[str, Any]]:

@@ -326,6 +326,18 @@ def cpus_per_node(config: RopdConfig, storage_units: int) -> int:
     return CPUS_PER_GPU * config.train.devices_per_node + -(-storage_units // config.train.nodes) + OTHER_CPUS
 
 
+def few_cores(config: RopdConfig, cores: int) -> tuple[str, str] | None:
+    """Return what is wrong with so few cores for a run on GPUs, and how to mend it; None where they are enough."""
+    needed = cpus_per_node(config, config.train.nodes)
+    if config.device == "cpu" or cores >= needed:
+        return None
+    found = f"{cores} cores here, and verl reserves {needed} of each node for {config.train.devices_per_node} GPUs"
+    if config.train.nodes == 1:
+        return f"{found}: they are declared to Ray all the same, and the run is slow", "take a machine with more cores"
+    mend = f"start Ray by ray start --num-cpus={needed} on nodes with fewer, or take fewer train.devices_per_node"
+    return f"{found}: verl waits for ever where Ray counts fewer", mend
+
+
 def _workers(agents: int, storage_units: int) -> dict[str, Any]:
     return {
         f"{ROLLOUT}.agent.num_workers": agents,

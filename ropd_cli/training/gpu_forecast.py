@@ -18,7 +18,7 @@ RESERVED_BYTES = 4e9
 VLLM_RESERVED_BYTES = 2e9
 """Of vLLM's share: activations of its largest batch, and graphs."""
 FUSED_TOKENS = 512
-PROCESS_BYTES, NODE_BYTES = 8e9, 16e9
+PROCESS_BYTES, NODE_BYTES = 6e9, 16e9
 """Main memory: of the two processes per GPU; of Ray, its object store and the workers on each node."""
 BANDWIDTH_SHARE, DECODING_SHARE = 0.6, 0.5
 """Shares of a GPU's bandwidth and arithmetic that generation reaches."""

@@ -28,6 +28,7 @@ from ropd_cli.records.files import whole_file, write_atomic, write_records
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import Prompt, load_prompts
 from ropd_cli.training.dataset import load_checked_prompts, write_verl_prompts
+from ropd_cli.training.device_choices import few_cores
 from ropd_cli.training.monitor import second_settings
 from ropd_cli.training.process_watch import watch
 from ropd_cli.training.run_dir import RunDir
@@ -130,6 +131,9 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
     _check_judges(config, prompts)
     validation = open_validation(config, None, Shared())[1] if config.validate.benchmarks else []
     steps = steps_of(config, len(prompts))
+    lacking = few_cores(config, len(os.sched_getaffinity(0)))
+    if lacking is not None:
+        progress.note(f"{lacking[0]}; {lacking[1]}")
     ray_dir = tempfile.mkdtemp(prefix="ropd-")  # short: a unix socket's path may have 107 bytes
     try:
         verl_config = compose(config, run, len(prompts), ray_dir)
