@@ -57,11 +57,15 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def model_config(model_path: str | None, *, ask_hub: bool) -> dict[str, Any]:
-    """Return a model's config.json, from its folder or, with ``ask_hub``, from the hub; empty where neither has it."""
+    """Return a model's config.json, from its folder or, with ``ask_hub``, from the hub; empty where neither has one
+    that can be read."""
     folder = local_folder(model_path)
-    if folder is not None or model_path is None or looks_local(model_path):
-        return read_json(folder / "config.json") if folder is not None else {}
-    return _hub_config(model_path) if ask_hub else {}
+    if folder is None:
+        return _hub_config(model_path) if ask_hub and model_path and not looks_local(model_path) else {}
+    try:
+        return read_json(folder / "config.json")
+    except InputError:  # who loads the model says so
+        return {}
 
 
 @cache

@@ -11,6 +11,8 @@ import json
 import os
 import subprocess
 import sys
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
@@ -272,6 +274,31 @@ def test_what_waits_in_main_memory_on_a_gpu(settings, weights, optimizer):
 def test_what_corrects_for_vllm_s_own_log_probabilities(settings, level, bypass):
     correction = composed("quickstart.yaml", *settings).algorithm.rollout_correction
     assert (correction.rollout_is, correction.bypass_mode) == (level, bypass)
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_the_dry_run_tells_every_choice_of_the_device_and_why(device, tiny_model, tmp_path):
+    """On stderr for people; in --json with the keys, whose values are those that verl gets."""
+    from typer.testing import CliRunner
+
+    from ropd_cli.cli.main import app
+
+    raw = "verl={actor_rollout_ref: {model: {enable_gradient_checkpointing: perhaps}}}"
+    sets = [word for one in (f"device={device}", f"student.model_path={tiny_model}", raw) for word in ("--set", one)]
+    command = ["train", "--config", "quickstart", "--out", str(tmp_path / "run"), "--dry-run", *sets]
+    done = CliRunner().invoke(app, [*command, "--json"])
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    choices = {each["choice"]: each for each in document["ropd"]["choices"]}
+    assert {"device", "arithmetic", "attention", "log-probabilities", "processors"} <= set(choices)
+    for name, each in choices.items():
+        (row,) = [line for line in done.stderr.splitlines() if line.startswith(f"{name}  ")]
+        assert name == "checkpointing" or row.endswith(each["why"])
+        for key, value in each["keys"].items():
+            found = reduce(getitem, key.split("."), document)
+            assert found == ("perhaps" if key.endswith("enable_gradient_checkpointing") else value), key
+    assert list(choices["checkpointing"]["overridden"].values()) == ["perhaps"]
+    assert not (tmp_path / "run").exists()
 
 
 # ours, the value, and the places where verl reads it
