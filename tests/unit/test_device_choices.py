@@ -69,6 +69,7 @@ def test_processors_by_the_machine(cores, devices, nodes, agents, units, declare
     chosen = choices_of(config, cores=cores)
     assert (key_of(chosen, "agent.num_workers"), key_of(chosen, "num_data_storage_units")) == (agents, units)
     assert chosen["processors"].keys.get("ray_kwargs.ray_init.num_cpus") == declared
+    assert ("there are" in chosen["processors"].why) is (cores == 4)
     if declared is not None:  # 3 per GPU, a storage unit each, the controller, and one for whoever starts
         assert declared >= 3 * devices + units + 2
 

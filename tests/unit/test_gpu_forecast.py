@@ -212,4 +212,5 @@ def test_simulate_shows_the_arithmetic_and_the_figures(tmp_path):
     assert all(part["arithmetic"] for part in document["simulated"]["seconds"])
     code, text = asked("--simulate", "H100:1", "--set", "train.offload=none")
     assert code == 1 and "sdpa, one sequence per micro-batch" in text and "4.02 B x 4 bytes" in text
+    assert asked("--simulate", "H100:8", "--set", "rollout.gpu_memory_utilization=0.1")[0] == 1  # no cache is left
     assert asked("--simulate", "H999")[0] == 2
