@@ -16,8 +16,6 @@ from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Case, Check, Section, shown_bytes
 from ropd_cli.errors import RopdError
 from ropd_cli.training.device_choices import (
-    ACTOR,
-    MODEL,
     Machine,
     cpus_per_node,
     default_cpu_dtype,
@@ -155,10 +153,11 @@ def student_memory(case: Case) -> list[Check]:
     shape = Shape.of(here.student)
     if shape is None:
         return [HERE.skipped("student", "the student's config.json is not here or describes another kind of model")]
-    main = main_memory(plan_of(config, shape, GpuKind("", 0), here), memory_bytes()[0])
+    made = device_choices(config, here)
+    main = main_memory(Plan.of(config, shape, GpuKind("", 0), made), memory_bytes()[0])
     kinds = [known_gpu(gpu.name, gpu.total_bytes) for gpu in find_gpus()]
     smallest = min(kinds, key=lambda kind: kind.bytes, default=None)
-    return [main] if smallest is None else [on_gpu(plan_of(config, shape, smallest, here)), main]
+    return [main] if smallest is None else [on_gpu(Plan.of(config, shape, smallest, made)), main]
 
 
 def on_cpu(config: RopdConfig, weights: int, free: float) -> Check:
@@ -169,13 +168,6 @@ def on_cpu(config: RopdConfig, weights: int, free: float) -> Check:
     found = f"training {weights / 1e6:,.0f} M weights takes roughly {shown_bytes(need)} of memory"
     mend = "a smaller student, student.lora_rank 32, a lower rollout.kv_cache_gb, or a larger machine"
     return HERE.ok_unless(need > free, "student", f"{found}, {shown_bytes(free)} free", mend)
-
-
-def plan_of(config: RopdConfig, shape: Shape, gpu: GpuKind, machine: Machine) -> Plan:
-    """Return what a run on GPUs is forecast from, with the choices that are made on this machine."""
-    keys = {key: value for choice in device_choices(config, machine) for key, value in choice.keys.items()}
-    is_packed, is_fused = keys[f"{ACTOR}.use_dynamic_bsz"], keys[f"{MODEL}.use_fused_kernels"]
-    return Plan.of(config, shape, gpu, is_packed=is_packed, is_fused=is_fused)
 
 
 def on_gpu(plan: Plan) -> Check:

@@ -8,11 +8,12 @@ from typing import Any
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Check, Section, shown_bytes
-from ropd_cli.doctor.devices import on_gpu, plan_of
+from ropd_cli.doctor.devices import on_gpu
 from ropd_cli.errors import InputError
-from ropd_cli.training.device_choices import Machine, cpus_per_node, device_choices, table
+from ropd_cli.training.device_choices import STORAGE_UNITS, Machine, chosen_keys, cpus_per_node, device_choices, table
 from ropd_cli.training.gpu_forecast import (
     Part,
+    Plan,
     kv_tokens,
     node_bytes,
     node_memory,
@@ -42,10 +43,10 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
             "name the student's folder (--config, or --set student.model_path=…); its config.json is enough",
         )
     choices = device_choices(config, machine)
-    plan = plan_of(config, shape, kind, machine)
+    plan = Plan.of(config, shape, kind, choices)
     sampling, updating, main, phases = (f(plan) for f in (sampling_memory, update_memory, node_memory, step_time))
     verdict = on_gpu(plan)
-    cpus = cpus_per_node(config, next(v for c in choices for k, v in c.keys.items() if k.endswith("storage_units")))
+    cpus = cpus_per_node(config, chosen_keys(choices, config.verl)[STORAGE_UNITS])
     _, *rows = table(choices, config.verl)
     checks = [CHOICES.ok(name, f"{value} ({why})") for name, value, why in rows]
     checks += _bytes(GPU, sampling, "while sampling", kind.bytes)

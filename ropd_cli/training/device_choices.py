@@ -18,6 +18,7 @@ from ropd_cli.config import RopdConfig
 from ropd_cli.engines.model_folder import model_config
 
 ACTOR, REF, ROLLOUT, MODEL = (f"actor_rollout_ref.{part}" for part in ("actor", "ref", "rollout", "model"))
+STORAGE_UNITS = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
 GPU_TOKENS_AT_ONCE = 16_384  # of one micro-batch; at least one whole sequence
 CPU_TOKENS_AT_ONCE = 1_536  # the packed attention mask is dense, so this bounds its square
 CPU_SEQUENCES_AT_ONCE = 64
@@ -81,6 +82,11 @@ def overridden(choice: Choice, raw: Mapping[str, Any]) -> dict[str, Any]:
         if found != value:
             other[key] = found
     return other
+
+
+def chosen_keys(choices: Sequence[Choice], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return verl's keys of all choices, with what the ``verl:`` section says instead."""
+    return {key: value for each in choices for key, value in {**each.keys, **overridden(each, raw)}.items()}
 
 
 def described(choices: Sequence[Choice], raw: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -341,7 +347,7 @@ def few_cores(config: RopdConfig, cores: int) -> tuple[str, str] | None:
 def _workers(agents: int, storage_units: int) -> dict[str, Any]:
     return {
         f"{ROLLOUT}.agent.num_workers": agents,
-        "transfer_queue.backend.SimpleStorage.num_data_storage_units": storage_units,
+        STORAGE_UNITS: storage_units,
     }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.training.device_choices import GPU_TOKENS_AT_ONCE, whole_sequence
+from ropd_cli.training.device_choices import ACTOR, MODEL, ROLLOUT, Choice, chosen_keys
 from ropd_cli.training.gpus import GpuKind
 from ropd_cli.training.model_shape import Shape
 
@@ -68,29 +68,29 @@ class Plan:
     is_checkpointed: bool = True
 
     @classmethod
-    def of(cls, config: RopdConfig, shape: Shape, gpu: GpuKind, *, is_packed: bool, is_fused: bool) -> Plan:
+    def of(cls, config: RopdConfig, shape: Shape, gpu: GpuKind, choices: Sequence[Choice]) -> Plan:
         """Return the plan of a configuration; prompts and responses are taken to be half as long as it allows."""
-        train, data, whole = config.train, config.data, whole_sequence(config)
-        offload = train.offload
-        if offload == "auto":
-            offload = "all" if train.nodes * train.devices_per_node == 1 else "none"
+        train, data, rollout = config.train, config.data, config.rollout
+        keys = chosen_keys(choices, config.verl)
+        optimizer = keys[f"{ACTOR}.fsdp_config.optimizer_offload"]
         return cls(
             shape=shape,
             gpu=gpu,
             nodes=train.nodes,
             devices=train.devices_per_node,
-            rollouts=train.prompts_per_step * config.rollout.n,
+            rollouts=train.prompts_per_step * rollout.n,
             prompt=data.max_prompt_tokens / 2,
             response=data.max_response_tokens / 2,
             longest=data.max_response_tokens,
-            tokens_at_once=max(GPU_TOKENS_AT_ONCE, whole) if is_packed else whole,
-            is_fused=is_fused,
-            offload=offload,
-            share=config.rollout.gpu_memory_utilization,
-            tensor_parallel=config.rollout.tensor_parallel_size,
-            most_sequences=config.rollout.max_num_seqs or MOST_SEQUENCES,
+            tokens_at_once=keys[f"{ACTOR}.ppo_max_token_len_per_gpu"],
+            is_fused=keys[f"{MODEL}.use_fused_kernels"],
+            offload="all" if keys[f"{ACTOR}.fsdp_config.param_offload"] else "optimizer" if optimizer else "none",
+            share=keys[f"{ROLLOUT}.gpu_memory_utilization"],
+            tensor_parallel=rollout.tensor_parallel_size,
+            most_sequences=rollout.max_num_seqs or MOST_SEQUENCES,
             lora_rank=config.student.lora_rank,
             has_reference=train.kl_coef > 0 and not config.student.lora_rank,
+            is_checkpointed=keys[f"{MODEL}.enable_gradient_checkpointing"],
         )
 
     @property
