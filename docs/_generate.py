@@ -21,6 +21,7 @@ from ropd_cli.records import schemas
 DOCS = Path(__file__).parent
 NOTE = "\n<!-- made by docs/_generate.py; change the program, then: make docs-pages -->\n"
 GUIDES = {
+    "config": "../configuration.md",
     "data": "../data.md",
     "teacher-gen": "../teacher-index.md",
     "index": "../teacher-index.md",

@@ -387,6 +387,9 @@ class RopdConfig(Section):
     )
     prices: dict[str, PriceConfig] = Field(default_factory=dict, description="by model name")
     max_cost: float | None = Field(None, ge=0, description="dollars; no request is sent that could go beyond it")
+    endpoint: EndpointConfig = Field(
+        EndpointConfig(), description="what every endpoint's section has that it leaves out itself"
+    )
     teacher: EndpointConfig = EndpointConfig()
     teachers: dict[str, EndpointConfig] = Field(
         default_factory=dict, description="further teachers by name; what an entry leaves out is as in `teacher`"
