@@ -20,8 +20,8 @@ USED = ("samples", "teacher_answers", "judge_calls", "judge_tokens")
 
 @dataclass(frozen=True)
 class Point:
-    """The student after a step. ``samples``, ``teacher_answers``, ``judge_calls`` and ``judge_tokens`` are what was used
-    until then, replies from the cache included; ``seconds`` are those of the steps."""
+    """The student after a step. ``samples``, ``teacher_answers``, ``judge_calls`` and ``judge_tokens`` are what was
+    used until then, replies from the cache included; ``seconds`` are those of the steps."""
 
     step: int
     accuracy: float
@@ -91,8 +91,9 @@ def rows_of(cells: Sequence[CellResult]) -> list[MethodRow]:
         shared = sorted(own.keys() & first.keys())
         changes = [own[seed].last.accuracy - first[seed].last.accuracy for seed in shared]
         lasts = [cell.last for cell in own.values()]
-        names = ("accuracy", "checks", "samples", "teacher_answers", "judge_calls", "judge_tokens", "seconds", "step")
-            rows.append(
+        used = {name: round(fmean(getattr(last, name) for last in lasts)) for name in USED}
+        checks = [last.checks for last in lasts if last.checks is not None]
+        rows.append(
             MethodRow(
                 label=label,
                 seeds=len(own),

@@ -25,9 +25,7 @@ def compare_methods(
     task: Annotated[str, typer.Option("--task", help="Made task: sums or long-sums.")] = "sums",
     held_out: Annotated[
         Path | None,
-        typer.Option(
-            "--held-out", help="Prompts with answers to measure by, instead of a made task.", show_default=False
-        ),
+        typer.Option("--held-out", help="Prompts with answers to measure by, not a made task.", show_default=False),
     ] = None,
     points: Annotated[int, typer.Option("--points", min=1, help="Checkpoints that are measured per run.")] = 3,
     add: Annotated[
@@ -85,4 +83,4 @@ def compare_methods(
         "cells": str(paths.cells),
     }
     shown = Group(*(part for name, rows in tasks.items() for part in (Text(name), table(rows), Text(""))), Text(NOTE))
-    screen.result(document, shown)
+    screen.result({"tasks": documents, "cells": str(paths.cells)}, shown)

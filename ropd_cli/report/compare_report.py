@@ -17,8 +17,8 @@ HEAD = (
     *("rollouts", "teacher answers", "judge calls", "judge tokens", "minutes"),
 )
 NOTE = (
-    "Means over seeds with Student's 95% interval over seeds; changes are paired by seed. Judge calls and tokens include "
-    "replies from the cache. Minutes are those of the steps."
+    "Means over seeds with Student's 95% interval over seeds; changes are paired by seed. Judge calls and tokens "
+    "include replies from the cache. Minutes are those of the steps."
 )
 AXES = {
     "step": "steps",
