@@ -83,4 +83,4 @@ def compare_methods(
         "cells": str(paths.cells),
     }
     shown = Group(*(part for name, rows in tasks.items() for part in (Text(name), table(rows), Text(""))), Text(NOTE))
-    screen.result({"tasks": documents, "cells": str(paths.cells)}, shown)
+    screen.result(document, shown)

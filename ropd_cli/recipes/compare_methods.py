@@ -93,9 +93,10 @@ class Paths:
 def settings_of(label: str, seed: int) -> list[str]:
     """Return the settings that ``method@variant@…`` stands for. Raises InputError for a name that is not known."""
     method, *variants = label.split("@")
-    for name, known in [(method, METHODS), *((variant, VARIANTS) for variant in variants)]:
-        if name not in known:
-            raise InputError(f"--methods {label}: no {name!r} is known", f"there is {', '.join(known)}")
+    unknown = [method] if method not in METHODS else [name for name in variants if name not in VARIANTS]
+    if unknown:
+        known = METHODS if unknown[0] == method else VARIANTS
+        raise InputError(f"--methods {label}: no {unknown[0]!r} is known", f"there is {', '.join(known)}")
     return [f"method={method}", *(each.replace("{seed}", str(seed)) for name in variants for each in VARIANTS[name])]
 
 
