@@ -124,8 +124,9 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
     prompts = checked.prompts
     if checked.skipped:
         progress.note(
-            f"{len(checked.skipped)} of {len(prompts) + len(checked.skipped)} prompts have fewer than {config.judge.m} "
-            f"distinct teacher answers and are left out; they are listed in {run.skipped}"
+            f"{len(checked.skipped)} of {len(prompts) + len(checked.skipped)} prompts have fewer than "
+            f"{method_of(config).needs(config).teacher_answers} distinct teacher answers and are left out; they are "
+            f"listed in {run.skipped}"
         )
     _check_method(config, prompts)
     validation = open_validation(config, None, Shared())[1] if config.validate.benchmarks else []
@@ -318,7 +319,7 @@ def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:
         temporary.touch(mode=0o600)
         temporary.write_text(dump_config(config), encoding="utf-8")
     write_atomic(run.verl_config, OmegaConf.to_yaml(verl_config))
-    hashes = Templates.load(config.judge).hashes
+    hashes = method_of(config).template_hashes(config)
     write_atomic(run.prompts_lock, orjson.dumps(hashes, option=orjson.OPT_INDENT_2))
     write_atomic(run.versions, orjson.dumps(installed_versions(), option=orjson.OPT_INDENT_2))
 
