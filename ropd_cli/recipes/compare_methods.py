@@ -23,6 +23,7 @@ from ropd_cli.engines.small_student import fetch_small_student
 from ropd_cli.engines.vllm_sampling import installed_device
 from ropd_cli.errors import ConfigError, InputError
 from ropd_cli.llm.cache import default_cache_dir
+from ropd_cli.method.block import render_question
 from ropd_cli.methods import METHODS, method_of
 from ropd_cli.recipes.small_task import greedy_answers, make_index
 from ropd_cli.records.outputs import sole_writer
@@ -246,9 +247,13 @@ def _point(
 def _checks(held_out: list[Prompt], answers: Mapping[str, AnswerRecord]) -> float | None:
     """Return the mean share of the checks; None where the built-in provider can't work a prompt out."""
     try:
-        return fmean(share_of_checks(prompt.messages, answers[prompt.uid].answers[0].text) for prompt in held_out)
+        return fmean(share_of_checks(_question(prompt), answers[prompt.uid].answers[0].text) for prompt in held_out)
     except NotJudgeable:
         return None
+
+
+def _question(prompt: Prompt) -> str:
+    return render_question([message.model_dump(mode="json") for message in prompt.messages])
 
 
 def is_right(prompt: Prompt, answers: Mapping[str, AnswerRecord]) -> bool:
