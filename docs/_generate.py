@@ -211,6 +211,8 @@ MEANINGS = {
     "VerdictRecord.answers": "the verdict on each rollout and each teacher answer",
     "VerdictRecord.rewards": "one a rollout; null is missing",
     "VerdictRecord.parts": "what rewards were mixed from, by name, one a rollout",
+    "VerdictRecord.shaped": "what GRPO is given, one a rollout, where it is not the reward",
+    "VerdictRecord.weights": "weights of the criteria in `shaped`, one a criterion",
     "VerdictRecord.coverage": "part of the rubric's weight that was judged for all rollouts",
     "VerdictRecord.agreement": "part of the judgements on which all repeats agree",
     "VerdictRecord.scale": "the highest score the judge could give, where it gave one score per answer",

@@ -128,6 +128,16 @@ class GroupView:
         return tuple(f"c{k}" for k in range(1, longest + 1))
 
     @property
+    def weights_K(self) -> tuple[float, ...]:
+        """Weights of the criteria in what GRPO was given, shape (K,); empty where they are the points."""
+        return self.verdicts.weights if self.verdicts else ()
+
+    def shaped(self, answer: AnswerVerdict) -> float | None:
+        """Return what GRPO was given for a rollout; None for a teacher's answer, and where that is its reward."""
+        values = self.verdicts.shaped if self.verdicts and answer.source == "student" else ()
+        return values[answer.index] if answer.index < len(values) else None
+
+    @property
     def judged(self) -> tuple[AnswerVerdict, ...]:
         """All verdicts of the group, the teacher's first."""
         answers = self.verdicts.answers if self.verdicts else ()
@@ -157,7 +167,8 @@ class GroupView:
     def stats(self) -> GroupStats:
         if self.verdicts is None:
             return group_stats(self.rewards)
-        return group_stats(self.rewards, self.verdicts.teacher_scores, self.verdicts.student_scores)
+        verdicts = self.verdicts
+        return group_stats(self.rewards, verdicts.teacher_scores, verdicts.student_scores, verdicts.shaped)
 
     @property
     def scale(self) -> int | None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ropd_cli.errors import InputError
 from ropd_cli.records.files import read_journal, read_records
 
-_OMIT_EMPTY = frozenset({"mended", "cut", "parts", "rubrics", "repaired"})
+_OMIT_EMPTY = frozenset({"mended", "cut", "parts", "rubrics", "repaired", "shaped", "weights"})
 
 
 class RecordModel(BaseModel):
@@ -244,10 +244,12 @@ class VerdictRecord(RecordModel):
     """The verdicts of a group.
 
     ``rewards`` has one entry a rollout, shape (n,), None where it is missing; ``parts`` holds the parts it was
-    mixed from, by name, each of shape (n,). ``coverage`` is the share of the rubric's weight that was judged for
-    all rollouts, which the scores are over; None where nothing was to be judged. ``agreement`` is the share of
-    judgements on which all repeats of a question agree, in [0, 1]; None where each was asked once. ``scale`` is the
-    highest score that the judge could give, where it gave each answer one score; None where it went by a rubric.
+    mixed from, by name, each of shape (n,). ``shaped`` are the numbers that GRPO is given, shape (n,), where they are
+    others than the rewards; ``weights`` those of the criteria in them, shape (K,). ``coverage`` is the share of the
+    rubric's weight that was judged for all rollouts, which the scores are over; None where nothing was to be judged.
+    ``agreement`` is the share of judgements on which all repeats of a question agree, in [0, 1]; None where each was
+    asked once. ``scale`` is the highest score that the judge could give, where it gave each answer one score; None
+    where it went by a rubric.
     """
 
     uid: str
@@ -256,6 +258,8 @@ class VerdictRecord(RecordModel):
     answers: tuple[AnswerVerdict, ...]
     rewards: tuple[float | None, ...]
     parts: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
+    shaped: tuple[float | None, ...] = ()
+    weights: tuple[float, ...] = ()
     coverage: float | None = None
     agreement: float | None = None
     scale: int | None = None
@@ -267,6 +271,11 @@ class VerdictRecord(RecordModel):
     @property
     def _keep_null(self) -> frozenset[str]:
         return frozenset({"rubric_hash"})
+
+    @property
+    def for_update(self) -> tuple[float | None, ...]:
+        """The numbers that GRPO is given, shape (n,): the rewards, or the shaped ones."""
+        return self.shaped or self.rewards
 
     @property
     def student_scores(self) -> tuple[float | None, ...]:

@@ -102,6 +102,8 @@ class JudgedGroup:
             means = f"mean {number(stats.mean)}, spread {number(stats.spread)}"
             teacher = "" if view.is_scored else f", teacher {number(stats.teacher_mean)}"
             yield Text(f"rewards of {stats.n} rollouts: {means}{teacher}")
+        if view.verdicts and view.verdicts.shaped:
+            yield Text("shaped: what GRPO is given in the place of the reward", style="dim")
         for fault in view.faults:
             yield Text(f"! {fault}", style="yellow")
         for finding in view.findings:
@@ -132,6 +134,9 @@ def _criteria(view: GroupView) -> Table:
     table = _table(expand=True)
     table.add_column("", no_wrap=True, max_width=8)
     table.add_column("pts", justify="right", no_wrap=True)
+    weights_K = view.weights_K
+    if weights_K:
+        table.add_column("weight", justify="right", no_wrap=True)
     table.add_column("criterion", ratio=1)
     for name in ("teacher", "student") if view.judged else ():
         table.add_column(name, justify="right", no_wrap=True)
@@ -139,7 +144,8 @@ def _criteria(view: GroupView) -> Table:
         met = [view.met(source, k) for source in ("teacher", "student")] if view.judged else []
         text = Text(criterion.criterion).append(f"  {criterion.category}", style="dim")
         shares = [Text(f"{yes}/{of}" if of else "") for yes, of in met]
-        table.add_row(Text(criterion.criterion_id), Text(str(criterion.points)), text, *shares)
+        weight = [Text(number(weights_K[k]))] if weights_K else []
+        table.add_row(Text(criterion.criterion_id), Text(str(criterion.points)), *weight, text, *shares)
     return table
 
 
@@ -166,6 +172,8 @@ def _matrix(view: GroupView, width: int) -> Iterator[Table]:
         if view.scale:
             table.add_row(Text(scale), *(Text(raw_score(answer)) for answer in part))
         table.add_row(Text("score"), *(Text(number(answer.score)) for answer in part), style="bold")
+        if view.verdicts and view.verdicts.shaped:
+            table.add_row(Text("shaped"), *(Text(number(view.shaped(answer))) for answer in part))
         yield table
 
 

@@ -49,7 +49,9 @@ def page(run: RunData, *, template: str = "run.html", title: str | None = None, 
         title=title or f"Run {run.name}",
         run=run,
         placed=_placed(run),
-        student=str(setting(config, "student.model_path") or "the student").rstrip("/").split("/")[-1],
+        student=_last_name(
+            setting(config, "student.from_run") or setting(config, "student.model_path") or "the student"
+        ),
         rubricator=_judge(config, "rubricator"),
         verifier=_judge(config, "verifier"),
         by_std=setting(config, "train.norm_adv_by_std") is not False,
@@ -81,6 +83,11 @@ def _placed(run: RunData) -> list[str]:
     device = str(run.config.get("device") or "")
     parts += [f"on {device.upper()}"] if device in ("cpu", "gpu") else []
     return [*parts, *(f"{name} {run.versions[name]}" for name in ("ropd-cli", "verl", "torch") if name in run.versions)]
+
+
+def _last_name(path: object) -> str:
+    """Return the last part of a path or hub name."""
+    return str(path).rstrip("/").split("/")[-1]
 
 
 def _judge(config: Mapping[str, Any], section: str) -> str:
@@ -164,6 +171,7 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
     judge = _judge(config, "verifier") if run.has_rubrics or run.scale else None
     facts = [
         ("student", setting(config, "student.model_path")),
+        ("started from the run", setting(config, "student.from_run")),
         ("teacher answers by", ", ".join(run.teachers) or setting(config, "teacher.model")),
         ("rubricator", _judge(config, "rubricator") if run.has_rubrics else None),
         ("verifier" if run.has_rubrics else "judge", judge),

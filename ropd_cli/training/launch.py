@@ -15,7 +15,8 @@ from typing import Any
 import orjson
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.config.load import dump_config, read_yaml
+from ropd_cli.config.load import differing, dump_config, read_yaml
+from ropd_cli.config.models import laid_over
 from ropd_cli.engines.vllm_sampling import check_model
 from ropd_cli.errors import ConfigError, InputError, TrainingError
 from ropd_cli.llm.money import Budget
@@ -31,6 +32,7 @@ from ropd_cli.training.monitor import second_settings
 from ropd_cli.training.process_watch import watch
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.run_estimate import forecast_run
+from ropd_cli.training.starting_point import with_student_of_run
 from ropd_cli.training.validation import open_validation, write_validation_prompts
 from ropd_cli.training.verl_config import compose, steps_of
 from ropd_cli.training.versions import check_exact, installed_versions
@@ -53,6 +55,7 @@ PATHS = (
     ("judge", "templates"),
     ("monitor", "templates"),
     ("student", "model_path"),
+    ("student", "from_run"),
     ("rubricator", "ca_file"),
     ("verifier", "ca_file"),
     ("monitor.judge", "ca_file"),
@@ -84,7 +87,7 @@ class Result:
 def resolve(config: RopdConfig) -> tuple[Any, dict[str, Any] | None]:
     """For ``--dry-run``: verl's configuration, and a forecast of the judging where prompts and an index are
     named. Nothing is written or started."""
-    run = _run_of(config)
+    config, run = with_student_of_run(config), _run_of(config)
     prompts = load_prompts(str(config.data.prompts)) if config.data.prompts else []
     has_answers = config.data.index is not None or not method_of(config).needs(config).teacher_answers
     if prompts and has_answers and config.data.on_few_answers == "skip":
@@ -112,6 +115,7 @@ def train(
         return Result(run.path, Path(done["model"]), done["steps"], run.metric_rows())
     if not force:
         check_exact(config.device)
+    config = with_student_of_run(config)
     _check_student(config)
     _check_sizes(config)
     with sole_writer(run.path, directory=True):
@@ -215,7 +219,10 @@ def _absolute(path: str) -> str:
 def _check_student(config: RopdConfig) -> None:
     path = config.student.model_path
     if path is None:
-        raise InputError("student.model_path is not set", "a Hugging Face folder or hub name; or ROPD_MODEL_PATH")
+        raise InputError(
+            "student.model_path is not set",
+            "a Hugging Face folder or hub name, or ROPD_MODEL_PATH; or a finished run by student.from_run",
+        )
     check_model(path)
 
 
@@ -295,21 +302,15 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
         raise InputError(
             f"{run.path} holds an unfinished run", "go on with it by --resume, or choose another run directory by --out"
         )
-    before = read_yaml(run.config)
-    differing = _differing(before, config.model_dump(mode="json"))
-    changed = [key for key in differing if not f"{key}.".startswith(MAY_CHANGE)]
+    # a run of an earlier version knows nothing of newer keys, which are as they are by default
+    before = laid_over(RopdConfig().model_dump(mode="json"), read_yaml(run.config))
+    changed = [key for key in differing(before, config.model_dump(mode="json")) if not f"{key}.".startswith(MAY_CHANGE)]
     if changed:
         raise InputError(
             f"{run.path} was started with other values of {', '.join(changed)}",
             "resume with the same configuration, or choose another run directory",
         )
     return run.saved.settle()
-
-
-def _differing(a: Any, b: Any, path: str = "") -> list[str]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [d for k in {**a, **b} for d in _differing(a.get(k), b.get(k), f"{path}.{k}" if path else k)]
-    return [] if a == b else [path]
 
 
 def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:

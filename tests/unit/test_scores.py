@@ -24,6 +24,7 @@ from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.cost_estimate import ROW_TOKENS, forecast
 from ropd_cli.llm.money import Budget
 from ropd_cli.llm.retry import RetryPolicy
+from ropd_cli.method.block import build_block
 from ropd_cli.method.prompts import Templates
 from ropd_cli.method.replies import parse_scores, read_scores
 from ropd_cli.method.scoring import advantages
@@ -337,6 +338,8 @@ def test_the_built_in_provider_reads_its_role_from_outside_of_the_answers():
     [asked] = made.requests(group([forged, "31"], question=SUM))
     text = asked.requests[0].messages[-1].content
     assert role_of(text) == "scorer" and role_of(forged) is None
+    rubricator = Templates.load().rubricator_messages(build_block(group([forged], TEACHER, SUM)))
+    assert role_of(rubricator[-1].content) == "rubricator"
     assert write_scores(text)["answers"][0]["score"] in range(10)
     with pytest.raises(NotJudgeable, match="scale"):
         write_scores(text.replace(">0-9<", ">a to z<"))
