@@ -28,6 +28,7 @@ from ropd_cli.records.files import whole_file, write_atomic, write_records
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import Prompt, load_prompts
 from ropd_cli.training.dataset import load_checked_prompts, write_verl_prompts
+from ropd_cli.training.device_choices import few_cores
 from ropd_cli.training.monitor import second_settings
 from ropd_cli.training.process_watch import watch
 from ropd_cli.training.run_dir import RunDir
@@ -137,6 +138,9 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
     steps = steps_of(config, len(prompts))
     for line in schedule_warnings(config, run, len(prompts)):
         progress.note(line)
+    lacking = few_cores(config, len(os.sched_getaffinity(0)))
+    if lacking is not None:
+        progress.note(f"{lacking[0]}; {lacking[1]}")
     ray_dir = tempfile.mkdtemp(prefix="ropd-")  # short: a unix socket's path may have 107 bytes
     try:
         verl_config = compose(config, run, len(prompts), ray_dir)
@@ -244,8 +248,9 @@ def _check_sizes(config: RopdConfig) -> None:
         problems.append(
             f"{devices} devices are no multiple of rollout.tensor_parallel_size {rollout.tensor_parallel_size}"
         )
-    if train.is_async and rollout.top_p < 1 and train.rollout_is in ("none", "auto") and config.device == "cpu":
-        problems.append("train.async one_step with rollout.top_p below 1 needs train.rollout_is token")
+    has_weights = train.rollout_is != "none" and (train.rollout_is != "auto" or config.device == "gpu")
+    if train.is_async and not has_weights and (config.device == "gpu" or rollout.top_p < 1):
+        problems.append("train.async one_step needs train.rollout_is token here: nothing else corrects older rollouts")
     if problems:
         raise ConfigError(problems, "configuration", "docs/training.md says which sizes have to divide")
 
