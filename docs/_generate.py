@@ -29,6 +29,7 @@ GUIDES = {
     "verify": "../rubrics.md",
     "inspect-rubrics": "../rubrics.md#reading-them",
     "train": "../training.md",
+    "compare-methods": "../comparison.md",
     "eval": "../eval.md",
     "rejudge": "../rejudge.md",
     "report": "../report.md",

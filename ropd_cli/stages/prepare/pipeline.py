@@ -12,13 +12,13 @@ from ropd_cli.datasets.hub import HubSet, hub_rows
 from ropd_cli.datasets.known_sets import RECIPES, Recipe
 from ropd_cli.datasets.local_files import Row, local_rows
 from ropd_cli.datasets.reasoning_gym import gym_prompts
-from ropd_cli.datasets.sums import make_sums
+from ropd_cli.datasets.sums import SUM_TASKS, make_sums
 from ropd_cli.datasets.text_words import normalized, text_of
 from ropd_cli.errors import InputError
 from ropd_cli.method.dataset_rubrics import dataset_rubric
 from ropd_cli.stages.prepare.filters import Pooled, apply_filters
 from ropd_cli.stages.prepare.ledger import Ledger
-from ropd_cli.stages.prepare.plan import GYM, HUB, SUMS, TRAIN, Plan, Prepared, Source
+from ropd_cli.stages.prepare.plan import GYM, HUB, TRAIN, Plan, Prepared, Source
 
 
 def prepare(plan: Plan, ledger: Ledger | None = None) -> Prepared:
@@ -111,7 +111,7 @@ def _rows(source: Source) -> Iterator[Row]:
         if not path:
             raise InputError(f"{source.name!r}: no data set named", "for example hf:openai/gsm8k:main")
         return hub_rows(HubSet(path, source.config or config or None, source.split or "train", source.revision))
-    known = [SUMS, *RECIPES]
+    known = [*SUM_TASKS, *RECIPES]
     near = difflib.get_close_matches(source.name, known, n=1, cutoff=0.6)
     start = f"did you mean {near[0]}? There are " if near else ""
     raise InputError(
@@ -132,15 +132,15 @@ def _data_source(source: Source) -> str:
 
 
 def _made_rows(plan: Plan) -> Iterator[Row]:
-    """Prompts of a made task as rows; those of ``sums`` for the parts come first."""
+    """Prompts of a made task as rows; those of sums for the parts come first."""
     source, count = plan.source, plan.made_count
-    if source.name == SUMS:
+    if source.name in SUM_TASKS:
         apart = sum(part.count(count) for part in plan.parts)
-        split = make_sums(count - apart, apart, plan.seed)
+        split = make_sums(count - apart, apart, plan.seed, source.name)
         prompts = [*split.held_out, *split.train]
     else:
         prompts = gym_prompts(source.name.removeprefix(GYM), count, plan.seed, source.parameters)
-    ability = "math" if source.name == SUMS else "reasoning"
+    ability = "math" if source.name in SUM_TASKS else "reasoning"
     for number, prompt in enumerate(prompts, start=1):
         yield Row(number, f"{source.name}:{number}", prompt.to_json() | {"ability": ability})
 
