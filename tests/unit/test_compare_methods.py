@@ -1,4 +1,4 @@
-"""Methods side by side: what a label sets, what the table makes of the cells, and the judge that is wrong on purpose."""
+"""Methods side by side: what a label sets, what the table makes of the cells, and the judge that errs on purpose."""
 
 from __future__ import annotations
 
