@@ -134,6 +134,9 @@ class JudgeConfig(Section):
     repair: bool = Field(
         False, description="training: ask the rubricator once more where all rewards of a group are equal"
     )
+    reuse: Literal["none", "epoch"] = Field(
+        "none", description="training: epoch keeps a prompt's rubric for later epochs, until it tells no rollouts apart"
+    )
     max_failed_fraction: float = Field(0.25, ge=0, le=1, description="share of a step's groups; above it a run stops")
 
     @model_validator(mode="after")
@@ -142,6 +145,8 @@ class JudgeConfig(Section):
             raise ValueError("judge.form paper has a verifier call for each answer: leave judge.chunk_size out")
         if self.rubric_per == "rollout" and self.rubrics == "dataset":
             raise ValueError("judge.rubric_per rollout needs a rubricator: judge.rubrics is dataset")
+        if self.reuse == "epoch" and (self.rubric_per == "rollout" or self.rubrics == "dataset"):
+            raise ValueError("judge.reuse epoch is for rubrics of a group that the rubricator writes")
         if self.repair and (self.rubric_per == "rollout" or self.rubrics != "induced"):
             raise ValueError("judge.repair is for rubrics of a group that the rubricator writes alone")
         return self
@@ -418,6 +423,8 @@ class RopdConfig(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> RopdConfig:
+        if self.judge.reuse == "epoch" and not self.reward.rubric:
+            raise ValueError("judge.reuse is about rubrics, and reward.rubric is 0")
         if self.judge.rubric_per == "rollout" and self.reward.reweighs:
             raise ValueError(
                 "reward.criterion_weights and reward.criterion_dropout compare rollouts by one rubric: "

@@ -94,6 +94,8 @@ class JudgedGroup:
                 yield _criteria(part)
             if part.criterion_ids and part.judged:
                 yield from _matrix(part, options.max_width)
+        if view.origin:
+            yield Text(view.origin, style="dim")
         stats = view.stats
         if view.rewards:
             means = f"mean {number(stats.mean)}, spread {number(stats.spread)}, teacher {number(stats.teacher_mean)}"
