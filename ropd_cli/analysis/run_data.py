@@ -99,12 +99,19 @@ class RunData:
     hardest: list[CriterionRow] = field(default_factory=list)
     lint: dict[str, Counter[int]] = field(default_factory=dict)
     """Findings, by rule and step."""
+    scale: int | None = None
+    """The top of the judge's scale, where it gave one score per answer."""
 
     @property
     def name(self) -> str:
         """What it is called beside others: the directory, with its parent where it is just called "run"."""
         path = self.path.absolute()
         return f"{path.parent.name}/{path.name}" if path.name in ("run", "out") else path.name
+
+    @property
+    def has_rubrics(self) -> bool:
+        """Whether rewards are by rubrics; so it is taken to be where nothing was judged."""
+        return bool(self.categories) or not (self.scale or self.judged)
 
     @property
     def steps(self) -> list[int]:
@@ -231,6 +238,7 @@ def _book(data: RunData, criteria: dict[str, CriterionRow], view: GroupView) -> 
     """Add a group's line, its findings and its criteria to what is known of the run."""
     row = view.row(len(data.rows))
     data.rows.append(row)
+    data.scale = data.scale or view.scale
     for finding in view.findings:
         data.lint.setdefault(finding.rule, Counter())[step_of(row)] += 1
     for part in view.by_rubric:

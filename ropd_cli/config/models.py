@@ -7,27 +7,14 @@ import warnings
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    create_model,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, create_model, field_validator, model_validator
 
 from ropd_cli.config.extra_body import check_extra_body
+from ropd_cli.config.score import ScoreConfig, VerifiableConfig
+from ropd_cli.config.section import Section
 
 # a section of that name hides a method of pydantic's that nobody calls any more
 warnings.filterwarnings("ignore", message='Field name "validate" in "RopdConfig" shadows')
-
-
-class Section(BaseModel):
-    """A section: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class SamplingConfig(Section):
@@ -114,7 +101,7 @@ class JudgeConfig(Section):
     blind: bool = Field(True, description="the verifier is not told which answers are the teacher's")
     teacher_in_pool: bool = Field(True, description="the verifier judges the teacher's answers too")
     chunk_size: int | None = Field(None, ge=1, description="answers per verifier call; None: all of a group")
-    repeats: int = Field(1, ge=1, description="verifier calls per question; the majority counts")
+    repeats: int = Field(1, ge=1, description="verifier calls per question; the majority counts, of scores the median")
     rubrics: Literal["induced", "dataset", "both"] = Field(
         "induced", description="written by the rubricator, from the data set, or both"
     )
@@ -394,7 +381,9 @@ class RopdConfig(Section):
     """A whole configuration; every command reads the sections it needs."""
 
     out: str | None = Field(None, description="run directory")
-    method: Literal["ropd"] = Field("ropd", description="how the student learns (docs/methods.md)")
+    method: Literal["ropd", "t-judge", "ovd-reward", "grpo-verifiable"] = Field(
+        "ropd", description="how the student learns (docs/methods.md)"
+    )
     seed: int = 0
     device: Literal["cpu", "gpu"] = "gpu"
     cache_dir: str | None = None
@@ -410,6 +399,8 @@ class RopdConfig(Section):
     rubricator: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.7))
     verifier: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.0))
     judge: JudgeConfig = JudgeConfig()
+    score: ScoreConfig = ScoreConfig()
+    verifiable: VerifiableConfig = VerifiableConfig()
     reward: RewardConfig = RewardConfig()
     student: StudentConfig = StudentConfig()
     data: DataConfig = DataConfig()

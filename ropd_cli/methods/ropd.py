@@ -48,6 +48,9 @@ class Ropd(Method):
                     "give every prompt a `rubric` (docs/rewards.md), or set judge.rubrics to induced",
                 )
 
+    def template_hashes(self, config: RopdConfig) -> dict[str, str]:
+        return Templates.load(config.judge).hashes
+
     def requests(self, config: RopdConfig, groups: Sequence[Group]) -> dict[Role, list[ChatRequest]]:
         if config.reward.rubric == 0:
             return {}

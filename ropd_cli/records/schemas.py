@@ -218,7 +218,8 @@ class AnswerVerdict(RecordModel):
 
     ``judgement`` has one entry a criterion (empty where the answer was not shown to the judge);
     ``score`` is recomputed from it, in [0, 1], None where it is missing. Where each rollout has a rubric of its own
-    there is one more field, ``rubric_of``: the rollout by whose rubric this is.
+    there is one more field, ``rubric_of``: the rollout by whose rubric this is. Where the judge gives one score per
+    answer, ``judgement`` is empty, and an answer that was shown has ``raw_score``, its score on the judge's scale.
     """
 
     source: Literal["student", "teacher"]
@@ -231,6 +232,16 @@ class AnswerVerdict(RecordModel):
         """``rubric_of``, or None where all rollouts share a rubric."""
         return (self.model_extra or {}).get("rubric_of")
 
+    @property
+    def on_scale(self) -> float | None:
+        """``raw_score``, or None where there is none."""
+        return (self.model_extra or {}).get("raw_score")
+
+    @property
+    def was_shown(self) -> bool:
+        """Whether a judge was asked about the answer."""
+        return bool(self.judgement) or "raw_score" in (self.model_extra or {})
+
 
 class VerdictRecord(RecordModel):
     """The verdicts of a group.
@@ -240,7 +251,8 @@ class VerdictRecord(RecordModel):
     others than the rewards; ``weights`` those of the criteria in them, shape (K,). ``coverage`` is the share of the
     rubric's weight that was judged for all rollouts, which the scores are over; None where nothing was to be judged.
     ``agreement`` is the share of judgements on which all repeats of a question agree, in [0, 1]; None where each was
-    asked once.
+    asked once. ``scale`` is the highest score that the judge could give, where it gave each answer one score; None
+    where it went by a rubric.
     """
 
     uid: str
@@ -253,6 +265,7 @@ class VerdictRecord(RecordModel):
     weights: tuple[float, ...] = ()
     coverage: float | None = None
     agreement: float | None = None
+    scale: int | None = None
     cut: tuple[str, ...] = ()
     model: str
     template_hash: str

@@ -28,6 +28,7 @@ from ropd_cli.records.files import whole_file, write_atomic, write_records
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import Prompt, load_prompts
 from ropd_cli.training.dataset import load_checked_prompts, write_verl_prompts
+from ropd_cli.training.device_choices import few_cores
 from ropd_cli.training.monitor import second_settings
 from ropd_cli.training.process_watch import watch
 from ropd_cli.training.run_dir import RunDir
@@ -128,14 +129,18 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
     prompts = checked.prompts
     if checked.skipped:
         progress.note(
-            f"{len(checked.skipped)} of {len(prompts) + len(checked.skipped)} prompts have fewer than {config.judge.m} "
-            f"distinct teacher answers and are left out; they are listed in {run.skipped}"
+            f"{len(checked.skipped)} of {len(prompts) + len(checked.skipped)} prompts have fewer than "
+            f"{method_of(config).needs(config).teacher_answers} distinct teacher answers and are left out; they are "
+            f"listed in {run.skipped}"
         )
     _check_method(config, prompts)
     validation = open_validation(config, None, Shared())[1] if config.validate.benchmarks else []
     steps = steps_of(config, len(prompts))
     for line in schedule_warnings(config, run, len(prompts)):
         progress.note(line)
+    lacking = few_cores(config, len(os.sched_getaffinity(0)))
+    if lacking is not None:
+        progress.note(f"{lacking[0]}; {lacking[1]}")
     ray_dir = tempfile.mkdtemp(prefix="ropd-")  # short: a unix socket's path may have 107 bytes
     try:
         verl_config = compose(config, run, len(prompts), ray_dir)
@@ -243,8 +248,9 @@ def _check_sizes(config: RopdConfig) -> None:
         problems.append(
             f"{devices} devices are no multiple of rollout.tensor_parallel_size {rollout.tensor_parallel_size}"
         )
-    if train.is_async and rollout.top_p < 1 and train.rollout_is in ("none", "auto") and config.device == "cpu":
-        problems.append("train.async one_step with rollout.top_p below 1 needs train.rollout_is token")
+    has_weights = train.rollout_is != "none" and (train.rollout_is != "auto" or config.device == "gpu")
+    if train.is_async and not has_weights and (config.device == "gpu" or rollout.top_p < 1):
+        problems.append("train.async one_step needs train.rollout_is token here: nothing else corrects older rollouts")
     if problems:
         raise ConfigError(problems, "configuration", "docs/training.md says which sizes have to divide")
 
@@ -319,7 +325,7 @@ def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:
         temporary.touch(mode=0o600)
         temporary.write_text(dump_config(config), encoding="utf-8")
     write_atomic(run.verl_config, OmegaConf.to_yaml(verl_config))
-    hashes = Templates.load(config.judge).hashes
+    hashes = method_of(config).template_hashes(config)
     write_atomic(run.prompts_lock, orjson.dumps(hashes, option=orjson.OPT_INDENT_2))
     write_atomic(run.versions, orjson.dumps(installed_versions(), option=orjson.OPT_INDENT_2))
 

@@ -87,7 +87,13 @@ def run(tmp_path):
                         "raw_prompt_hash": HASH,
                         "teacher_answers": [f"42 {NASTY}"] * len(teachers or ()),
                         "rollouts": [
-                            {"text": f"<think>hm</think>It is {i} {NASTY}", "finish_reason": "length"} for i in range(n)
+                            {
+                                "text": f"<think>hm</think>It is {i} {NASTY}"
+                                if not students or students[i]
+                                else "<think>",
+                                "finish_reason": "length",
+                            }
+                            for i in range(n)
                         ],
                         "rubric": rubric.to_json(),
                         "verdicts": verdicts.to_json() if verdicts else None,
