@@ -199,6 +199,7 @@ MEANINGS = {
     "RubricRecord.usage": "tokens, as the endpoint counted them",
     "RubricRecord.mended": "what of the reply was put right",
     "RubricRecord.cut": "answers that were shown without their middle",
+    "RubricRecord.origin": "`reused` from an earlier group of the prompt, or `renewed` because that one told no rollouts apart any more",
     "RubricRecord.repaired": "rules of the linter that the rubric before this one broke",
     "Rubric.schema_version": "of the format",
     "Rubric.rubrics": "the criteria",

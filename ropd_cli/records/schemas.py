@@ -197,6 +197,9 @@ class RubricRecord(RecordModel):
     """Answers that were shown without their middle, as "student 0"."""
     repaired: tuple[str, ...] = ()
     """Rules of the linter that the rubric before this one broke, where it was written again."""
+    origin: Literal["reused", "renewed"] | None = None
+    """Taken from an earlier group of the prompt, or written for this one because that one told no rollouts apart any
+    more; None where it was written for this group anyway."""
 
     @property
     def by_rollout(self) -> dict[int | None, Rubric]:
