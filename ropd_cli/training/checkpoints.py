@@ -27,6 +27,11 @@ class Checkpoints:
     def folder(self, step: int) -> Path:
         return self.path / f"global_step_{step}"
 
+    def model_folder(self, step: int) -> Path:
+        """The folder of a checkpoint that holds the weights; that of verl's SFT trainer has none for the actor."""
+        actor = self.folder(step) / "actor"
+        return actor if actor.is_dir() else self.folder(step)
+
     def steps(self) -> list[int]:
         """Steps that have a folder, whole or not, in order."""
         if not self.path.is_dir():
@@ -41,18 +46,15 @@ class Checkpoints:
     def is_whole(self, step: int) -> bool:
         """Whether a checkpoint has the shards of every rank, a model folder, and the state of the data loader, without
         which verl would begin the prompts anew."""
-        folder = self.folder(step)
-        actor = folder / "actor"
+        folder, model = self.folder(step), self.model_folder(step)
         shards = [
-            match for file in actor.glob("*.pt") if file.stat().st_size and (match := _SHARD.fullmatch(file.name))
+            match for file in model.glob("*.pt") if file.stat().st_size and (match := _SHARD.fullmatch(file.name))
         ]
         sizes = {int(shard[2]) for shard in shards}
-        return (
-            len(sizes) == 1
-            and len(shards) == 3 * max(sizes)
-            and (actor / "huggingface" / "config.json").is_file()
-            and (folder / "data.pt").is_file()
-        )
+        if len(sizes) != 1 or len(shards) != 3 * max(sizes):
+            return False
+        loader = "data_0.pt" if model == folder else "data.pt"
+        return (model / "huggingface" / "config.json").is_file() and (folder / loader).is_file()
 
     def settle(self) -> int:
         """Return the step to go on after, and make the marker name it; 0 where the run begins anew.

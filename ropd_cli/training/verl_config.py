@@ -8,7 +8,7 @@ from typing import Any
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import MissingPackage
-from ropd_cli.training.raw_keys import check_effects, check_names
+from ropd_cli.training.raw_keys import EFFECTS, check_effects, check_names
 from ropd_cli.training.run_dir import RunDir
 
 GPU_TOKENS_AT_ONCE = 16_384  # of one micro-batch; at least one whole sequence
@@ -24,13 +24,26 @@ def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) ->
     Raises MissingPackage without verl, and ConfigError for every key of the ``verl:`` section that is unknown or breaks
     the method.
     """
+    tree = packaged("ppo_trainer")
+    from omegaconf import OmegaConf, open_dict
+
+    check_names(config.verl, OmegaConf.to_container(tree), "ppo_trainer")
+    with open_dict(tree):
+        device = (_cpu if config.device == "cpu" else _gpu)(config, ray_dir)
+        for part in (common(config, run, prompt_count), device, config.verl):
+            tree = OmegaConf.merge(tree, part)
+    check_effects(tree, EFFECTS)
+    return tree
+
+
+def packaged(name: str) -> Any:
+    """Return one of verl's configurations with its packaged defaults. Raises MissingPackage without verl."""
     try:
         from hydra import compose as hydra_compose
         from hydra import initialize_config_module
-        from omegaconf import OmegaConf, open_dict
 
         with initialize_config_module(config_module="verl.trainer.config", version_base=None):
-            tree = hydra_compose(config_name="ppo_trainer")
+            return hydra_compose(config_name=name)
     except Exception as fault:  # hydra raises its own kinds for a package that is not there
         if not isinstance(fault, ImportError) and "verl" not in str(fault):
             raise
@@ -39,13 +52,6 @@ def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) ->
             f"training needs verl, and {missing} is not installed",
             "on a GPU machine: pip install 'ropd-cli[gpu]'; on a CPU: make env (docs/install.md)",
         ) from fault
-    check_names(config.verl, OmegaConf.to_container(tree))
-    with open_dict(tree):
-        device = (_cpu if config.device == "cpu" else _gpu)(config, ray_dir)
-        for part in (common(config, run, prompt_count), device, config.verl):
-            tree = OmegaConf.merge(tree, part)
-    check_effects(tree)
-    return tree
 
 
 def steps_of(config: RopdConfig, prompt_count: int) -> int:
@@ -160,11 +166,11 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
 
 
 def _cpu(config: RopdConfig, ray_dir: str) -> dict[str, Any]:
-    bf16 = (config.student.dtype or default_cpu_dtype()) == "bfloat16"
+    dtype = sampling_dtype(config)
     length = config.data.max_prompt_tokens + config.data.max_response_tokens
     tokens = max(CPU_TOKENS_AT_ONCE, length)
     sequences = config.rollout.max_num_seqs or CPU_SEQUENCES_AT_ONCE
-    precision = _precision("bf16" if bf16 else "fp32")
+    precision = precision_of(dtype)
     devices = config.train.devices_per_node
     level = _rollout_is(config)
     return {
@@ -186,7 +192,7 @@ def _cpu(config: RopdConfig, ray_dir: str) -> dict[str, Any]:
                 "fsdp_config": {"use_torch_compile": False, "mixed_precision": precision},
             },
             "rollout": {
-                "dtype": "bfloat16" if bf16 else "float32",
+                "dtype": dtype,
                 "log_prob_max_token_len_per_gpu": tokens,
                 "enforce_eager": True,
                 "free_cache_engine": False,
@@ -214,14 +220,14 @@ def _gpu(config: RopdConfig, ray_dir: str) -> dict[str, Any]:
     length = config.data.max_prompt_tokens + config.data.max_response_tokens
     tokens = max(GPU_TOKENS_AT_ONCE, length)
     rollout: dict[str, Any] = {
-        "dtype": config.student.dtype or "bfloat16",
+        "dtype": sampling_dtype(config),
         "log_prob_max_token_len_per_gpu": tokens,
         "gpu_memory_utilization": config.rollout.gpu_memory_utilization,
         "max_num_batched_tokens": max(8192, length),
     }
     if config.rollout.max_num_seqs:
         rollout["max_num_seqs"] = config.rollout.max_num_seqs
-    precision = _precision("fp32" if config.student.dtype == "float32" else "bf16")
+    precision = precision_of(sampling_dtype(config))
     init: dict[str, Any] = {"include_dashboard": False}
     if config.train.nodes == 1:
         init["_temp_dir"] = ray_dir  # several nodes join a cluster that has one already
@@ -257,9 +263,14 @@ def _rollout_is(config: RopdConfig) -> str | None:
     return None if level == "none" else level
 
 
-def _precision(parameters: str) -> dict[str, str]:
-    """FSDP's mixed precision: weights are kept in float32, multiplied in ``parameters``, reduced in float32."""
-    return {"param_dtype": parameters, "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+def sampling_dtype(config: RopdConfig) -> str:
+    """The type that the student samples in, and that its saved weights have."""
+    return config.student.dtype or (default_cpu_dtype() if config.device == "cpu" else "bfloat16")
+
+
+def precision_of(dtype: str) -> dict[str, str]:
+    """FSDP's mixed precision: weights are kept in float32, multiplied in ``dtype``, reduced in float32."""
+    return {"param_dtype": "fp32" if dtype == "float32" else "bf16", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
 
 
 def default_cpu_dtype() -> str:

@@ -1,0 +1,115 @@
+"""Compose the configuration of verl's SFT trainer: its packaged defaults, our settings, the user's ``verl:`` last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ropd_cli.config import RopdConfig
+from ropd_cli.training.raw_keys import FILE_LOGGER, Effect, check_effects, check_names
+from ropd_cli.training.run_dir import RunDir
+from ropd_cli.training.verl_config import (
+    CPU_TOKENS_AT_ONCE,
+    GPU_TOKENS_AT_ONCE,
+    packaged,
+    precision_of,
+    sampling_dtype,
+    steps_of,
+)
+
+NAME = "sft_trainer_engine"
+"""The name of verl's own configuration."""
+EFFECTS = (
+    FILE_LOGGER,
+    Effect(
+        "data.pad_mode",
+        lambda value: value != "no_padding",
+        "the rows have lengths of their own",
+        "leave it out",
+    ),
+)
+
+
+def answers_per_prompt(config: RopdConfig) -> int:
+    """Teacher answers of a prompt in one epoch: as many as other methods have rollouts, or as many as they show."""
+    return min(config.rollout.n, config.judge.m)
+
+
+def compose_supervised(config: RopdConfig, run: RunDir, prompt_count: int) -> Any:
+    """verl's resolved configuration (an OmegaConf tree) for a run over ``prompt_count`` prompts.
+
+    Raises MissingPackage without verl, and ConfigError for every key of the ``verl:`` section that is unknown or breaks
+    the method.
+    """
+    tree = packaged(NAME)
+    from omegaconf import OmegaConf, open_dict
+
+    check_names(config.verl, OmegaConf.to_container(tree), NAME)
+    with open_dict(tree):
+        for part in (_settings(config, run, prompt_count), config.verl):
+            tree = OmegaConf.merge(tree, part)
+    check_effects(tree, EFFECTS)
+    return tree
+
+
+def _settings(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]:
+    train, data, student = config.train, config.data, config.student
+    is_cpu = config.device == "cpu"
+    steps = steps_of(config, prompt_count)
+    batch = train.prompts_per_step * answers_per_prompt(config)
+    dtype = sampling_dtype(config)
+    return {
+        "data": {
+            "train_files": str(run.train_prompts),
+            "train_batch_size": batch,
+            "train_max_samples": steps * batch,  # the rows of the whole run
+            "max_token_len_per_gpu": max(
+                CPU_TOKENS_AT_ONCE if is_cpu else GPU_TOKENS_AT_ONCE, data.max_prompt_tokens + data.max_response_tokens
+            ),
+            "num_workers": 0,
+            "custom_cls": {"path": "pkg://ropd_cli.training.verl.supervised", "name": "TeacherAnswers"},
+            "apply_chat_template_kwargs": (
+                {} if student.enable_thinking is None else {"enable_thinking": student.enable_thinking}
+            ),
+        },
+        "model": {
+            "path": student.model_path,
+            "lora_rank": student.lora_rank,
+            "lora_alpha": student.lora_alpha,
+            "use_remove_padding": True,
+            "enable_gradient_checkpointing": not is_cpu,
+            "override_config": {"attn_implementation": "sdpa"},  # needs no flash-attn
+        },
+        "engine": {
+            "strategy": train.strategy,
+            "mixed_precision": precision_of(dtype),
+            # without a rollout engine on the device, nothing waits in main memory unless it is asked for
+            "param_offload": train.offload == "all",
+            "optimizer_offload": train.offload in ("optimizer", "all"),
+            **({"use_torch_compile": False} if is_cpu else {}),
+        },
+        "optim": {
+            "lr": train.lr,
+            "lr_scheduler_type": train.lr_schedule,
+            "lr_warmup_steps": train.warmup_steps,
+            "betas": list(train.betas),
+            "weight_decay": train.weight_decay,
+            "clip_grad": train.grad_clip,
+        },
+        "checkpoint": {"save_contents": ["model", "optimizer", "extra", "hf_model"]},
+        "trainer": {
+            "device": "cpu" if is_cpu else "cuda",
+            "nnodes": train.nodes,
+            "n_gpus_per_node": train.devices_per_node,
+            "logger": ["console", "file", *train.trackers],
+            "total_epochs": 1,  # the dataset is the whole run
+            "total_training_steps": steps,
+            "save_freq": train.save_every or steps,
+            "test_freq": -1,
+            "max_ckpt_to_keep": None,  # verl's own pruning forgets at a resume what is there
+            "resume_mode": "auto",
+            "default_local_dir": str(run.checkpoints),
+            "project_name": "ropd",
+            "experiment_name": run.path.name,
+        },
+        "ropd": {"run_dir": str(run.path), "seed": config.seed, "dtype": dtype},
+    }
