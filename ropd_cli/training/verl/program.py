@@ -43,7 +43,7 @@ def train(run: RunDir) -> None:
     run_ppo(config, task_runner_class=RopdTaskRunner)
 
 
-def main(run_dir: str, parent: str, run_training: Callable[[RunDir], None] = train) -> int:
+def main(run_training: Callable[[RunDir], None], run_dir: str, parent: str) -> int:
     """Exit code of the process: 0 after the last step, 1 otherwise (with ``stopped.json`` for our own errors).
     ``parent`` is the process that holds the lock of the run directory, or one that it started."""
     end_with(int(parent))
@@ -58,4 +58,4 @@ def main(run_dir: str, parent: str, run_training: Callable[[RunDir], None] = tra
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(train, *sys.argv[1:]))

@@ -188,4 +188,4 @@ def train(run: RunDir) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:], run_training=train))
+    sys.exit(main(train, *sys.argv[1:]))
