@@ -27,7 +27,7 @@ _DETAIL = re.compile(r"^Value error, (.*?)( \[type=.*)?$")
 _OUTER = re.compile(
     r"Engine core initialization failed|EngineDeadError|WorkerProc initialization failed|ChildFailedError"
 )
-"""What outer processes of vLLM and torchrun log of an inner one that has ended; that one has logged why, just before."""
+"""What outer processes of vLLM and torchrun log of an inner one that has ended; that one has logged why, before."""
 _PREFIX = re.compile(
     r"^(?:\[rank\d+\]: )?(\([^)]*pid=\d+\) )?((DEBUG|INFO|WARNING|ERROR) \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]*\] ?)?"
 )
