@@ -102,6 +102,8 @@ class GroupView:
     error: str | None = None
     answer: str | None = None
     """The prompt's checkable final answer."""
+    left_out: str | None = None
+    """Why another group was trained on in its place ("tied", "missing"); None where it was trained on."""
     of_rollout: int | None = None
     """Set where this is only what was judged by the rubric of one rollout."""
     judge_findings: tuple[Finding, ...] = ()
@@ -177,9 +179,10 @@ class GroupView:
     @property
     def faults(self) -> list[str]:
         """What is wrong with the group, or keeps it from teaching anything."""
+        replaced = ["replaced by another group"] if self.left_out else []
         if self.error:
-            return [f"failed: {self.error}"]
-        stats, faults = self.stats, []
+            return [*replaced, f"failed: {self.error}"]
+        stats, faults = self.stats, replaced
         if self.judge_fault:
             faults.append(f"lint judge missing: {self.judge_fault}")
         if self.rubric is not None and not self.rubric.by_rollout:
@@ -374,6 +377,7 @@ def view_of(record: dict[str, Any], where: str) -> GroupView:
         rewards=tuple(record.get("rewards") or ()),
         error=f"{error.get('type', 'error')}: {error.get('message', '')}" if error else None,
         answer=record.get("answer"),
+        left_out=record.get("left_out"),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -225,7 +225,7 @@ def read_run(path: Path, progress: Progress | None = None) -> RunData:
     begins: list[int] = []
     for file in files:
         begins.append(len(data.rows))
-        for view in views_of(file):
+        for view in _trained_on(file):
             _book(data, criteria, view)
         progress.advance()
     progress.finish()
@@ -236,6 +236,11 @@ def read_run(path: Path, progress: Progress | None = None) -> RunData:
     wanted = {number for numbers in data.chosen.values() for number in numbers} | {c.row for c in data.hardest}
     data.full = _in_full(files, begins, wanted)
     return data
+
+
+def _trained_on(file: Path) -> Iterator[GroupView]:
+    """Read a step's groups without those that a refill has replaced."""
+    return (view for view in views_of(file) if view.left_out is None)
 
 
 def _book(data: RunData, criteria: dict[str, CriterionRow], view: GroupView) -> None:
@@ -290,7 +295,7 @@ def _in_full(files: list[Path], begins: list[int], wanted: set[int]) -> dict[int
     full: dict[int, GroupView] = {}
     for file, begin, end in zip(files, begins, [*begins[1:], max(wanted, default=0) + 1], strict=True):
         if any(begin <= number < end for number in wanted):
-            full |= {number: view for number, view in enumerate(views_of(file), begin) if number in wanted}
+            full |= {number: view for number, view in enumerate(_trained_on(file), begin) if number in wanted}
     return full
 
 

@@ -7,7 +7,16 @@ import warnings
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from ropd_cli.config.extra_body import check_extra_body
 
@@ -188,7 +197,29 @@ class RolloutConfig(Section):
     kv_cache_gb: int = Field(1, ge=1, description="CPU only: memory vLLM takes for its cache")
 
 
-class TrainConfig(Section):
+class RefillConfig(Section):
+    """Further prompts in the place of groups that teach nothing, within the same step (arXiv 2503.14476)."""
+
+    zero_variance: bool = Field(False, description="replace groups whose rewards are all equal")
+    missing: bool = Field(False, description="replace groups that could not be judged")
+    max_batches: int = Field(3, ge=1, description="at most so many times train.prompts_per_step prompts per step")
+
+    @property
+    def is_on(self) -> bool:
+        return self.zero_variance or self.missing
+
+
+_ASYNC: Any = {
+    "async": (
+        Literal["none", "one_step"],
+        Field("none", description="one_step: judge and sample the next step while this one is learnt from"),
+    )
+}
+# the key is a keyword of Python's, so it can't stand in the body of a class
+_Async: Any = create_model("_Async", __base__=Section, **_ASYNC)
+
+
+class TrainConfig(_Async):
     """GRPO, in the paper's terms."""
 
     steps: int | None = Field(None, ge=1, description="None: `epochs` over the prompts")
@@ -226,6 +257,12 @@ class TrainConfig(Section):
         1800.0, gt=0, description="a training that starts or samples is stopped after so long without a judged group"
     )
     watchdog_update_s: float = Field(7200.0, gt=0, description="as watchdog_s, for one update of the weights")
+    refill: RefillConfig = RefillConfig()
+
+    @property
+    def is_async(self) -> bool:
+        """Whether a step's groups are judged while the step before is learnt from."""
+        return bool(getattr(self, "async") != "none")
 
 
 class EvalConfig(Section):
@@ -315,6 +352,7 @@ class RopdConfig(Section):
     """A whole configuration; every command reads the sections it needs."""
 
     out: str | None = Field(None, description="run directory")
+    method: Literal["ropd"] = Field("ropd", description="how the student learns (docs/methods.md)")
     seed: int = 0
     device: Literal["cpu", "gpu"] = "gpu"
     cache_dir: str | None = None

@@ -24,6 +24,7 @@ from ropd_cli.doctor.targets import (
 from ropd_cli.errors import ConfigError, ProviderUnreachable, RopdError
 from ropd_cli.llm.api_key import Peer
 from ropd_cli.llm.model_list import Listing, list_models
+from ropd_cli.methods import method_of
 
 HERE = Section("endpoints")
 _STATUS = re.compile(r": status (\d{3}): ")
@@ -42,7 +43,7 @@ def unnamed(case: Case) -> list[Check]:
         fault = url_fault(endpoint)
         if not is_asked(case.config, role):
             if case.named:
-                why = "reward.rubric is 0" if case.config.reward.rubric == 0 else "judge.rubrics is dataset"
+                why = method_of(case.config).needs(case.config).why_no_judge
                 checks.append(HERE.skipped(role, f"{why}, so it is never asked"))
         elif fault is not None:
             case.learnt.silent[role] = "its base_url is none"

@@ -9,6 +9,7 @@ from ropd_cli.doctor.judges import judging_seconds
 from ropd_cli.doctor.targets import JUDGES, endpoint_of, is_asked
 from ropd_cli.errors import InputError
 from ropd_cli.llm.money import Budget
+from ropd_cli.methods import method_of
 from ropd_cli.records.schemas import load_prompts
 from ropd_cli.training.run_estimate import forecast_run, sentence
 from ropd_cli.training.verl_config import steps_of
@@ -39,7 +40,11 @@ def judging(case: Case) -> list[Check]:
     config = case.config
     if not case.named:
         return []
-    for key, value in (("data.prompts", config.data.prompts), ("data.index", config.data.index)):
+    needs = method_of(config).needs(config)
+    files = [("data.prompts", config.data.prompts)]
+    if needs.teacher_answers:
+        files.append(("data.index", config.data.index))
+    for key, value in files:
         if value is None or not Path(value).is_file():
             return [HERE.skipped("judging", f"{key} {'is not set' if value is None else f'is no file ({value})'}")]
     for role in JUDGES:
@@ -52,7 +57,7 @@ def judging(case: Case) -> list[Check]:
     except InputError as fault:  # of the prompts, the index or the templates: it has a line already
         return [HERE.skipped("judging", fault.message)]
     if estimate is None:
-        return [HERE.ok("judging", "reward.rubric is 0: no judge is asked")]
+        return [HERE.ok("judging", f"{needs.why_no_judge}: no judge is asked")]
     found, limit, cost = sentence(estimate).removeprefix("forecast: "), config.max_cost, estimate["cost_usd"]
     check = HERE.ok("judging", found)
     if limit is not None and cost is not None and cost > limit:

@@ -12,6 +12,7 @@ from ropd_cli.doctor.targets import Question
 from ropd_cli.llm.chat import ChatRequest, JsonSchema, endpoint_request
 from ropd_cli.method.groups import given_rubric
 from ropd_cli.method.replies import CATEGORIES
+from ropd_cli.methods import method_of
 from ropd_cli.records.schemas import Answer, Criterion, Group, Message, Rubric, RubricRecord, prompt_hash
 from ropd_cli.stages.rubricator import Rubricator, read_rubric
 from ropd_cli.stages.verifier import Verifier
@@ -47,17 +48,14 @@ def questions(config: RopdConfig, role: str, endpoint: EndpointConfig) -> list[Q
 
 def calls_a_group(config: RopdConfig) -> tuple[int, int]:
     """Return the requests to (rubricator, verifier) that a group of this configuration takes."""
-    if config.reward.rubric == 0:
-        return 0, 0
+    method = method_of(config)
     one = groups()[0]
     rollouts = tuple(Answer(text=f"It is {number}.") for number in range(config.rollout.n))
     teacher = tuple(f"The result is {number}." for number in range(config.judge.m))
     group = one.model_copy(update={"rollouts": rollouts, "teacher_answers": teacher})
-    anyone = EndpointConfig(model="m")
-    rubricator = Rubricator(anyone, config.judge.model_copy(update={"rubrics": "induced"}))
-    rubrics = 0 if config.judge.rubrics == "dataset" else len(rubricator.requests(group))
-    verdicts = Verifier(anyone, config.judge).requests(group, _rubric(group, config))
-    return rubrics, sum(len(each.requests) for each in verdicts)
+    anyone = {role: EndpointConfig(model="m") for role in ("rubricator", "verifier")}
+    asked = method.requests(config.model_copy(update=anyone), [group])
+    return len(asked.get("rubricator", ())), len(asked.get("verifier", ()))
 
 
 def hello(endpoint: EndpointConfig) -> ChatRequest:

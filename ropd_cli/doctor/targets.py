@@ -16,6 +16,7 @@ from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.urls import BUILTIN, base_url, builtin_name
+from ropd_cli.methods import method_of
 
 ROLES = ("teacher", "rubricator", "verifier", "student.endpoint")
 JUDGES = ("rubricator", "verifier")
@@ -51,9 +52,7 @@ class Target:
 
 def is_asked(config: RopdConfig, role: str) -> bool:
     """Return whether a run of this configuration asks an endpoint at all."""
-    if role in JUDGES and config.reward.rubric == 0:
-        return False
-    return not (role == "rubricator" and config.judge.rubrics == "dataset")
+    return role not in JUDGES or role in method_of(config).needs(config).roles
 
 
 def endpoint_of(config: RopdConfig, role: str) -> EndpointConfig:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ropd_cli.doctor.check import Case, Check, Section, few
 from ropd_cli.index import Stored, TeacherIndex
 from ropd_cli.index.contents import survey
+from ropd_cli.methods import method_of
 from ropd_cli.records.schemas import Prompt, load_prompts
 from ropd_cli.util.tokens import estimate_tokens
 
@@ -33,6 +34,8 @@ def prompts(case: Case) -> list[Check]:
 def index(case: Case) -> list[Check]:
     """Check the teacher index by itself, and against the prompts."""
     data, judge = case.config.data, case.config.judge
+    if case.named and not method_of(case.config).needs(case.config).teacher_answers:
+        return [HERE.skipped("index", "no teacher answers are needed")]
     if data.index is None:
         return [HERE.skipped("index", "data.index is not set")] if case.named else []
     with closing(TeacherIndex.open(Path(data.index))) as opened:

@@ -32,6 +32,10 @@ class Checkpoints:
         actor = self.folder(step) / "actor"
         return actor if actor.is_dir() else self.folder(step)
 
+    def books(self, step: int) -> Path:
+        """The groups that were judged and not trained on when the checkpoint was written (``train.async``)."""
+        return self.folder(step) / "books.jsonl.zst"
+
     def steps(self) -> list[int]:
         """Steps that have a folder, whole or not, in order."""
         if not self.path.is_dir():
@@ -44,17 +48,21 @@ class Checkpoints:
         return next((step for step in reversed(self.steps()) if self.is_whole(step)), None)
 
     def is_whole(self, step: int) -> bool:
-        """Whether a checkpoint has the shards of every rank, a model folder, and the state of the data loader, without
-        which verl would begin the prompts anew."""
+        """Whether a checkpoint has the shards of every rank, a model folder, the state of the data loader, without
+        which verl would begin the prompts anew, and where groups are in flight those that are judged."""
         folder, model = self.folder(step), self.model_folder(step)
         shards = [
             match for file in model.glob("*.pt") if file.stat().st_size and (match := _SHARD.fullmatch(file.name))
         ]
         sizes = {int(shard[2]) for shard in shards}
-        if len(sizes) != 1 or len(shards) != 3 * max(sizes):
-            return False
         loader = "data_0.pt" if model == folder else "data.pt"
-        return (model / "huggingface" / "config.json").is_file() and (folder / loader).is_file()
+        return (
+            len(sizes) == 1
+            and len(shards) == 3 * max(sizes)
+            and (model / "huggingface" / "config.json").is_file()
+            and (folder / loader).is_file()
+            and (self.books(step).is_file() or not (folder / "transfer_queue").exists())
+        )
 
     def settle(self) -> int:
         """Return the step to go on after, and make the marker name it; 0 where the run begins anew.

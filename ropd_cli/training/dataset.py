@@ -12,6 +12,7 @@ from typing import Any
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import IndexMissing, InputError, TooFewAnswers
 from ropd_cli.index import Coverage, TeacherIndex
+from ropd_cli.methods import method_of
 from ropd_cli.records.files import write_atomic
 from ropd_cli.records.schemas import Prompt, load_prompts, with_system
 
@@ -20,8 +21,8 @@ SHOWN_UIDS = 5
 
 @dataclass(frozen=True)
 class CheckedPrompts:
-    """The prompts to train on, each with m distinct teacher answers in the index, and those that were left out for
-    want of them, as {"uid", "answers"}."""
+    """The prompts to train on, each with as many distinct teacher answers as the method needs, and those that were left
+    out for want of them, as {"uid", "answers"}."""
 
     prompts: list[Prompt]
     skipped: list[dict[str, Any]]
@@ -37,10 +38,12 @@ def load_checked_prompts(config: RopdConfig, skipped_before: Iterable[str] | Non
     """
     if config.data.prompts is None:
         raise InputError("data.prompts is not set", "name the file of prompts to train on")
+    prompts, m = load_prompts(config.data.prompts), method_of(config).needs(config).teacher_answers
+    if not m:
+        return CheckedPrompts(_enough(prompts, config), [])
     if config.data.index is None:
         raise InputError("data.index is not set", "name the teacher index: ropd index build ANSWERS --out INDEX")
-    prompts = load_prompts(config.data.prompts)
-    path, m = Path(config.data.index), config.judge.m
+    path = Path(config.data.index)
     with closing(TeacherIndex.open(path)) as index:
         if skipped_before is not None:
             gone = set(skipped_before)
@@ -55,14 +58,19 @@ def load_checked_prompts(config: RopdConfig, skipped_before: Iterable[str] | Non
         ]
         kept = [prompt for prompt in prompts if prompt.uid not in gone]
         _check_covered(index.check(kept, m), path, m)
-    if len(kept) < config.train.prompts_per_step:
-        without = f" ({len(skipped)} without {m} distinct teacher answers left out)" if skipped else ""
+    without = f" ({len(skipped)} without {m} distinct teacher answers left out)" if skipped else ""
+    return CheckedPrompts(_enough(kept, config, without), skipped)
+
+
+def _enough(prompts: list[Prompt], config: RopdConfig, without: str = "") -> list[Prompt]:
+    """Return the prompts. Raises InputError where they are fewer than a step takes."""
+    if len(prompts) < config.train.prompts_per_step:
         raise InputError(
-            f"{config.data.prompts}: {len(kept)} prompts{without}, train.prompts_per_step is "
+            f"{config.data.prompts}: {len(prompts)} prompts{without}, train.prompts_per_step is "
             f"{config.train.prompts_per_step}",
             "give more prompts, or lower train.prompts_per_step",
         )
-    return CheckedPrompts(kept, skipped)
+    return prompts
 
 
 def _check_covered(coverage: Coverage, path: Path, m: int) -> None:

@@ -1,13 +1,15 @@
 """Judge the groups of a run: the one owner of endpoints, limits, cache, teacher index, group files and counters.
 
 Plain asyncio code; ``verl/agent_loop`` puts it into a Ray actor that all rollout workers call, with the records
-``Answer`` and ``Sample`` to it and ``GroupRewards`` and ``Stop`` back.
+``Answer`` and ``Sample`` to it and ``GroupRewards`` and ``Stop`` back. A judged group stays open until a step takes
+it, or a refill has left it out: which step that is, is known no sooner.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,28 +20,15 @@ from ropd_cli.errors import RopdError, TrainingError
 from ropd_cli.evaluation.samples import Sample
 from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.cache import ReplyCache
-from ropd_cli.llm.chat import ClientStats
-from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.shared import Shared
 from ropd_cli.method.groups import group_of
-from ropd_cli.method.prompts import Templates
-from ropd_cli.method.rewards import RewardMixer
-from ropd_cli.records.files import RecordWriter
-from ropd_cli.records.schemas import (
-    Answer,
-    AnswerVerdict,
-    Failure,
-    Group,
-    Prompt,
-    RubricRecord,
-    VerdictRecord,
-    load_prompts,
-)
+from ropd_cli.methods import method_of
+from ropd_cli.methods.base import Resources, Rewarded
+from ropd_cli.records.files import write_records
+from ropd_cli.records.schemas import Answer, Failure, Prompt, load_prompts
 from ropd_cli.stages.groups import with_teacher
-from ropd_cli.stages.repair import repair
-from ropd_cli.stages.rubricator import Rubricator
 from ropd_cli.stages.runner import RECORD_ERRORS
-from ropd_cli.stages.verifier import Verifier
+from ropd_cli.training.books import Book, keep, restored
 from ropd_cli.training.heartbeat import Heartbeat
 from ropd_cli.training.monitor import Alarm, SecondJudge, Thresholds, judges_since
 from ropd_cli.training.run_dir import RunDir, Stop
@@ -53,6 +42,8 @@ OWNER = "ropd_run_judge"
 """The name of the Ray actor."""
 REPAIRS = ("tried", "helped", "rejected", "failed")
 """What becomes of attempts to repair a rubric."""
+LEFT_OUT = ("tied", "missing")
+"""Why a refill replaces a group."""
 COUNTERS = ("requests_sent", "cache_hits", "retries", "prompt_tokens", "cached_tokens", "completion_tokens")
 """Of ClientStats, those that are metrics of a step."""
 
@@ -73,95 +64,120 @@ class RunJudge:
         self._heartbeat = Heartbeat(self._run.heartbeat)
         self._config = RopdConfig.model_validate(load_yaml(self._run.config.read_text(encoding="utf-8")))
         self._prompts: dict[str, Prompt] = {p.uid: p for p in load_prompts(str(self._config.data.prompts))}
-        self._index = TeacherIndex.open(Path(str(self._config.data.index)))
+        method = method_of(self._config)
+        self._needs = method.needs(self._config)
+        self._index = TeacherIndex.open(Path(str(self._config.data.index))) if self._needs.teacher_answers else None
         count = self._run.prompt_count() or len(self._prompts)
         self._steps_per_epoch = max(1, count // self._config.train.prompts_per_step)
-        self._mixer = RewardMixer.load(self._config.reward)
         self._cache = ReplyCache.open(self._config.cache_dir, self._config.cache_max_gb)
         rows = self._run.metric_rows()
         self._spent_usd = self._run.spent_usd()
         self._shared = Shared.of(self._config, self._say, spent_usd=self._spent_usd)
-        settings, templates = self._config.judge, Templates.load(self._config.judge)
-        rubricator, verifier = (
-            ChatClient.open(endpoint, cache=self._cache, shared=self._shared)
-            for endpoint in (self._config.rubricator, self._config.verifier)
-        )
-        self._rubricator = Rubricator(rubricator, settings, templates)
-        self._verifier = Verifier(verifier, settings, templates, self._mixer)
+        self._rewarder = method.rewarder(Resources(self._config, self._cache, self._shared, self._index))
         self._validator = (
             Validator(self._config, self._run, self._cache, self._shared) if self._config.validate.benchmarks else None
         )
-        monitored = self._config.monitor.share > 0 and self._mixer.needs_judges
+        monitored = self._config.monitor.share > 0 and "verifier" in self._needs.roles
         self._second = SecondJudge(self._config, self._run, self._cache, self._shared) if monitored else None
         since = judges_since(self._config, self._run) if monitored else 1
         self._thresholds = Thresholds(self._config.monitor, rows, judges_since=since)
         self._stopped_by: RopdError | None = None
-        self._steps: dict[int, StepTally] = {}
-        self._writers: dict[int, RecordWriter] = {}
+        self._last_fault = ""
+        self._closed: list[Book] = []
+        """Of the last step that was closed."""
+        kept = self._run.kept_books()
+        self._open: dict[str, Book] = restored(kept) if kept is not None else {}
+        self._before = self._counters()
 
-    async def judge(self, step: int, uid: str, rollouts: Sequence[Answer]) -> GroupRewards:
-        """Rewards of one prompt's rollouts. The group is written to the run directory, judged or not."""
-        tally, began = self._tally(step), time.monotonic()
-        tally.arrived = began
+    async def judge(self, group_id: str, step: int, uid: str, rollouts: Sequence[Answer]) -> GroupRewards:
+        """Rewards of the rollouts of one prompt, which ``step`` has sampled. The group stays open until a step takes
+        it (``close_step``)."""
+        arrived = time.monotonic()
         group = group_of(self._prompts[uid], tuple(rollouts), with_rubric=self._config.judge.rubrics != "induced")
-        rubric: RubricRecord | None = None
-        verdicts: VerdictRecord | None = None
+        rewarded: Rewarded | None = None
         fault: RopdError | None = self._stopped_by
         try:
             if fault is None:
                 epoch = (step - 1) // self._steps_per_epoch
-                group = with_teacher(group, self._index, self._config.judge.m, seed=self._config.seed, epoch=epoch)
-                rubric, verdicts = await self._judged(group, tally)
+                group = with_teacher(
+                    group, self._index, self._needs.teacher_answers, seed=self._config.seed, epoch=epoch
+                )
+                rewarded = await self._rewarder.reward(group)
         except (*STOPS, *RECORD_ERRORS) as caught:
             fault = caught
             if isinstance(caught, STOPS):  # no further group can be judged either
                 self._stopped_by = self._stopped_by or caught
-        seconds = time.monotonic() - began
-        tally.values["judge/seconds_mean"].append(seconds)
-        tally.ended = time.monotonic()
-        rewards = tally.book(group, rubric, verdicts, fault)
+        judged = time.monotonic()
+        rubric, verdicts = (rewarded.rubric, rewarded.verdicts) if rewarded is not None else (None, None)
+        error = Failure(stage="judge", type=type(fault).__name__, message=str(fault)).to_json() if fault else None
+        record = {
+            "step": step,
+            "sampled_step": step,
+            "uid": group.uid,
+            "prompt": [m.model_dump(mode="json") for m in group.prompt],
+            "raw_prompt_hash": group.raw_prompt_hash,
+            "answer": group.answer,
+            "teacher_answers": list(group.teacher_answers),
+            "rollouts": [r.to_json() for r in group.rollouts],
+            "rubric": rubric.to_json() if rubric else None,
+            "verdicts": verdicts.to_json() if verdicts else None,
+            "seconds": round(judged - arrived, 4),
+            "error": error,
+        }
+        said = str(fault) if fault else None
+        book = Book(group_id, record, group, rubric, verdicts, said, arrived, judged)
+        book.repair = rewarded.repair if rewarded is not None else None
+        rewards = book.count()
+        self._open[group_id] = book
+        self._last_fault = book.tally.last_fault or self._last_fault
         second = self._second if rewards is not None else None
         if second is not None and rubric is not None and verdicts is not None and second.wants(step, uid):
-            second.start(step, group, rubric, verdicts)
-        error = Failure(stage="judge", type=type(fault).__name__, message=str(fault)).to_json() if fault else None
-        self._writer(step).append(
-            {
-                "step": step,
-                "uid": group.uid,
-                "prompt": [m.model_dump(mode="json") for m in group.prompt],
-                "raw_prompt_hash": group.raw_prompt_hash,
-                "answer": group.answer,
-                "teacher_answers": list(group.teacher_answers),
-                "rollouts": [r.to_json() for r in group.rollouts],
-                "rubric": rubric.to_json() if rubric else None,
-                "verdicts": verdicts.to_json() if verdicts else None,
-                "rewards": rewards,
-                "seconds": round(seconds, 4),
-                "error": error,
-            }
-        )
+            second.start(group_id, group, rubric, verdicts)
         self._keep_spent()
         self._heartbeat.beat()
-        return GroupRewards(rewards, str(fault) if fault else None)
+        return GroupRewards(rewards, said)
 
-    async def step_metrics(self, step: int, expected_groups: int) -> dict[str, float]:
-        """Metrics of a step whose groups are all over; closes its group file. Where a figure passes one of the
-        ``monitor.stop`` thresholds, the run is to stop: ``stopped`` says so from now on."""
-        tally = self._tally(step)
-        writer = self._writers.pop(step, None)
-        if writer is not None:
-            writer.close()
-        metrics = tally.metrics(expected_groups)
+    async def close_step(
+        self, step: int, taken: Sequence[str], left_out: Mapping[str, str] | None = None
+    ) -> dict[str, float]:
+        """Metrics of a step that takes these groups, by their ids; writes its group file.
+
+        An id without a group is one whose generation failed. ``left_out``: groups that a refill has replaced, and why;
+        they are written, marked, and count in no mean. Where a figure passes one of the ``monitor.stop`` thresholds,
+        the run is to stop: ``stopped`` says so from now on.
+        """
+        tally = StepTally()
+        records = []
+        self._closed = [self._open.pop(group_id) for group_id in taken if group_id in self._open]
+        for book in self._closed:
+            tally.add(book.tally)
+            records.append({**book.record, "step": step, "rewards": book.rewards, "left_out": None})
+        for group_id, why in (left_out or {}).items():
+            if (other := self._open.pop(group_id, None)) is not None:
+                records.append({**other.record, "step": step, "rewards": other.rewards, "left_out": why})
+        write_records(self._run.group_file(step), records)
+        metrics = tally.metrics(len(taken))
+        if left_out is not None:
+            metrics |= {f"groups/left_out_{why}": 0 for why in LEFT_OUT} | Counter(
+                f"groups/left_out_{why}" for why in left_out.values()
+            )
         if self._config.judge.repair:
             metrics |= {f"rubrics/repair_{how}": tally.repairs[how] for how in REPAIRS}
         if self._second is not None:
-            metrics |= await self._second.finish(step)
-        metrics |= {name: count - tally.before.get(name, 0) for name, count in self._counters().items()}
+            metrics |= await self._second.finish(step, taken)
+        counters = self._counters()
+        metrics |= {name: count - self._before.get(name, 0) for name, count in counters.items()}
+        self._before = counters
         windows, alarms = self._thresholds.check(step, metrics)
         for alarm in alarms:
             self._alarm(alarm)
         self._keep_spent()
         return metrics | windows
+
+    async def keep_open(self, path: Path, *, with_last_step: bool = False) -> None:
+        """Write the groups that are judged and that no step has taken, beside a checkpoint that has them in flight.
+        ``with_last_step``: also those of the step that was closed last, which is to be made again."""
+        keep([*(self._closed if with_last_step else ()), *self._open.values()], path)
 
     async def grade(self, step: int, sample: Sample) -> float | None:
         """The score of an answer of a validation; None where it could not be graded."""
@@ -180,52 +196,21 @@ class RunJudge:
         fault = self._stopped_by
         return Stop(type(fault).__name__, fault.message, fault.hint) if fault else None
 
-    async def last_fault(self, step: int) -> str:
-        """Why the last group of a step that failed did so."""
-        return self._tally(step).last_fault
+    async def last_fault(self) -> str:
+        """Why the last group that could not be judged could not be."""
+        return self._last_fault
 
     async def close(self) -> None:
         """Close endpoints and files."""
         self._keep_spent()
-        for writer in self._writers.values():
-            writer.close()
         if self._validator is not None:
             await self._validator.close()
         if self._second is not None:
             await self._second.close()
-        await self._rubricator.client.close()
-        await self._verifier.client.close()
+        await self._rewarder.close()
         self._cache.close()
-        self._index.close()
-
-    async def _judged(self, group: Group, tally: StepTally) -> tuple[RubricRecord | None, VerdictRecord]:
-        """The group's rubric and verdicts; no rubric where its rewards need no judge."""
-        if not self._mixer.needs_judges:
-            return None, await self._unjudged(group)
-        block = self._rubricator.block(group)
-        rubric = await self._rubricator.rubric(group, block=block, partial=True)
-        verdicts = await self._verifier.verdicts(group, rubric, block=block, partial=True)
-        if not self._config.judge.repair:
-            return rubric, verdicts
-        final = await repair(group, rubric, verdicts, self._rubricator, self._verifier, block)
-        if final.outcome is not None:
-            tally.repairs.update(("tried", final.outcome))
-        return final.rubric, final.verdicts
-
-    async def _unjudged(self, group: Group) -> VerdictRecord:
-        """The rewards alone: no verdicts, all scores missing."""
-        n = len(group.rollouts)
-        mixed = await self._mixer.mix(group, [None] * n)
-        return VerdictRecord(
-            uid=group.uid,
-            raw_prompt_hash=group.raw_prompt_hash,
-            rubric_hash=None,
-            answers=tuple(AnswerVerdict(source="student", index=k, judgement=(), score=None) for k in range(n)),
-            rewards=mixed.rewards_G,
-            parts=mixed.parts,
-            model="",
-            template_hash="",
-        )
+        if self._index is not None:
+            self._index.close()
 
     def _say(self, line: str) -> None:
         """To the training's log, and to the parent process, which shows it."""
@@ -242,19 +227,14 @@ class RunJudge:
 
     def _counters(self) -> dict[str, float]:
         """What the endpoints did in this process so far, as metrics."""
-        both: list[ClientStats] = [self._rubricator.client.stats, self._verifier.client.stats]
-        counters: dict[str, float] = {f"judge/{name}": sum(getattr(stats, name) for stats in both) for name in COUNTERS}
+        each = [client.stats for client in self._rewarder.clients.values()]
+        counters: dict[str, float] = {f"judge/{name}": sum(getattr(stats, name) for stats in each) for name in COUNTERS}
         counters["judge/pauses"] = self._shared.pauses
-        if any(stats.cost_usd is not None for stats in both):
-            counters["judge/cost_usd"] = sum(stats.cost_usd or 0.0 for stats in both)
+        if any(stats.cost_usd is not None for stats in each):
+            counters["judge/cost_usd"] = sum(stats.cost_usd or 0.0 for stats in each)
         if self._second is not None:
             counters |= self._second.counters()
         return counters
-
-    def _tally(self, step: int) -> StepTally:
-        if step not in self._steps:
-            self._steps[step] = StepTally(before=self._counters())
-        return self._steps[step]
 
     def _alarm(self, alarm: Alarm) -> None:
         """Write an alarm down, and say it; the first that stops the run does."""
@@ -267,10 +247,3 @@ class RunJudge:
                 f"look at it by: ropd inspect-rubrics {self._run.path} --step {alarm.step}; to go on all the same, "
                 f"raise monitor.stop.{alarm.rule} or leave it out",
             )
-
-    def _writer(self, step: int) -> RecordWriter:
-        if step not in self._writers:
-            file = self._run.group_file(step)
-            file.unlink(missing_ok=True)  # of an earlier try at this step
-            self._writers[step] = RecordWriter(file)
-        return self._writers[step]

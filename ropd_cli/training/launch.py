@@ -21,9 +21,8 @@ from ropd_cli.errors import ConfigError, InputError, TrainingError
 from ropd_cli.llm.money import Budget
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.urls import base_url, model_name
-from ropd_cli.method.dataset_rubrics import dataset_rubric
 from ropd_cli.method.prompts import Templates
-from ropd_cli.method.rewards import RewardMixer
+from ropd_cli.methods import method_of
 from ropd_cli.records.files import whole_file, write_atomic, write_records
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import Prompt, load_prompts
@@ -87,11 +86,12 @@ def resolve(config: RopdConfig) -> tuple[Any, dict[str, Any] | None]:
     named. Nothing is written or started."""
     run = _run_of(config)
     prompts = load_prompts(str(config.data.prompts)) if config.data.prompts else []
-    if prompts and config.data.index is not None and config.data.on_few_answers == "skip":
+    has_answers = config.data.index is not None or not method_of(config).needs(config).teacher_answers
+    if prompts and has_answers and config.data.on_few_answers == "skip":
         prompts = load_checked_prompts(config).prompts
     count = len(prompts) or config.train.prompts_per_step
     tree = compose(config, run, count, ray_dir="/tmp/ropd-dry-run")
-    if not prompts or config.data.index is None:
+    if not prompts or not has_answers:
         return tree, None
     return tree, forecast_run(config, prompts, steps_of(config, count))
 
@@ -127,9 +127,11 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
             f"{len(checked.skipped)} of {len(prompts) + len(checked.skipped)} prompts have fewer than {config.judge.m} "
             f"distinct teacher answers and are left out; they are listed in {run.skipped}"
         )
-    _check_judges(config, prompts)
+    _check_method(config, prompts)
     validation = open_validation(config, None, Shared())[1] if config.validate.benchmarks else []
     steps = steps_of(config, len(prompts))
+    for line in schedule_warnings(config, run, len(prompts)):
+        progress.note(line)
     ray_dir = tempfile.mkdtemp(prefix="ropd-")  # short: a unix socket's path may have 107 bytes
     try:
         verl_config = compose(config, run, len(prompts), ray_dir)
@@ -234,26 +236,41 @@ def _check_sizes(config: RopdConfig) -> None:
         problems.append(
             f"{devices} devices are no multiple of rollout.tensor_parallel_size {rollout.tensor_parallel_size}"
         )
+    if train.is_async and rollout.top_p < 1 and train.rollout_is in ("none", "auto") and config.device == "cpu":
+        problems.append("train.async one_step with rollout.top_p below 1 needs train.rollout_is token")
     if problems:
         raise ConfigError(problems, "configuration", "docs/training.md says which sizes have to divide")
 
 
-def _check_judges(config: RopdConfig, prompts: list[Prompt]) -> None:
+def schedule_warnings(config: RopdConfig, run: RunDir, prompt_count: int) -> list[str]:
+    """Return what is odd about the learning rate's schedule, for a new run or a resumed one."""
+    train, steps, warnings = config.train, steps_of(config, prompt_count), []
+    if steps <= train.warmup_steps:
+        warnings.append(
+            f"the run has {steps} steps and train.warmup_steps is {train.warmup_steps}: the learning rate does not "
+            f"reach train.lr {train.lr:g}"
+        )
+    if train.lr_schedule == "cosine" and run.config.is_file():
+        before = steps_of(RopdConfig.model_validate(read_yaml(run.config)), prompt_count)
+        if before != steps:
+            warnings.append(
+                f"the run was planned for {before} steps and is now for {steps}: the learning rate follows the cosine "
+                "of the new length from here on"
+            )
+    return warnings
+
+
+def _check_method(config: RopdConfig, prompts: list[Prompt]) -> None:
+    """Raise InputError where the method lacks what it needs, or has settings or prompts that do not fit it."""
+    method = method_of(config)
+    needs = method.needs(config)
     budget = Shared.of(config).budget
-    for name in ("rubricator", "verifier"):
+    for name in needs.roles:
         endpoint = getattr(config, name)
         budget.price(model_name(endpoint, name), base_url(endpoint))
-    RewardMixer.load(config.reward).check(prompts)
+    method.check(config, prompts)
     if config.monitor.share:
         _check_second_judge(config, budget)
-    if config.judge.rubrics != "induced":
-        lacking = [prompt.uid for prompt in prompts if dataset_rubric(prompt) is None]
-        if lacking:
-            raise InputError(
-                f"judge.rubrics is {config.judge.rubrics}, and {len(lacking)} prompts bring no rubric "
-                f"(uid {lacking[0]!r})",
-                "give every prompt a `rubric` (docs/rewards.md), or set judge.rubrics to induced",
-            )
 
 
 def _check_second_judge(config: RopdConfig, budget: Budget) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import operator
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from statistics import fmean
@@ -119,7 +119,8 @@ class SecondJudge:
         client = ChatClient.open(config.monitor.judge, cache=cache, shared=shared.apart())
         self._verifier = Verifier(client, second_settings(config))
         self._say = shared.say
-        self._groups: dict[int, list[SharedGroup]] = {}
+        self._groups: dict[str, SharedGroup] = {}
+        """By group id."""
         self._is_silent = False
         self._probe: asyncio.Task[VerdictRecord] | None = None
         """The one question that a silent judge has at a time."""
@@ -129,7 +130,7 @@ class SecondJudge:
         drawn = hashlib.sha256(f"{self._seed} {step} {uid}".encode()).digest()[:8]
         return int.from_bytes(drawn, "big") < self._settings.share * 2**64
 
-    def start(self, step: int, group: Group, rubric: RubricRecord, verdicts: VerdictRecord) -> None:
+    def start(self, group_id: str, group: Group, rubric: RubricRecord, verdicts: VerdictRecord) -> None:
         """Have a group judged that the first judge is through with; one that no judge was shown is left out."""
         if not any(answer.source == "student" and answer.judgement for answer in verdicts.answers):
             return
@@ -139,7 +140,7 @@ class SecondJudge:
             task = asyncio.create_task(self._verifier.verdicts(group, rubric, partial=True))
             if self._is_silent:
                 self._probe = task
-        self._groups.setdefault(step, []).append(SharedGroup(group, rubric, verdicts, task))
+        self._groups[group_id] = SharedGroup(group, rubric, verdicts, task)
 
     def _listen(self) -> None:
         """Whether a silent judge has answered meanwhile."""
@@ -147,10 +148,11 @@ class SecondJudge:
             has_answered = not self._probe.cancelled() and self._probe.exception() is None
             self._probe, self._is_silent = None, not has_answered
 
-    async def finish(self, step: int) -> dict[str, float]:
-        """The metrics of a step, its groups written; waits for what is under way, but not for long."""
+    async def finish(self, step: int, taken: Sequence[str]) -> dict[str, float]:
+        """The metrics of a step that takes these groups, which are written; waits for what is under way, but not for
+        long."""
         began = time.monotonic()
-        entries = self._groups.pop(step, [])
+        entries = [self._groups.pop(group_id) for group_id in taken if group_id in self._groups]
         tasks = [entry.task for entry in entries if entry.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=0 if self._is_silent else self._settings.wait_s)
@@ -187,7 +189,7 @@ class SecondJudge:
 
     async def close(self) -> None:
         """End what is under way, and close the connections."""
-        tasks = [entry.task for entries in self._groups.values() for entry in entries if entry.task is not None]
+        tasks = [entry.task for entry in self._groups.values() if entry.task is not None]
         tasks += [self._probe] if self._probe is not None else []
         for task in tasks:
             task.cancel()

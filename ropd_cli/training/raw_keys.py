@@ -32,14 +32,14 @@ EFFECTS = (
     Effect(
         "algorithm.filter_groups.enable",
         bool,
-        "verl replaces groups behind the back of the counts and the money",
-        "leave it out",
+        "verl replaces groups without a bound, behind the back of the counts and the money",
+        "leave it out; train.refill does it within bounds",
     ),
     Effect(
         "trainer.v1.trainer_mode",
-        lambda value: value != "ropd",
-        "groups are counted, written and limited by the step that sampled them",
-        "leave it out",
+        lambda value: value not in ("ropd", "ropd_async"),
+        "groups would be neither counted nor limited",
+        "leave it out; train.async: one_step samples one step ahead",
     ),
     FILE_LOGGER,
     Effect(

@@ -104,6 +104,12 @@ class RunDir:
         """The groups of one step."""
         return self.groups / f"step-{step}.jsonl.zst"
 
+    def kept_books(self) -> Path | None:
+        """The groups that the newest checkpoint has in flight; None where it has none."""
+        step = self.saved.newest()
+        file = self.saved.books(step) if step is not None else None
+        return file if file is not None and file.is_file() else None
+
     @property
     def saved(self) -> Checkpoints:
         """verl's checkpoints, to be looked through."""

@@ -2,64 +2,48 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import IndexMissing, TooFewAnswers
 from ropd_cli.index import TeacherIndex
-from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.cost_estimate import Forecast, forecast
 from ropd_cli.llm.money import TOKENS_A_BYTE, Budget
 from ropd_cli.llm.urls import model_name
-from ropd_cli.method.groups import given_rubric, group_of
-from ropd_cli.method.replies import CATEGORIES
-from ropd_cli.records.schemas import Answer, Criterion, Group, Prompt, Rubric
-from ropd_cli.stages.rubricator import Rubricator
-from ropd_cli.stages.verifier import Verifier
+from ropd_cli.method.groups import group_of
+from ropd_cli.methods import method_of
+from ropd_cli.methods.base import named
+from ropd_cli.records.schemas import Answer, Group, Prompt
 
 SAMPLE = 32
-_CRITERIA = 8
-_CRITERION_CHARS = 200
 
 
 def forecast_run(config: RopdConfig, prompts: list[Prompt], steps: int) -> dict[str, Any] | None:
-    """Calls, tokens and money of ``steps`` steps; None where the judges are not asked at all.
+    """Calls, tokens and money of ``steps`` steps; None where no judge is asked at all.
 
     The teacher's answers are those of the index. Rollouts are taken to have half of
     ``data.max_response_tokens``, rubrics eight criteria; nothing is taken to come from the cache.
     """
-    if config.reward.rubric == 0:
+    method = method_of(config)
+    needs = method.needs(config)
+    if not needs.roles:
         return None
     step = max(1, len(prompts) // SAMPLE)
-    with closing(TeacherIndex.open(Path(str(config.data.index)))) as index:
-        sample = [_group(config, prompt, index) for prompt in prompts[::step][:SAMPLE]]
+    with closing(TeacherIndex.open(Path(str(config.data.index)))) if needs.teacher_answers else nullcontext() as index:
+        sample = [_group(config, prompt, index, needs.teacher_answers) for prompt in prompts[::step][:SAMPLE]]
     budget = Budget(config.prices, config.max_cost)
-    rubricator, verifier = (
-        endpoint.model_copy(update={"model": model_name(endpoint, name)})
-        for name, endpoint in (("rubricator", config.rubricator), ("verifier", config.verifier))
-    )
-    writer = Rubricator(rubricator, config.judge.model_copy(update={"rubrics": "induced"}))
-    judge = Verifier(verifier, config.judge, writer.templates)
-    rubric = _rubric()
-    rubrics: list[ChatRequest] = []
-    verdicts: list[ChatRequest] = []
-    for group in sample:
-        block = writer.block(group)
-        if config.judge.rubrics != "dataset":
-            rubrics += [each.request for each in writer.requests(group, block)]
-        questions = judge.requests(group, given_rubric(group, rubric, config.judge), block)
-        verdicts += [request for each in questions for request in each.requests]
+    asked = method.requests(config, sample)
     groups = steps * config.train.prompts_per_step
     share = groups / len(sample)
     forecasts = [
-        (forecast(rubrics, rubricator, None, budget), share),
-        (forecast(verdicts, verifier, None, budget), share),
+        (forecast(requests, named(getattr(config, role), role), None, budget), share)
+        for role, requests in asked.items()
     ]
     if config.monitor.share:  # the second judge is asked the verifier's questions
         name = model_name(config.monitor.judge, "monitor.judge")
-        again = [request.model_copy(update={"model": name}) for request in verdicts]
+        again = [request.model_copy(update={"model": name}) for request in asked["verifier"]]
         forecasts.append((forecast(again, config.monitor.judge, None, budget), share * config.monitor.share))
     return _total(forecasts) | {"groups": groups, "steps": steps}
 
@@ -84,19 +68,13 @@ def _total(forecasts: list[tuple[Forecast, float]]) -> dict[str, Any]:
     return total | {"cost_usd": None if None in costs else sum(cost for cost in costs if cost is not None)}
 
 
-def _group(config: RopdConfig, prompt: Prompt, index: TeacherIndex) -> Group:
-    try:
-        answers = index.answers(prompt.uid, prompt.raw_prompt_hash, config.judge.m, seed=config.seed)
-    except (IndexMissing, TooFewAnswers):
-        answers = ()
+def _group(config: RopdConfig, prompt: Prompt, index: TeacherIndex | None, m: int) -> Group:
+    answers: tuple[str, ...] = ()
+    if index is not None:
+        try:
+            answers = index.answers(prompt.uid, prompt.raw_prompt_hash, m, seed=config.seed)
+        except (IndexMissing, TooFewAnswers):
+            pass
     size = int(config.data.max_response_tokens / 2 / TOKENS_A_BYTE)
     rollouts = tuple(Answer(text=f"{number} ".ljust(size, "x")) for number in range(config.rollout.n))
-    return group_of(prompt, rollouts, answers or ("x" * size,) * config.judge.m)
-
-
-def _rubric() -> Rubric:
-    criteria = tuple(
-        Criterion(criterion_id=f"c{k}", category=CATEGORIES[0], criterion="x" * _CRITERION_CHARS, points=2)
-        for k in range(1, _CRITERIA + 1)
-    )
-    return Rubric(rubrics=criteria, maximum_score=2 * _CRITERIA)
+    return group_of(prompt, rollouts, answers or ("x" * size,) * m)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from ropd_cli.answers.thinking import answer_of
-from ropd_cli.errors import RopdError
 from ropd_cli.lint import CERTAIN, lint_group
 from ropd_cli.method.injection import injection_kind
 from ropd_cli.method.replies import CATEGORIES
@@ -45,11 +44,23 @@ class StepTally:
     arrived: float = 0.0
     ended: float = 0.0
     """When the last group's rollouts were there, and when the last group was judged; seconds of the monotonic clock."""
-    before: dict[str, float] = field(default_factory=dict)
-    """The endpoints' counters when the step began."""
+
+    def add(self, other: StepTally) -> None:
+        """Add what another tally has counted."""
+        self.counts += other.counts
+        self.repairs += other.repairs
+        self.weights += other.weights
+        for name, values in other.values.items():
+            self.values[name] += values
+        for key, marks in other.marks.items():
+            self.marks[key] += marks
+        self.teacher_below_student += other.teacher_below_student
+        self.injections += other.injections
+        self.last_fault = other.last_fault or self.last_fault
+        self.arrived, self.ended = max(self.arrived, other.arrived), max(self.ended, other.ended)
 
     def book(
-        self, group: Group, rubric: RubricRecord | None, verdicts: VerdictRecord | None, fault: RopdError | None
+        self, group: Group, rubric: RubricRecord | None, verdicts: VerdictRecord | None, fault: str | None
     ) -> tuple[float | None, ...] | None:
         """Count a group; its rewards, or None where too few are there to compare (a lone reward has no
         advantage, and verl would take it for one)."""
@@ -60,7 +71,7 @@ class StepTally:
         rewards = verdicts.rewards if verdicts is not None else ()
         present = [r for r in rewards if r is not None]
         if verdicts is None or len(present) < min(2, len(rewards)):
-            self.last_fault = str(fault) if fault else "fewer than two rollouts with a reward"
+            self.last_fault = fault or "fewer than two rollouts with a reward"
             return None
         if rubric is not None:
             findings = lint_group(group, rubric, verdicts)

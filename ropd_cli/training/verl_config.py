@@ -14,8 +14,8 @@ from ropd_cli.training.run_dir import RunDir
 GPU_TOKENS_AT_ONCE = 16_384  # of one micro-batch; at least one whole sequence
 CPU_TOKENS_AT_ONCE = 1_536  # the packed attention mask is dense, so this bounds its square
 CPU_SEQUENCES_AT_ONCE = 64
-TRAINER = "ropd"
-"""The name that ``verl/trainer`` is registered under."""
+TRAINER, ASYNC_TRAINER = "ropd", "ropd_async"
+"""The names that the trainers of ``verl/trainer`` are registered under."""
 
 
 def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) -> Any:
@@ -75,6 +75,8 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
             "val_files": str(run.val_prompts if config.validate.benchmarks else run.train_prompts),  # verl wants some
             "validation_shuffle": False,
             "train_batch_size": train.prompts_per_step,
+            # one by one, so that any number of them can be replaced
+            "gen_batch_size": 1 if train.refill.is_on or train.is_async else None,
             "max_prompt_length": data.max_prompt_tokens,
             "max_response_length": data.max_response_tokens,
             "filter_overlong_prompts": False,
@@ -135,13 +137,21 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
         "reward": {"num_workers": 1},
         "trainer": {
             "v1": {
-                "trainer_mode": TRAINER,
+                "trainer_mode": ASYNC_TRAINER if train.is_async else TRAINER,
                 "sampler": {
-                    "custom_sampler": {"path": "pkg://ropd_cli.training.verl.sampler", "name": "JudgedSampler"},
+                    "custom_sampler": {
+                        "path": "pkg://ropd_cli.training.verl.sampler",
+                        "name": "JudgedAsyncSampler" if train.is_async else "JudgedSampler",
+                    },
                     "sampler_kwargs": {
                         "run_dir": str(run.path),
                         "max_failed_fraction": config.judge.max_failed_fraction,
+                        "prompts_per_step": train.prompts_per_step,
+                        "refill": train.refill.model_dump(),
                     },
+                    # a step waits for all groups that were submitted before it
+                    "max_off_policy_threshold": 2,
+                    "max_off_policy_strategy": "wait",
                 },
             },
             "nnodes": train.nodes,

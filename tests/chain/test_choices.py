@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from judged_runs import StepwiseJudge
 from judges import Reader, Seen, score, verdict
 from servers import Status
 
@@ -23,7 +24,6 @@ from ropd_cli.index.layout import text_digest
 from ropd_cli.index.selection import chosen
 from ropd_cli.records.files import RecordWriter, read_records
 from ropd_cli.records.schemas import Answer, AnswerRecord, prompt_hash
-from ropd_cli.training.judge_owner import RunJudge
 from ropd_cli.training.run_dir import RunDir
 
 QUESTION = "Which one?"
@@ -99,7 +99,7 @@ class Train:
         run.config.write_text(yaml.safe_dump(config.model_dump(mode="json")))
 
         async def work():
-            judge = RunJudge(str(run.path))
+            judge = StepwiseJudge(str(run.path))
             rollouts = [Answer(text=text, finish_reason="stop") for text in (*ROLLOUTS, SILENT)]
             self.result = await judge.judge(1, "q", rollouts)
             self.metrics = await judge.step_metrics(1, 1)

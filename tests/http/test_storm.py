@@ -149,12 +149,12 @@ async def test_a_storm_inside_training(server, tmp_path):
         said = {}
 
         async def one(group):
-            said[group.uid] = await judge.judge(1, group.uid, group.rollouts)
+            said[group.uid] = await judge.judge(group.uid, 1, group.uid, group.rollouts)
 
         async with asyncio.TaskGroup() as tasks:
             for group in ALL:
                 tasks.create_task(one(group))
-        metrics = await judge.step_metrics(1, GROUPS)
+        metrics = await judge.close_step(1, list(said))
         await judge.close()
         written = {group["uid"]: group for _, group in read_records(directory.group_file(1))}
         assert {uid: group["rewards"] for uid, group in written.items()} == {

@@ -221,8 +221,11 @@ def test_all_keys_we_set_are_verl_s(tree, packaged):
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("verl.algorithm.filter_groups={enable: true, metric: score}", "replaces groups behind the back of the counts"),
-        ("verl.trainer.v1.trainer_mode=colocate_async", "by the step that sampled them"),
+        (
+            "verl.algorithm.filter_groups={enable: true, metric: score}",
+            "without a bound, behind the back of the counts",
+        ),
+        ("verl.trainer.v1.trainer_mode=colocate_async", "neither counted nor limited"),
         ("verl.trainer.logger=[console, wandb]", "metrics.jsonl is copied from verl's file logger"),
         ("verl.trainer.logger=console", "metrics.jsonl is copied from verl's file logger"),
         ("verl.actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean", "each missing group makes the step smaller"),

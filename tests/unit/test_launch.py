@@ -161,6 +161,24 @@ def test_an_unfinished_run_is_not_overwritten_and_a_resumed_one_is_the_same(fold
     assert launch._first_step(same, launch._run_of(config), resume=True) == 0
 
 
+def test_a_schedule_that_does_not_fit_the_run_is_said(folder):
+    from ropd_cli.config.load import dump_config
+    from ropd_cli.training.run_dir import RunDir
+
+    def warnings(**settings):
+        config = load_config(None, flags=flags_of(folder, **settings), environ={})
+        return launch.schedule_warnings(config, run, 8)
+
+    run = RunDir(folder / "run")
+    assert warnings(train__steps=10, train__warmup_steps=9) == []
+    assert "does not reach train.lr" in warnings(train__steps=10, train__warmup_steps=10)[0]
+    run.path.mkdir()
+    run.config.write_text(dump_config(load_config(None, flags=flags_of(folder, train__steps=10), environ={})))
+    assert warnings(train__steps=10) == [] == warnings(train__steps=20, train__lr_schedule="constant")
+    (line,) = warnings(train__steps=20)
+    assert "planned for 10 steps and is now for 20" in line
+
+
 def test_what_is_left_of_a_run_is_said_as_the_kind_it_was(folder):
     run = launch.RunDir(folder)
     for kind, code in (("InputError", 2), ("TrainingError", 1), ("ProviderDown", 4), ("CostLimit", 1)):

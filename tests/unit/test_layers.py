@@ -17,10 +17,11 @@ LAYERS = {  # room (first part of the module's name below ropd_cli) -> layer
     **dict.fromkeys(["builtin", "lint"], 5),
     **dict.fromkeys(["stages", "analysis"], 6),
     **dict.fromkeys(["evaluation", "report"], 7),
-    "training": 8,
-    **dict.fromkeys(["recipes", "doctor"], 9),
-    "cli": 10,
-    "__main__": 11,
+    "methods": 8,
+    "training": 9,
+    **dict.fromkeys(["recipes", "doctor"], 10),
+    "cli": 11,
+    "__main__": 12,
 }
 ROOT_FILES = {"__init__.py", "__main__.py", "errors.py"}
 SHARED_BY_STAGES = {"", "runner", "groups", "judge", "rubricator", "verifier"}

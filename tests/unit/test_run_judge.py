@@ -37,7 +37,7 @@ async def test_a_group_that_cannot_be_judged_has_no_rewards_at_all(run_judge):
     judge, directory = run_judge()
     result = await judge.judge(1, "odd", said("Goethe", "Schiller"))
     assert result.rewards is None and "400" in result.error
-    assert "400" in await judge.last_fault(1)
+    assert "400" in await judge.last_fault()
     metrics = await judge.step_metrics(1, 1)
     assert metrics["groups/missing"] == 1 and "reward/mean" not in metrics
     (_, group), = read_records(directory.group_file(1))  # fmt: skip
@@ -190,3 +190,52 @@ async def test_the_embedded_judge_writes_a_rubric_a_rollout(run_judge, form):
     ((_, group),) = read_records(directory.group_file(1))
     assert [bool(each) for each in group["rubric"]["rubrics"]] == [True, True, False]
     await judge.close()
+
+
+async def test_a_step_takes_groups_that_another_one_sampled(run_judge):
+    """And what a refill left out is written, marked, and counts in no mean."""
+    from ropd_cli.analysis.run_data import read_run
+
+    judge, directory = run_judge()
+    await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9"))
+    await judge.judge(1, "b", said("5 + 9 = 14", "5 + 9 = 14"))
+    other = await judge.judge(2, "b", said("5 + 9 = 14", "5 + 9 = 15"))
+    first = await judge.close_step(1, ["1/a", "never there"], {})
+    assert (first["groups/judged"], first["groups/missing"], first["groups/left_out_tied"]) == (1, 1, 0)
+    second = await judge.close_step(2, ["2/b"], {"1/b": "tied"})
+    assert (second["groups/judged"], second["groups/zero_variance"], second["groups/left_out_tied"]) == (1, 0, 1)
+    assert second["reward/mean"] == pytest.approx(sum(other.rewards) / 2)
+    # all that was asked is of the step that was closed first: nothing was asked between the two
+    assert (first["judge/requests_sent"], second["judge/requests_sent"]) == (6, 0)
+    written = [g for _, g in read_records(directory.group_file(2))]
+    assert [(g["uid"], g["step"], g["sampled_step"], g["left_out"]) for g in written] == [
+        ("b", 2, 2, None),
+        ("b", 2, 1, "tied"),
+    ]
+    assert [row.uid for row in read_run(directory.path).rows] == ["a", "b"]
+    await judge.close()
+
+
+async def test_groups_in_flight_outlive_the_process(run_judge):
+    judge, directory = run_judge()
+    given = await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9"))
+    await judge.judge(1, "odd", said("Goethe", "Schiller"))
+    await judge.judge(1, "b", said("5 + 9 = 14", "5 + 9 = 15"))
+    before = await judge.close_step(1, ["1/a"])
+    books = directory.saved.books(3)
+    await judge.keep_open(books, with_last_step=True)
+    await judge.close()
+    (books.parent / "actor" / "huggingface").mkdir(parents=True)
+    for name in ("model", "optim", "extra_state"):
+        (books.parent / "actor" / f"{name}_world_size_1_rank_0.pt").write_text("x")
+    (books.parent / "actor" / "huggingface" / "config.json").write_text("{}")
+    (books.parent / "data.pt").write_text("x")
+    again, _ = run_judge()
+    metrics = await again.close_step(1, ["1/a"])
+    told = {name for name in before if not name.startswith("judge/")}
+    assert {name: metrics[name] for name in told} == {name: before[name] for name in told}
+    rest = await again.close_step(4, ["1/b", "1/odd"])
+    assert (rest["groups/judged"], rest["groups/missing"], rest["judge/requests_sent"]) == (1, 1, 0)
+    ((_, group),) = read_records(directory.group_file(1))
+    assert group["rewards"] == list(given.rewards)
+    await again.close()

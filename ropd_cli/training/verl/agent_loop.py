@@ -109,7 +109,9 @@ class JudgedAgentLoopWorker(_Worker):
         rollouts = [barrier.rollouts[i] for i in sorted(barrier.rollouts)]
         uid = kwargs["extra_info"]["ropd_uid"]
         try:
-            judged: GroupRewards = await self._judge.judge.remote(int(kwargs["global_steps"]), uid, rollouts)
+            judged: GroupRewards = await self._judge.judge.remote(
+                kwargs["uid"], int(kwargs["global_steps"]), uid, rollouts
+            )
         except Exception as fault:
             judged = GroupRewards(None, repr(fault))
         if barrier.rewards.done():

@@ -1,7 +1,7 @@
-"""Extend verl's synchronous trainer: real rows in every update, figures of our own, the finished steps kept.
+"""Extend verl's trainers: real rows in every update, figures of our own, the finished steps kept.
 
 verl 0.9.1 saves every ``save_freq`` steps. A run that stops in step k + 1, because no group can be judged any
-more, has step k's weights in memory: they are saved, with the data loader as it was before the step, so that
+more, has step k's weights in memory: they are saved, with the data as it was before the step, so that
 ``--resume`` makes exactly the step that was not finished.
 """
 
@@ -12,25 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from verl.trainer.ppo.v1.trainer_base import register_trainer
+import transfer_queue as tq
+from verl.trainer.ppo.v1.trainer_base import _count_tq_prompt_groups, register_trainer
+from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from ropd_cli.training.judge_owner import OWNER
+from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.verl.sampler import RunStopped
 from ropd_cli.training.verl.saved_model import finish_folder
-from ropd_cli.training.verl_config import TRAINER
+from ropd_cli.training.verl_config import ASYNC_TRAINER, TRAINER
+
+_Mixed: Any = object  # a mixin, laid over one of verl's classes
 
 
-@register_trainer(TRAINER)
-class RopdTrainer(PPOTrainerSync):
-    """As verl's, under a name of its own (``trainer.v1.trainer_mode``)."""
+class _Ropd(_Mixed):
+    """What both trainers do otherwise than verl's. Laid over one of them."""
 
+    config: Any
     global_steps: int
+    train_dataloader: Any
+    actor_rollout_wg: Any
     _first_step: int | None = None
-
-    def _build_replay_buffer(self) -> Any:
-        self.trainer_mode = "sync"  # any other name would make verl take the ways of its asynchronous trainers
-        return super()._build_replay_buffer()
 
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, Any]) -> Any:
         if self._first_step is None:
@@ -40,18 +43,16 @@ class RopdTrainer(PPOTrainerSync):
         try:
             return super().step(metrics, timing_raw)
         except RunStopped:
-            if data_state is not None:
+            step, save_freq = self.global_steps - 1, self.config.trainer.save_freq
+            has_saved = save_freq > 0 and step % save_freq == 0  # verl itself
+            if data_state is not None and not has_saved:
+                self.on_sample_end()  # as in every step, the rollout engine makes room
+                self.global_steps = step
                 self._save_step_before(data_state)
             raise
 
     def _save_step_before(self, data_state: Any) -> None:
-        step, save_freq = self.global_steps - 1, self.config.trainer.save_freq
-        if save_freq > 0 and step % save_freq == 0:
-            return  # verl has done it
-        self.on_sample_end()  # as in every step, the rollout engine makes room first
-        self.global_steps = step
-        self.train_dataloader.state_dict = lambda: data_state
-        self._save_checkpoint()
+        raise NotImplementedError
 
     def _save_checkpoint(self) -> None:
         super()._save_checkpoint()
@@ -74,6 +75,56 @@ class RopdTrainer(PPOTrainerSync):
         if updates > 1:
             batch.reorder(dealt([not tag.get("is_padding", False) for tag in batch.tags], ranks, updates))
         return batch
+
+
+@register_trainer(TRAINER)
+class RopdTrainer(_Ropd, PPOTrainerSync):
+    """As verl's synchronous trainer, under a name of its own (``trainer.v1.trainer_mode``)."""
+
+    def _build_replay_buffer(self) -> Any:
+        self.trainer_mode = "sync"  # any other name would make verl take the ways of its asynchronous trainers
+        return super()._build_replay_buffer()
+
+    def _save_step_before(self, data_state: Any) -> None:
+        self.train_dataloader.state_dict = lambda: data_state
+        self._save_checkpoint()
+
+
+@register_trainer(ASYNC_TRAINER)
+class RopdAsyncTrainer(_Ropd, PPOTrainerColocateAsync):
+    """As verl's colocated asynchronous trainer, one step ahead at most: while a step is learnt from, the next one's
+    groups are judged, and its rollouts are sampled between the updates.
+
+    A checkpoint holds the groups in flight: verl saves their prompts and rollouts, the owner of judging what they were
+    judged.
+    """
+
+    def on_train_begin(self) -> None:
+        """Submit nothing: each step fills the window."""
+
+    def prepare_step(self) -> dict[str, Any]:
+        """Submit so many prompts that this step and the next one have theirs; none that no step would take."""
+        steps = min(2, self.total_training_steps - self.global_steps + 1)
+        lacking = steps * self.config.data.train_batch_size - _count_tq_prompt_groups()
+        if lacking > 0:
+            self._add_prompts_to_generate(lacking)
+        return {}
+
+    def _save_checkpoint(self, *, with_last_step: bool = False) -> None:
+        super()._save_checkpoint()
+        # after verl's own: a group that is judged meanwhile is sampled again at a resume, and none is there unjudged
+        books = RunDir(Path(self.config.ropd.run_dir)).saved.books(self.global_steps)
+        ray.get(ray.get_actor(OWNER).keep_open.remote(books, with_last_step=with_last_step))
+
+    def _save_step_before(self, data_state: Any) -> None:
+        """Save with the groups in flight, those of the stopped step included; failed ones are sampled again."""
+        tags = tq.kv_list("train").get("train", {})
+        failed = [key for key, tag in tags.items() if tag.get("is_prompt") and tag.get("status") == "failure"]
+        if failed:
+            tq.kv_batch_put(
+                keys=failed, partition_id="train", tags=[{**tags[key], "status": "pending"} for key in failed]
+            )
+        self._save_checkpoint(with_last_step=True)
 
 
 def dealt(is_real: Sequence[bool], ranks: int, updates: int) -> list[int]:

@@ -1,0 +1,112 @@
+"""What a method of ``ropd train`` is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from ropd_cli.config import EndpointConfig, RopdConfig
+from ropd_cli.index import TeacherIndex
+from ropd_cli.llm.cache import ReplyCache
+from ropd_cli.llm.chat import ChatRequest
+from ropd_cli.llm.client import ChatClient
+from ropd_cli.llm.shared import Shared
+from ropd_cli.llm.urls import model_name
+from ropd_cli.records.schemas import Group, Prompt, RubricRecord, VerdictRecord
+
+Role = Literal["rubricator", "verifier"]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a configuration of a method needs beside the prompts and the student."""
+
+    teacher_answers: int = 0
+    """Distinct ones per prompt, in the index; 0: no index is opened."""
+    answers: bool = False
+    """Every prompt brings a checkable ``answer``."""
+    roles: tuple[Role, ...] = ()
+    """The judges that are asked."""
+    checkpoint: bool = False
+    """A teacher's weights."""
+    why_no_judge: str = ""
+    """Why a judge is not asked, in words for ``ropd doctor``."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the processes of a run share."""
+
+    config: RopdConfig
+    cache: ReplyCache
+    shared: Shared
+    index: TeacherIndex | None
+    """None where the method needs no teacher answers."""
+
+
+@dataclass(frozen=True)
+class Rewarded:
+    """A group with its rewards (those of ``verdicts``)."""
+
+    verdicts: VerdictRecord
+    rubric: RubricRecord | None = None
+    repair: str | None = None
+    """What became of an attempt to repair the rubric; None where there was none."""
+    replaced: Mapping[int, str] = field(default_factory=dict)
+    """By rollout: the teacher's answer that takes its place in the update."""
+
+
+class Rewarder(ABC):
+    """Gives a group's rollouts their rewards. Many groups are under way at once."""
+
+    clients: Mapping[Role, ChatClient]
+    """Of the judges; what they did is counted among the metrics of a step."""
+
+    @abstractmethod
+    async def reward(self, group: Group) -> Rewarded:
+        """Return the rewards of a group, which has its teacher answers. Raises one of ``RECORD_ERRORS`` where it has
+        none, one of ``STOPS`` where no further group can have any either."""
+
+    async def close(self) -> None:
+        """Close the endpoints."""
+        for client in self.clients.values():
+            await client.close()
+
+
+def named(endpoint: EndpointConfig, role: str) -> EndpointConfig:
+    """Return an endpoint with its model filled in where its URL says which. Raises InputError where nothing does."""
+    return endpoint.model_copy(update={"model": model_name(endpoint, role)})
+
+
+class Method(ABC):
+    """One way to train a student. An instance has no state."""
+
+    name: ClassVar[str]
+    samples: ClassVar[bool] = True
+    """Whether the student samples rollouts (verl's GRPO trainer)."""
+    trainer: ClassVar[str] = "ropd"
+    """The name of verl's trainer class (``trainer.v1.trainer_mode``)."""
+    sections: ClassVar[frozenset[str]] = frozenset()
+    """The sections of the configuration that it reads, of those that not every method does."""
+
+    @abstractmethod
+    def needs(self, config: RopdConfig) -> Needs:
+        """Return what a configuration needs."""
+
+    def check(self, config: RopdConfig, prompts: Sequence[Prompt]) -> None:  # noqa: B027
+        """Raise InputError, before anything starts, where the configuration or the prompts do not fit the method."""
+
+    def verl_settings(self, config: RopdConfig) -> dict[str, Any]:
+        """Return settings of verl's, laid over our own and below the ``verl:`` section of the configuration."""
+        return {}
+
+    def requests(self, config: RopdConfig, groups: Sequence[Group]) -> dict[Role, list[ChatRequest]]:
+        """Return what is asked about groups, by role; for forecasts. A later request that depends on an earlier reply
+        is made of a plausible one."""
+        return {}
+
+    @abstractmethod
+    def rewarder(self, resources: Resources) -> Rewarder:
+        """Return what gives the rewards. Raises InputError for settings that can't be used."""

@@ -1,0 +1,82 @@
+"""The groups of a run between their judging and the step that takes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ropd_cli.records.files import read_records, write_records
+from ropd_cli.records.schemas import Answer, Group, Message, RubricRecord, VerdictRecord
+from ropd_cli.training.step_metrics import StepTally
+
+Rewards = tuple[float | None, ...]
+
+
+@dataclass
+class Book:
+    """A group that was judged, or could not be."""
+
+    group_id: str
+    """verl's own id of the prompt, new each time that the prompt is sampled."""
+    record: dict[str, Any]
+    """Its line in the group file, as JSON; the step that takes it is put in there."""
+    group: Group
+    rubric: RubricRecord | None
+    verdicts: VerdictRecord | None
+    fault: str | None
+    arrived: float = field(default_factory=time.monotonic)
+    judged: float = 0.0
+    """When its rollouts were there and when it was judged; seconds of the monotonic clock."""
+    repair: str | None = None
+    rewards: Rewards | None = None
+    tally: StepTally = field(default_factory=StepTally)
+
+    def count(self) -> Rewards | None:
+        """Count the group by itself, and return its rewards; None where it has too few to be compared."""
+        self.tally = StepTally()
+        self.tally.values["judge/seconds_mean"].append(self.record["seconds"])
+        self.tally.arrived, self.tally.ended = self.arrived, self.judged
+        if self.repair is not None:
+            self.tally.repairs.update(("tried", self.repair))
+        self.rewards = self.tally.book(self.group, self.rubric, self.verdicts, self.fault)
+        return self.rewards
+
+    def kept(self) -> dict[str, Any]:
+        """Return it as a record that ``restored`` reads."""
+        return {"group_id": self.group_id, "fault": self.fault, "repair": self.repair, "record": self.record}
+
+
+def keep(books: Iterable[Book], path: Path) -> None:
+    """Write groups that no step has taken yet."""
+    write_records(path, [book.kept() for book in books])
+
+
+def restored(path: Path) -> dict[str, Book]:
+    """Read what ``keep`` wrote, by group id."""
+    books = {}
+    for _, kept in read_records(path):
+        record = kept["record"]
+        group = Group(
+            uid=record["uid"],
+            prompt=tuple(Message.model_validate(message) for message in record["prompt"]),
+            raw_prompt_hash=record["raw_prompt_hash"],
+            teacher_answers=tuple(record["teacher_answers"]),
+            rollouts=tuple(Answer.model_validate(rollout) for rollout in record["rollouts"]),
+            answer=record["answer"],
+        )
+        rubric, verdicts = record["rubric"], record["verdicts"]
+        book = Book(
+            group_id=kept["group_id"],
+            record=record,
+            group=group,
+            rubric=RubricRecord.model_validate(rubric) if rubric else None,
+            verdicts=VerdictRecord.model_validate(verdicts) if verdicts else None,
+            fault=kept["fault"],
+            repair=kept["repair"],
+        )
+        book.count()
+        books[book.group_id] = book
+    return books
