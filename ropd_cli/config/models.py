@@ -352,7 +352,7 @@ class RopdConfig(Section):
     """A whole configuration; every command reads the sections it needs."""
 
     out: str | None = Field(None, description="run directory")
-    method: Literal["ropd"] = Field("ropd", description="how the student learns (docs/methods.md)")
+    method: Literal["ropd", "sft"] = Field("ropd", description="how the student learns (docs/methods.md)")
     seed: int = 0
     device: Literal["cpu", "gpu"] = "gpu"
     cache_dir: str | None = None

@@ -10,7 +10,7 @@ from importlib import import_module
 from ropd_cli.config import RopdConfig
 from ropd_cli.methods.base import Method
 
-METHODS = {"ropd": "ropd_cli.methods.ropd:Ropd"}
+METHODS = {"ropd": "ropd_cli.methods.ropd:Ropd", "sft": "ropd_cli.methods.sft:Sft"}
 """By the value of ``method``: where its class is."""
 
 

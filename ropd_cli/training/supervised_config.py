@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ropd_cli.config import RopdConfig
+from ropd_cli.methods.sft import answers_per_prompt
 from ropd_cli.training.raw_keys import FILE_LOGGER, Effect, check_effects, check_names
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.verl_config import (
@@ -27,11 +28,6 @@ EFFECTS = (
         "leave it out",
     ),
 )
-
-
-def answers_per_prompt(config: RopdConfig) -> int:
-    """Teacher answers of a prompt in one epoch: as many as other methods have rollouts, or as many as they show."""
-    return min(config.rollout.n, config.judge.m)
 
 
 def compose_supervised(config: RopdConfig, run: RunDir, prompt_count: int) -> Any:

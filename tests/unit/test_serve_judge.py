@@ -209,8 +209,7 @@ def test_the_last_error_of_a_log_is_the_cause(tmp_path):
     )
     assert last_error(log, 0) == "no model"
     log.write_text(
-        "[rank1]: ValueError: no such strategy\n"
-        "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:\n"
+        "[rank1]: ValueError: no such strategy\ntorch.distributed.elastic.multiprocessing.errors.ChildFailedError:\n"
     )
     assert last_error(log, 0) == "ValueError: no such strategy"
     log.write_text("usage: server\nserver.py: error: unrecognized arguments: --x\n")

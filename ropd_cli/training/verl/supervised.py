@@ -26,11 +26,11 @@ from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.index import TeacherIndex
+from ropd_cli.methods.sft import answers_per_prompt
 from ropd_cli.records.schemas import load_prompts, with_system
 from ropd_cli.training.dataset import check_lengths, load_checked_prompts
 from ropd_cli.training.heartbeat import Heartbeat, Phase
 from ropd_cli.training.run_dir import RunDir
-from ropd_cli.training.supervised_config import answers_per_prompt
 from ropd_cli.training.verl.program import main
 from ropd_cli.training.verl.saved_model import finish_folder
 from ropd_cli.util.yaml_text import load_yaml
