@@ -65,7 +65,7 @@ def read(body: dict) -> Seen:
     assert [int(k) for k, _ in found] == list(range(1, len(found) + 1))
     name = body["response_format"]["json_schema"]["name"]
     return Seen(
-        role={"ropd_rubric": "rubricator", "ropd_verdicts": "verifier"}[name],
+        role={"ropd_rubric": "rubricator", "ropd_verdicts": "verifier", "ropd_scores": "scorer"}[name],
         text=text,
         system=body["messages"][0]["content"] if len(body["messages"]) > 1 else "",
         tag=tag,

@@ -70,8 +70,47 @@ def group_record(step, uid, students, teachers, *, rubric=None, question=None, e
     } | more
 
 
-def write_run(path: Path, *, steps=6, groups=4, seed=0, rises=True, extra=()) -> Path:
-    """A run whose rollouts meet more and more criteria (``rises``); ``extra`` are records of the last step."""
+def scored_record(step, uid, raw, scale, texts=None, **more):
+    """One line of a group file with a score of 0 to ``scale`` per rollout: None where it is missing, "" for a rollout
+    without an answer; ``texts`` are the rollouts'."""
+    prompt = [{"role": "user", "content": f"Capital of country {uid}?"}]
+    texts = texts or ["<think>hm" if value == "" else f"Paris. {k}" for k, value in enumerate(raw)]
+    answers = [
+        AnswerVerdict(source="student", index=k, judgement=(), score=0.0)
+        if value == ""
+        else AnswerVerdict(
+            source="student", index=k, judgement=(), score=None if value is None else value / scale, raw_score=value
+        )
+        for k, value in enumerate(raw)
+    ]
+    verdicts = VerdictRecord(
+        uid=uid,
+        raw_prompt_hash=prompt_hash(prompt),
+        rubric_hash=None,
+        answers=tuple(answers),
+        rewards=tuple(answer.score for answer in answers),
+        scale=scale,
+        model="m",
+        template_hash="t",
+    )
+    return {
+        "step": step,
+        "uid": uid,
+        "prompt": prompt,
+        "raw_prompt_hash": prompt_hash(prompt),
+        "teacher_answers": [],
+        "rollouts": [{"text": text, "finish_reason": "stop"} for text in texts],
+        "rubric": None,
+        "verdicts": verdicts.to_json(),
+        "rewards": list(verdicts.rewards),
+        "seconds": 0.5,
+        "error": None,
+    } | more
+
+
+def write_run(path: Path, *, steps=6, groups=4, seed=0, rises=True, extra=(), scale=None) -> Path:
+    """A run whose rollouts meet more and more criteria (``rises``), or with ``scale`` get higher and higher scores;
+    ``extra`` are records of the last step."""
     rng = random.Random(seed)
     (path / "groups").mkdir(parents=True)
     rows = []
@@ -80,18 +119,22 @@ def write_run(path: Path, *, steps=6, groups=4, seed=0, rises=True, extra=()) ->
         records = []
         for number in range(groups):
             students = [[rng.random() < share for _ in CRITERIA] for _ in range(4)]
+            if scale is not None:
+                raw = [round(scale * sum(row) / len(row)) for row in students]
+                records.append(scored_record(step, f"s{step}g{number}", raw, scale))
+                continue
             rubric = rubric_of(100 * step + number)
             records.append(group_record(step, f"s{step}g{number}", students, [[True] * 4] * 2, rubric=rubric))
         records += extra if step == steps else ()
         with RecordWriter(path / "groups" / f"step-{step}.jsonl.zst") as writer:
             for record in records:
                 writer.append(record)
-        rewards = [reward for record in records for reward in record["rewards"] or ()]
+        rewards = [reward for record in records for reward in record["rewards"] or () if reward is not None]
         rows.append(
             {
                 "step": step,
                 "reward/mean": sum(rewards) / len(rewards),
-                "reward/teacher_mean": 1.0,
+                **({"reward/teacher_mean": 1.0} if scale is None else {}),
                 "timing_s/step": 10.0,
                 "timing_s/gen": 4.0,
                 "judge/waited_seconds": 1.0,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from ropd_cli.answers.thinking import split_thinking
+from ropd_cli.answers.thinking import answer_of, split_thinking
 from ropd_cli.errors import InputError
 from ropd_cli.lint import Finding, Linted, lint, linted
 from ropd_cli.lint.rules import in_order
@@ -129,6 +129,16 @@ class GroupView:
         return tuple(f"c{k}" for k in range(1, longest + 1))
 
     @property
+    def weights_K(self) -> tuple[float, ...]:
+        """Weights of the criteria in what GRPO was given, shape (K,); empty where they are the points."""
+        return self.verdicts.weights if self.verdicts else ()
+
+    def shaped(self, answer: AnswerVerdict) -> float | None:
+        """Return what GRPO was given for a rollout; None for a teacher's answer, and where that is its reward."""
+        values = self.verdicts.shaped if self.verdicts and answer.source == "student" else ()
+        return values[answer.index] if answer.index < len(values) else None
+
+    @property
     def judged(self) -> tuple[AnswerVerdict, ...]:
         """All verdicts of the group, the teacher's first."""
         answers = self.verdicts.answers if self.verdicts else ()
@@ -158,7 +168,27 @@ class GroupView:
     def stats(self) -> GroupStats:
         if self.verdicts is None:
             return group_stats(self.rewards)
-        return group_stats(self.rewards, self.verdicts.teacher_scores, self.verdicts.student_scores)
+        verdicts = self.verdicts
+        return group_stats(self.rewards, verdicts.teacher_scores, verdicts.student_scores, verdicts.shaped)
+
+    @property
+    def scale(self) -> int | None:
+        """The top of the scale where the judge gave one score per answer."""
+        return self.verdicts.scale if self.verdicts else None
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether its answers have scores that no rubric is behind."""
+        return self.rubric is None and not self.criterion_ids and any(a.score is not None for a in self.judged)
+
+    @property
+    def unanswered(self) -> int:
+        """How many judged rollouts have no answer: by their texts, where these are known, else by what was shown."""
+        if self.verdicts is None:
+            return 0
+        if len(self.rollouts) == len(self.rewards):
+            return sum(answer_of(rollout.text) is None for rollout in self.rollouts)
+        return sum(not a.was_shown for a in self.judged if a.source == "student")
 
     def met(self, source: str, k: int) -> tuple[int, int]:
         """Return (how many of a source's judged answers meet criterion k, how many were judged by it)."""
@@ -187,11 +217,12 @@ class GroupView:
             faults.append(f"lint judge missing: {self.judge_fault}")
         if self.rubric is not None and not self.rubric.by_rollout:
             faults.append("no rollout has an answer, so no rubric")
+        if self.scale and self.unanswered == len(self.rewards):
+            faults.append("no rollout has an answer")
         if stats.missing and self.verdicts:
             faults.append(f"{stats.missing} of {stats.n} rewards missing")
-        empty = [a for a in self.judged if a.source == "student" and not a.judgement]
-        if empty and len(empty) < len(self.rewards):
-            faults.append(f"{len(empty)} without an answer")
+        if 0 < self.unanswered < len(self.rewards):
+            faults.append(f"{self.unanswered} without an answer")
         if stats.zero_variance:
             faults.append("all rewards equal")
         if stats.teacher_below_student:
@@ -242,11 +273,17 @@ class GroupView:
             if (source, index) in judged:
                 score = self.score_of(source, index)
                 heading += ", score –" if score is None else f", score {score:.2f}"
+                heading += self._raw(source, index)
             if finish_reason and finish_reason != "stop":
                 heading += f", ended by {finish_reason}"
             thinking, answer = split_thinking(text)
             shown.append(ShownAnswer(heading, source, thinking, answer))
         return shown
+
+    def _raw(self, source: str, index: int) -> str:
+        """The score of an answer on the judge's scale, in words; "" where there is none."""
+        scores = [a.on_scale for a in self.judged if (a.source, a.index) == (source, index)]
+        return f" ({scores[0]:g} of {self.scale})" if self.scale and scores and scores[0] is not None else ""
 
     def to_json(self) -> dict[str, Any]:
         """Return all of the group for ``--json``: its line, the texts, the rubric and the verdicts."""

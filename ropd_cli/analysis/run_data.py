@@ -99,6 +99,8 @@ class RunData:
     hardest: list[CriterionRow] = field(default_factory=list)
     lint: dict[str, Counter[int]] = field(default_factory=dict)
     """Findings, by rule and step."""
+    scale: int | None = None
+    """The top of the judge's scale, where it gave one score per answer."""
 
     @property
     def name(self) -> str:
@@ -110,6 +112,11 @@ class RunData:
     def is_supervised(self) -> bool:
         """Whether it is trained on the teacher's answers themselves (``method: sft``): no rollouts, no groups."""
         return self.config.get("method") == "sft"
+
+    @property
+    def has_rubrics(self) -> bool:
+        """Whether rewards are by rubrics; so it is taken to be where nothing was judged."""
+        return bool(self.categories) or not (self.scale or self.judged or self.is_supervised)
 
     @property
     def steps(self) -> list[int]:
@@ -247,6 +254,7 @@ def _book(data: RunData, criteria: dict[str, CriterionRow], view: GroupView) -> 
     """Add a group's line, its findings and its criteria to what is known of the run."""
     row = view.row(len(data.rows))
     data.rows.append(row)
+    data.scale = data.scale or view.scale
     for finding in view.findings:
         data.lint.setdefault(finding.rule, Counter())[step_of(row)] += 1
     for part in view.by_rubric:

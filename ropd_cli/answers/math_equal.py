@@ -35,7 +35,7 @@ from ropd_cli.answers.math_worker import begin, compare_within
 from ropd_cli.answers.result_text import alike, formula_of, has_variables, is_words, tidy
 from ropd_cli.errors import MissingPackage, RopdError
 
-__all__ = ["Comparison", "MathGrader", "stated_result"]
+__all__ = ["Comparison", "MathGrader", "check_installed", "stated_result"]
 
 TIME_LIMIT_S = 5.0
 MEMORY_MB = 2048
@@ -54,6 +54,12 @@ _BY_THE_TEXT = (signal.SIGPROF, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 _PERCENT = re.compile(r"\\?%|(?<![A-Za-z])percent(?![A-Za-z])")
 _BASED = re.compile(r"(?:[A-Za-z] ?= ?)?([0-9][0-9A-Za-z]{0,999}) ?_ ?(?:\{ ?([0-9]{1,2}) ?\}|([0-9]))")
 _THOUSANDS = re.compile(r"-?[0-9]{1,3}(?:,[0-9]{3})+")
+
+
+def check_installed() -> None:
+    """Raise MissingPackage without math-verify."""
+    if importlib.util.find_spec("math_verify") is None:
+        raise MissingPackage("comparing results needs math-verify", "pip install math-verify")
 
 
 @dataclass(frozen=True)
@@ -158,8 +164,7 @@ class MathGrader:
         raise RopdError("workers for comparing results end when they start", 'run: python -c "import math_verify"')
 
     def _start(self) -> ProcessPool:
-        if importlib.util.find_spec("math_verify") is None:
-            raise MissingPackage("comparing results needs math-verify", "pip install math-verify")
+        check_installed()
         return ProcessPool(
             self._workers,
             max_tasks=TASKS_PER_WORKER,

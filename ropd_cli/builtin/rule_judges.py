@@ -1,4 +1,4 @@
-"""The built-in rubricator and verifier: rules that read the block as any other judge would have to."""
+"""The built-in rubricator, verifier and scorer: rules that read the block as any other judge would have to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import orjson
 from ropd_cli.builtin.criteria_checks import ALONE, BOXED, CHECKS, RIGHT, Check, form_asked
 from ropd_cli.builtin.solvers import Solution, Unsolvable, solve
 from ropd_cli.method.block import read_block
-from ropd_cli.method.replies import MAX_CRITERIA, MIN_CRITERIA, RUBRIC_VERSION, VERDICTS_VERSION
+from ropd_cli.method.replies import MAX_CRITERIA, MIN_CRITERIA, RUBRIC_VERSION, SCORES_VERSION, VERDICTS_VERSION
 
 _TAG = re.compile(r"<question-([0-9a-f]{16})>")
 SEPARATES_WELL = 0.5
@@ -21,12 +21,15 @@ class NotJudgeable(ValueError):
 
 
 def role_of(text: str) -> str | None:
-    """Return what a message asks for: "rubricator", "verifier", or None for neither (then it is for the teacher)."""
+    """Return what a message asks for: "rubricator", "verifier", "scorer", or None for none of them (then it is for the
+    teacher)."""
     opening = _TAG.search(text)
     if opening is None:
         return None
     if _between(text, "rubric", opening[1]) is not None:  # the references may be told to a verifier too
         return "verifier"
+    if _between(text, "scale", opening[1]) is not None:
+        return "scorer"
     return "rubricator" if _between(text, "references", opening[1]) is not None else None
 
 
@@ -95,13 +98,35 @@ def write_verdicts(text: str) -> dict[str, Any]:
     except (orjson.JSONDecodeError, KeyError, TypeError) as fault:
         raise NotJudgeable(f"the rubric in the message can't be read ({fault})") from fault
     rows = []
-    only = re.findall(r"\d+", _between(text, "judged", tag) or "")
-    for number in map(int, only) if only else range(1, len(answers) + 1):
-        answer = answers[number - 1]
+    for number, answer in _judged(text, answers, tag):
         judgement = [check.holds(answer, result, question) for (check, result), _ in rules]
         score = sum(points for (_, points), met in zip(rules, judgement, strict=True) if met)
         rows.append({"answer_index": number, "judgement": judgement, "final_score": score})
     return {"schema_version": VERDICTS_VERSION, "answers": rows}
+
+
+def write_scores(text: str) -> dict[str, Any]:
+    """Return the scores of the answers that a scorer's message asks for, in the wire format: of the weight of the
+    checks that fit the question the share that an answer meets, on the message's scale. Raises NotJudgeable.
+    """
+    question_text, answers, tag = _read(text)
+    question, form = _solve(question_text), form_asked(question_text)
+    scale = re.fullmatch(r"0-(\d{1,9})", _between(text, "scale", tag) or "")
+    if scale is None:
+        raise NotJudgeable("the scale in the message can't be read, it is none from 0 to a whole number")
+    checks = [check for check in CHECKS if fits(check, form)]
+    most = sum(check.points for check in checks)
+    rows = []
+    for number, answer in _judged(text, answers, tag):
+        met = sum(check.points for check in checks if check.holds(answer, question.result, question))
+        rows.append({"answer_index": number, "score": round(int(scale[1]) * met / most)})
+    return {"schema_version": SCORES_VERSION, "answers": rows}
+
+
+def _judged(text: str, answers: list[str], tag: str) -> list[tuple[int, str]]:
+    """Return (number, answer) of the answers that a message asks about: all, unless it names some."""
+    only = [int(number) for number in re.findall(r"\d+", _between(text, "judged", tag) or "")]
+    return [(number, answers[number - 1]) for number in only or range(1, len(answers) + 1)]
 
 
 def _enough(weighted: list[tuple[Check, float]], question: Solution, others: list[str]) -> list[tuple[Check, float]]:

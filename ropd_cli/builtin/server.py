@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ropd_cli.builtin.rule_judges import NotJudgeable, role_of, write_rubric, write_verdicts
+from ropd_cli.builtin.rule_judges import NotJudgeable, role_of, write_rubric, write_scores, write_verdicts
 from ropd_cli.builtin.solvers import Unsolvable
 from ropd_cli.builtin.teacher import write_answer
 from ropd_cli.errors import InputError
@@ -160,6 +160,8 @@ def _answer(role: str | None, text: str, request: dict[str, Any], index: int) ->
         return orjson.dumps(write_rubric(text)).decode()
     if role == "verifier":
         return orjson.dumps(write_verdicts(text)).decode()
+    if role == "scorer":
+        return orjson.dumps(write_scores(text)).decode()
     seed = request.get("seed")
     if seed is not None:
         number = seed + index

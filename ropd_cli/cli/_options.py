@@ -82,8 +82,13 @@ def command_group(name: str, **more: Any) -> typer.Typer:
 
 
 Config = Annotated[
-    Path | None,
-    _run_option("--config", "-c", help="YAML configuration: a path, or a shipped name."),
+    list[Path] | None,
+    _run_option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="YAML configuration: a path, or a shipped name (repeatable: each is laid over those before it).",
+    ),
 ]
 Set = Annotated[
     list[str] | None,
@@ -122,13 +127,14 @@ class ConfigOptions:
     overrides: Set = None
     cache_dir: CacheDir = None
 
-    def load(self, flags: Mapping[str, Any] | None = None) -> RopdConfig:
-        """Return the command's configuration: defaults < YAML < environment < ``--set`` < ``flags``, its own options
-        by dotted key (None: not given)."""
+    def load(self, flags: Mapping[str, Any] | None = None, profile: str | None = None) -> RopdConfig:
+        """Return the command's configuration: defaults < ``profile`` < YAML < environment < ``--set`` < ``flags``, its
+        own options by dotted key (None: not given)."""
         from ropd_cli.config import load_config
 
         own = {**(flags or {}), "cache_dir": str(self.cache_dir) if self.cache_dir is not None else None}
-        return load_config(self.config, overrides=self.overrides or (), flags=own, environ=os.environ)
+        overrides = self.overrides or ()
+        return load_config(self.config, profile=profile, overrides=overrides, flags=own, environ=os.environ)
 
 
 @dataclass(frozen=True)
@@ -152,8 +158,8 @@ class RequestOptions(ConfigOptions, ReadOptions):
     ] = None
     dry_run: Annotated[bool, _run_option("--dry-run", help="Print calls, tokens and cost; send nothing.")] = False
 
-    def load(self, flags: Mapping[str, Any] | None = None) -> RopdConfig:
-        return super().load({"max_cost": self.max_cost, **(flags or {})})
+    def load(self, flags: Mapping[str, Any] | None = None, profile: str | None = None) -> RopdConfig:
+        return super().load({"max_cost": self.max_cost, **(flags or {})}, profile)
 
 
 @dataclass(frozen=True)

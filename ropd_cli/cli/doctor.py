@@ -43,10 +43,11 @@ def doctor(
 
     from ropd_cli.doctor.check import Case
     from ropd_cli.doctor.run_checks import COUNT, examine, plan
+    from ropd_cli.training.starting_point import with_student_of_run
 
     case = Case(
-        config=ConfigOptions(config, overrides).load(),
-        named=config is not None or bool(overrides),
+        config=with_student_of_run(ConfigOptions(config, overrides).load()),
+        named=bool(config or overrides),
         offline=offline,
         timeout_s=timeout,
         debug=screen.debug,

@@ -77,8 +77,8 @@ def rejudge(
     own = (run if run.is_dir() else run.parent.parent) / "config.yaml"
     flags = endpoint.flags("verifier") | {"judge.templates": str(templates) if templates else None}
     settings = requests.load(flags)
-    if requests.config is None and own.is_file():
-        mine, settings = settings, replace(requests, config=own).load(flags)
+    if not requests.config and own.is_file():
+        mine, settings = settings, replace(requests, config=[own]).load(flags)
         if not (trust or requests.dry_run):
             for section in ("verifier", "rubricator") if new_rubrics else ("verifier",):
                 _check_trust(own, getattr(settings, section), getattr(mine, section))

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ropd_cli.cli._options import CacheDir, ConfigOptions, MaxCost, Seed, Set, command
+from ropd_cli.cli._options import CacheDir, Config, ConfigOptions, MaxCost, Seed, Set, command
 from ropd_cli.cli._screen import Screen
-from ropd_cli.errors import OutputBusy
+from ropd_cli.errors import InputError, OutputBusy
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ropd_cli.config.profiles import Difference
 
 
 @command
 def train(
-    config: Annotated[Path, typer.Option("--config", "-c", help="YAML configuration: a path, or a shipped name.")],
+    config: Config = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            metavar="paper|reference",
+            help="Numbers of the paper or of its reference code; those of --config go over them.",
+        ),
+    ] = None,
     set_: Set = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Run directory.", show_default="out of the configuration")
@@ -25,6 +38,10 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print verl's configuration and a forecast of the cost; train nothing.")
     ] = False,
+    diff: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--diff", metavar="PROFILE PROFILE", help="Print in what two profiles differ; train nothing."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Train on untested versions of verl and vLLM, too.")] = False,
     max_cost: MaxCost = None,
     seed: Seed = None,
@@ -41,8 +58,21 @@ def train(
 
     from ropd_cli.training import launch
 
+    options = ConfigOptions(config, set_, cache_dir)
     flags = {"out": str(out) if out else None, "seed": seed, "max_cost": max_cost}
-    resolved = ConfigOptions(config, set_, cache_dir).load(flags)
+    if diff is not None:
+        from ropd_cli.config.profiles import differences
+
+        rows = differences(diff, (options.load(flags, diff[0]), options.load(flags, diff[1])))
+        listed = [
+            {"key": key, "values": dict(zip(diff, values, strict=True)), "why": dict(zip(diff, why, strict=True))}
+            for key, values, why in rows
+        ]
+        screen.result({"differences": listed}, _table(diff, rows))
+        return
+    if not config and profile is None:
+        raise InputError("no configuration is named", "--config FILE, --profile paper, or both")
+    resolved = options.load(flags, profile)
     if dry_run:
         tree, forecast = launch.resolve(resolved)
         from omegaconf import OmegaConf  # comes with verl, whose absence is an error of resolve()
@@ -71,6 +101,31 @@ def train(
             curve += f", {what} {values[0]:.3f} at the first and {values[-1]:.3f} at the last"
     words = f"{document['steps']} steps{curve}\nmodel: {document['model']}\nrun: {document['run_dir']}"
     screen.result(document, words)
+
+
+def _table(names: tuple[str, str], rows: list[Difference]) -> Table:
+    """Return a row per key in which two profiles differ: the values, and under each why it is so."""
+    from rich import box
+    from rich.table import Table
+
+    from ropd_cli.util.terminal import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("key", no_wrap=True)
+    for name in names:
+        table.add_column(name)
+    for row in rows:
+        cells = zip(row.values, row.why, strict=True)
+        table.add_row(row.key, *(Text(_shown(value)).append(f"\n{why}", style="dim") for value, why in cells))
+    return table
+
+
+def _shown(value: object) -> str:
+    """Return a value as YAML has it."""
+    import json
+    from types import NoneType
+
+    return json.dumps(value) if isinstance(value, list | bool | NoneType) else str(value)
 
 
 def _write_report(run: Path, screen: Screen) -> None:

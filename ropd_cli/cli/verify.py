@@ -60,7 +60,7 @@ def verify(
     }
     settings = run.load(endpoint.flags("verifier", seed=run.seed) | flags)
     texts = Templates.load(settings.judge)
-    mixer = RewardMixer.load(settings.reward)
+    mixer = RewardMixer.load(settings.reward, settings.seed)
     files = VerifyFiles(
         prompts=prompts, rubrics=rubrics, rollouts=rollouts, out=out, index=index, limit=run.limit, seed=settings.seed
     )

@@ -15,6 +15,7 @@ from ropd_cli.config.models import (
     StudentConfig,
     TrainConfig,
 )
+from ropd_cli.config.score import ScoreConfig
 
 __all__ = [
     "DataConfig",
@@ -27,6 +28,7 @@ __all__ = [
     "RolloutConfig",
     "RopdConfig",
     "SamplingConfig",
+    "ScoreConfig",
     "StudentConfig",
     "TrainConfig",
     "load_config",

@@ -1,10 +1,11 @@
-"""Reading a configuration: defaults < YAML < environment < ``--set``, and all faults at once."""
+"""Reading a configuration: defaults < profile < YAML files < environment < ``--set``, and all faults at once."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ropd_cli.errors import ConfigError, InputError
 from ropd_cli.util.resources import find_config
 from ropd_cli.util.yaml_text import load_yaml
 
+PROFILES = ("paper", "reference")
 # environment variable -> the keys it sets
 _ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "OPENAI_BASE_URL": (
@@ -37,25 +39,27 @@ _ENVIRONMENT: dict[str, tuple[str, ...]] = {
 
 
 def load_config(
-    path: str | Path | None = None,
+    paths: str | Path | Sequence[str | Path] | None = None,
     *,
+    profile: str | None = None,
     overrides: Iterable[str] = (),
     flags: Mapping[str, Any] | None = None,
     environ: Mapping[str, str],
 ) -> RopdConfig:
     """Return the configuration a command runs with.
 
+    Of several files each is laid over those before it, and the first over the ``profile``.
+
     ``overrides`` are ``a.b=value`` (the value is read as YAML); ``flags`` are dotted keys of
     command-line options, the last word; a None among them is "not given". A YAML file's relative
     paths are taken from the current directory, like every path on the command line.
     Raises ConfigError with every fault, its dotted path and the nearest known name.
     """
-    source = "configuration"
-    tree: dict[str, Any] = {}
-    if path is not None:
-        file = find_config(path)
-        source = str(file)
-        tree = read_yaml(file)
+    files = [find_config(path) for path in ([paths] if isinstance(paths, str | Path) else paths or ())]
+    if profile is not None:
+        files.insert(0, profile_file(profile))
+    tree: dict[str, Any] = reduce(laid_over, map(read_yaml, files), {})
+    source = ", ".join(map(str, files)) or "configuration"
     problems: list[str] = []
     for name, keys in _ENVIRONMENT.items():
         if environ.get(name):
@@ -77,16 +81,30 @@ def load_config(
         config = RopdConfig.model_validate(laid_over(RopdConfig().model_dump(), tree))
     except ValidationError as fault:
         errors = fault.errors()
-        of_teacher = [(error["loc"][1:], error["input"]) for error in errors if error["loc"][0] == "teacher"]
+        of_teacher = [(error["loc"][1:], error["input"]) for error in errors if error["loc"][:1] == ("teacher",)]
         # What an entry of `teachers` has from `teacher` is wrong once, and not in every entry.
         problems += [
             _describe(error)
             for error in errors
-            if error["loc"][0] != "teachers" or (error["loc"][2:], error["input"]) not in of_teacher
+            if error["loc"][:1] != ("teachers",) or (error["loc"][2:], error["input"]) not in of_teacher
         ]
     if problems:
         raise ConfigError(problems, source, "ropd's keys and defaults are listed in docs/configuration.md")
     return config
+
+
+def profile_file(name: str) -> Path:
+    """Return the shipped file of a profile. Raises InputError for a name that none has."""
+    if name not in PROFILES:
+        raise InputError(f"no profile {name}", f"one of {', '.join(PROFILES)}")
+    return find_config(f"profiles/{name}")
+
+
+def differing(a: Any, b: Any, path: str = "") -> list[str]:
+    """Return the dotted paths at which two trees have different values."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [d for k in {**a, **b} for d in differing(a.get(k), b.get(k), f"{path}.{k}" if path else k)]
+    return [] if a == b else [path]
 
 
 def dump_config(config: RopdConfig) -> str:
@@ -138,7 +156,7 @@ def _describe(error: Any) -> str:
     loc = error["loc"]
     path = ".".join(str(part) for part in loc)
     if error["type"] == "value_error":  # of a whole section: its keys do not fit together
-        return f"{path}: {error['ctx']['error']}"
+        return f"{path}: {error['ctx']['error']}".removeprefix(": ")
     if error["type"] != "extra_forbidden":
         return f"{path}: {error['msg'][:1].lower()}{error['msg'][1:]}{_found(loc, error['input'])}"
     near = difflib.get_close_matches(str(loc[-1]), _known_keys(loc[:-1]), n=1, cutoff=0.5)

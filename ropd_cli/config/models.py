@@ -7,27 +7,14 @@ import warnings
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    create_model,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, create_model, field_validator, model_validator
 
 from ropd_cli.config.extra_body import check_extra_body
+from ropd_cli.config.score import ScoreConfig, VerifiableConfig
+from ropd_cli.config.section import Section
 
 # a section of that name hides a method of pydantic's that nobody calls any more
 warnings.filterwarnings("ignore", message='Field name "validate" in "RopdConfig" shadows')
-
-
-class Section(BaseModel):
-    """A section: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class SamplingConfig(Section):
@@ -101,6 +88,9 @@ class JudgeConfig(Section):
     """How a group is judged."""
 
     m: int = Field(4, ge=1, description="distinct teacher answers per prompt")
+    rotate_answers: bool = Field(
+        True, description="of an index with more than m answers each epoch takes others; false: always the same"
+    )
     form: Literal["shared-prefix", "group", "paper"] = Field(
         "shared-prefix", description="how the requests are laid out; paper: one verifier call per rollout"
     )
@@ -111,7 +101,7 @@ class JudgeConfig(Section):
     blind: bool = Field(True, description="the verifier is not told which answers are the teacher's")
     teacher_in_pool: bool = Field(True, description="the verifier judges the teacher's answers too")
     chunk_size: int | None = Field(None, ge=1, description="answers per verifier call; None: all of a group")
-    repeats: int = Field(1, ge=1, description="verifier calls per question; the majority counts")
+    repeats: int = Field(1, ge=1, description="verifier calls per question; the majority counts, of scores the median")
     rubrics: Literal["induced", "dataset", "both"] = Field(
         "induced", description="written by the rubricator, from the data set, or both"
     )
@@ -157,18 +147,52 @@ class RewardConfig(Section):
     length_max_tokens: int = Field(8192, ge=1)
     format_pattern: str = Field(r"\\boxed\{.+\}", description="a regular expression")
     custom_function: str | None = Field(None, description="FILE.py:NAME or MODULE:NAME, as verl's compute_score")
+    criterion_weights: Literal["rubric", "discriminating"] = Field(
+        "rubric", description="in the update: the rubric's points, or scaled by how a criterion separates the rollouts"
+    )
+    criterion_dropout: float = Field(
+        0.0, ge=0, le=0.5, description="in the update: probability that a criterion is left out of a group's scores"
+    )
+    combine: Literal["sum", "separate"] = Field(
+        "sum", description="in the update: the parts' sum, or each part normalised within the group before the sum"
+    )
+
+    @property
+    def reweighs(self) -> bool:
+        """Whether a rubric's criteria have other weights in the update than their points."""
+        return self.criterion_weights != "rubric" or self.criterion_dropout > 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> RewardConfig:
+        if self.reweighs and not self.rubric:
+            key = "criterion_weights" if self.criterion_weights != "rubric" else "criterion_dropout"
+            raise ValueError(f"reward.{key} is about the rubric's score, and reward.rubric is 0")
+        named = [self.rubric, self.exact, self.length, self.format, self.custom]
+        if self.combine == "separate" and sum(map(bool, named)) < 2:
+            raise ValueError("reward.combine separate needs two parts with a weight, such as reward.exact: 1.0")
+        return self
 
 
 class StudentConfig(Section):
     """The model that learns."""
 
     model_path: str | None = Field(None, description="Hugging Face folder or hub name")
+    from_run: str | None = Field(
+        None, description="training: directory of a finished run, whose checkpoint takes the place of model_path"
+    )
+    from_checkpoint: Literal["final", "best"] = Field("final", description="of from_run")
     endpoint: EndpointConfig = Field(EndpointConfig(), description="`ropd rollout` from an API instead of a folder")
     system_prompt: str | None = None
     enable_thinking: bool | None = Field(None, description="passed to the chat template; None: not passed")
     lora_rank: int = Field(0, ge=0, description="0: all weights are trained")
     lora_alpha: int = Field(16, ge=1)
     dtype: Literal["float32", "bfloat16"] | None = Field(None, description="None: by device")
+
+    @model_validator(mode="after")
+    def _fits(self) -> StudentConfig:
+        if self.from_checkpoint == "best" and self.from_run is None:
+            raise ValueError("student.from_checkpoint is about student.from_run, which is not set")
+        return self
 
 
 class DataConfig(Section):
@@ -352,7 +376,9 @@ class RopdConfig(Section):
     """A whole configuration; every command reads the sections it needs."""
 
     out: str | None = Field(None, description="run directory")
-    method: Literal["ropd", "sft"] = Field("ropd", description="how the student learns (docs/methods.md)")
+    method: Literal["ropd", "t-judge", "ovd-reward", "grpo-verifiable", "sft"] = Field(
+        "ropd", description="how the student learns (docs/methods.md)"
+    )
     seed: int = 0
     device: Literal["cpu", "gpu"] = "gpu"
     cache_dir: str | None = None
@@ -368,6 +394,8 @@ class RopdConfig(Section):
     rubricator: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.7))
     verifier: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.0))
     judge: JudgeConfig = JudgeConfig()
+    score: ScoreConfig = ScoreConfig()
+    verifiable: VerifiableConfig = VerifiableConfig()
     reward: RewardConfig = RewardConfig()
     student: StudentConfig = StudentConfig()
     data: DataConfig = DataConfig()
@@ -378,6 +406,15 @@ class RopdConfig(Section):
     lint: LintConfig = LintConfig()
     eval: EvalConfig = EvalConfig()
     verl: dict[str, Any] = Field(default_factory=dict, description="raw settings, merged into verl's own last")
+
+    @model_validator(mode="after")
+    def _fits(self) -> RopdConfig:
+        if self.judge.rubric_per == "rollout" and self.reward.reweighs:
+            raise ValueError(
+                "reward.criterion_weights and reward.criterion_dropout compare rollouts by one rubric: "
+                "judge.rubric_per is rollout"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -22,6 +22,8 @@ from ropd_cli.llm.structured import STARTS, Form, parse_json
 from ropd_cli.llm.urls import BUILTIN
 from ropd_cli.method.replies import Judgements
 from ropd_cli.method.verdicts import agreement
+from ropd_cli.methods import method_of
+from ropd_cli.methods.scored import Scored
 
 HERE = Section("judges")
 ENOUGH = 0.8
@@ -36,8 +38,9 @@ async def rubricator(case: Case) -> list[Check]:
 
 
 async def verifier(case: Case) -> list[Check]:
-    """Check verdicts on made-up groups, each asked for several times."""
-    return await _judge(case, "verifier", "verdicts")
+    """Check verdicts on made-up groups, or scores, each asked for several times."""
+    is_scored = isinstance(method_of(case.config), Scored)
+    return await _judge(case, "verifier", "scores" if is_scored else "verdicts")
 
 
 async def _judge(case: Case, role: str, replies: str) -> list[Check]:
@@ -65,7 +68,7 @@ async def _judge(case: Case, role: str, replies: str) -> list[Check]:
             )
             mend = "--set verifier.sampling.temperature=0, or judge.repeats 3"
             checks.append(HERE.warn("verifier temperature", found, mend))
-        checks.append(_flips(case.config, results))
+        checks.append(_flips(case.config, results, "scores" if replies == "scores" else "judgements"))
     return [*checks, _pace(case, role, results, seconds, client.endpoint.limits.concurrency)]
 
 
@@ -111,8 +114,8 @@ async def _enforced(case: Case, role: str, client: ChatClient) -> Check:
     return HERE.warn(label, found, _json_mend(role, Form.JSON_SCHEMA))
 
 
-def _flips(config: RopdConfig, results: Sequence[Any]) -> Check:
-    """Check on what share of judgements VOTES equal requests do not agree; ``results`` has VOTES entries a question."""
+def _flips(config: RopdConfig, results: Sequence[Any], judgements: str) -> Check:
+    """Check on what share of ``judgements`` VOTES equal requests do not agree; ``results`` has VOTES per question."""
     label = "verifier flips"
     votes_by_question = [results[start : start + VOTES] for start in range(0, len(results), VOTES)]
     answered: list[Sequence[Judgements]] = [
@@ -125,7 +128,7 @@ def _flips(config: RopdConfig, results: Sequence[Any]) -> Check:
     changed = round((1 - share) * cells)
     rate = wilson(changed, cells)
     found = (
-        f"{changed} of {cells} judgements changed when asked {VOTES} times: {rate.mean:.0%} "
+        f"{changed} of {cells} {judgements} changed when asked {VOTES} times: {rate.mean:.0%} "
         f"(95% interval {rate.low:.0%} to {rate.high:.0%})"
     )
     if rate.mean <= MANY_FLIPS:

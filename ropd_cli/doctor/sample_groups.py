@@ -6,15 +6,18 @@ The questions are sums and the criteria are sentences that the built-in provider
 from __future__ import annotations
 
 import secrets
+from functools import partial
 
 from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.doctor.targets import Question
-from ropd_cli.llm.chat import ChatRequest, JsonSchema, endpoint_request
+from ropd_cli.llm.chat import ChatReply, ChatRequest, JsonSchema, endpoint_request
 from ropd_cli.method.groups import given_rubric
 from ropd_cli.method.replies import CATEGORIES
 from ropd_cli.methods import method_of
+from ropd_cli.methods.scored import Scored
 from ropd_cli.records.schemas import Answer, Criterion, Group, Message, Rubric, RubricRecord, prompt_hash
 from ropd_cli.stages.rubricator import Rubricator, read_rubric
+from ropd_cli.stages.scorer import Scorer, ScoreRequest
 from ropd_cli.stages.verifier import Verifier
 
 SUMS = ((17, 25), (38, 14), (9, 46), (23, 58), (61, 12))
@@ -37,13 +40,22 @@ def groups() -> list[Group]:
 
 def questions(config: RopdConfig, role: str, endpoint: EndpointConfig) -> list[Question]:
     """Return what a judge is asked about the sample groups, as the configuration lays it out: a rubric of each, or
-    the verdicts on each VOTES times over."""
+    the verdicts on each VOTES times over; for a method without rubrics scores, as rows of one."""
     if role == "rubricator":
         rubricator = Rubricator(endpoint, config.judge.model_copy(update={"rubrics": "induced"}))
         return [(each.request, read_rubric) for group in groups() for each in rubricator.requests(group)[:1]]
-    verifier = Verifier(endpoint, config.judge.model_copy(update={"repeats": VOTES}))
+    settings, method = config.judge.model_copy(update={"repeats": VOTES}), method_of(config)
+    if isinstance(method, Scored):
+        scorer = Scorer(endpoint, settings, config.score, method.top)
+        asked = [scorer.requests(group)[0] for group in groups()]
+        return [(request, partial(_score_rows, each)) for each in asked for request in each.requests]
+    verifier = Verifier(endpoint, settings)
     layouts = [verifier.requests(group, _rubric(group, config))[0] for group in groups()]
     return [(request, each.read) for each in layouts for request in each.requests]
+
+
+def _score_rows(asked: ScoreRequest, reply: ChatReply) -> tuple[tuple[int | None], ...]:
+    return tuple([(score,) for score in asked.read(reply)])
 
 
 def calls_a_group(config: RopdConfig) -> tuple[int, int]:

@@ -76,14 +76,15 @@ def _question(request: ChatRequest) -> str | None:
 
 
 def _reply_tokens(request: ChatRequest) -> int:
-    """Return a guess from what is asked for: a rubric, verdicts by number, or free text."""
+    """Return a guess from what is asked for: a rubric, verdicts or scores by number, or free text."""
     limit = request.sampling.max_tokens
     properties = request.form.body.get("properties", {}) if request.form else {}
     if "rubrics" in properties:
         guess = 8 * CRITERION_TOKENS
     elif "answers" in properties:
         rows = properties["answers"].get("minItems", 1)
-        criteria = properties["answers"]["items"]["properties"]["judgement"].get("minItems", 8)
+        judgement = properties["answers"]["items"]["properties"].get("judgement")
+        criteria = judgement.get("minItems", 8) if judgement else 0  # a score is in the row
         guess = rows * (ROW_TOKENS + criteria * VERDICT_TOKENS)
     else:
         guess = limit // 2 + 1 if limit else UNKNOWN_REPLY_TOKENS

@@ -17,6 +17,7 @@ _LOOKALIKES = str.maketrans({"\u2039": "<", "\u203a": ">", "\u2044": "/", "\u221
 _ORDER = r"\b(?:mark|judge|rate|score|grade|count|consider|treat|set|accept|evaluate)\s+"
 _CRITERIA = r"(?:all|every|each)\s+(?:of\s+)?(?:the\s+|my\s+|its\s+)?(?:\w+\s+)?(?:criteri(?:a|on)|rubric\w*|judg\w+)"
 _EVERY = r"(?:all|every|each)\s+(?:of\s+)?(?:the\s+)?criteri(?:a|on)\b"
+_THIS = r"(?:this|my|the\s+above)\s+(?:answer|response|solution|reply)"
 _MET = r"\b(?:true|met|satisfied|fulfilled|passed)\b"
 _KINDS: dict[str, tuple[str, ...]] = {
     "tag": (
@@ -26,8 +27,8 @@ _KINDS: dict[str, tuple[str, ...]] = {
         r"</\s*(?:answer|question|rubric)-\s*$",
     ),
     "reply": (
-        r"\bropd\.(?:batch_verifier|rubric)\.v\d",
-        r"\banswer_index\\?[\"']?\s*:.{0,80}judge?ment\b",
+        r"\bropd\.(?:batch_verifier|rubric|scores)\.v\d",
+        r"\banswer_index\\?[\"']?\s*:.{0,80}(?:judge?ment\b|\bscore\\?[\"']?\s*:)",
         r"\bjudge?ment\\?[\"']?\s*:\s*\[\s*(?:true|false|null)",
         r"\banswer\s*\d+\s*:.{0,80}\bfinal_score\s*:\s*\d",
     ),
@@ -42,6 +43,10 @@ _KINDS: dict[str, tuple[str, ...]] = {
         rf"{_EVERY}\s+(?:\w+\s+){{0,2}}(?:are|is)\s+(?:met|satisfied|fulfilled|passed)\s+by\s+(?:this|my)\s+(?:answer|response|reply)",
         r"\b(?:give|award|assign|grant)\s+(?:me|us|it|this|my|the\s+(?:above\s+)?(?:answer|response))\s+(?:\w+\s+){0,2}"
         r"(?:full|maximum|perfect|the\s+highest)\s+(?:marks?|scores?|points|credit|grade)\b",
+        rf"\b(?:score|grade|mark|rate)\s+{_THIS}\s+(?:(?:as|with|at|a|an)\s+){{0,2}}(?:score\s+of\s+)?\d",
+        rf"\b(?:give|award|assign|grant)\s+{_THIS}\s+(?:a\s+|the\s+)?(?:score|grade|mark)\s+(?:of\s+)?\d",
+        rf"\b{_THIS}\s+(?:deserves|merits|earns|should\s+(?:get|receive|be\s+given))\s+(?:(?:a|an|the)\s+)?"
+        r"(?:score\s+of\s+\d|(?:full|maximum|perfect|highest|top)\s+(?:marks?|scores?|points|credit|grade)\b)",
         r"\b(?:every|all|each)\s+criteri(?:on|a)\s+(?:of|for|in)\s+(?:this|every|all|each|my)\s+"
         r"(?:answer|response|reply|solution)s?\b",
         r"(?<!never )(?<!not )\b(?:ignore|disregard|forget)\s+(?:all\s+|any\s+)?(?:of\s+)?(?:the\s+|your\s+)?"

@@ -7,6 +7,9 @@ shared-prefix           all answers in blind order                          the 
 group                   all answers, the teacher's first                    the answers it judges, in blind order
 paper                   as group                                            one answer
 ======================  ==================================================  =========================================
+
+For scores (``score.per``) a judge is shown one rollout, or all of the group in blind order; with ``score.teacher``
+shown, the teacher's answers first.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ropd_cli.config import JudgeConfig
+from ropd_cli.config import JudgeConfig, ScoreConfig
 from ropd_cli.method.block import Block
 
 
@@ -24,13 +27,13 @@ class Layout:
 
     block: Block
     judged: tuple[int, ...] = ()
-    """Shown numbers of the answers that the verifier is to judge; the rubricator judges none."""
+    """Shown numbers of the answers that are to be judged; the rubricator judges none."""
     rollout: int | None = None
     """The rollout whose rubric this is about; None: one rubric for all of them."""
 
     @property
     def is_part(self) -> bool:
-        """Whether answers are shown that the verifier is not asked about."""
+        """Whether answers are shown that the judge is not asked about."""
         return len(self.judged) < len(self.block.answers)
 
 
@@ -61,6 +64,18 @@ def verdict_layouts(block: Block, settings: JudgeConfig, rollout: int | None = N
         return [Layout(shown, chunk, rollout) for chunk in _chunks(shown.numbers, size)]
     parts = [block.of(chunk) for chunk in _chunks(numbers, size)]
     return [Layout(part, part.numbers, rollout) for part in parts]
+
+
+def score_layouts(block: Block, score: ScoreConfig, settings: JudgeConfig) -> list[Layout]:
+    """The requests for scores about a group whose whole block is ``block``: one per rollout that has an answer, or one
+    for all of these (with ``judge.chunk_size`` for so many)."""
+    references = block.references if score.teacher == "shown" else ()
+    size = 1 if score.per == "rollout" else settings.chunk_size or len(block.rollouts)
+    layouts = []
+    for chunk in _chunks(block.rollouts, size):
+        shown = block.of((*references, *chunk))
+        layouts.append(Layout(shown, shown.numbers[len(references) :]))
+    return layouts
 
 
 def _teacher_first(block: Block, numbers: Sequence[int], settings: JudgeConfig) -> Block:

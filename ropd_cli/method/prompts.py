@@ -1,9 +1,9 @@
-"""Make the texts that the two judges read: instructions from template files, and a group's block between or before
-them.
+"""Make the texts that the judges read: instructions from template files, and a group's block between or before them.
 
 In the form ``shared-prefix`` both requests have the same system message and a user message that begins with the same
 bytes, the block, so that an endpoint's prefix cache serves both; the instructions follow it. In the forms
-``group`` and ``paper`` the templates say themselves where question, answers and rubric stand.
+``group`` and ``paper`` the templates say themselves where question, answers and rubric stand. A request for scores is
+laid out as in ``shared-prefix`` in every form.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ropd_cli.records.schemas import Message, Rubric, Written, digest
 from ropd_cli.util.resources import shipped
 
 Form = Literal["shared-prefix", "group", "paper"]
-NAMES = ("system", "rubricator", "verifier", "repair")
+NAMES = ("system", "rubricator", "verifier", "score", "repair")
 _MARK = re.compile(r"\{\{([#^/]?)([a-z_]+)\}\}")
 _SECTION = re.compile(r"\{\{([#^])([a-z_]+)\}\}(\n?)(.*?)\{\{/\2\}\}(\n?)", re.DOTALL)
 _LAID_OUT = {"question", "answers"}
@@ -38,6 +38,7 @@ _OPTIONAL: dict[str, set[str]] = {
     "rubricator": {"tag", "answer_count", "instructions"},
     "verifier": {"tag", "answer_count", "criterion_count", "instructions", "references", "students", "judged"}
     | {"judged_count"},
+    "score": {"tag", "several", "references", "instructions", "first", "top", "high", "middle", "low"},
     "repair": {"score"},
     "lint": set(),
 }
@@ -55,6 +56,7 @@ class Templates:
     rubricator: str
     verifier: str
     repair: str = ""
+    score: str = ""
     form: Form = "shared-prefix"
     is_blind: bool = True
     rubricator_instructions: str = ""
@@ -63,7 +65,7 @@ class Templates:
     @classmethod
     def load(cls, settings: JudgeConfig | None = None) -> Templates:
         """The shipped templates of a form and language, with those of the folder ``settings.templates`` (system.md,
-        rubricator.md, verifier.md, repair.md) in their place.
+        rubricator.md, verifier.md, score.md, repair.md) in their place.
 
         Raises InputError for a folder that is missing or holds none of them, and for a template that lacks
         a placeholder it needs or has one that nobody fills.
@@ -73,8 +75,8 @@ class Templates:
         if own is not None and not any((own / f"{name}.md").is_file() for name in NAMES):
             raise InputError(
                 f"judge.templates: no templates in {own}",
-                "put system.md, rubricator.md, verifier.md or repair.md there; the shipped ones stand in for those you "
-                "leave out",
+                "put system.md, rubricator.md, verifier.md, score.md or repair.md there; the shipped ones stand in for "
+                "those you leave out",
             )
         texts = {}
         for name in NAMES:
@@ -99,6 +101,10 @@ class Templates:
     def verifier_hash(self) -> str:
         """As ``rubricator_hash``, of a verifier request."""
         return self._hash(self.verifier, self.verifier_instructions)
+
+    def score_hash(self, top: int) -> str:
+        """As ``rubricator_hash``, of a request for scores from 0 to ``top``."""
+        return self._hash(self.score, f"{top} {self.verifier_instructions}")
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -139,6 +145,22 @@ class Templates:
         }
         return self._messages(block, self.verifier, values | {"instructions": self.verifier_instructions})
 
+    def score_messages(self, layout: Layout, top: int) -> tuple[Message, ...]:
+        """The request for one score, 0 to ``top``, of each answer that is judged. It says which of the others are
+        references."""
+        block, judged = layout.block, layout.judged
+        marks = {"top": top, "high": round(0.8 * top), "middle": round(0.5 * top), "low": round(0.2 * top)}
+        values = {
+            "scale": _tagged("scale", f"0-{top}", block),
+            "judged": _tagged("judged", _listed(judged), block),
+            "several": str(len(judged)) if len(judged) > 1 else "",
+            "references": _tagged("references", _listed(block.references), block),
+            "first": str(judged[0]),
+            **{name: str(mark) for name, mark in marks.items()},
+        }
+        values |= {"tag": block.tag, "instructions": self.verifier_instructions}
+        return self._sent(f"{block.text}\n\n{fill(self.score, values)}")
+
     def written(self, block: Block, messages: tuple[Message, ...]) -> Written | None:
         """``messages``, which were made from ``block`` here, as JSON and their hash; None in the forms whose requests
         do not begin with the block."""
@@ -159,6 +181,9 @@ class Templates:
             text = f"{block.text}\n\n{fill(template, values)}"
         else:
             text = fill(template, values | {"question": block.question_text, "answers": block.answers_text})
+        return self._sent(text)
+
+    def _sent(self, text: str) -> tuple[Message, ...]:
         user = Message(role="user", content=text)
         return (Message(role="system", content=self.system), user) if self.system else (user,)
 
@@ -187,7 +212,7 @@ def _decided(template: str, present: frozenset[str]) -> str:
 
 def _shipped_file(name: str, settings: JudgeConfig) -> Path:
     folder = shipped("prompts") / settings.language
-    if name in ("system", "repair"):
+    if name in ("system", "score", "repair"):
         return folder / f"{name}.md"
     form = "group" if (settings.form, name) == ("paper", "rubricator") else settings.form
     return folder / form / f"{name}.md"
@@ -199,11 +224,13 @@ def _needed(name: str, settings: JudgeConfig) -> dict[str, str]:
         return {}
     if name == "repair":
         return {"findings": ""}
-    needed = {"references": ""} if name == "rubricator" else {"rubric": ""}
-    if settings.form != "shared-prefix":
+    names = {"rubricator": ("references",), "verifier": ("rubric",), "score": ("judged", "scale")}[name]
+    needed = dict.fromkeys(names, "")
+    if settings.form != "shared-prefix" and name != "score":
         needed |= dict.fromkeys(sorted(_LAID_OUT), f"judge.form is {settings.form}")
-    if getattr(settings, f"{name}_instructions"):
-        needed["instructions"] = f"judge.{name}_instructions is set"
+    instructions = "rubricator_instructions" if name == "rubricator" else "verifier_instructions"
+    if getattr(settings, instructions):
+        needed["instructions"] = f"judge.{instructions} is set"
     if name == "verifier" and not settings.blind:
         needed["references"] = "judge.blind is false"
     if name == "verifier" and settings.form == "shared-prefix" and settings.chunk_size is not None:

@@ -1,6 +1,7 @@
 """Make the JSON schemas of the judges' replies, and read a reply.
 
-The formats are the reference's, ``ropd.rubric.v1`` and ``ropd.batch_verifier.v2``. A reply is never
+The formats are the reference's, ``ropd.rubric.v1`` and ``ropd.batch_verifier.v2``, and for one score per
+answer ``ropd.scores.v1``, made like them. A reply is never
 trusted further than its choices: sums and scores are computed here or later, ids and lengths are
 checked. What is only a little off and has one meaning (a wrong sum, ids out of order) is mended, and
 named in the record; anything else that does not fit raises ReplyInvalid, so that it is asked for again.
@@ -18,8 +19,8 @@ from ropd_cli.answers.latex_escapes import with_latex
 from ropd_cli.errors import ReplyInvalid
 from ropd_cli.records.schemas import Criterion, Rubric
 
-RUBRIC_NAME, VERDICTS_NAME = "ropd_rubric", "ropd_verdicts"
-RUBRIC_VERSION, VERDICTS_VERSION = "ropd.rubric.v1", "ropd.batch_verifier.v2"
+RUBRIC_NAME, VERDICTS_NAME, SCORES_NAME = "ropd_rubric", "ropd_verdicts", "ropd_scores"
+RUBRIC_VERSION, VERDICTS_VERSION, SCORES_VERSION = "ropd.rubric.v1", "ropd.batch_verifier.v2", "ropd.scores.v1"
 CATEGORIES = ("Task Completion", "Observable Quality", "General Reasoning")
 MIN_CRITERIA, MAX_CRITERIA = 4, 12
 MAX_POINTS = 5
@@ -34,6 +35,8 @@ _NUMBERED = re.compile(r"c[0-9]+")
 
 Judgements = tuple[tuple[bool | None, ...], ...]
 """Shape (answers in shown order, K); None where the judge gave no verdict."""
+RawScores = tuple[int | None, ...]
+"""Shape (answers in shown order,), on the judge's scale; None where the judge gave no score."""
 
 
 @lru_cache(maxsize=1)
@@ -67,6 +70,19 @@ def verdicts_schema(answers: int, criteria: int, first: int = 1) -> dict[str, An
     )
     return _object(
         schema_version={"type": "string", "enum": [VERDICTS_VERSION]},
+        answers={"type": "array", "items": answer, "minItems": answers, "maxItems": answers},
+    )
+
+
+@lru_cache(maxsize=256)
+def scores_schema(answers: int, top: int, first: int = 1) -> dict[str, Any]:
+    """JSON schema of the scores, 0 to ``top``, of ``answers`` answers, numbered from ``first``."""
+    answer = _object(
+        answer_index={"type": "integer", "minimum": first, "maximum": first + answers - 1},
+        score={"type": "integer", "minimum": 0, "maximum": top},
+    )
+    return _object(
+        schema_version={"type": "string", "enum": [SCORES_VERSION]},
         answers={"type": "array", "items": answer, "minItems": answers, "maxItems": answers},
     )
 
@@ -107,6 +123,40 @@ def parse_verdicts(document: Any, answers: int, criteria: int, first: int = 1) -
     if len(rows) != answers:
         raise _invalid(f"verdicts on {len(rows)} answers, not {answers}")
     return tuple([_judgement(row, number, first, criteria) for number, row in enumerate(rows, start=first)])
+
+
+def parse_scores(document: Any, answers: int, top: int, first: int = 1) -> RawScores:
+    """The scores in a reply's JSON, shape (answers,), in shown order, numbered from ``first``; the reply may have them
+    in any order. Raises ReplyInvalid unless every answer has one score, a whole number from 0 to ``top``.
+    """
+    scores, faults = read_scores(document, answers, top, first)
+    if faults:
+        raise _invalid("; ".join(faults))
+    return scores
+
+
+def read_scores(document: Any, answers: int, top: int, first: int = 1) -> tuple[RawScores, list[str]]:
+    """The scores that can be read in a reply's JSON, as ``parse_scores`` gives them, and what is wrong with the others,
+    which are None. Raises ReplyInvalid where the reply holds no list of answers."""
+    _, rows = _list(document, "answers", SCORES_VERSION, set())
+    values: dict[int, list[int | None]] = {number: [] for number in range(first, first + answers)}
+    faults = []
+    for at, row in enumerate(rows):
+        where = f"answers[{at}]"
+        if not isinstance(row, dict):
+            faults.append(f"{where} is not an object")
+            continue
+        row = _with_keys(row, ("answer_index", "score"), set())
+        index, value = row.get("answer_index"), row.get("score")
+        if type(index) is not int or index not in values:
+            faults.append(f"{where}.answer_index is {short(index)}, not one of {first} to {first + answers - 1}")
+            continue
+        is_score = type(value) is int and 0 <= value <= top
+        if not is_score:
+            faults.append(f"{where}.score is {short(value)}, not a whole number from 0 to {top}")
+        values[index].append(value if is_score else None)
+    faults += [f"{len(given)} scores for answer {number}" for number, given in values.items() if len(given) != 1]
+    return tuple([given[0] if len(given) == 1 else None for given in values.values()]), faults
 
 
 def _criterion(item: Any, where: str, mended: set[str]) -> Criterion:

@@ -2,6 +2,9 @@
 
 reward_i = sum_p weight_p * part_pi over the parts whose weight is not 0. A part that is missing makes the
 reward missing. With the rubric alone at weight 1 the rewards are the scores.
+
+GRPO is given these rewards, or shaped ones: with other weights of the rubric's criteria (``criterion_weights``), or
+with each part normalised within the group before the sum (``reward.combine: separate``).
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ from ropd_cli.answers.exact_match import is_exact
 from ropd_cli.answers.thinking import answer_of
 from ropd_cli.config import RewardConfig
 from ropd_cli.errors import InputError, JudgeError
-from ropd_cli.records.schemas import Answer, Group, Prompt
+from ropd_cli.method.criterion_weights import counted_weights, in_points, mask_seed, weighted_scores
+from ropd_cli.method.scoring import advantages
+from ropd_cli.records.schemas import Answer, AnswerVerdict, Group, Prompt, Rubric
 from ropd_cli.util.tokens import estimate_tokens
 
 PARTS = ("rubric", "exact", "length", "format", "custom")
@@ -49,24 +54,35 @@ def on_grid(reward: float) -> float:
 
 @dataclass(frozen=True)
 class Mixed:
-    """The rewards of a group, shape (n,), and the parts they were mixed from, by name, each of shape (n,)."""
+    """The rewards of a group, shape (n,), and the parts they were mixed from, by name, each of shape (n,).
+
+    ``shaped_G`` and ``weights_K``: what GRPO is given, where it is given other numbers, and the weights of the criteria
+    in them.
+    """
 
     rewards_G: Scores
     parts: dict[str, Scores]
+    shaped_G: Scores = ()
+    weights_K: tuple[float, ...] = ()
 
 
 class RewardMixer:
-    """Mixes the rewards of groups by one configuration."""
+    """Mixes the rewards of groups by one configuration. ``seed`` draws the masks of ``reward.criterion_dropout``."""
 
-    def __init__(self, settings: RewardConfig, custom: Callable[..., Any] | None) -> None:
+    def __init__(self, settings: RewardConfig, custom: Callable[..., Any] | None, seed: int = 0) -> None:
         self.settings = settings
+        self._seed = seed
         self._custom = custom
         self._pattern = re.compile(settings.format_pattern, re.DOTALL)
         self._weights = {name: getattr(settings, name) for name in PARTS if getattr(settings, name) != 0}
-        self._dumped = settings.model_dump()
+        # records of versions that did not have these keys keep their hash
+        newer = {"criterion_weights", "criterion_dropout", "combine"} - settings.model_dump(
+            exclude_defaults=True
+        ).keys()
+        self._dumped = settings.model_dump(exclude=newer) | ({"seed": seed} if settings.criterion_dropout else {})
 
     @classmethod
-    def load(cls, settings: RewardConfig) -> RewardMixer:
+    def load(cls, settings: RewardConfig, seed: int = 0) -> RewardMixer:
         """Check the settings and import the user's function. Raises InputError for what can't be used."""
         for name in PARTS:
             if not math.isfinite(getattr(settings, name)):
@@ -87,7 +103,7 @@ class RewardMixer:
             ) from fault
         if settings.custom and settings.custom_function is None:
             raise InputError("reward.custom has a weight, and reward.custom_function is not set", "FILE.py:NAME")
-        return cls(settings, _load_function(settings.custom_function) if settings.custom_function else None)
+        return cls(settings, _load_function(settings.custom_function) if settings.custom_function else None, seed)
 
     @property
     def needs_judges(self) -> bool:
@@ -106,15 +122,20 @@ class RewardMixer:
                 "give every prompt its checkable `answer`, or set reward.exact to 0",
             )
 
-    async def mix(self, group: Group, scores_G: Sequence[float | None]) -> Mixed:
+    async def mix(
+        self,
+        group: Group,
+        scores_G: Sequence[float | None],
+        rubric: Rubric | None = None,
+        answers: Sequence[AnswerVerdict] = (),
+    ) -> Mixed:
         """The rewards of a group whose rollouts have these rubric scores, shape (n,).
 
+        ``rubric`` and the verdicts on the rollouts by it, shape (n,), are needed for other weights of its criteria.
         ``parts`` always has the scores as "rubric", and the other parts that have a weight.
         Raises JudgeError where the user's function fails: the group is then missing, not worth 0.
         """
         parts: dict[str, Scores] = {"rubric": tuple(scores_G)}
-        if self._weights == {"rubric": 1.0}:
-            return Mixed(parts["rubric"], parts)
         for name in self._weights:
             if name == "exact":
                 right = group.answer
@@ -127,11 +148,32 @@ class RewardMixer:
                 parts[name] = tuple([self._format(each) for each in group.rollouts])
             elif name == "custom":
                 parts[name] = tuple([await self._custom_score(group, each) for each in group.rollouts])
-        columns = [(self._weights[name], parts[name]) for name in self._weights]
-        rewards = [_sum([(weight, part[k]) for weight, part in columns]) for k in range(len(group.rollouts))]
-        if not all(reward is None or math.isfinite(reward) for reward in rewards):
+        rewards_G = self._sum(group, parts)
+        own = parts["rubric"]
+        weights_K: tuple[float, ...] = ()
+        rows_GK = [each.judgement for each in answers if each.judgement and each.score is not None]
+        if self.settings.reweighs and rubric is not None and rows_GK:
+            counted = counted_weights(rows_GK, rubric.weights_K, self.settings, mask_seed(self._seed, group))
+            own, weights_K = weighted_scores(answers, counted), in_points(counted, rubric.weights_K)
+        if self.settings.combine == "separate":
+            return Mixed(rewards_G, parts, self._sum(group, self._normalised(parts | {"rubric": own})), weights_K)
+        return Mixed(rewards_G, parts, self._sum(group, parts | {"rubric": own}) if weights_K else (), weights_K)
+
+    def _sum(self, group: Group, parts: dict[str, Scores]) -> Scores:
+        """The weighted sums of parts, shape (n,). Raises JudgeError where one is no finite number."""
+        columns = [(weight, parts[name]) for name, weight in self._weights.items()]
+        sums_G = tuple([_sum([(weight, part[k]) for weight, part in columns]) for k in range(len(group.rollouts))])
+        if not all(value is None or math.isfinite(value) for value in sums_G):
             raise JudgeError(f"uid {group.uid}: a reward is no finite number: {parts}"[:400], "give smaller weights")
-        return Mixed(tuple(rewards), parts)
+        return sums_G
+
+    def _normalised(self, parts: dict[str, Scores]) -> dict[str, Scores]:
+        """The parts that have a weight, each as (part - mean) / (std + eps) over the rollouts that have all of them."""
+        whole_G = [None not in values for values in zip(*(parts[name] for name in self._weights), strict=True)]
+        return {
+            name: advantages([v if whole else None for v, whole in zip(parts[name], whole_G, strict=True)])
+            for name in self._weights
+        }
 
     def _length(self, rollout: Answer) -> float:
         """1 up to the free length, then falling evenly to 0 at the longest."""

@@ -55,7 +55,7 @@ class GroupStats:
     """Standard deviation (of the population) of the rewards."""
     teacher_mean: float | None
     zero_variance: bool
-    """At least two rewards and all equal: every advantage is 0, so there is nothing to learn from."""
+    """At least two rewards and all equal, as GRPO is given them: every advantage is 0, so there is nothing to learn."""
     teacher_below_student: bool
     """By the rubric the teacher's answers score lower than the rollouts: it may reward the wrong thing."""
 
@@ -64,11 +64,13 @@ def group_stats(
     rewards_G: Sequence[float | None],
     teacher_scores: Sequence[float | None] = (),
     scores_G: Sequence[float | None] | None = None,
+    shaped_G: Sequence[float | None] = (),
 ) -> GroupStats:
     """Statistics of a group: ``rewards_G`` of shape (n,), ``teacher_scores`` of shape (m,), None is missing.
 
     ``scores_G`` are the rollouts' scores by the rubric, where other parts are mixed into their rewards: it is with them
-    that the teacher's scores are compared.
+    that the teacher's scores are compared. ``shaped_G`` are the numbers that GRPO is given, where they are others than
+    the rewards.
     """
     rewards = [r for r in rewards_G if r is not None]
     teachers = [s for s in teacher_scores if s is not None]
@@ -76,6 +78,7 @@ def group_stats(
     teacher_mean = math.fsum(teachers) / len(teachers) if teachers else None
     scores = [s for s in (rewards_G if scores_G is None else scores_G) if s is not None]
     student_mean = math.fsum(scores) / len(scores) if scores else None
+    given = [r for r in shaped_G if r is not None] or rewards
     below = student_mean is not None and teacher_mean is not None and teacher_mean < student_mean - EPSILON
     return GroupStats(
         n=len(rewards_G),
@@ -83,7 +86,7 @@ def group_stats(
         mean=mean,
         spread=_spread(rewards) if rewards else None,
         teacher_mean=teacher_mean,
-        zero_variance=len(rewards) > 1 and max(rewards) == min(rewards),
+        zero_variance=len(given) > 1 and max(given) == min(given),
         teacher_below_student=below,
     )
 
@@ -97,7 +100,8 @@ def advantages(rewards_G: Sequence[float | None], *, by_std: bool = True) -> tup
     rewards = [r for r in rewards_G if r is not None]
     if not rewards:
         return tuple(None for _ in rewards_G)
-    mean = math.fsum(rewards) / len(rewards)
+    # of equal rewards exactly their value, whatever the rounding of the sum
+    mean = rewards[0] if max(rewards) == min(rewards) else math.fsum(rewards) / len(rewards)
     scale = 1.0
     if by_std and len(rewards) > 1:
         scale = _spread(rewards) * math.sqrt(len(rewards) / (len(rewards) - 1)) + EPSILON

@@ -4,12 +4,13 @@ the way: it is never counted as failed."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from ropd_cli.config import JudgeConfig
 from ropd_cli.errors import JudgeError
 from ropd_cli.method.block import Block, Source
-from ropd_cli.method.replies import Judgements
+from ropd_cli.method.replies import Judgements, RawScores
 from ropd_cli.method.scoring import coverage, judged_for_all, score
 from ropd_cli.records.schemas import AnswerVerdict, Group, Rubric
 
@@ -31,11 +32,29 @@ def majority(votes: Sequence[Judgements], repeats: int) -> Judgements:
     return tuple([tuple([_decided(values, repeats) for values in _columns(rows)]) for rows in _columns(votes)])
 
 
+def median_scores(votes: Sequence[RawScores], repeats: int) -> tuple[float | None, ...]:
+    """The median of the scores that ``repeats`` calls gave each answer, shape (answers,); None for an answer that no
+    more than half of them scored.
+
+    The median is to scores what the majority is to verdicts (of zeros and ones they are the same): one reply that is
+    far off, or was talked into its score, does not move it. Of an even number of scores it is the mean of the two in
+    the middle. Each vote has the shape (answers,).
+    """
+    known = [[score for score in scores if score is not None] for scores in _columns(votes)]
+    return tuple([float(median(scores)) if 2 * len(scores) > repeats else None for scores in known])
+
+
 def agreement(questions: Sequence[Sequence[Judgements]]) -> float | None:
     """Share of (answer, criterion) on which all votes on a question agree, in [0, 1], over the questions with more than
     one vote; None where there is none."""
-    cells = [values for votes in questions if len(votes) > 1 for rows in _columns(votes) for values in _columns(rows)]
-    return sum(len(set(values)) == 1 for values in cells) / len(cells) if cells else None
+    return _agreed(
+        values for votes in questions if len(votes) > 1 for rows in _columns(votes) for values in _columns(rows)
+    )
+
+
+def score_agreement(questions: Sequence[Sequence[RawScores]]) -> float | None:
+    """As ``agreement``, the share of answers to which all votes give the same score."""
+    return _agreed(scores for votes in questions if len(votes) > 1 for scores in _columns(votes))
 
 
 def score_answers(
@@ -58,6 +77,23 @@ def score_answers(
         return _by_shared_rubric(group, rubrics[None], rows, settings)
     answered = {block.answers[k - 1].index for k in block.rollouts}
     return _by_own_rubric(group, rubrics, rows, settings, answered)
+
+
+def scored_answers(
+    group: Group, raw: Mapping[int, float | None], top: int, settings: JudgeConfig
+) -> tuple[AnswerVerdict, ...]:
+    """The verdict on each rollout where a judge gives each one score and knows no rubric: ``score`` is the judge's over
+    ``top``, in [0, 1], and ``raw_score`` the judge's own. ``raw`` has the rollouts that were shown, by index; None for
+    one whose score is missing."""
+    verdicts = []
+    for index in range(len(group.rollouts)):
+        if index not in raw:
+            verdicts.append(_not_shown("student", index, settings))
+            continue
+        value = raw[index]
+        score = None if value is None else value / top
+        verdicts.append(AnswerVerdict(source="student", index=index, judgement=(), score=score, raw_score=value))
+    return tuple(verdicts)
 
 
 def _by_shared_rubric(
@@ -123,6 +159,11 @@ def _too_little_judged(group: Group, what: str, settings: JudgeConfig) -> JudgeE
         f"uid {group.uid}: {what}, less than judge.min_coverage {settings.min_coverage:.0%}",
         "asked again it is the same reply, from the cache: ask another verifier, or lower judge.min_coverage",
     )
+
+
+def _agreed(cells: Iterable[Sequence[object]]) -> float | None:
+    same = [len(set(values)) == 1 for values in cells]
+    return sum(same) / len(same) if same else None
 
 
 def _columns(rows: Sequence[Sequence[Any]]) -> Iterable[tuple[Any, ...]]:

@@ -10,7 +10,13 @@ from importlib import import_module
 from ropd_cli.config import RopdConfig
 from ropd_cli.methods.base import Method
 
-METHODS = {"ropd": "ropd_cli.methods.ropd:Ropd", "sft": "ropd_cli.methods.sft:Sft"}
+METHODS = {
+    "ropd": "ropd_cli.methods.ropd:Ropd",
+    "t-judge": "ropd_cli.methods.scored:TJudge",
+    "ovd-reward": "ropd_cli.methods.scored:OvdReward",
+    "grpo-verifiable": "ropd_cli.methods.verifiable:Verifiable",
+    "sft": "ropd_cli.methods.sft:Sft",
+}
 """By the value of ``method``: where its class is."""
 
 

@@ -102,6 +102,11 @@ class Method(ABC):
     def check(self, config: RopdConfig, prompts: Sequence[Prompt]) -> None:  # noqa: B027
         """Raise InputError, before anything starts, where the configuration or the prompts do not fit the method."""
 
+    def template_hashes(self, config: RopdConfig) -> dict[str, str]:
+        """Return the hash of each template that is asked by, for the run's ``prompts.lock``. Raises InputError for
+        templates that can't be used."""
+        return {}
+
     def verl_settings(self, config: RopdConfig) -> dict[str, Any]:
         """Return settings of verl's, laid over our own and below the ``verl:`` section of the configuration."""
         return {}

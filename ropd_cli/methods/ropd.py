@@ -31,7 +31,7 @@ class Ropd(Method):
     def needs(self, config: RopdConfig) -> Needs:
         answers = bool(config.reward.exact)
         if config.reward.rubric == 0:
-            return Needs(config.judge.m, answers, why_no_judge="reward.rubric is 0")
+            return Needs(0, answers, why_no_judge="reward.rubric is 0")
         if config.judge.rubrics == "dataset":
             return Needs(config.judge.m, answers, ("verifier",), why_no_judge="judge.rubrics is dataset")
         return Needs(config.judge.m, answers, ("rubricator", "verifier"))
@@ -46,6 +46,9 @@ class Ropd(Method):
                     f"(uid {lacking[0]!r})",
                     "give every prompt a `rubric` (docs/rewards.md), or set judge.rubrics to induced",
                 )
+
+    def template_hashes(self, config: RopdConfig) -> dict[str, str]:
+        return Templates.load(config.judge).hashes
 
     def requests(self, config: RopdConfig, groups: Sequence[Group]) -> dict[Role, list[ChatRequest]]:
         if config.reward.rubric == 0:
@@ -73,7 +76,7 @@ class RubricRewarder(Rewarder):
     def __init__(self, resources: Resources) -> None:
         config = resources.config
         self._repairs = config.judge.repair
-        self._mixer = RewardMixer.load(config.reward)
+        self._mixer = RewardMixer.load(config.reward, config.seed)
         templates = Templates.load(config.judge)
         self.clients = {
             "rubricator": ChatClient.open(config.rubricator, cache=resources.cache, shared=resources.shared),
@@ -104,6 +107,7 @@ class RubricRewarder(Rewarder):
             answers=tuple(AnswerVerdict(source="student", index=k, judgement=(), score=None) for k in range(n)),
             rewards=mixed.rewards_G,
             parts=mixed.parts,
+            shaped=mixed.shaped_G,
             model="",
             template_hash="",
         )

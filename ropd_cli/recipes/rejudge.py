@@ -152,7 +152,8 @@ class Rejudger:
             )
         if not total:
             raise InputError(
-                f"{self.files.path}: no judged group" + (" in these steps" if self.files.steps is not None else ""),
+                f"{self.files.path}: no group judged by a rubric"
+                + (" in these steps" if self.files.steps is not None else ""),
                 "ropd inspect-rubrics lists what is there",
             )
         return total

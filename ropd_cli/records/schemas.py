@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ropd_cli.errors import InputError
 from ropd_cli.records.files import read_journal, read_records
 
-_OMIT_EMPTY = frozenset({"mended", "cut", "parts", "rubrics", "repaired"})
+_OMIT_EMPTY = frozenset({"mended", "cut", "parts", "rubrics", "repaired", "shaped", "weights"})
 
 
 class RecordModel(BaseModel):
@@ -215,7 +215,8 @@ class AnswerVerdict(RecordModel):
 
     ``judgement`` has one entry a criterion (empty where the answer was not shown to the judge);
     ``score`` is recomputed from it, in [0, 1], None where it is missing. Where each rollout has a rubric of its own
-    there is one more field, ``rubric_of``: the rollout by whose rubric this is.
+    there is one more field, ``rubric_of``: the rollout by whose rubric this is. Where the judge gives one score per
+    answer, ``judgement`` is empty, and an answer that was shown has ``raw_score``, its score on the judge's scale.
     """
 
     source: Literal["student", "teacher"]
@@ -228,14 +229,27 @@ class AnswerVerdict(RecordModel):
         """``rubric_of``, or None where all rollouts share a rubric."""
         return (self.model_extra or {}).get("rubric_of")
 
+    @property
+    def on_scale(self) -> float | None:
+        """``raw_score``, or None where there is none."""
+        return (self.model_extra or {}).get("raw_score")
+
+    @property
+    def was_shown(self) -> bool:
+        """Whether a judge was asked about the answer."""
+        return bool(self.judgement) or "raw_score" in (self.model_extra or {})
+
 
 class VerdictRecord(RecordModel):
     """The verdicts of a group.
 
     ``rewards`` has one entry a rollout, shape (n,), None where it is missing; ``parts`` holds the parts it was
-    mixed from, by name, each of shape (n,). ``coverage`` is the share of the rubric's weight that was judged for
-    all rollouts, which the scores are over; None where nothing was to be judged. ``agreement`` is the share of
-    judgements on which all repeats of a question agree, in [0, 1]; None where each was asked once.
+    mixed from, by name, each of shape (n,). ``shaped`` are the numbers that GRPO is given, shape (n,), where they are
+    others than the rewards; ``weights`` those of the criteria in them, shape (K,). ``coverage`` is the share of the
+    rubric's weight that was judged for all rollouts, which the scores are over; None where nothing was to be judged.
+    ``agreement`` is the share of judgements on which all repeats of a question agree, in [0, 1]; None where each was
+    asked once. ``scale`` is the highest score that the judge could give, where it gave each answer one score; None
+    where it went by a rubric.
     """
 
     uid: str
@@ -244,8 +258,11 @@ class VerdictRecord(RecordModel):
     answers: tuple[AnswerVerdict, ...]
     rewards: tuple[float | None, ...]
     parts: dict[str, tuple[float | None, ...]] = Field(default_factory=dict)
+    shaped: tuple[float | None, ...] = ()
+    weights: tuple[float, ...] = ()
     coverage: float | None = None
     agreement: float | None = None
+    scale: int | None = None
     cut: tuple[str, ...] = ()
     model: str
     template_hash: str
@@ -254,6 +271,11 @@ class VerdictRecord(RecordModel):
     @property
     def _keep_null(self) -> frozenset[str]:
         return frozenset({"rubric_hash"})
+
+    @property
+    def for_update(self) -> tuple[float | None, ...]:
+        """The numbers that GRPO is given, shape (n,): the rewards, or the shaped ones."""
+        return self.shaped or self.rewards
 
     @property
     def student_scores(self) -> tuple[float | None, ...]:

@@ -99,7 +99,7 @@ class GroupLine(Visual):
             "step": Text("" if row.step is None else str(row.step)),
             "uid": Text(row.uid),
             "n": Text(str(row.rollouts)),
-            "K": Text(str(row.criteria)),
+            "K": Text(str(row.criteria or "")),
             "mean": Text(number(row.mean)),
             "spread": Text(number(row.spread)),
             "": Text(spread_bar(row.spread), style="cyan"),

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from ropd_cli.analysis.judged_groups import GroupRow, GroupView, ShownAnswer
 from ropd_cli.lint import RULES
-from ropd_cli.report.words import label, mark, number, summary_line
+from ropd_cli.report.words import by_rubrics, label, mark, number, raw_score, summary_line
 from ropd_cli.util.terminal import Text
 from ropd_cli.util.visible_text import visible
 
@@ -35,17 +35,20 @@ class GroupList:
         steps = any(row.step is not None for row in self.rows)
         if steps:
             table.add_column("step", justify="right")
+        rubrics = by_rubrics(self.rows)
         table.add_column("uid", max_width=20, overflow="fold")
-        for name in ("n", "K", "mean", "spread"):
+        for name in ("n", "K", "mean", "spread") if rubrics else ("n", "mean", "spread"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("", no_wrap=True, style="cyan")
-        table.add_column("teacher", justify="right", no_wrap=True)
+        if rubrics:
+            table.add_column("teacher", justify="right", no_wrap=True)
         table.add_column("notes", ratio=1)
         for row in self.rows:
-            cells = [str(row.rollouts or ""), str(row.criteria or ""), number(row.mean), number(row.spread)]
+            criteria, teacher = ([str(row.criteria or "")], [number(row.teacher)]) if rubrics else ([], [])
+            cells = [str(row.rollouts or ""), *criteria, number(row.mean), number(row.spread)]
             first = [Text("" if row.step is None else str(row.step))] if steps else []
-            bar, teacher = Text(spread_bar(row.spread)), Text(number(row.teacher))
-            table.add_row(*first, Text(row.uid), *map(Text, cells), bar, teacher, notes(row))
+            bar = Text(spread_bar(row.spread))
+            table.add_row(*first, Text(row.uid), *map(Text, cells), bar, *map(Text, teacher), notes(row))
         yield table
         if self.more:
             yield Text(self.more, style="dim")
@@ -78,7 +81,7 @@ def notes(row: GroupRow) -> Text:
 
 @dataclass(frozen=True)
 class JudgedGroup:
-    """One group without its answers: question, criteria, verdicts, scores, and what is wrong with it."""
+    """One group without its answers: question, criteria and verdicts, scores, and what is wrong with it."""
 
     view: GroupView
 
@@ -92,12 +95,15 @@ class JudgedGroup:
                 yield Text(f"the rubric of rollout {part.of_rollout}", style="bold")
             if part.criteria:
                 yield _criteria(part)
-            if part.criterion_ids and part.judged:
+            if (part.criterion_ids and part.judged) or part.is_scored:
                 yield from _matrix(part, options.max_width)
         stats = view.stats
         if view.rewards:
-            means = f"mean {number(stats.mean)}, spread {number(stats.spread)}, teacher {number(stats.teacher_mean)}"
-            yield Text(f"rewards of {stats.n} rollouts: {means}")
+            means = f"mean {number(stats.mean)}, spread {number(stats.spread)}"
+            teacher = "" if view.is_scored else f", teacher {number(stats.teacher_mean)}"
+            yield Text(f"rewards of {stats.n} rollouts: {means}{teacher}")
+        if view.verdicts and view.verdicts.shaped:
+            yield Text("shaped: what GRPO is given in the place of the reward", style="dim")
         for fault in view.faults:
             yield Text(f"! {fault}", style="yellow")
         for finding in view.findings:
@@ -128,6 +134,9 @@ def _criteria(view: GroupView) -> Table:
     table = _table(expand=True)
     table.add_column("", no_wrap=True, max_width=8)
     table.add_column("pts", justify="right", no_wrap=True)
+    weights_K = view.weights_K
+    if weights_K:
+        table.add_column("weight", justify="right", no_wrap=True)
     table.add_column("criterion", ratio=1)
     for name in ("teacher", "student") if view.judged else ():
         table.add_column(name, justify="right", no_wrap=True)
@@ -135,14 +144,16 @@ def _criteria(view: GroupView) -> Table:
         met = [view.met(source, k) for source in ("teacher", "student")] if view.judged else []
         text = Text(criterion.criterion).append(f"  {criterion.category}", style="dim")
         shares = [Text(f"{yes}/{of}" if of else "") for yes, of in met]
-        table.add_row(Text(criterion.criterion_id), Text(str(criterion.points)), text, *shares)
+        weight = [Text(number(weights_K[k]))] if weights_K else []
+        table.add_row(Text(criterion.criterion_id), Text(str(criterion.points)), *weight, text, *shares)
     return table
 
 
 def _matrix(view: GroupView, width: int) -> Iterator[Table]:
-    """Yield criteria by answers, in as many tables as the width makes necessary."""
+    """Yield criteria by answers, or scores on the judge's scale, in as many tables as the width makes necessary."""
     ids = [visible(name)[:8] for name in view.criterion_ids]
-    room = max(1, (width - max(5, *map(len, ids)) - 2) // 6)  # a column is 4 wide, 2 lie between
+    scale = f"of {view.scale}"
+    room = max(1, (width - max(5, len(scale), *map(len, ids)) - 2) // 6)  # a column is 4 wide, 2 lie between
     answers = view.judged
     for start in range(0, len(answers), room):
         part = answers[start : start + room]
@@ -158,7 +169,11 @@ def _matrix(view: GroupView, width: int) -> Iterator[Table]:
             )
         for k, name in enumerate(ids):
             table.add_row(Text(name), *(Text(mark(answer, k)) for answer in part))
+        if view.scale:
+            table.add_row(Text(scale), *(Text(raw_score(answer)) for answer in part))
         table.add_row(Text("score"), *(Text(number(answer.score)) for answer in part), style="bold")
+        if view.verdicts and view.verdicts.shaped:
+            table.add_row(Text("shaped"), *(Text(number(view.shaped(answer))) for answer in part))
         yield table
 
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ropd_cli.lint import RULES, Finding
-from ropd_cli.report.words import label, mark, number
+from ropd_cli.report.words import label, mark, number, raw_score
 from ropd_cli.util.visible_text import visible
 
 _HERE = Path(__file__).parent
@@ -33,6 +33,7 @@ def _environment() -> Environment:
     )
     environment.globals["asset"] = _asset
     environment.filters |= {"by_rule": _by_rule, "cut": _cut, "label": label, "mark": mark, "number": number}
+    environment.filters["raw_score"] = raw_score
     return environment
 
 

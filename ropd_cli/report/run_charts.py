@@ -28,7 +28,12 @@ def course_charts(runs: Sequence[RunData]) -> list[Chart]:
 
     charts = [
         metrics("Loss on the teacher's answers, per token", ("", "train/loss")),
-        metrics("Mean score by the rubric", ("rollouts", "reward/mean"), ("teacher", "reward/teacher_mean"), high=1.0),
+        metrics(
+            "Mean score by the rubric" if all(run.has_rubrics for run in runs) else "Mean reward",
+            ("rollouts", "reward/mean"),
+            ("teacher", "reward/teacher_mean"),
+            high=1.0,
+        ),
         *_validation(runs),
     ]
     if several:
@@ -83,8 +88,9 @@ def _of_one_run(run: RunData) -> list[Chart | None]:
     shares = [
         Line("without spread", run.share_by_step(lambda row: row.dead), 0),
         Line("failed", run.share_by_step(lambda row: row.error is not None), 4),
-        Line("teacher below student", run.share_by_step(lambda row: row.below), 1),
     ]
+    if run.has_rubrics:
+        shares.append(Line("teacher below student", run.share_by_step(lambda row: row.below), 1))
     categories = []
     for k, (name, _) in enumerate(run.category_totals()[:6]):
         met = [(step, met.student_rate) for step, met in sorted(run.categories[name].items())]

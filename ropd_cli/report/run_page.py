@@ -68,7 +68,7 @@ def page(run: RunData, *, template: str = "run.html", title: str | None = None, 
         lost=lost(run),
         worth_a_look=worth_a_look(run),
         linted=[row for row in lint if row[2] >= _LINTED],
-        embedded_rubricator=str(setting(config, "rubricator.base_url") or "").startswith(BUILTIN),
+        embedded_rubricator=run.has_rubrics and str(setting(config, "rubricator.base_url") or "").startswith(BUILTIN),
         facts=_facts(run),
         configuration=_configuration(run),
         **values,
@@ -104,7 +104,8 @@ def _placed(run: RunData) -> list[str]:
 
 
 def _student(run: RunData) -> str:
-    return str(setting(run.config, "student.model_path") or "the student").rstrip("/").split("/")[-1]
+    config = run.config
+    return _last_name(setting(config, "student.from_run") or setting(config, "student.model_path") or "the student")
 
 
 def _configuration(run: RunData) -> str:
@@ -114,6 +115,11 @@ def _configuration(run: RunData) -> str:
 def _time_card(run: RunData) -> Iterator[tuple[str, str]]:
     if seconds := run.total("timing_s/step"):
         yield f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min", "in training steps"
+
+
+def _last_name(path: object) -> str:
+    """Return the last part of a path or hub name."""
+    return str(path).rstrip("/").split("/")[-1]
 
 
 def _judge(config: Mapping[str, Any], section: str) -> str:
@@ -135,8 +141,9 @@ def _cards(run: RunData) -> list[tuple[str, str]]:
     ]
     if run.trend:
         cards.append((f"{run.trend[0]:.2f} → {run.trend[1]:.2f}", "mean reward, first to last third"))
-    findings = sum(counts.total() for counts in run.lint.values())
-    cards.append((f"{findings / max(1, len(run.rows)):.1f}", "linter findings per group"))
+    if run.has_rubrics:
+        findings = sum(counts.total() for counts in run.lint.values())
+        cards.append((f"{findings / max(1, len(run.rows)):.1f}", "linter findings per group"))
     cards += _time_card(run)
     calls = run.total("judge/requests_sent")
     if calls is not None:
@@ -192,17 +199,19 @@ def _failed(run: RunData) -> list[tuple[str, list[GroupRow]]]:
 def _facts(run: RunData) -> list[tuple[str, str]]:
     """Return the settings that a reader asks for first."""
     config = run.config
+    judge = _judge(config, "verifier") if run.has_rubrics or run.scale else None
     facts = [
         ("student", setting(config, "student.model_path")),
+        ("started from the run", setting(config, "student.from_run")),
         ("teacher answers by", ", ".join(run.teachers) or setting(config, "teacher.model")),
-        ("rubricator", _judge(config, "rubricator")),
-        ("verifier", _judge(config, "verifier")),
+        ("rubricator", _judge(config, "rubricator") if run.has_rubrics else None),
+        ("verifier" if run.has_rubrics else "judge", judge),
         (
             "prompts per step x rollouts",
             f"{setting(config, 'train.prompts_per_step')} x {setting(config, 'rollout.n')}",
         ),
-        ("teacher answers per prompt", setting(config, "judge.m")),
-        ("how requests are laid out", f"judge.form {setting(config, 'judge.form')}"),
+        ("teacher answers per prompt", setting(config, "judge.m") if run.has_rubrics else None),
+        ("how requests are laid out", f"judge.form {setting(config, 'judge.form')}" if run.has_rubrics else None),
         ("learning rate", setting(config, "train.lr")),
         ("response tokens, at most", setting(config, "data.max_response_tokens")),
         ("seed", setting(config, "seed")),

@@ -17,7 +17,7 @@ _DEAD = 0.1
 
 def outcome(run: RunData) -> list[Sentence]:
     """Return how far the run came, whether the student learned, and what validation says."""
-    return [(status(run), ""), *course(run), *_validated(run)]
+    return [(status(run), ""), *course(run), *_validated(run), *((words, "") for words in _shaped(run.config))]
 
 
 def status(run: RunData) -> str:
@@ -126,6 +126,18 @@ def _validated(run: RunData) -> list[Sentence]:
         step, benchmark = run.best["step"], run.best["benchmark"]
         lines.append((f"The best checkpoint is that of step {step}, chosen by {benchmark}.", ""))
     return lines
+
+
+def _shaped(config: Any) -> list[str]:
+    """Return in what the numbers that GRPO is given differ from the rewards."""
+    lines = []
+    if setting(config, "reward.criterion_weights") == "discriminating":
+        lines.append("a criterion weighs the more, the better it separates the rollouts of its group")
+    if rate := setting(config, "reward.criterion_dropout"):
+        lines.append(f"of each group's criteria {rate:.0%} are left out, by lot")
+    if setting(config, "reward.combine") == "separate":
+        lines.append("each part of the reward is normalised within the group before the sum")
+    return [f"GRPO is given other numbers than these rewards: {'; '.join(lines)}."] if lines else []
 
 
 def watched(run: RunData) -> list[Sentence]:

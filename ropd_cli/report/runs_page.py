@@ -51,7 +51,7 @@ def figures(run: RunData) -> dict[str, Any]:
         "change, high": trend[2].high if trend else None,
         "loss, first third": loss[0] if loss else None,
         "loss, last third": loss[1] if loss else None,
-        "linter findings a group": findings / len(run.rows) if run.rows else None,
+        "linter findings a group": findings / max(1, len(run.rows)) if run.has_rubrics else None,
         "seconds": run.total("timing_s/step"),
         "judge calls": run.total("judge/requests_sent"),
         "judging, dollars": run.judging_usd,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ropd_cli.analysis.judged_groups import GroupRow
 from ropd_cli.records.schemas import AnswerVerdict
 
 MARKS = {True: "✓", False: "✗", None: "?"}
@@ -25,12 +26,23 @@ def mark(answer: AnswerVerdict, k: int) -> str:
     return MARKS[answer.judgement[k]] if k < len(answer.judgement) else "·"
 
 
+def raw_score(answer: AnswerVerdict) -> str:
+    """Return an answer's score on the judge's scale; a dash for one that is missing, · for not shown to the judge."""
+    return number(answer.on_scale, "g") if answer.was_shown else "·"
+
+
+def by_rubrics(rows: Sequence[GroupRow]) -> bool:
+    """Return whether a list of groups has columns for criteria and teacher: not where none was judged by a rubric."""
+    return any(row.criteria or row.error for row in rows)
+
+
 def summary_line(sums: Mapping[str, Any]) -> str:
     """Return the sums of a list of groups (``Catalogue.summary``) in words."""
     parts = [f"{sums['groups']} group{'s' * (sums['groups'] != 1)}"]
     if sums["mean"] is not None:
         means = (("mean", "mean"), ("spread", "spread"), ("teacher", "teacher_mean"))
-        parts.append(", ".join(f"{name} {number(sums[key])}" for name, key in means))
+        known = (f"{name} {number(sums[key])}" for name, key in means if sums[key] is not None)
+        parts.append(", ".join(known))
     counts = {
         "zero_variance": "with all rewards equal",
         "teacher_below_student": "with the teacher below the students",

@@ -1,4 +1,4 @@
-"""What the rubricator and the verifier have in common: an endpoint, settings and templates."""
+"""What the rubricator, the verifier and the scorer have in common: an endpoint, settings and templates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Judge:
         return self._client
 
     def block(self, group: Group) -> Block:
-        """The group as it is shown. Both judges show the same: who asks both of a group makes it once."""
+        """The group as it is shown. All judges show the same: who asks several of a group makes it once."""
         return build_block(group, self.settings.max_answer_tokens)
 
     def _request(

@@ -119,8 +119,9 @@ class Verifier(Judge):
                 answer = each.layout.block.answers[number - 1]
                 rows[each.layout.rollout, answer.source, answer.index] = row
         answers, covered = score_answers(group, block, rubric.by_rollout, rows, self.settings)
-        scores_G = [answer.score for answer in answers if answer.source == "student"]
-        mixed = await self.mixer.mix(group, scores_G) if self.mixer is not None else None
+        rollouts = [answer for answer in answers if answer.source == "student"]
+        scores_G = [answer.score for answer in rollouts]
+        mixed = await self.mixer.mix(group, scores_G, rubric.rubric, rollouts) if self.mixer is not None else None
         return VerdictRecord(
             uid=group.uid,
             raw_prompt_hash=group.raw_prompt_hash,
@@ -128,6 +129,8 @@ class Verifier(Judge):
             answers=answers,
             rewards=mixed.rewards_G if mixed else tuple(scores_G),
             parts=mixed.parts if mixed else {},
+            shaped=mixed.shaped_G if mixed else (),
+            weights=mixed.weights_K if mixed else (),
             coverage=covered,
             agreement=agreement(votes),
             cut=block.cut,

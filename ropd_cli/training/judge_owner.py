@@ -49,8 +49,8 @@ COUNTERS = ("requests_sent", "cache_hits", "retries", "prompt_tokens", "cached_t
 
 
 class GroupRewards(NamedTuple):
-    """What a group's rollouts are worth, one entry a rollout, shape (n,), None for one that is missing; ``rewards`` is
-    None where the group could not be judged, and ``error`` says why."""
+    """What GRPO is given of a group, one entry a rollout, shape (n,), None for one that is missing; ``rewards`` is None
+    where the group could not be judged, and ``error`` says why."""
 
     rewards: tuple[float | None, ...] | None
     error: str | None = None
@@ -98,7 +98,7 @@ class RunJudge:
         fault: RopdError | None = self._stopped_by
         try:
             if fault is None:
-                epoch = (step - 1) // self._steps_per_epoch
+                epoch = (step - 1) // self._steps_per_epoch if self._config.judge.rotate_answers else 0
                 group = with_teacher(
                     group, self._index, self._needs.teacher_answers, seed=self._config.seed, epoch=epoch
                 )
@@ -135,7 +135,8 @@ class RunJudge:
             second.start(group_id, group, rubric, verdicts)
         self._keep_spent()
         self._heartbeat.beat()
-        return GroupRewards(rewards, said)
+        given = verdicts.for_update if verdicts is not None and rewards is not None else None
+        return GroupRewards(given, said)
 
     async def close_step(
         self, step: int, taken: Sequence[str], left_out: Mapping[str, str] | None = None

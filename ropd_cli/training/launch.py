@@ -15,7 +15,8 @@ from typing import Any
 import orjson
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.config.load import dump_config, read_yaml
+from ropd_cli.config.load import differing, dump_config, read_yaml
+from ropd_cli.config.models import laid_over
 from ropd_cli.engines.vllm_sampling import check_model
 from ropd_cli.errors import ConfigError, InputError, TrainingError
 from ropd_cli.llm.money import Budget
@@ -31,6 +32,7 @@ from ropd_cli.training.monitor import second_settings
 from ropd_cli.training.process_watch import watch
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.run_estimate import forecast_run
+from ropd_cli.training.starting_point import with_student_of_run
 from ropd_cli.training.supervised_config import compose_supervised
 from ropd_cli.training.validation import open_validation, write_validation_prompts
 from ropd_cli.training.verl_config import compose, steps_of
@@ -54,6 +56,7 @@ PATHS = (
     ("judge", "templates"),
     ("monitor", "templates"),
     ("student", "model_path"),
+    ("student", "from_run"),
     ("rubricator", "ca_file"),
     ("verifier", "ca_file"),
     ("monitor.judge", "ca_file"),
@@ -87,7 +90,7 @@ class Result:
 def resolve(config: RopdConfig) -> tuple[Any, dict[str, Any] | None]:
     """For ``--dry-run``: verl's configuration, and a forecast of the judging where prompts and an index are
     named. Nothing is written or started."""
-    run = _run_of(config)
+    config, run = with_student_of_run(config), _run_of(config)
     prompts = load_prompts(str(config.data.prompts)) if config.data.prompts else []
     has_answers = config.data.index is not None or not method_of(config).needs(config).teacher_answers
     if prompts and has_answers and config.data.on_few_answers == "skip":
@@ -122,6 +125,7 @@ def train(
         return Result(run.path, Path(done["model"]), done["steps"], run.metric_rows())
     if not force:
         check_exact(config.device)
+    config = with_student_of_run(config)
     _check_student(config)
     if method_of(config).samples:
         _check_sizes(config)
@@ -135,8 +139,9 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
     prompts = checked.prompts
     if checked.skipped:
         progress.note(
-            f"{len(checked.skipped)} of {len(prompts) + len(checked.skipped)} prompts have fewer than {config.judge.m} "
-            f"distinct teacher answers and are left out; they are listed in {run.skipped}"
+            f"{len(checked.skipped)} of {len(prompts) + len(checked.skipped)} prompts have fewer than "
+            f"{method_of(config).needs(config).teacher_answers} distinct teacher answers and are left out; they are "
+            f"listed in {run.skipped}"
         )
     _check_method(config, prompts)
     validation = open_validation(config, None, Shared())[1] if config.validate.benchmarks else []
@@ -226,7 +231,10 @@ def _absolute(path: str) -> str:
 def _check_student(config: RopdConfig) -> None:
     path = config.student.model_path
     if path is None:
-        raise InputError("student.model_path is not set", "a Hugging Face folder or hub name; or ROPD_MODEL_PATH")
+        raise InputError(
+            "student.model_path is not set",
+            "a Hugging Face folder or hub name, or ROPD_MODEL_PATH; or a finished run by student.from_run",
+        )
     check_model(path)
 
 
@@ -306,22 +314,16 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
         raise InputError(
             f"{run.path} holds an unfinished run", "go on with it by --resume, or choose another run directory by --out"
         )
-    before = read_yaml(run.config)
-    differing = _differing(before, config.model_dump(mode="json"))
-    fixed = method_of(config).fixed
-    changed = [key for key in differing if key in fixed or not f"{key}.".startswith(MAY_CHANGE)]
+    # a run of an earlier version knows nothing of newer keys, which are as they are by default
+    before = laid_over(RopdConfig().model_dump(mode="json"), read_yaml(run.config))
+    keys, fixed = differing(before, config.model_dump(mode="json")), method_of(config).fixed
+    changed = [key for key in keys if key in fixed or not f"{key}.".startswith(MAY_CHANGE)]
     if changed:
         raise InputError(
             f"{run.path} was started with other values of {', '.join(changed)}",
             "resume with the same configuration, or choose another run directory",
         )
     return run.saved.settle()
-
-
-def _differing(a: Any, b: Any, path: str = "") -> list[str]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [d for k in {**a, **b} for d in _differing(a.get(k), b.get(k), f"{path}.{k}" if path else k)]
-    return [] if a == b else [path]
 
 
 def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:
@@ -331,7 +333,7 @@ def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:
         temporary.touch(mode=0o600)
         temporary.write_text(dump_config(config), encoding="utf-8")
     write_atomic(run.verl_config, OmegaConf.to_yaml(verl_config))
-    hashes = Templates.load(config.judge).hashes
+    hashes = method_of(config).template_hashes(config)
     write_atomic(run.prompts_lock, orjson.dumps(hashes, option=orjson.OPT_INDENT_2))
     write_atomic(run.versions, orjson.dumps(installed_versions(), option=orjson.OPT_INDENT_2))
 

@@ -78,7 +78,7 @@ class StepTally:
             self.counts.update(f"lint/{finding.rule}" for finding in findings or ())
             self.counts["lint/failed"] += findings is None
             self._book_categories(rubric, verdicts)
-        stats = group_stats(rewards, verdicts.teacher_scores, verdicts.student_scores)
+        stats = group_stats(rewards, verdicts.teacher_scores, verdicts.student_scores, verdicts.shaped)
         without = [answer_of(rollout.text) is None for rollout in group.rollouts]
         self.counts["groups/judged"] += 1
         self.counts["groups/zero_variance"] += stats.zero_variance

@@ -27,14 +27,17 @@ def shipped(kind: str) -> Path:
 def find_config(name: str | Path) -> Path:
     """Return the configuration that a user names: a file of that path, else a shipped one of that name.
 
-    Raises InputError where neither is there.
+    Shipped names are those of files below ``configs``: "quickstart", "ablations/not-blind". Raises InputError where
+    neither is there.
     """
     path = Path(name)
     if path.is_file():
         return path
     folder = shipped("configs")
-    for candidate in (folder / path.name, folder / f"{path.name}.yaml"):
-        if candidate.is_file() and path.parent.name in ("", "configs"):
-            return candidate
-    known = ", ".join(sorted(p.name for p in folder.glob("*.yaml"))) or "none"
-    raise InputError(f"no configuration {name}", f"give the path of a YAML file, or one of the shipped: {known}")
+    known = {str(file.relative_to(folder).with_suffix("")): file for file in sorted(folder.rglob("*.yaml"))}
+    wanted = str(path).removeprefix("configs/").removesuffix(".yaml")
+    if wanted in known:
+        return known[wanted]
+    raise InputError(
+        f"no configuration {name}", f"give the path of a YAML file, or one of the shipped: {', '.join(known)}"
+    )

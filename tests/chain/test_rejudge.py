@@ -180,7 +180,7 @@ def test_another_judge_in_the_same_folder_is_refused_before_anything_is_asked(ju
 
 
 def test_what_it_refuses(judged_run, tmp_path):
-    assert "no judged group in these steps" in rejudge(judged_run, "--step", 99, code=2)
+    assert "no group judged by a rubric in these steps" in rejudge(judged_run, "--step", 99, code=2)
     assert "neither a step" in rejudge(judged_run, "--step", "a-b", code=2)
     assert "two choices" in rejudge(judged_run, "--new-rubrics", "--rubrics", "r.jsonl", code=2)
     (tmp_path / "x.jsonl").write_text('{"uid": "a"}\n')

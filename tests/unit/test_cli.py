@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import operator
 import os
 import subprocess
@@ -166,3 +167,27 @@ def test_json_result_is_one_document(capsys):
 
 def test_the_pace_is_readable_at_any_speed():
     assert (pace(0, 5), pace(300, 2), pace(1, 30), pace(3, 90)) == ("0.0/s", "150.0/s", "30 s each", "30 s each")
+
+
+def test_what_two_profiles_differ_in(monkeypatch, capsys):
+    code, out, _ = run_main(monkeypatch, capsys, "train", "--diff", "paper", "reference", "--set", "eval.n=3", "--json")
+    rows = {row["key"]: row for row in json.loads(out)["differences"]}
+    assert code == 0 and "eval.n" not in rows
+    assert rows["train.steps"]["values"] == {"paper": None, "reference": 500}
+    assert "one epoch" in rows["train.steps"]["why"]["paper"]
+    code, out, _ = run_main(monkeypatch, capsys, "train", "--diff", "paper", "reference")
+    assert code == 0 and "judge.form" in out and "one verifier call" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train",), "no configuration is named"),
+        (("train", "--profile", "mine"), "no profile mine"),
+        (("train", "--diff", "paper", "mine"), "no profile mine"),
+        (("train", "--diff", "paper"), "requires 2 arguments"),
+    ],
+)
+def test_profiles_that_are_not_there(monkeypatch, capsys, arguments, said):
+    code, _, err = run_main(monkeypatch, capsys, *arguments)
+    assert code == 2 and said in err

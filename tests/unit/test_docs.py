@@ -70,7 +70,7 @@ def test_there_are_commands_to_parse_and_a_wrong_one_does_not():
         parse(["train", "--config", "x", "--no-such-option"])
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda f: f.name)
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda f: f.stem)
 def test_every_shipped_configuration_loads_and_begins_with_its_command(file):
     load_config(file, environ={})
     first = file.read_text().splitlines()[0]

@@ -9,16 +9,17 @@ import struct
 import pytest
 
 from ropd_cli.analysis.intervals import wilson
-from ropd_cli.config import RopdConfig
+from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.doctor.check import Pace, Section, guarded, one_line
 from ropd_cli.doctor.devices import on_cpu, on_gpu, read_smi
 from ropd_cli.doctor.disk import room, writable
 from ropd_cli.doctor.model_folder import Template, parameters
 from ropd_cli.doctor.packages import compare, trapped
-from ropd_cli.doctor.sample_groups import calls_a_group
+from ropd_cli.doctor.sample_groups import VOTES, calls_a_group, questions
 from ropd_cli.doctor.student import switch
 from ropd_cli.doctor.targets import targets
 from ropd_cli.errors import InputError
+from ropd_cli.llm.chat import ChatReply
 
 GOOD = {"torch": "2.11.0+cu130", "verl": "0.9.1", "vllm": "0.24.0", "transformers": "5.9.0", "TransferQueue": "0.1.11"}
 GOOD |= {"ray": "2.55.1", "tensordict": "0.10.0", "aiohttp": "3.14.5"}
@@ -165,6 +166,20 @@ def test_what_a_server_says_is_one_line():
 )
 def test_calls_that_a_group_takes(judge, calls):
     assert calls_a_group(RopdConfig.model_validate({"judge": judge})) == calls
+
+
+@pytest.mark.parametrize(
+    ("method", "calls"), [("t-judge", (0, 8)), ("ovd-reward", (0, 8)), ("grpo-verifiable", (0, 0))]
+)
+def test_calls_of_methods_without_rubrics(method, calls):
+    assert calls_a_group(RopdConfig.model_validate({"method": method})) == calls
+
+
+def test_a_judge_of_scores_is_tried_on_scores():
+    asked = questions(RopdConfig.model_validate({"method": "ovd-reward"}), "verifier", EndpointConfig(model="m"))
+    assert len(asked) == 5 * VOTES and {request.form.name for request, _ in asked} == {"ropd_scores"}
+    reply = ChatReply(text='{"answers": [{"answer_index": 1, "score": 9}]}', finish_reason="stop")
+    assert [read(reply) for _, read in asked] == [((9,),)] * 5 * VOTES
 
 
 def test_each_endpoint_is_looked_at_once():

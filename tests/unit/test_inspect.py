@@ -87,7 +87,13 @@ def run(tmp_path):
                         "raw_prompt_hash": HASH,
                         "teacher_answers": [f"42 {NASTY}"] * len(teachers or ()),
                         "rollouts": [
-                            {"text": f"<think>hm</think>It is {i} {NASTY}", "finish_reason": "length"} for i in range(n)
+                            {
+                                "text": f"<think>hm</think>It is {i} {NASTY}"
+                                if not students or students[i]
+                                else "<think>",
+                                "finish_reason": "length",
+                            }
+                            for i in range(n)
                         ],
                         "rubric": rubric.to_json(),
                         "verdicts": verdicts.to_json() if verdicts else None,
@@ -183,6 +189,22 @@ def test_a_verdicts_file_and_what_other_files_add(tmp_path):
         assert part in text
     [only] = load_groups(tmp_path / "r.jsonl")
     assert "States 3." in shown_in_full(only, 80)
+
+
+def test_what_grpo_is_given_stands_beside_the_scores(tmp_path):
+    rubric = rubric_record("u", 3)
+    verdicts = verdict_record(rubric, [[True, False, True], [False, False, True], []], [[True] * 3])
+    shaped = verdicts.model_copy(update={"shaped": (1.25, -0.75, -0.5), "weights": (6.0, 0.0, 0.0)})
+    files = tmp_path / "v.jsonl", tmp_path / "r.jsonl"
+    for record, shows in ((shaped, True), (verdicts, False)):
+        for file, one in zip(files, (record, rubric), strict=True):
+            file.write_text(json.dumps(one.to_json()) + "\n")
+        (view,) = load_groups(files[0], rubrics=files[1])
+        text = shown_in_full(view, 100)
+        html = page_of([view], "Groups")
+        assert ("1.25" in text, "6.00" in text, "-0.75" in text) == (shows,) * 3
+        assert (">1.25<" in html, "→ 6.00" in html, "in the place of the reward" in html) == (shows,) * 3
+        assert view.stats.mean == pytest.approx(sum(verdicts.rewards) / 3)
 
 
 def test_verdicts_are_not_shown_under_another_rubric(tmp_path):

@@ -6,8 +6,9 @@ import json
 
 import pyarrow.parquet
 import pytest
+import yaml
 
-from ropd_cli.config import load_config
+from ropd_cli.config import StudentConfig, load_config
 from ropd_cli.errors import ConfigError, IndexMissing, InputError, RopdError, TooFewAnswers, TrainingError
 from ropd_cli.index import IndexWriter
 from ropd_cli.records.files import read_records
@@ -15,6 +16,7 @@ from ropd_cli.records.schemas import Answer, AnswerRecord, prompt_hash
 from ropd_cli.training import launch
 from ropd_cli.training import process_watch as watch
 from ropd_cli.training.dataset import load_checked_prompts
+from ropd_cli.training.starting_point import with_student_of_run
 from ropd_cli.util.progress import NoProgress
 
 
@@ -159,6 +161,11 @@ def test_an_unfinished_run_is_not_overwritten_and_a_resumed_one_is_the_same(fold
         launch._first_step(load_config(None, flags={"train.lr": 1e-4}, environ={}), launch._run_of(config), resume=True)
     same = load_config(None, flags={"out": "elsewhere", "train.lr": 1e-3, "train.steps": 99, "judge.m": 3}, environ={})
     assert launch._first_step(same, launch._run_of(config), resume=True) == 0
+    # a run of a version that did not know a key yet
+    older = yaml.safe_load(launch.dump_config(config))
+    del older["reward"]["criterion_weights"]
+    (folder / "run" / "config.yaml").write_text(yaml.safe_dump(older))
+    assert launch._first_step(same, launch._run_of(config), resume=True) == 0
 
 
 def test_a_schedule_that_does_not_fit_the_run_is_said(folder):
@@ -177,6 +184,59 @@ def test_a_schedule_that_does_not_fit_the_run_is_said(folder):
     assert warnings(train__steps=10) == [] == warnings(train__steps=20, train__lr_schedule="constant")
     (line,) = warnings(train__steps=20)
     assert "planned for 10 steps and is now for 20" in line
+
+
+def finished_run(folder, *, best=False):
+    """A run directory as a training leaves it."""
+    run = launch.RunDir(folder)
+    models = [run.huggingface(4), *([run.best_model] if best else [])]
+    for model in models:
+        model.mkdir(parents=True)
+        (model / "config.json").write_text("{}")
+    run.config.write_text(launch.dump_config(load_config(None, environ={})))
+    run.result.write_text(json.dumps({"run_dir": str(folder), "model": str(models[0]), "steps": 4}))
+    return run
+
+
+def test_a_training_starts_from_the_checkpoint_of_a_finished_run(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    first = finished_run(folder / "first", best=True)
+    config = load_config(None, flags=flags_of(folder, student__from_run=str(first.path)), environ={})
+    assert with_student_of_run(config).student.model_path == str(first.huggingface(4))
+    best = config.model_copy(update={"student": StudentConfig(from_run="first", from_checkpoint="best")})
+    assert with_student_of_run(best).student.model_path == str(first.best_model)
+    # found again where it was moved to, and the same for a resumed run that has it written down
+    first.path.rename(folder / "moved")
+    moved = with_student_of_run(load_config(None, flags={"student.from_run": "moved"}, environ={}))
+    assert moved.student.model_path == str(launch.RunDir(folder / "moved").huggingface(4))
+    assert with_student_of_run(moved) == moved
+    plain = load_config(None, flags=flags_of(folder), environ={})
+    assert with_student_of_run(plain) is plain
+
+
+def _unfinished(run):
+    run.result.unlink()
+    run.metrics.write_text('{"step": 1}\n{"step": 2}\n')
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "said"),
+    [
+        (_unfinished, {}, "not finished, after 2 steps"),
+        (lambda run: run.config.unlink(), {}, "no training run there"),
+        (lambda run: (run.huggingface(4) / "config.json").unlink(), {}, "no final checkpoint"),
+        (lambda run: None, {"student__from_checkpoint": "best"}, "no best checkpoint"),
+        (lambda run: run.result.unlink(), {"out": "first"}, "that is this run itself"),
+    ],
+)
+def test_a_run_that_can_not_be_started_from_is_refused(folder, monkeypatch, change, settings, said):
+    monkeypatch.chdir(folder)
+    change(finished_run(folder / "first"))
+    with pytest.raises(InputError, match=rf"^student.from_run {folder}/first: .*{said}") as caught:
+        start(folder, student__from_run="first", **settings)
+    assert caught.value.exit_code == 2
+    with pytest.raises(ConfigError, match="student.from_run, which is not set"):
+        load_config(None, flags={"student.from_checkpoint": "best"}, environ={})
 
 
 def test_what_is_left_of_a_run_is_said_as_the_kind_it_was(folder):

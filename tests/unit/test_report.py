@@ -62,6 +62,10 @@ def test_what_is_said_follows_the_rewards(tmp_path):
     flat = read_run(write_run(tmp_path / "flat", groups=8, rises=False))
     assert course(rising)[0][0].startswith("The mean reward rose") and course(rising)[0][1] == "good"
     assert "did not clearly change" in course(flat)[0][0]
+    assert "GRPO is given other numbers" not in words(page(rising))
+    rising.config["reward"] = {"criterion_weights": "discriminating", "criterion_dropout": 0.1, "combine": "separate"}
+    said = words(page(rising)).split("GRPO is given other numbers")[1].split(".")[0]
+    assert "separates the rollouts" in said and "10% are left out" in said and "normalised within the group" in said
     (tmp_path / "up" / "result.json").unlink()
     assert status(read_run(tmp_path / "up")).startswith("The run is not finished: 6 steps, 48 groups")
     (tmp_path / "up" / "stopped.json").write_text('{"kind": "ProviderDown", "message": "step 7: gone", "hint": "x"}')

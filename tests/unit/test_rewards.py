@@ -211,6 +211,35 @@ def test_settings_that_can_not_be_used(settings, said):
         RewardMixer.load(RewardConfig(**settings))
 
 
+def test_each_part_is_normalised_by_itself():
+    """Worked by hand: rubric has mean 0.5 and std sqrt(1/6), exact mean 0.5 and std sqrt(1/3)."""
+    texts, scores = ("\\boxed{42}", "x", "\\boxed{42}", "x"), (0.0, 0.5, 1.0, 0.5)
+    mixed = mix(make_group(*texts), scores, exact=0.5, combine="separate")
+    assert mixed.rewards_G == (0.5, 0.5, 1.5, 0.5) and mixed.weights_K == ()
+    assert mixed.shaped_G == pytest.approx((-0.791732, -0.433013, 1.657757, -0.433013), abs=1e-6)
+    # a rollout without one of the parts has no reward, and no part in the means
+    mixed = mix(make_group(*texts, "\\boxed{42}"), (*scores, None), exact=0.5, combine="separate")
+    assert mixed.shaped_G == pytest.approx((-0.791732, -0.433013, 1.657757, -0.433013, None), abs=1e-6)
+    # what is the same for all rollouts adds nothing
+    mixed = mix(make_group(*["\\boxed{42}"] * 4), scores, exact=0.5, combine="separate")
+    assert mixed.shaped_G == pytest.approx((-1.224745, 0.0, 1.224745, 0.0), abs=1e-6)
+    mixed = mix(make_group("x", "x", "x"), (0.1, 0.1, 0.1), exact=0.5, combine="separate")
+    assert mixed.shaped_G == (0.0, 0.0, 0.0)
+    assert mix(make_group("x"), (0.7,), exact=0.5, combine="separate").shaped_G == (0.0,)
+
+
+def test_settings_of_newer_versions_leave_older_hashes_as_they_were():
+    parts = {"rubric", "exact", "length", "format", "custom"}
+    older = {*parts, "length_free_tokens", "length_max_tokens", "format_pattern", "custom_function"}
+    group = make_group("x")
+    plain = RewardMixer.load(RewardConfig(), 3).fingerprint(group)
+    assert plain.keys() == older
+    newer = [{"criterion_weights": "discriminating"}, {"criterion_dropout": 0.2}, {"criterion_dropout": 0.3}]
+    hashes = [RewardMixer.load(RewardConfig(**settings), 3).fingerprint(group) for settings in newer]
+    hashes.append(RewardMixer.load(RewardConfig(criterion_dropout=0.3), 4).fingerprint(group))
+    assert all(a != b for k, a in enumerate([plain, *hashes]) for b in hashes[k:])
+
+
 def test_prompts_without_an_answer_are_named():
     prompts = [Prompt(uid=f"u{k}", prompt="?", answer="1" if k == 0 else None) for k in range(6)]
     with pytest.raises(InputError, match=r"5 prompts have no `answer` \(uid 'u1', 'u2', 'u3', …\)"):

@@ -80,6 +80,18 @@ async def test_each_epoch_uses_the_next_m_of_more_answers(run_judge):
     assert used == [first, first, second, second, first]
 
 
+async def test_without_rotation_each_epoch_uses_the_same_answer(run_judge):
+    judge, directory = run_judge(judge__m=1, judge__rotate_answers=False, train__prompts_per_step=1)
+    used = set()
+    for step in (1, 4):
+        await judge.judge(step, "a", said("3 + 4 = 7", "3 + 4 = 9"))
+        await judge.step_metrics(step, 1)
+        ((_, group),) = read_records(directory.group_file(step))
+        used.add(tuple(group["teacher_answers"]))
+    await judge.close()
+    assert len(used) == 1
+
+
 async def test_the_same_group_again_comes_from_the_cache(run_judge):
     judge, _ = run_judge()
     first = await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9"))
@@ -108,6 +120,30 @@ async def test_parts_are_mixed_counted_and_written(run_judge):
     assert metrics["reward/rubric_mean"] == pytest.approx(sum(parts["rubric"]) / 2)
     assert metrics["judge/coverage_mean"] == 1.0 and metrics["reward/mean"] == pytest.approx(sum(result.rewards) / 2)
     await judge.close()
+
+
+async def test_what_the_update_is_given_and_what_is_reported(run_judge):
+    texts = said("3 + 4 = 7", "3 + 4 = 9", "no idea", "")
+    judge, _ = run_judge()
+    plain = (await judge.judge(1, "a", texts)).rewards
+    await judge.close()
+    judge, directory = run_judge(reward__criterion_weights="discriminating", reward__criterion_dropout=0.5)
+    result = await judge.judge(1, "a", texts)
+    metrics = await judge.step_metrics(1, 1)
+    await judge.close()
+    ((_, group),) = read_records(directory.group_file(1))
+    verdicts = group["verdicts"]
+    assert group["rewards"] == verdicts["rewards"] == list(plain)
+    assert list(result.rewards) == verdicts["shaped"] != verdicts["rewards"]
+    assert result.rewards[3] == 0.0 and metrics["reward/mean"] == pytest.approx(sum(plain) / 4)
+    # what separates no rollout has no weight, and what is dropped has none either
+    rows = [answer["judgement"] for answer in verdicts["answers"] if answer["source"] == "student"][:3]
+    constant = [len(set(column)) == 1 for column in zip(*rows, strict=True)]
+    assert all(weight == 0 for weight, same in zip(verdicts["weights"], constant, strict=True) if same)
+    points = [criterion["points"] for criterion in group["rubric"]["rubric"]["rubrics"]]
+    assert sum(verdicts["weights"]) == pytest.approx(sum(points))
+    teachers = [answer["score"] for answer in verdicts["answers"] if answer["source"] == "teacher"]
+    assert metrics["reward/teacher_mean"] == pytest.approx(sum(teachers) / len(teachers))
 
 
 async def test_without_a_weight_for_the_rubric_no_judge_is_asked(run_judge):

@@ -101,6 +101,12 @@ def test_stats_say_what_is_wrong():
     assert (nothing.mean, nothing.spread, nothing.missing, nothing.zero_variance) == (None, None, 2, False)
 
 
+def test_whether_there_is_anything_to_learn_is_said_by_what_grpo_is_given():
+    assert group_stats([0.5, 0.7], shaped_G=[0.5, 0.5]).zero_variance
+    assert not group_stats([0.5, 0.5], shaped_G=[0.4, 0.6]).zero_variance
+    assert group_stats([0.5, 0.7], shaped_G=[0.5, 0.5]).mean == pytest.approx(0.6)
+
+
 rewards = st.lists(st.one_of(st.none(), st.integers(0, 20).map(lambda n: n / 20)), max_size=12)
 
 

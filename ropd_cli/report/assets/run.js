@@ -49,6 +49,7 @@ if (source) {
     if (css) td.className = css;
     return td;
   };
+  const means = ["mean", "spread", "teacher"].filter((name) => document.querySelector(`#group-list [data-by="${name}"]`));
   const number = (value) => (value === null ? "–" : value.toFixed(2));
   const line = (n) => {
     const row = rows[n];
@@ -62,7 +63,7 @@ if (source) {
       uid.append(link);
     } else uid.textContent = row[at.uid];
     tr.append(uid, cell(row[at.question], "words"));
-    for (const name of ["mean", "spread", "teacher"]) tr.append(cell(number(row[at[name]]), "n"));
+    for (const name of means) tr.append(cell(number(row[at[name]]), "n"));
     const notes = [];
     if (row[at.error] !== null) notes.push(`failed: ${row[at.error]}`);
     if (row[at.missing]) notes.push(`${row[at.missing]} rewards missing`);
