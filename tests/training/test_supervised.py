@@ -98,6 +98,45 @@ def rows(files, tmp_path_factory):
     return make
 
 
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_verl_takes_the_configuration(files, device):
+    from omegaconf import OmegaConf
+    from verl.utils.config import omega_conf_to_dataclass
+
+    settings = {"out": str(files.folder / "run"), "device": device, "train.lr_schedule": "cosine", "train.steps": None}
+    config = load_config(files.folder / "run.yaml", flags=settings | {"train.epochs": 3}, environ={})
+    tree = OmegaConf.create(OmegaConf.to_yaml(compose_supervised(config, RunDir(files.folder / "run"), PROMPTS + 1)))
+    made = {
+        name: omega_conf_to_dataclass(tree[name]) for name in ("model", "engine", "optim", "checkpoint", "profiler")
+    }
+    assert made["engine"].strategy == "fsdp2" and made["engine"].use_torch_compile == (device == "gpu")
+    assert made["optim"].lr_scheduler_type == "cosine" and list(made["optim"].betas) == [0.9, 0.95]
+    assert made["optim"].clip_grad == 1.0 and made["optim"].lr == 1e-3
+    assert tree.trainer.total_training_steps == 3 * (PROMPTS // PROMPTS_A_STEP)
+    assert tree.data.train_batch_size * tree.trainer.total_training_steps == tree.data.train_max_samples
+    assert tree.data.max_token_len_per_gpu >= config.data.max_prompt_tokens + config.data.max_response_tokens
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("verl.actor_rollout_ref.actor.use_torch_compile=false", "verl.actor_rollout_ref: unknown key"),
+        ("verl.optim.learning_rate=1", "verl.optim.learning_rate: unknown key"),
+        ("verl.trainer.logger=[console]", "metrics.jsonl is copied from verl's file logger"),
+        ("verl.data.pad_mode=right", "the rows have lengths of their own"),
+    ],
+)
+def test_raw_settings_that_do_not_fit_are_refused(files, setting, said):
+    _, err = files.ropd("train", "-c", "run.yaml", "--out", "refused", "--set", setting, "--dry-run", code=2)
+    assert said in err and "Traceback" not in err
+
+
+def test_the_dry_run_has_no_forecast(files):
+    document = files.json("train", "-c", "run.yaml", "--out", "dry", "--dry-run", "--set", "verl.engine.fsdp_size=1")
+    assert document["ropd"]["forecast"] is None and document["engine"]["fsdp_size"] == 1
+    assert not (files.folder / "dry").exists()
+
+
 def parts(row):
     """(prompt tokens, answer tokens) of a row by its mask."""
     ids, mask = row["input_ids"].tolist(), row["loss_mask"].tolist()
