@@ -27,7 +27,7 @@ def course_charts(runs: Sequence[RunData]) -> list[Chart]:
         return chart(title, lines, unit=unit, low=0.0, high=high)
 
     charts = [
-        metrics("Loss on the teacher's answers, per token", ("", "train/loss")),
+        metrics("Loss on the teacher's answers, per token", ("loss", "train/loss")),
         metrics(
             "Mean score by the rubric" if all(run.has_rubrics for run in runs) else "Mean reward",
             ("rollouts", "reward/mean"),

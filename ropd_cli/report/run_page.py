@@ -114,7 +114,8 @@ def _configuration(run: RunData) -> str:
 
 def _time_card(run: RunData) -> Iterator[tuple[str, str]]:
     if seconds := run.total("timing_s/step"):
-        yield f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min", "in training steps"
+        hours = f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min"
+        yield hours if seconds >= 90 else f"{seconds:.0f} s", "in training steps"
 
 
 def _last_name(path: object) -> str:
