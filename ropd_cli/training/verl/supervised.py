@@ -143,7 +143,8 @@ class SupervisedTrainer(SFTTrainer):
     def _step(self, data: Any) -> Any:
         """One optimizer step, with its figures among verl's."""
         began = time.monotonic()
-        self._heartbeat.enter(Phase.UPDATE)
+        if self.rank == 0:
+            self._heartbeat.enter(Phase.UPDATE)
         ids, mask = data["input_ids"], data["loss_mask"]
         ended = ids.values()[ids.offsets()[1:] - 1] == self.model_config.tokenizer.eos_token_id
         counts = torch.stack([torch.tensor(len(ended)), mask.values().sum(), (~ended).sum()]).to(self.device_name)
@@ -162,8 +163,23 @@ class SupervisedTrainer(SFTTrainer):
         return output
 
 
+def start(run: RunDir) -> None:
+    """Train to the last step, in this process or, with several devices, in those that torchrun starts for them."""
+    from omegaconf import OmegaConf
+
+    ours = RopdConfig.model_validate(load_yaml(run.config.read_text(encoding="utf-8")))
+    check_lengths(load_prompts(str(ours.data.prompts)), ours)
+    devices = OmegaConf.load(run.verl_config).trainer.n_gpus_per_node
+    if devices > 1:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
+        one = ["-m", "ropd_cli.training.verl.supervised", str(run.path), str(os.getpid()), "one-of-them"]
+        os.execv(sys.executable, [*torchrun, *one])
+    os.environ.update(ALONE)
+    train(run)
+
+
 def train(run: RunDir) -> None:
-    """Train to the last step, in this process or, with several devices, in one that torchrun starts for each."""
+    """Train to the last step, as one of the processes that torchrun has started."""
     from omegaconf import OmegaConf
     from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
@@ -172,15 +188,6 @@ def train(run: RunDir) -> None:
         from ropd_cli.training.verl.cpu.platform import require_cpu_platform
 
         require_cpu_platform()
-    if "RANK" not in os.environ:  # this is the first process of the training
-        ours = RopdConfig.model_validate(load_yaml(run.config.read_text(encoding="utf-8")))
-        check_lengths(load_prompts(str(ours.data.prompts)), ours)
-        devices = config.trainer.n_gpus_per_node
-        if devices > 1:
-            torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
-            module = ["-m", "ropd_cli.training.verl.supervised", str(run.path), str(os.getpid())]
-            os.execv(sys.executable, [*torchrun, *module])
-        os.environ.update(ALONE)
     torch.manual_seed(config.ropd.seed)  # an adapter's first weights
     initialize_global_process_group()
     SupervisedTrainer(config).fit()
@@ -188,4 +195,5 @@ def train(run: RunDir) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(train, *sys.argv[1:]))
+    directory, parent, *others = sys.argv[1:]
+    sys.exit(main(train if others else start, directory, parent))
