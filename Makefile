@@ -6,6 +6,7 @@
 #   make test-all      the checks and all tests: campaigns of kills, dying judges in verl, weak judges
 #   make lint          the checks alone: ruff's rules and format, and mypy
 #   make env           the environment alone, in $(VENV)
+#   make gpu-lock      requirements-gpu.lock anew: the versions that the extra for GPUs takes (needs uv: pip install uv)
 #
 # The CPU training stack is a lock file installed without dependency resolution on top of a CPU build of
 # torch (docs/install.md says why). PyTorch's own index has that build; a mirror can be named by TORCH_INDEX.
@@ -14,6 +15,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 SEED ?= 0
 OUT ?= runs/quickstart
+UV ?= uv
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH = torch==2.13.0+cpu
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
@@ -22,7 +24,7 @@ READY = $(VENV)/.ropd-ready
 PYTEST = $(VENV)/bin/python -m pytest
 ABREAST = -n 3 --dist worksteal
 
-.PHONY: env quickstart lint test test-fast test-chains test-training test-all docs docs-pages clean
+.PHONY: env gpu-lock quickstart lint test test-fast test-chains test-training test-all docs docs-pages clean
 .NOTPARALLEL:
 
 env: $(READY)
@@ -34,6 +36,12 @@ $(READY): requirements-cpu.lock pyproject.toml
 	$(PIP) install -q --no-deps -r requirements-cpu.lock
 	$(PIP) install -q --no-deps -e .
 	touch $@
+
+# For Python 3.11 and 3.12 on Linux x86-64: vLLM wants setuptools < 81 on the later one. Two packages come as source only.
+gpu-lock:
+	echo 'setuptools<81' | $(UV) pip compile --quiet --upgrade --no-annotate --extra gpu --python-version 3.11 \
+		--python-platform x86_64-manylinux_2_31 --only-binary :all: --no-binary antlr4-python3-runtime \
+		--no-binary langdetect --custom-compile-command 'make gpu-lock' -o requirements-gpu.lock pyproject.toml -
 
 quickstart: $(READY)
 	$(VENV)/bin/ropd quickstart --seed $(SEED) --out $(OUT)

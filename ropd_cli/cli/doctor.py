@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,17 @@ def doctor(
     offline: Annotated[
         bool, typer.Option("--offline", "--no-calls", help="Send nothing: ask no endpoint and no hub.")
     ] = False,
+    device: Annotated[
+        Literal["gpu", "cpu"] | None, typer.Option("--device", help="As the key device: what is checked for.")
+    ] = None,
+    simulate: Annotated[
+        str | None,
+        typer.Option(
+            "--simulate",
+            metavar="GPU:COUNT",
+            help="Forecast the run on such GPUs per node, as H100-80GB:8; check nothing else.",
+        ),
+    ] = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds per answer, at most.")] = 60.0,
     *,
     screen: Screen,
@@ -37,7 +48,8 @@ def doctor(
 
     Checks packages, devices and disk; with a configuration also its endpoints, judges, teacher index and student,
     and what a run would cost. Endpoints are asked a few short questions, which are announced first. Exit code 1
-    where a check fails.
+    where a check fails. With --simulate nothing is checked here: whether the run fits on GPUs that are elsewhere, and
+    how long a step takes, with the arithmetic.
     """
     import sys
 
@@ -45,9 +57,16 @@ def doctor(
     from ropd_cli.doctor.run_checks import COUNT, examine, plan
     from ropd_cli.training.starting_point import with_student_of_run
 
+    settings = with_student_of_run(ConfigOptions(config, overrides).load({"device": device}))
+    if simulate is not None:
+        from ropd_cli.doctor.simulated import simulate as simulated
+
+        checks, figures = simulated(settings, simulate, ask_hub=not offline)
+        _print(checks, screen, {"simulated": figures})
+        return
     case = Case(
-        config=with_student_of_run(ConfigOptions(config, overrides).load()),
-        named=bool(config or overrides),
+        config=settings,
+        named=bool(config or overrides or device),
         offline=offline,
         timeout_s=timeout,
         debug=screen.debug,
@@ -61,9 +80,14 @@ def doctor(
         checks = screen.run(examine(case, lambda _section: progress.advance()))
     finally:
         progress.finish()
+    _print(checks, screen)
+
+
+def _print(checks: list[Check], screen: Screen, more: dict[str, Any] | None = None) -> None:
+    """Print the checks; exit with 1 where one fails."""
     failed = any(check.status == "fail" for check in checks)
     document: dict[str, Any] = {"checks": [check.model_dump(mode="json") for check in checks], "ok": not failed}
-    screen.result(document, _page(checks))
+    screen.result(document | (more or {}), _page(checks))
     if failed:
         raise typer.Exit(EXIT_FAILED)
 

@@ -36,7 +36,10 @@ def train(
         bool, typer.Option("--resume", help="Continue from the last checkpoint of the run directory.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print verl's configuration and a forecast of the cost; train nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print verl's configuration, the device's choices and a forecast; train nothing."
+        ),
     ] = False,
     diff: Annotated[
         tuple[str, str] | None,
@@ -77,9 +80,16 @@ def train(
         tree, forecast = launch.resolve(resolved)
         from omegaconf import OmegaConf  # comes with verl, whose absence is an error of resolve()
 
+        from ropd_cli.training.device_choices import described, table
+
+        choices = launch.choices_of(resolved)
         document = OmegaConf.to_container(tree)
-        document["ropd"]["forecast"] = forecast
+        document["ropd"] |= {"forecast": forecast, "choices": described(choices, resolved.verl)}
         screen.result(document, OmegaConf.to_yaml(tree))
+        shown = table(choices, resolved.verl)
+        widths = [max(len(row[column]) for row in shown) for column in (0, 1)]
+        for name, value, why in shown:
+            screen.note(f"{name:{widths[0]}}  {value:{widths[1]}}  {why}")
         if forecast is not None:
             from ropd_cli.training.run_estimate import sentence
 

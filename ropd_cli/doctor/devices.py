@@ -14,18 +14,38 @@ from typing import Any
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Case, Check, Section, shown_bytes
-from ropd_cli.doctor.model_folder import local_folder, parameters
 from ropd_cli.errors import RopdError
-from ropd_cli.training.verl_config import default_cpu_dtype
+from ropd_cli.training.device_choices import (
+    Machine,
+    cpus_per_node,
+    default_cpu_dtype,
+    device_choices,
+    few_cores,
+    table,
+)
+from ropd_cli.training.gpu_forecast import (
+    Plan,
+    kv_tokens,
+    node_bytes,
+    node_memory,
+    sampling_memory,
+    total,
+    update_memory,
+)
+from ropd_cli.training.gpus import GpuKind, known_gpu
+from ropd_cli.training.model_shape import Shape, weights_of
 from ropd_cli.training.versions import installed_versions
 
 HERE = Section("devices")
 SMI_TIMEOUT_S, TORCH_TIMEOUT_S = 15.0, 90.0
+DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
 SMI = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
 GPU_FILES = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 LEAST_MEMORY = 2e9
-TRAINING_BYTES, SAMPLING_BYTES, ADAPTER_BYTES = 16, 12, 4
-"""Per weight: float32 with gradient and two moments of AdamW; without the gradient; frozen below an adapter."""
+TRAINING_BYTES, ADAPTER_BYTES = 16, 4
+"""Per weight: float32 with gradient and two moments of AdamW; frozen below an adapter."""
+LEAST_DRIVER = {12: (525, 60), 13: (580, 65)}
+"""By the CUDA that torch is built for: NVIDIA's oldest driver for it on Linux."""
 CPU_STACK_BYTES = 8e9
 """Ray, verl and vLLM themselves, in several processes: the quickstart's peak without what its model takes."""
 
@@ -44,14 +64,25 @@ class Gpu:
 
 
 def processors(case: Case) -> list[Check]:
-    """Check the cores that this process may use, and whether they have bfloat16."""
-    cores = f"{len(os.sched_getaffinity(0))} cores"
+    """Check the cores that this process may use, whether they have bfloat16, and whether a GPU run has enough."""
+    count = len(os.sched_getaffinity(0))
+    if case.named and case.config.device == "gpu":
+        return [enough_cores(case.config, count)]
+    cores = f"{count} cores"
     if default_cpu_dtype() == "bfloat16":
         return [HERE.ok("cpu", f"{cores}, with bfloat16")]
     if case.named and case.config.device == "cpu" and case.config.student.dtype == "bfloat16":
         found = f"{cores}, without bfloat16, and student.dtype asks for it"
         return [HERE.warn("cpu", found, "leave student.dtype out")]
     return [HERE.ok("cpu", f"{cores}, without bfloat16 instructions: a CPU run computes in float32")]
+
+
+def enough_cores(config: RopdConfig, count: int) -> Check:
+    """Check ``count`` cores against what verl reserves for a run on GPUs."""
+    lacking = few_cores(config, count)
+    if lacking is None:
+        return HERE.ok("cpu", f"{count} cores, and verl reserves {cpus_per_node(config, config.train.nodes)} or more")
+    return (HERE.warn if config.train.nodes == 1 else HERE.fail)("cpu", *lacking)
 
 
 def memory(case: Case) -> list[Check]:
@@ -82,16 +113,51 @@ def gpus(case: Case) -> list[Check]:
     return [HERE.fail("gpu", f"device is gpu, and no GPU can be used here{why}", mend)]
 
 
+def driver(case: Case) -> list[Check]:
+    """Check the driver's version against the CUDA that torch is built for."""
+    version = (output_of(DRIVER, SMI_TIMEOUT_S) or "").split("\n")[0].strip()
+    cuda = probe().get("cuda") if version else None
+    return [driver_for(version, cuda)] if cuda else []
+
+
+def driver_for(version: str, cuda: str) -> Check:
+    """Check a driver's ``version`` against a torch that is built for ``cuda``."""
+    least = LEAST_DRIVER.get(int(cuda.partition(".")[0]))
+    found = f"driver {version}, torch is built for CUDA {cuda}"
+    has = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if least is None or has >= least:
+        return HERE.ok("driver", found)
+    shown = ".".join(map(str, least))
+    mend = "update the driver, or install a torch of an older CUDA (https://pytorch.org/get-started)"
+    return HERE.fail("driver", f"{found}, which wants driver {shown} or newer", mend)
+
+
+def choices(case: Case) -> list[Check]:
+    """Show what a run would choose on this machine, and why."""
+    if not case.named:
+        return []
+    here = Machine.here(case.config, ask_hub=not case.offline)
+    _, *rows = table(device_choices(case.config, here), case.config.verl)
+    return [HERE.ok(name, f"{value} ({why})") for name, value, why in rows]
+
+
 def student_memory(case: Case) -> list[Check]:
     """Check that training the student roughly fits, where its size is known."""
-    folder = local_folder(case.config.student.model_path) if case.named else None
-    weights = parameters(folder) if folder is not None else None
-    if weights is None:
+    config = case.config
+    if not case.named:
         return []
-    if case.config.device == "cpu":
-        return [on_cpu(case.config, weights, memory_bytes()[1])]
-    sizes = [gpu.total_bytes for gpu in find_gpus()]
-    return [on_gpu(case.config, weights, min(sizes))] if sizes else []
+    if config.device == "cpu":
+        weights = weights_of(config.student.model_path)
+        return [on_cpu(config, weights, memory_bytes()[1])] if weights is not None else []
+    here = Machine.here(config, ask_hub=not case.offline)
+    shape = Shape.of(here.student)
+    if shape is None:
+        return [HERE.skipped("student", "the student's config.json is not here or describes another kind of model")]
+    made = device_choices(config, here)
+    main = main_memory(Plan.of(config, shape, GpuKind("", 0), made), memory_bytes()[0])
+    kinds = [known_gpu(gpu.name, gpu.total_bytes) for gpu in find_gpus()]
+    smallest = min(kinds, key=lambda kind: kind.bytes, default=None)
+    return [main] if smallest is None else [on_gpu(Plan.of(config, shape, smallest, made)), main]
 
 
 def on_cpu(config: RopdConfig, weights: int, free: float) -> Check:
@@ -104,19 +170,30 @@ def on_cpu(config: RopdConfig, weights: int, free: float) -> Check:
     return HERE.ok_unless(need > free, "student", f"{found}, {shown_bytes(free)} free", mend)
 
 
-def on_gpu(config: RopdConfig, weights: int, size: float) -> Check:
-    """Check that training so many weights fits on GPUs of ``size`` bytes each."""
-    devices = config.train.nodes * config.train.devices_per_node
-    vllm = config.rollout.gpu_memory_utilization * size
-    training, sampling = (ADAPTER_BYTES,) * 2 if config.student.lora_rank else (TRAINING_BYTES, SAMPLING_BYTES)
-    need = max(weights * training / devices, weights * sampling / devices + vllm)
-    found = (
-        f"training {weights / 1e6:,.0f} M weights takes roughly {shown_bytes(need)} of each GPU besides activations "
-        f"(vLLM {shown_bytes(vllm)} of it), which has {shown_bytes(size)}"
-    )
-    mend = "student.lora_rank 32, more train.devices_per_node, or another rollout.gpu_memory_utilization"
-    is_tight = need > size or 2 * weights / config.rollout.tensor_parallel_size > vllm
+def on_gpu(plan: Plan) -> Check:
+    """Check that training fits on the plan's GPUs."""
+    peaks = {"sampling": total(sampling_memory(plan)), "the update": total(update_memory(plan))}
+    words = " and ".join(f"{shown_bytes(peak)} while {phase}" for phase, peak in peaks.items())
+    words = words.replace("while the update", "during the update")
+    found = f"{plan.shape.weights / 1e6:,.0f} M weights: about {words}, of {shown_bytes(plan.gpu.bytes)} per GPU"
+    room = kv_tokens(plan)
+    if room < plan.prompt + plan.longest:
+        found += f"; vLLM's cache would hold {max(0, room):,} tokens"
+    is_tight = max(peaks.values()) > plan.gpu.bytes or room < plan.prompt + plan.longest
+    mend = "more train.devices_per_node, train.offload: all, student.lora_rank 32, shorter lengths, or another "
+    mend += "rollout.gpu_memory_utilization"
     return HERE.ok_unless(is_tight, "student", found, mend)
+
+
+def main_memory(plan: Plan, size: float) -> Check:
+    """Check that what a node keeps in its ``size`` bytes of main memory fits."""
+    parts = node_memory(plan)
+    shares = ", ".join(f"{part.name} {shown_bytes(part.amount)}" for part in parts)
+    found = f"about {shown_bytes(node_bytes(parts))} of main memory ({shares}), the machine has {shown_bytes(size)}"
+    mend = "a machine with more memory, or fewer train.devices_per_node"
+    if plan.offload != "none":
+        mend += ", or train.offload: none with more GPUs"
+    return HERE.ok_unless(node_bytes(parts) > size, "main memory", found, mend)
 
 
 @cache
@@ -126,16 +203,23 @@ def find_gpus() -> list[Gpu]:
     by_smi = read_smi(output_of(SMI, SMI_TIMEOUT_S) or "")
     if not by_smi and not any(Path(file).exists() for file in GPU_FILES):
         return []
+    seen = probe()
+    return [Gpu(one["name"], one["total_bytes"]) for one in seen["devices"]] if seen else by_smi
+
+
+@cache
+def probe() -> dict[str, Any]:
+    """Return what torch sees; empty where it is not built for GPUs or can't be imported."""
     torch = installed_versions().get("torch")
     if torch is None or "+cpu" in torch:
-        return by_smi
+        return {}
     # A process of its own: torch takes seconds to import, and may crash on a broken driver.
     command = [sys.executable, "-m", "ropd_cli.engines.torch_probe"]
     try:
         seen: dict[str, Any] = json.loads((output_of(command, TORCH_TIMEOUT_S) or "").splitlines()[-1])
     except (IndexError, ValueError):
-        return by_smi
-    return [Gpu(one["name"], one["total_bytes"]) for one in seen["devices"]]
+        return {}
+    return seen
 
 
 def output_of(command: Sequence[str], timeout_s: float) -> str | None:
@@ -177,4 +261,4 @@ def memory_bytes() -> tuple[float, float]:
     return (limit, min(free, limit - used)) if limit < total else (total, free)
 
 
-CHECKS = (processors, memory, gpus, student_memory)
+CHECKS = (processors, memory, gpus, driver, choices, student_memory)

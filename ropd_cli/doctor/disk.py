@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from ropd_cli.doctor.check import Case, Check, Section, shown_bytes
-from ropd_cli.doctor.model_folder import local_folder, parameters
 from ropd_cli.llm.cache import replies_folder
+from ropd_cli.training.model_shape import weights_of
 from ropd_cli.training.versions import installed_versions
 
 HERE = Section("disk")
@@ -36,8 +36,7 @@ def run_directory(case: Case) -> list[Check]:
         return [HERE.skipped("run directory", "out is not set (ropd train --out)")] if case.named else []
     folder = Path(os.path.expanduser(case.config.out))
     check = writable(folder, "run directory", "out: (or --out)")
-    model = local_folder(case.config.student.model_path)
-    weights = parameters(model) if model is not None else None
+    weights = weights_of(case.config.student.model_path)
     if check.status == "fail" or weights is None:
         return [check]
     each = LORA_CHECKPOINT_BYTES if case.config.student.lora_rank else CHECKPOINT_BYTES

@@ -8,7 +8,7 @@ from pathlib import Path
 from ropd_cli.answers.thinking import Tags, opening_tag
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Case, Check, Section, few, shown_bytes
-from ropd_cli.doctor.model_folder import Template, local_folder, looks_local, parameters, read_json
+from ropd_cli.engines.model_folder import Template, local_folder, looks_local, parameters, read_json
 from ropd_cli.errors import InputError
 from ropd_cli.records.schemas import Prompt, load_prompts, with_system
 from ropd_cli.util.tokens import estimate_tokens

@@ -28,12 +28,13 @@ from ropd_cli.records.files import whole_file, write_atomic, write_records
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import Prompt, load_prompts
 from ropd_cli.training.dataset import load_checked_prompts, write_verl_prompts
+from ropd_cli.training.device_choices import Choice, Machine, device_choices, few_cores
 from ropd_cli.training.monitor import second_settings
 from ropd_cli.training.process_watch import watch
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.run_estimate import forecast_run
 from ropd_cli.training.starting_point import with_student_of_run
-from ropd_cli.training.supervised_config import compose_supervised
+from ropd_cli.training.supervised_config import compose_supervised, supervised_choices
 from ropd_cli.training.validation import open_validation, write_validation_prompts
 from ropd_cli.training.verl_config import compose, steps_of
 from ropd_cli.training.versions import check_exact, installed_versions
@@ -109,6 +110,12 @@ def _composed(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) 
     return compose_supervised(config, run, prompt_count)
 
 
+def choices_of(config: RopdConfig) -> list[Choice]:
+    """Return the choices of a run that depend on its device."""
+    choices = device_choices if method_of(config).samples else supervised_choices
+    return choices(config, Machine.here(config))
+
+
 def train(
     config: RopdConfig, *, resume: bool, environ: Mapping[str, str], progress: Progress, force: bool = False
 ) -> Result:
@@ -148,6 +155,9 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
     steps = steps_of(config, len(prompts))
     for line in schedule_warnings(config, run, len(prompts)):
         progress.note(line)
+    lacking = few_cores(config, len(os.sched_getaffinity(0))) if method_of(config).samples else None
+    if lacking is not None:
+        progress.note(f"{lacking[0]}; {lacking[1]}")
     ray_dir = tempfile.mkdtemp(prefix="ropd-")  # short: a unix socket's path may have 107 bytes
     try:
         verl_config = _composed(config, run, len(prompts), ray_dir)
@@ -256,8 +266,9 @@ def _check_sizes(config: RopdConfig) -> None:
         problems.append(
             f"{devices} devices are no multiple of rollout.tensor_parallel_size {rollout.tensor_parallel_size}"
         )
-    if train.is_async and rollout.top_p < 1 and train.rollout_is in ("none", "auto") and config.device == "cpu":
-        problems.append("train.async one_step with rollout.top_p below 1 needs train.rollout_is token")
+    has_weights = train.rollout_is != "none" and (train.rollout_is != "auto" or config.device == "gpu")
+    if train.is_async and not has_weights and (config.device == "gpu" or rollout.top_p < 1):
+        problems.append("train.async one_step needs train.rollout_is token here: nothing else corrects older rollouts")
     if problems:
         raise ConfigError(problems, "configuration", "docs/training.md says which sizes have to divide")
 

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.methods.sft import answers_per_prompt
+from ropd_cli.training.device_choices import ACTOR, MODEL, ROLLOUT, Choice, Machine, device_choices
 from ropd_cli.training.raw_keys import FILE_LOGGER, Effect, check_effects, check_names
 from ropd_cli.training.run_dir import RunDir
-from ropd_cli.training.verl_config import (
-    CPU_TOKENS_AT_ONCE,
-    GPU_TOKENS_AT_ONCE,
-    packaged,
-    precision_of,
-    sampling_dtype,
-    steps_of,
-)
+from ropd_cli.training.verl_config import packaged, steps_of
 
 NAME = "sft_trainer_engine"
 """The name of verl's own configuration."""
+KEYS = {
+    "trainer.device": "trainer.device",
+    f"{ROLLOUT}.dtype": "ropd.dtype",
+    f"{ACTOR}.strategy": "engine.strategy",
+    f"{ACTOR}.fsdp_config.mixed_precision": "engine.mixed_precision",
+    f"{ACTOR}.fsdp_config.use_torch_compile": "engine.use_torch_compile",
+    f"{ACTOR}.use_dynamic_bsz": "data.use_dynamic_bsz",
+    f"{ACTOR}.ppo_max_token_len_per_gpu": "data.max_token_len_per_gpu",
+    f"{ACTOR}.ppo_micro_batch_size_per_gpu": "data.micro_batch_size_per_gpu",
+    **{
+        f"{MODEL}.{key}": f"model.{key}"
+        for key in (
+            "override_config.attn_implementation",
+            "enable_gradient_checkpointing",
+            "use_fused_kernels",
+            "fused_kernel_options.impl_backend",
+        )
+    },
+}
+"""By the key of verl's PPO trainer, the SFT trainer's for the same."""
 EFFECTS = (
     FILE_LOGGER,
     Effect(
@@ -41,26 +56,33 @@ def compose_supervised(config: RopdConfig, run: RunDir, prompt_count: int) -> An
 
     check_names(config.verl, OmegaConf.to_container(tree), NAME)
     with open_dict(tree):
-        for part in (_settings(config, run, prompt_count), config.verl):
-            tree = OmegaConf.merge(tree, part)
+        tree = OmegaConf.merge(tree, _settings(config, run, prompt_count))
+        for choice in supervised_choices(config, Machine.here(config)):
+            for key, value in choice.keys.items():
+                OmegaConf.update(tree, key, value, force_add=True)
+        tree = OmegaConf.merge(tree, config.verl)
     check_effects(tree, EFFECTS)
     return tree
 
 
+def supervised_choices(config: RopdConfig, machine: Machine) -> list[Choice]:
+    """Return every choice that depends on the device and is not about rollouts, by the keys of the SFT trainer."""
+    renamed = [
+        replace(choice, keys={KEYS[key]: value for key, value in choice.keys.items() if key in KEYS})
+        for choice in device_choices(config, machine)
+    ]
+    return [choice for choice in renamed if choice.keys]
+
+
 def _settings(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]:
-    train, data, student = config.train, config.data, config.student
-    is_cpu = config.device == "cpu"
+    train, student = config.train, config.student
     steps = steps_of(config, prompt_count)
     batch = train.prompts_per_step * answers_per_prompt(config)
-    dtype = sampling_dtype(config)
     return {
         "data": {
             "train_files": str(run.train_prompts),
             "train_batch_size": batch,
             "train_max_samples": steps * batch,  # the rows of the whole run
-            "max_token_len_per_gpu": max(
-                CPU_TOKENS_AT_ONCE if is_cpu else GPU_TOKENS_AT_ONCE, data.max_prompt_tokens + data.max_response_tokens
-            ),
             "num_workers": 0,
             "custom_cls": {"path": "pkg://ropd_cli.training.verl.supervised", "name": "TeacherAnswers"},
             "apply_chat_template_kwargs": (
@@ -72,16 +94,12 @@ def _settings(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, A
             "lora_rank": student.lora_rank,
             "lora_alpha": student.lora_alpha,
             "use_remove_padding": True,
-            "enable_gradient_checkpointing": not is_cpu,
-            "override_config": {"attn_implementation": "sdpa"},  # needs no flash-attn
         },
         "engine": {
             "strategy": train.strategy,
-            "mixed_precision": precision_of(dtype),
             # without a rollout engine on the device, nothing waits in main memory unless it is asked for
             "param_offload": train.offload == "all",
             "optimizer_offload": train.offload in ("optimizer", "all"),
-            **({"use_torch_compile": False} if is_cpu else {}),
         },
         "optim": {
             "lr": train.lr,
@@ -93,7 +111,6 @@ def _settings(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, A
         },
         "checkpoint": {"save_contents": ["model", "optimizer", "extra", "hf_model"]},
         "trainer": {
-            "device": "cpu" if is_cpu else "cuda",
             "nnodes": train.nodes,
             "n_gpus_per_node": train.devices_per_node,
             "logger": ["console", "file", *train.trackers],
@@ -107,5 +124,5 @@ def _settings(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, A
             "project_name": "ropd",
             "experiment_name": run.path.name,
         },
-        "ropd": {"run_dir": str(run.path), "seed": config.seed, "dtype": dtype},
+        "ropd": {"run_dir": str(run.path), "seed": config.seed},
     }

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import MissingPackage
+from ropd_cli.training.device_choices import Machine, device_choices, whole_sequence
 from ropd_cli.training.raw_keys import EFFECTS, check_effects, check_names
 from ropd_cli.training.run_dir import RunDir
 
-GPU_TOKENS_AT_ONCE = 16_384  # of one micro-batch; at least one whole sequence
-CPU_TOKENS_AT_ONCE = 1_536  # the packed attention mask is dense, so this bounds its square
-CPU_SEQUENCES_AT_ONCE = 64
 TRAINER, ASYNC_TRAINER = "ropd", "ropd_async"
 """The names that the trainers of ``verl/trainer`` are registered under."""
 
@@ -28,10 +25,15 @@ def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) ->
     from omegaconf import OmegaConf, open_dict
 
     check_names(config.verl, OmegaConf.to_container(tree), "ppo_trainer")
+    ray_init: dict[str, Any] = {"include_dashboard": False}
+    if config.train.nodes == 1 or config.device == "cpu":
+        ray_init["_temp_dir"] = ray_dir  # several nodes join a cluster that has one already
     with open_dict(tree):
-        device = (_cpu if config.device == "cpu" else _gpu)(config, ray_dir)
-        for part in (common(config, run, prompt_count), device, config.verl):
-            tree = OmegaConf.merge(tree, part)
+        tree = OmegaConf.merge(tree, common(config, run, prompt_count), {"ray_kwargs": {"ray_init": ray_init}})
+        for choice in device_choices(config, Machine.here(config)):
+            for key, value in choice.keys.items():
+                OmegaConf.update(tree, key, value, force_add=True)
+        tree = OmegaConf.merge(tree, config.verl)
     check_effects(tree, EFFECTS)
     return tree
 
@@ -66,7 +68,6 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
     validation = config.validate
     steps = steps_of(config, prompt_count)
     per_epoch = max(1, prompt_count // train.prompts_per_step)
-    length = data.max_prompt_tokens + data.max_response_tokens
     template = {} if student.enable_thinking is None else {"enable_thinking": student.enable_thinking}
     return {
         "algorithm": {"adv_estimator": "grpo", "norm_adv_by_std_in_grpo": train.norm_adv_by_std},
@@ -92,13 +93,11 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
                 "lora_rank": student.lora_rank,
                 "lora_alpha": student.lora_alpha,
                 "use_remove_padding": True,
-                "override_config": {"attn_implementation": "sdpa"},  # needs no flash-attn
             },
             "actor": {
                 "strategy": train.strategy,
                 "loss_agg_mode": train.loss_agg_mode,
                 "ppo_mini_batch_size": train.prompts_per_update or train.prompts_per_step,
-                "use_dynamic_bsz": True,
                 "clip_ratio": train.clip_ratio,
                 "clip_ratio_low": train.clip_ratio,
                 "clip_ratio_high": train.clip_ratio,
@@ -122,8 +121,7 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
                 "temperature": rollout.temperature,
                 "top_p": rollout.top_p,
                 "tensor_model_parallel_size": rollout.tensor_parallel_size,
-                "max_model_len": length,
-                "log_prob_use_dynamic_bsz": True,
+                "max_model_len": whole_sequence(config),
                 "seed": config.seed,
                 "val_kwargs": {
                     "n": 1,  # each row says how many it wants
@@ -173,120 +171,3 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
             "thinking_tags": config.model_dump(mode="json")["student"]["endpoint"]["thinking_tags"],
         },
     }
-
-
-def _cpu(config: RopdConfig, ray_dir: str) -> dict[str, Any]:
-    dtype = sampling_dtype(config)
-    length = config.data.max_prompt_tokens + config.data.max_response_tokens
-    tokens = max(CPU_TOKENS_AT_ONCE, length)
-    sequences = config.rollout.max_num_seqs or CPU_SEQUENCES_AT_ONCE
-    precision = precision_of(dtype)
-    devices = config.train.devices_per_node
-    level = _rollout_is(config)
-    return {
-        # rollout and actor agree on this device, so the rollout's log-probabilities are taken as they are; with top_p
-        # they are not the policy's
-        "algorithm": {
-            "rollout_correction": {"rollout_is": level, "bypass_mode": level is None and config.rollout.top_p == 1}
-        },
-        "actor_rollout_ref": {
-            "model": {"enable_gradient_checkpointing": False},
-            "actor": {
-                "ppo_max_token_len_per_gpu": tokens,
-                "use_torch_compile": False,
-                "fsdp_config": {"use_torch_compile": False, "mixed_precision": precision},
-            },
-            "ref": {
-                "log_prob_use_dynamic_bsz": True,
-                "log_prob_max_token_len_per_gpu": tokens,
-                "fsdp_config": {"use_torch_compile": False, "mixed_precision": precision},
-            },
-            "rollout": {
-                "dtype": dtype,
-                "log_prob_max_token_len_per_gpu": tokens,
-                "enforce_eager": True,
-                "free_cache_engine": False,
-                "enable_sleep_mode": False,
-                "max_num_seqs": sequences,
-                "max_num_batched_tokens": max(2048, length),
-                "agent": {"num_workers": 1},
-                "checkpoint_engine": {"update_weights_bucket_megabytes": 256},
-            },
-        },
-        "transfer_queue": {"backend": {"SimpleStorage": {"num_data_storage_units": 1}}},
-        "trainer": {"device": "cpu"},
-        "ray_kwargs": {
-            "ray_init": {
-                "num_gpus": devices,  # declared, so that verl finds as many as it asks for
-                "num_cpus": 8 * devices,
-                "include_dashboard": False,
-                "_temp_dir": ray_dir,
-            }
-        },
-    }
-
-
-def _gpu(config: RopdConfig, ray_dir: str) -> dict[str, Any]:
-    length = config.data.max_prompt_tokens + config.data.max_response_tokens
-    tokens = max(GPU_TOKENS_AT_ONCE, length)
-    rollout: dict[str, Any] = {
-        "dtype": sampling_dtype(config),
-        "log_prob_max_token_len_per_gpu": tokens,
-        "gpu_memory_utilization": config.rollout.gpu_memory_utilization,
-        "max_num_batched_tokens": max(8192, length),
-    }
-    if config.rollout.max_num_seqs:
-        rollout["max_num_seqs"] = config.rollout.max_num_seqs
-    precision = precision_of(sampling_dtype(config))
-    init: dict[str, Any] = {"include_dashboard": False}
-    if config.train.nodes == 1:
-        init["_temp_dir"] = ray_dir  # several nodes join a cluster that has one already
-    offload = config.train.offload
-    if offload == "auto":  # beside vLLM on one device, weights and optimizer of a 4B model do not fit otherwise
-        offload = "all" if config.train.nodes * config.train.devices_per_node == 1 else "none"
-    params = {"param_offload": offload == "all"}
-    return {
-        "algorithm": {"rollout_correction": {"rollout_is": _rollout_is(config)}},
-        "actor_rollout_ref": {
-            "model": {"enable_gradient_checkpointing": True},
-            "actor": {
-                "ppo_max_token_len_per_gpu": tokens,
-                "fsdp_config": {"mixed_precision": precision, "optimizer_offload": offload != "none", **params},
-            },
-            "ref": {
-                "log_prob_use_dynamic_bsz": True,
-                "log_prob_max_token_len_per_gpu": tokens,
-                "fsdp_config": {"mixed_precision": precision, **params},
-            },
-            "rollout": rollout,
-        },
-        "trainer": {"device": "cuda"},
-        "ray_kwargs": {"ray_init": init},
-    }
-
-
-def _rollout_is(config: RopdConfig) -> str | None:
-    """verl's ``rollout_is``: on a GPU vLLM's log-probabilities are not the trainer's, which verl's recipes correct."""
-    level = config.train.rollout_is
-    if level == "auto":
-        level = "none" if config.device == "cpu" else "token"
-    return None if level == "none" else level
-
-
-def sampling_dtype(config: RopdConfig) -> str:
-    """The type that the student samples in, and that its saved weights have."""
-    return config.student.dtype or (default_cpu_dtype() if config.device == "cpu" else "bfloat16")
-
-
-def precision_of(dtype: str) -> dict[str, str]:
-    """FSDP's mixed precision: weights are kept in float32, multiplied in ``dtype``, reduced in float32."""
-    return {"param_dtype": "fp32" if dtype == "float32" else "bf16", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
-
-
-def default_cpu_dtype() -> str:
-    """bfloat16 where the processor multiplies it natively (twice as fast), else float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return "float32"
-    return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"

@@ -11,15 +11,18 @@ import json
 import os
 import subprocess
 import sys
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
 
 from ropd_cli.config import load_config
 from ropd_cli.errors import ConfigError
+from ropd_cli.training.device_choices import default_cpu_dtype
 from ropd_cli.training.launch import resolve
 from ropd_cli.training.run_dir import RunDir
-from ropd_cli.training.verl_config import compose, default_cpu_dtype
+from ropd_cli.training.verl_config import compose
 
 pytestmark = [pytest.mark.training, pytest.mark.timeout(300)]
 pytest.importorskip("verl", reason="needs the CPU stack: make env")
@@ -125,7 +128,8 @@ def test_the_reference_model_s_section_becomes_a_dataclass_as_the_worker_makes_i
         ref.use_dynamic_bsz = ref.pop("log_prob_use_dynamic_bsz", False)
         ref.ppo_max_token_len_per_gpu = ref.pop("log_prob_max_token_len_per_gpu", None)
     made = omega_conf_to_dataclass(ref)
-    assert made.use_dynamic_bsz and made.engine.strategy == made.strategy
+    assert made.engine.strategy == made.strategy
+    assert made.use_dynamic_bsz or made.ppo_micro_batch_size_per_gpu == 1
     assert made.ppo_max_token_len_per_gpu >= tree.actor_rollout_ref.rollout.max_model_len
 
 
@@ -150,7 +154,8 @@ def test_a_batch_divides_as_the_workers_assert(tree):
 def test_a_whole_sequence_fits_wherever_verl_packs_tokens(tree):
     length = tree.data.max_prompt_length + tree.data.max_response_length
     rollout = tree.actor_rollout_ref.rollout
-    assert tree.actor_rollout_ref.actor.use_dynamic_bsz and rollout.log_prob_use_dynamic_bsz
+    packs = tree.trainer.device == "cpu"  # without flash-attn a GPU takes one sequence at a time
+    assert tree.actor_rollout_ref.actor.use_dynamic_bsz == rollout.log_prob_use_dynamic_bsz == packs
     assert tree.actor_rollout_ref.actor.ppo_max_token_len_per_gpu >= length
     assert tree.actor_rollout_ref.ref.log_prob_max_token_len_per_gpu >= length
     assert rollout.log_prob_max_token_len_per_gpu >= length
@@ -272,6 +277,31 @@ def test_what_waits_in_main_memory_on_a_gpu(settings, weights, optimizer):
 def test_what_corrects_for_vllm_s_own_log_probabilities(settings, level, bypass):
     correction = composed("quickstart.yaml", *settings).algorithm.rollout_correction
     assert (correction.rollout_is, correction.bypass_mode) == (level, bypass)
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_the_dry_run_tells_every_choice_of_the_device_and_why(device, tiny_model, tmp_path):
+    """On stderr for people; in --json with the keys, whose values are those that verl gets."""
+    from typer.testing import CliRunner
+
+    from ropd_cli.cli.main import app
+
+    raw = "verl={actor_rollout_ref: {model: {enable_gradient_checkpointing: perhaps}}}"
+    sets = [word for one in (f"device={device}", f"student.model_path={tiny_model}", raw) for word in ("--set", one)]
+    command = ["train", "--config", "quickstart", "--out", str(tmp_path / "run"), "--dry-run", *sets]
+    done = CliRunner().invoke(app, [*command, "--json"])
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    choices = {each["choice"]: each for each in document["ropd"]["choices"]}
+    assert {"device", "arithmetic", "attention", "log-probabilities", "processors"} <= set(choices)
+    for name, each in choices.items():
+        (row,) = [line for line in done.stderr.splitlines() if line.startswith(f"{name}  ")]
+        assert name == "checkpointing" or row.endswith(each["why"])
+        for key, value in each["keys"].items():
+            found = reduce(getitem, key.split("."), document)
+            assert found == ("perhaps" if key.endswith("enable_gradient_checkpointing") else value), key
+    assert list(choices["checkpointing"]["overridden"].values()) == ["perhaps"]
+    assert not (tmp_path / "run").exists()
 
 
 # ours, the value, and the places where verl reads it

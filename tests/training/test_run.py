@@ -2,7 +2,8 @@
 
 A start takes a minute or two, so ``make test`` has three, and each serves many tests:
 
-* ``stopped``: two steps with a reward of three parts, validated, a checkpoint each; a group that is always missing;
+* ``stopped``: two steps with a reward of three parts, validated, a checkpoint each, and what a GPU without flash-attn
+  computes by; a group that is always missing;
   then the judge goes down and the run stops at the limit of missing groups;
 * ``resumed``: the same run goes on with ``--resume`` and finishes;
 * ``lora``: a run with an adapter, the thinking switch, a system prompt, ``on_no_answer: drop``, a judge that has
@@ -108,6 +109,16 @@ def looked_at(shell, out):
     }
 
 
+# what a GPU without flash-attn gets: one sequence per micro-batch, log-probabilities fused with the last layer
+AS_ON_A_GPU = {
+    "verl__actor_rollout_ref__model__use_fused_kernels": "true",
+    "verl__actor_rollout_ref__actor__use_dynamic_bsz": "false",
+    "verl__actor_rollout_ref__actor__ppo_micro_batch_size_per_gpu": 1,
+    "verl__actor_rollout_ref__rollout__log_prob_use_dynamic_bsz": "false",
+    "verl__actor_rollout_ref__rollout__log_prob_micro_batch_size_per_gpu": 1,
+}
+
+
 def batch_of(shell, out, step):
     """The rows of verl's batch, without those that fill it up."""
     records = [record for _, record in read_records(shell.folder / f"{out}-dumped" / f"{step}.jsonl")]
@@ -117,7 +128,7 @@ def batch_of(shell, out, step):
 @pytest.fixture(scope="module")
 def stopped(files, judge):
     judge.down_after = 2 * PROMPTS_A_STEP
-    _, err = train(files, "run", code=1, **looked_at(files, "run"))
+    _, err = train(files, "run", code=1, **looked_at(files, "run"), **AS_ON_A_GPU)
     return err
 
 
@@ -126,7 +137,7 @@ def resumed(files, judge, stopped):
     judge.down_after = None
     run = files.folder / "run"
     kept = {name: (run / name).read_bytes() for name in ("metrics.jsonl", "groups/step-1.jsonl.zst")}
-    out, err = train(files, "run", "--resume", "--json", **looked_at(files, "run"))
+    out, err = train(files, "run", "--resume", "--json", **looked_at(files, "run"), **AS_ON_A_GPU)
     return json.loads(out), err, kept
 
 

@@ -11,6 +11,7 @@ import shutil
 from collections import Counter
 
 import pytest
+import yaml
 from tiny_runs import PROMPTS_A_STEP, rows_of, write_inputs
 
 from ropd_cli.config import load_config
@@ -114,6 +115,12 @@ def test_verl_takes_the_configuration(files, device):
     assert made["optim"].clip_grad == 1.0 and made["optim"].lr == 1e-3
     assert tree.trainer.total_training_steps == 3 * (PROMPTS // PROMPTS_A_STEP)
     assert tree.data.train_batch_size * tree.trainer.total_training_steps == tree.data.train_max_samples
+    assert tree.model.override_config.attn_implementation == "sdpa" and tree.model.use_fused_kernels == (
+        device == "gpu"
+    )
+    packed = (tree.data.use_dynamic_bsz, tree.data.micro_batch_size_per_gpu)
+    assert packed[0] if device == "cpu" else packed == (False, 1)  # there is no flash-attn here
+    assert tree.ropd.dtype == "float32" and tree.engine.mixed_precision.param_dtype == "fp32"
     assert tree.data.max_token_len_per_gpu >= config.data.max_prompt_tokens + config.data.max_response_tokens
 
 
@@ -132,8 +139,10 @@ def test_raw_settings_that_do_not_fit_are_refused(files, setting, said):
 
 
 def test_the_dry_run_has_no_forecast(files):
-    document = files.json("train", "-c", "run.yaml", "--out", "dry", "--dry-run", "--set", "verl.engine.fsdp_size=1")
-    assert document["ropd"]["forecast"] is None and document["engine"]["fsdp_size"] == 1
+    out, err = files.ropd("train", "-c", "run.yaml", "--out", "dry", "--dry-run", "--set", "verl.engine.fsdp_size=1")
+    document = yaml.safe_load(out)
+    assert document["engine"]["fsdp_size"] == 1 and "forecast" not in err
+    assert "checkpointing" in err and "vLLM" not in err and "rollout" not in err
     assert not (files.folder / "dry").exists()
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import struct
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from ropd_cli.errors import InputError
 
 _LONGEST_HEADER = 100_000_000
+HUB_TIMEOUT_S = 5.0
 SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
@@ -52,6 +54,29 @@ def read_json(file: Path) -> dict[str, Any]:
     except (ValueError, OSError) as fault:
         raise InputError(f"{file}: can't be read ({fault})", "copy or download the model again") from fault
     return document if isinstance(document, dict) else {}
+
+
+def model_config(model_path: str | None, *, ask_hub: bool) -> dict[str, Any]:
+    """Return a model's config.json, from its folder or, with ``ask_hub``, from the hub; empty where neither has one
+    that can be read."""
+    folder = local_folder(model_path)
+    if folder is None:
+        return _hub_config(model_path) if ask_hub and model_path and not looks_local(model_path) else {}
+    try:
+        return read_json(folder / "config.json")
+    except InputError:  # who loads the model says so
+        return {}
+
+
+@cache
+def _hub_config(name: str) -> dict[str, Any]:
+    from huggingface_hub import HfApi, hf_hub_download
+
+    try:
+        HfApi().model_info(name, timeout=HUB_TIMEOUT_S)  # without a network it fails at once; a download tries on
+        return read_json(Path(hf_hub_download(name, "config.json")))
+    except Exception:  # which HTTP library's errors these are differs between versions of the hub's client
+        return {}
 
 
 def parameters(folder: Path) -> int | None:

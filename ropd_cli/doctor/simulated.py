@@ -1,0 +1,88 @@
+"""A run on GPUs that are not here: what it would choose, whether it fits, and how long a step takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ropd_cli.config import RopdConfig
+from ropd_cli.doctor.check import Check, Section, shown_bytes
+from ropd_cli.doctor.devices import on_gpu
+from ropd_cli.errors import InputError
+from ropd_cli.training.device_choices import STORAGE_UNITS, Machine, chosen_keys, cpus_per_node, device_choices, table
+from ropd_cli.training.gpu_forecast import (
+    Part,
+    Plan,
+    kv_tokens,
+    node_bytes,
+    node_memory,
+    sampling_memory,
+    step_time,
+    total,
+    update_memory,
+)
+from ropd_cli.training.gpus import parse_gpus
+from ropd_cli.training.model_shape import Shape
+
+CHOICES, GPU, NODE, STEP = (Section(name) for name in ("choices", "GPU memory", "each node", "time per step"))
+
+
+def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Check], dict[str, Any]]:
+    """Return the checks and their figures for a run of ``config`` on nodes of ``gpus`` (as H100-80GB:8) with as many
+    processors as it wants. Raises InputError for an unknown GPU, and for a student whose sizes are not known."""
+    kind, count = parse_gpus(gpus)
+    train = config.train.model_copy(update={"devices_per_node": count})
+    config = config.model_copy(update={"device": "gpu", "train": train})
+    machine = replace(Machine.here(config, ask_hub=ask_hub), cores=None)
+    shape = Shape.of(machine.student)
+    if shape is None:
+        named = f"{config.student.model_path}: its" if config.student.model_path else "student.model_path is not set: a"
+        raise InputError(
+            f"{named} config.json is not here or describes no plain transformer",
+            "name the student's folder (--config, or --set student.model_path=…); its config.json is enough",
+        )
+    choices = device_choices(config, machine)
+    plan = Plan.of(config, shape, kind, choices)
+    sampling, updating, main, phases = (f(plan) for f in (sampling_memory, update_memory, node_memory, step_time))
+    verdict = on_gpu(plan)
+    cpus = cpus_per_node(config, chosen_keys(choices, config.verl)[STORAGE_UNITS])
+    _, *rows = table(choices, config.verl)
+    checks = [CHOICES.ok(name, f"{value} ({why})") for name, value, why in rows]
+    checks += _bytes(GPU, sampling, "while sampling", kind.bytes)
+    checks += _bytes(GPU, updating, "in the update", kind.bytes)
+    status = "ok" if verdict.status == "ok" else "fail"
+    checks.append(verdict.model_copy(update={"section": GPU.name, "name": "fits", "status": status}))
+    checks += [NODE.ok(part.name, f"{shown_bytes(part.amount)}: {part.words}") for part in main]
+    checks.append(NODE.ok("main memory", f"{shown_bytes(node_bytes(main))} at the peak"))
+    checks.append(NODE.ok("processors", f"{cpus}, which verl and TransferQueue reserve"))
+    if phases:
+        checks += [STEP.ok(part.name, f"{part.amount:.1f} s: {part.words}") for part in phases]
+        checks.append(STEP.ok("step", f"{total(phases):.0f} s and what of the judging outlasts the generation"))
+    else:
+        checks.append(STEP.skipped("step", f"the speed of {kind.name} is not known; name one (docs/doctor.md)"))
+    figures = {
+        "gpu": kind._asdict(),
+        "devices_per_node": count,
+        "nodes": train.nodes,
+        "weights": shape.weights,
+        "fits": verdict.status == "ok",
+        "kv_tokens": kv_tokens(plan),
+        "bytes": {"gpu": kind.bytes, "sampling": _document(sampling), "update": _document(updating)}
+        | {"main": _document(main)},
+        "cpus_per_node": cpus,
+        "seconds": _document(phases),
+    }
+    return checks, figures
+
+
+def _bytes(section: Section, parts: Sequence[Part], when: str, size: float) -> list[Check]:
+    checks = [section.ok(part.name, f"{shown_bytes(part.amount)}: {part.words}") for part in parts]
+    found = f"{shown_bytes(total(parts))} of {shown_bytes(size)}"
+    if total(parts) > size:
+        return [*checks, section.fail(when, found, "the largest parts above say where to begin")]
+    return [*checks, section.ok(when, found)]
+
+
+def _document(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    return [{"name": part.name, "amount": part.amount, "arithmetic": part.words} for part in parts]

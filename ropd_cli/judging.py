@@ -1,0 +1,248 @@
+"""Judge groups of rollouts from Python, for a trainer of your own: what ``ropd train`` does with the rollouts of a
+prompt.
+
+    judge = ropd_cli.Judge.from_config("run.yaml")
+    group = await judge.rewards("What is 12 + 19?", rollouts)      # or judge.rewards_sync(…)
+    trainer = GRPOTrainer(reward_funcs=judge.trl_reward(), …)      # TRL
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import ropd_cli.builtin  # noqa: F401 - registers itself
+from ropd_cli.config import RopdConfig, load_config
+from ropd_cli.errors import InputError
+from ropd_cli.index import TeacherIndex
+from ropd_cli.llm.cache import ReplyCache
+from ropd_cli.llm.shared import Shared
+from ropd_cli.method.groups import group_of
+from ropd_cli.methods import method_of
+from ropd_cli.methods.base import Method, Resources, Rewarded, Rewarder
+from ropd_cli.records.schemas import Answer, Message, Prompt, RubricRecord, VerdictRecord, prompt_hash
+from ropd_cli.stages.runner import RECORD_ERRORS
+
+T = TypeVar("T")
+Messages = str | Sequence[Mapping[str, Any]]
+"""A prompt: a text, or chat messages."""
+TrlReward = Callable[..., list[float | None]]
+
+
+class JudgedGroup(NamedTuple):
+    """What a group is worth. ``rewards`` has one entry per rollout, in their order, shape (n,); None is missing, and is
+    to be left out rather than counted as 0."""
+
+    rewards: tuple[float | None, ...]
+    rubric: RubricRecord | None
+    """None for methods without rubrics, and where no rollout has an answer."""
+    verdicts: VerdictRecord
+
+
+class Judge:
+    """Judges groups by one configuration: its method, endpoints, templates, cache, limits and ``max_cost``.
+
+    May be used from any thread and any event loop. The same group asked again is answered from the cache. Close it, or
+    use it in a ``with`` statement.
+    """
+
+    def __init__(self, config: RopdConfig) -> None:
+        """Raises InputError for settings that can't be used."""
+        method = method_of(config)
+        if not method.samples:
+            raise InputError(f"method {config.method} has no rewards", "set method to ropd, t-judge, ovd-reward …")
+        self.config = config
+        self._needs = method.needs(config)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="ropd-judge", daemon=True)
+        self._thread.start()
+        try:
+            self._index, self._cache, self._rewarder = self._here(self._opened(method))
+        except BaseException:
+            self._end()
+            raise
+
+    @classmethod
+    def from_config(cls, config: str | Path | Mapping[str, Any] | RopdConfig) -> Judge:
+        """Return the judge of a configuration: a YAML file (a path, or a shipped name), or its content as a mapping.
+
+        Keys and models are read from the environment as by the commands. Raises ConfigError with every fault.
+        """
+        if isinstance(config, RopdConfig):
+            return cls(config)
+        if isinstance(config, Mapping):
+            flags = dict(config)
+            return cls(load_config(None, flags=flags, environ=os.environ))
+        return cls(load_config(config, environ=os.environ))
+
+    async def rewards(
+        self,
+        prompt: Messages,
+        rollouts: Sequence[str | Answer],
+        teacher_answers: Sequence[str] | None = None,
+        *,
+        answer: str | None = None,
+        uid: str | None = None,
+        epoch: int = 0,
+        **fields: Any,
+    ) -> JudgedGroup:
+        """Judge the rollouts of one prompt together.
+
+        ``teacher_answers`` None: those of the configuration's index, found by the prompt's text; of more than
+        ``judge.m`` ``epoch`` says which. ``answer`` is the checkable answer, where the configuration wants one;
+        ``fields`` are further columns of the prompt (``data_source``, ``rubric``, ``extra_info``).
+
+        Raises RopdError where the group can't be judged: JudgeError or ProviderError for this group alone, CostLimit,
+        ProviderDown or AccountEnded where no other can be either; InputError where teacher answers are needed and there
+        are none.
+        """
+        made = self._group(prompt, rollouts, teacher_answers, answer, uid, epoch, fields)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(made, self._loop))
+
+    def rewards_sync(
+        self, prompt: Messages, rollouts: Sequence[str | Answer], *args: Any, **fields: Any
+    ) -> JudgedGroup:
+        """As ``rewards``, from code without an event loop."""
+        return asyncio.run(self.rewards(prompt, rollouts, *args, **fields))
+
+    def trl_reward(self) -> TrlReward:
+        """Return a reward function for TRL's ``GRPOTrainer(reward_funcs=…)``.
+
+        It groups the completions of a call by their prompt, so all rollouts of a prompt have to come in one call. The
+        data set's columns ``answer``, ``uid``, ``teacher_answers``, ``data_source`` and ``rubric`` are used where they
+        are there. What could not be judged is None, which TRL leaves out. Raises InputError for groups of unequal
+        sizes.
+        """
+
+        def ropd_reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
+            return self._here(self._completions(prompts, completions, columns))
+
+        return ropd_reward
+
+    def close(self) -> None:
+        """Close endpoints, cache and index."""
+        if not self._loop.is_closed():
+            self._here(self._closed())
+            self._end()
+
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Judge:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.close)
+
+    async def _opened(self, method: Method) -> tuple[TeacherIndex | None, ReplyCache, Rewarder]:
+        """Open all in the thread that uses it."""
+        config = self.config
+        has_index = config.data.index is not None and self._needs.teacher_answers > 0
+        index = TeacherIndex.open(Path(str(config.data.index))) if has_index else None
+        cache = ReplyCache.open(config.cache_dir, config.cache_max_gb)
+        return index, cache, method.rewarder(Resources(config, cache, Shared.of(config), index))
+
+    async def _closed(self) -> None:
+        await self._rewarder.close()
+        self._cache.close()
+        if self._index is not None:
+            self._index.close()
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _here(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run work in the judge's own loop, and wait for it."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _group(
+        self,
+        prompt: Messages,
+        rollouts: Sequence[str | Answer],
+        teacher_answers: Sequence[str] | None,
+        answer: str | None,
+        uid: str | None,
+        epoch: int,
+        fields: Mapping[str, Any],
+    ) -> JudgedGroup:
+        messages = prompt if isinstance(prompt, str) else tuple(Message.model_validate(one) for one in prompt)
+        record = Prompt(uid=uid or prompt_hash(messages)[:16], prompt=messages, answer=answer, **fields)
+        answers = tuple(one if isinstance(one, Answer) else Answer(text=one, finish_reason="stop") for one in rollouts)
+        if teacher_answers is None:
+            teacher_answers = self._indexed(record, epoch)
+        with_rubric = self.config.judge.rubrics != "induced"
+        group = group_of(record, answers, tuple(teacher_answers), with_rubric=with_rubric)
+        rewarded: Rewarded = await self._rewarder.reward(group)
+        return JudgedGroup(rewarded.verdicts.rewards, rewarded.rubric, rewarded.verdicts)
+
+    def _indexed(self, prompt: Prompt, epoch: int) -> tuple[str, ...]:
+        """Return the teacher's answers in the index. A bare text and one message of a user's are the same prompt."""
+        m = self._needs.teacher_answers
+        if not m:
+            return ()
+        if self._index is None:
+            raise InputError(
+                f"method {self.config.method} needs {m} teacher answers per prompt, and data.index is not set",
+                "name the teacher index in data.index, or give teacher_answers",
+            )
+        hashes = [prompt_hash(prompt.messages)]
+        if len(prompt.messages) == 1 and isinstance(content := prompt.messages[0].content, str):
+            hashes.append(prompt_hash(content))
+        for known in hashes:
+            if stored := self._index.get(raw_prompt_hash=known):
+                return self._index.answers(stored[0].uid, known, m, seed=self.config.seed, epoch=epoch)
+        raise InputError(
+            f"{self.config.data.index}: no answer to the prompt {str(prompt.prompt)[:80]!r}", "index it first"
+        )
+
+    async def _completions(
+        self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]
+    ) -> list[float | None]:
+        rows: dict[str, list[int]] = {}
+        for number, prompt in enumerate(prompts):
+            rows.setdefault(prompt_hash(prompt), []).append(number)
+        sizes = {len(numbers) for numbers in rows.values()}
+        if len(sizes) != 1 or max(sizes) < 2:
+            found = ", ".join(map(str, sorted(sizes)))
+            raise InputError(
+                f"{len(rows)} prompts have {found} completions each: a group is judged together",
+                "let each call bring all generations of its prompts, as many of each and at least two "
+                "(TRL: num_generations, and a per-device batch that holds whole groups)",
+            )
+        known = {name: columns[name] for name in ("answer", "uid", "data_source", "rubric") if name in columns}
+
+        async def group(numbers: list[int]) -> tuple[float | None, ...]:
+            first = numbers[0]
+            fields = {name: column[first] for name, column in known.items()}
+            teacher = columns["teacher_answers"][first] if "teacher_answers" in columns else None
+            texts = [_text(completions[number]) for number in numbers]
+            try:
+                judged = await self._group(
+                    prompts[first], texts, teacher, fields.pop("answer", None), fields.pop("uid", None), 0, fields
+                )
+            except RECORD_ERRORS:
+                return (None,) * len(numbers)
+            return judged.rewards
+
+        rewards: list[float | None] = [None] * len(prompts)
+        judged = await asyncio.gather(*(group(numbers) for numbers in rows.values()))
+        for numbers, values in zip(rows.values(), judged, strict=True):
+            for number, value in zip(numbers, values, strict=True):
+                rewards[number] = value
+        return rewards
+
+
+def _text(completion: str | Iterable[Mapping[str, Any]]) -> str:
+    """Return the text of a completion, which TRL gives as messages where the prompts are."""
+    if isinstance(completion, str):
+        return completion
+    return "".join(str(message.get("content") or "") for message in completion if message.get("role") == "assistant")

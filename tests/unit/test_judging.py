@@ -1,0 +1,105 @@
+"""The judge for Python: rewards of one group, of a call of TRL's, and what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from judged_runs import QUESTIONS, write_inputs
+from servers import Status
+
+import ropd_cli
+from ropd_cli.builtin.teacher import write_answer
+from ropd_cli.errors import InputError, ProviderError
+from ropd_cli.records.schemas import Answer
+
+ROLLOUTS = ("3 + 4 = 7", "3 + 4 = 9", "no idea", "")
+
+
+@pytest.fixture
+def config(tmp_path):
+    write_inputs(tmp_path)
+    return {
+        "data.index": str(tmp_path / "i.db"),
+        "cache_dir": str(tmp_path / "cache"),
+        "judge": {"m": 2},
+        "rubricator": {"base_url": "builtin://checkable"},
+        "verifier": {"base_url": "builtin://checkable"},
+    }
+
+
+@pytest.fixture
+def judge(config):
+    with ropd_cli.Judge.from_config(config) as judge:
+        yield judge
+
+
+async def test_a_group_is_judged_as_in_a_training(judge, run_judge):
+    group = await judge.rewards(QUESTIONS["a"], ROLLOUTS, uid="a")
+    trained, _ = run_judge()
+    same = await trained.judge(1, "a", [Answer(text=text, finish_reason="stop") for text in ROLLOUTS])
+    await trained.close()
+    assert group.rewards == same.rewards and group.rewards[0] > group.rewards[1] > group.rewards[3] == 0
+    assert len(group.rubric.rubric.rubrics) >= 4 and len(group.verdicts.answers) == 6
+
+
+def test_without_an_event_loop_and_with_teacher_answers_of_one_s_own(judge):
+    teacher = [write_answer("What is 9 + 9?", n) for n in range(2)]
+    group = judge.rewards_sync("What is 9 + 9?", ["18", "It is 17."], teacher)
+    assert group.rewards[0] > group.rewards[1]
+    messages = [{"role": "user", "content": QUESTIONS["a"]}]  # the index has the bare text
+    assert judge.rewards_sync(messages, ROLLOUTS).rewards == judge.rewards_sync(QUESTIONS["a"], ROLLOUTS).rewards
+
+
+async def test_many_groups_from_several_loops(judge):
+    groups = await asyncio.gather(*(judge.rewards(QUESTIONS[uid], ["7", "14"]) for uid in "ab"))
+    other = await asyncio.to_thread(judge.rewards_sync, QUESTIONS["a"], ["7", "14"])
+    assert groups[0].rewards == other.rewards and groups[0].rewards[0] > groups[0].rewards[1]
+    assert groups[1].rewards[0] < groups[1].rewards[1]
+
+
+def test_trl_s_call(judge):
+    reward = judge.trl_reward()
+    a, b = ([{"role": "user", "content": QUESTIONS[uid]}] for uid in "ab")
+    said = [[{"role": "assistant", "content": text}] for text in ("7", "9", "14", "no")]
+    values = reward(prompts=[a, a, b, b], completions=said, completion_ids=[[1]] * 4, trainer_state=None)
+    assert values[0] > values[1] and values[2] > values[3]
+    # in any order, and as plain texts
+    mixed = reward(prompts=[QUESTIONS["b"], QUESTIONS["a"]] * 2, completions=["14", "7", "no", "9"])
+    assert mixed == [values[2], values[0], values[3], values[1]]
+    assert reward.__name__ == "ropd_reward"
+    missing = reward(prompts=[QUESTIONS["odd"]] * 2 + [QUESTIONS["a"]] * 2, completions=["Goethe", "x", "7", "9"])
+    assert missing == [None, None, values[0], values[1]]
+
+
+@pytest.mark.parametrize("prompts", [["x", "x", "y"], ["x", "y"]])
+def test_unequal_groups_are_refused(judge, prompts):
+    with pytest.raises(InputError, match="a group is judged together"):
+        judge.trl_reward()(prompts=prompts, completions=["1"] * len(prompts))
+
+
+async def test_what_is_missing_is_said(judge, config, server):
+    with pytest.raises(InputError, match="no answer to the prompt 'What is 1"):
+        await judge.rewards("What is 1 + 1?", ["2", "3"])
+    without = {key: value for key, value in config.items() if key != "data.index"}
+    async with ropd_cli.Judge.from_config(without) as other:
+        with pytest.raises(InputError, match=r"needs 2 teacher answers per prompt, and data\.index is not set"):
+            await other.rewards(QUESTIONS["a"], ["2", "3"])
+    server.default = Status(400)
+    endpoint = {"base_url": server.url, "model": "m", "limits": {"max_retries": 0}}
+    async with ropd_cli.Judge.from_config(config | {"rubricator": endpoint}) as other:
+        with pytest.raises(ProviderError):
+            await other.rewards(QUESTIONS["a"], ["2", "3"])
+        other.close()
+        other.close()
+
+
+def test_other_methods_reward_too(config):
+    with ropd_cli.Judge.from_config(config | {"method": "grpo-verifiable"}) as judge:
+        assert judge.rewards_sync(QUESTIONS["a"], ["7", r"\boxed{9}"], answer="7").rewards == (1.0, 0.0)
+
+
+def test_the_public_names():
+    assert set(ropd_cli.__all__) == {"Judge", "JudgedGroup", "__version__"}
+    with pytest.raises(AttributeError):
+        _ = ropd_cli.nothing
