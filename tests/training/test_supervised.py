@@ -104,8 +104,8 @@ def test_verl_takes_the_configuration(files, device):
     from omegaconf import OmegaConf
     from verl.utils.config import omega_conf_to_dataclass
 
-    settings = {"out": str(files.folder / "run"), "device": device, "train.lr_schedule": "cosine", "train.steps": None}
-    config = load_config(files.folder / "run.yaml", flags=settings | {"train.epochs": 3}, environ={})
+    settings = {"out": str(files.folder / "run"), "device": device, "train.lr_schedule": "cosine", "train.epochs": 3}
+    config = load_config(files.folder / "run.yaml", overrides=["train.steps=null"], flags=settings, environ={})
     tree = OmegaConf.create(OmegaConf.to_yaml(compose_supervised(config, RunDir(files.folder / "run"), PROMPTS + 1)))
     made = {
         name: omega_conf_to_dataclass(tree[name]) for name in ("model", "engine", "optim", "checkpoint", "profiler")
