@@ -34,6 +34,7 @@ from ropd_cli.records.schemas import (
 )
 
 _QUESTION_CHARS = 160
+_SUPERVISED = re.compile("^method: sft$", re.MULTILINE)
 _NUMBERS = re.compile(r"-?\d+(?:[.,]\d+)*")
 
 
@@ -346,6 +347,12 @@ def step_files(folder: Path) -> list[Path]:
         return int(digits) if digits.isdigit() else 0
 
     files = sorted((folder / "groups").glob("step-*.jsonl*"), key=number)
+    config = folder / "config.yaml"
+    if not files and config.is_file() and _SUPERVISED.search(config.read_text(encoding="utf-8", errors="replace")):
+        raise InputError(
+            f"{folder}: a run of method sft has no rubrics; it is trained on the teacher's answers themselves",
+            f"ropd report {folder} shows its loss",
+        )
     if not files:
         raise InputError(
             f"{folder}: no groups/step-N.jsonl.zst in it", "give the directory of a training run, or a file"

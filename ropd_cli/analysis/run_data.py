@@ -109,9 +109,14 @@ class RunData:
         return f"{path.parent.name}/{path.name}" if path.name in ("run", "out") else path.name
 
     @property
+    def is_supervised(self) -> bool:
+        """Whether it is trained on the teacher's answers themselves (``method: sft``): no rollouts, no groups."""
+        return self.config.get("method") == "sft"
+
+    @property
     def has_rubrics(self) -> bool:
         """Whether rewards are by rubrics; so it is taken to be where nothing was judged."""
-        return bool(self.categories) or not (self.scale or self.judged)
+        return bool(self.categories) or not (self.scale or self.judged or self.is_supervised)
 
     @property
     def steps(self) -> list[int]:
@@ -172,6 +177,12 @@ class RunData:
         change = difference_of_means(first, last)
         return (sum(first) / len(first), sum(last) / len(last), change) if change else None
 
+    def thirds(self, metric: str) -> tuple[float, float] | None:
+        """Return the mean of a metric in the first and in the last third of the steps; None where there are too few."""
+        values = [value for _, value in self.series(metric)]
+        third = len(values) // 3
+        return (sum(values[:third]) / third, sum(values[-third:]) / third) if third else None
+
     def total(self, metric: str) -> float | None:
         """Return the sum of a metric over the steps; None where no step has it."""
         values = [value for _, value in self.series(metric)]
@@ -190,7 +201,8 @@ def step_of(row: GroupRow) -> int:
 
 
 def read_run(path: Path, progress: Progress | None = None) -> RunData:
-    """Read a run directory. Raises InputError where it holds no finished group, or a file of it can't be read."""
+    """Read a run directory. Raises InputError where it holds no finished group (without groups: no finished step), or a
+    file of it can't be read."""
     progress = progress or NoProgress()
     if not path.is_dir():
         raise InputError(f"{path}: no such run directory", "give the --out of ropd train, or DIR/run of a quickstart")
@@ -210,6 +222,10 @@ def read_run(path: Path, progress: Progress | None = None) -> RunData:
     data.spent_usd = _document(path / "spent.json").get("usd")
     ends = [file for name in ("metrics.jsonl", "result.json", "stopped.json") if (file := path / name).is_file()]
     data.written = max((file.stat().st_mtime for file in ends), default=None)
+    if data.is_supervised:
+        if not data.metrics:
+            raise InputError(f"{path}: no step is finished", "wait for the first step to finish")
+        return data
     files = step_files(path)
     criteria: dict[str, CriterionRow] = {}
     progress.start(len(files), "step")

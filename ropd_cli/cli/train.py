@@ -80,9 +80,9 @@ def train(
         tree, forecast = launch.resolve(resolved)
         from omegaconf import OmegaConf  # comes with verl, whose absence is an error of resolve()
 
-        from ropd_cli.training.device_choices import Machine, described, device_choices, table
+        from ropd_cli.training.device_choices import described, table
 
-        choices = device_choices(resolved, Machine.here(resolved))
+        choices = launch.choices_of(resolved)
         document = OmegaConf.to_container(tree)
         document["ropd"] |= {"forecast": forecast, "choices": described(choices, resolved.verl)}
         screen.result(document, OmegaConf.to_yaml(tree))
@@ -105,8 +105,10 @@ def train(
         if resolved.out and is_ours:
             _write_report(Path(resolved.out), screen)
     document = result.document()
-    rewards = [reward for reward in document["rewards"] if reward is not None]
-    curve = f", mean reward {rewards[0]:.3f} at the first and {rewards[-1]:.3f} at the last" if rewards else ""
+    curve = ""
+    for name, what in (("rewards", "mean reward"), ("losses", "loss")):
+        if values := [value for value in document.get(name, []) if value is not None]:
+            curve += f", {what} {values[0]:.3f} at the first and {values[-1]:.3f} at the last"
     words = f"{document['steps']} steps{curve}\nmodel: {document['model']}\nrun: {document['run_dir']}"
     screen.result(document, words)
 
@@ -142,7 +144,8 @@ def _write_report(run: Path, screen: Screen) -> None:
     from ropd_cli.records.files import write_atomic
     from ropd_cli.report.run_page import page
 
-    if not any((run / "groups").glob("step-*")):
+    metrics = run / "metrics.jsonl"
+    if not any((run / "groups").glob("step-*")) and not (metrics.is_file() and metrics.stat().st_size):
         return
     try:
         write_atomic(run / "report.html", page(read_run(run)))

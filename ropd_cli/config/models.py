@@ -288,7 +288,7 @@ class RopdConfig(Section):
     """A whole configuration; every command reads the sections it needs."""
 
     out: str | None = Field(None, description="run directory")
-    method: Literal["ropd", "t-judge", "ovd-reward", "grpo-verifiable"] = Field(
+    method: Literal["ropd", "t-judge", "ovd-reward", "grpo-verifiable", "sft"] = Field(
         "ropd", description="how the student learns (docs/methods.md)"
     )
     seed: int = 0

@@ -15,6 +15,7 @@ METHODS = {
     "t-judge": "ropd_cli.methods.scored:TJudge",
     "ovd-reward": "ropd_cli.methods.scored:OvdReward",
     "grpo-verifiable": "ropd_cli.methods.verifiable:Verifiable",
+    "sft": "ropd_cli.methods.sft:Sft",
 }
 """By the value of ``method``: where its class is."""
 

@@ -87,7 +87,11 @@ class Method(ABC):
 
     name: ClassVar[str]
     samples: ClassVar[bool] = True
-    """Whether the student samples rollouts (verl's GRPO trainer)."""
+    """Whether the student samples rollouts (verl's GRPO trainer); else it has answers to train on (its SFT trainer)."""
+    program: ClassVar[str] = "ropd_cli.training.verl.program"
+    """The module of the training process."""
+    fixed: ClassVar[tuple[str, ...]] = ()
+    """Keys that a resumed run may not have other values of, of those that it may with other methods."""
     trainer: ClassVar[str] = "ropd"
     """The name of verl's trainer class (``trainer.v1.trainer_mode``)."""
     sections: ClassVar[frozenset[str]] = frozenset()
@@ -114,6 +118,6 @@ class Method(ABC):
         is made of a plausible one."""
         return {}
 
-    @abstractmethod
     def rewarder(self, resources: Resources) -> Rewarder:
         """Return what gives the rewards. Raises InputError for settings that can't be used."""
+        raise TypeError(f"method {self.name} gives no rewards")

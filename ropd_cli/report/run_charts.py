@@ -27,6 +27,7 @@ def course_charts(runs: Sequence[RunData]) -> list[Chart]:
         return chart(title, lines, unit=unit, low=0.0, high=high)
 
     charts = [
+        metrics("Loss on the teacher's answers, per token", ("loss", "train/loss")),
         metrics(
             "Mean score by the rubric" if all(run.has_rubrics for run in runs) else "Mean reward",
             ("rollouts", "reward/mean"),
@@ -44,6 +45,7 @@ def course_charts(runs: Sequence[RunData]) -> list[Chart]:
     charts += [
         metrics("Judging one group", ("mean", "judge/seconds_mean"), ("slowest", "judge/seconds_max"), unit="s"),
         metrics("Length of a rollout, tokens", ("mean", "response_length/mean")),
+        metrics("Length of a teacher's answer, tokens", ("mean", "answers/tokens_mean")),
         metrics("Rollouts that were cut off", ("cut off by the limit", "response_length/clip_ratio"), unit="%"),
         metrics("Judges' tokens per step", ("prompt", "judge/prompt_tokens"), ("reply", "judge/completion_tokens")),
         chart("Cost of judging", list(_costs(runs)), unit="$", low=0.0),

@@ -41,6 +41,8 @@ _LISTED = ("step", "uid", "question", "mean", "spread", "teacher", "missing", "d
 
 def page(run: RunData, *, template: str = "run.html", title: str | None = None, **values: Any) -> str:
     """Return the page of one run; ``values`` are those of a template that extends ``run.html``."""
+    if run.is_supervised:
+        return _supervised_page(run)
     config = run.config
     lint = list(_lint(run))
     telling = next(iter(run.chosen.get("telling") or run.chosen.get("best") or []), None)
@@ -49,9 +51,7 @@ def page(run: RunData, *, template: str = "run.html", title: str | None = None, 
         title=title or f"Run {run.name}",
         run=run,
         placed=_placed(run),
-        student=_last_name(
-            setting(config, "student.from_run") or setting(config, "student.model_path") or "the student"
-        ),
+        student=_student(run),
         rubricator=_judge(config, "rubricator"),
         verifier=_judge(config, "verifier"),
         by_std=setting(config, "train.norm_adv_by_std") is not False,
@@ -70,8 +70,26 @@ def page(run: RunData, *, template: str = "run.html", title: str | None = None, 
         linted=[row for row in lint if row[2] >= _LINTED],
         embedded_rubricator=run.has_rubrics and str(setting(config, "rubricator.base_url") or "").startswith(BUILTIN),
         facts=_facts(run),
-        configuration=yaml.safe_dump(masked(config), sort_keys=False, allow_unicode=True),
+        configuration=_configuration(run),
         **values,
+    )
+
+
+def _supervised_page(run: RunData) -> str:
+    """Return the page of a run on the teacher's answers."""
+    kept = ("student", "teacher answers by", "learning rate", "response tokens, at most", "seed")
+    return render(
+        "supervised.html",
+        title=f"Run {run.name}",
+        run=run,
+        placed=_placed(run),
+        student=_student(run),
+        sentences=outcome(run),
+        cards=[(f"{run.total('answers/trained') or 0:,.0f}", "teacher answers"), *_time_card(run)],
+        charts=course_charts([run]),
+        lost=lost(run),
+        facts=[("method", "sft"), *(fact for fact in _facts(run) if fact[0] in kept)],
+        configuration=_configuration(run),
     )
 
 
@@ -83,6 +101,21 @@ def _placed(run: RunData) -> list[str]:
     device = str(run.config.get("device") or "")
     parts += [f"on {device.upper()}"] if device in ("cpu", "gpu") else []
     return [*parts, *(f"{name} {run.versions[name]}" for name in ("ropd-cli", "verl", "torch") if name in run.versions)]
+
+
+def _student(run: RunData) -> str:
+    config = run.config
+    return _last_name(setting(config, "student.from_run") or setting(config, "student.model_path") or "the student")
+
+
+def _configuration(run: RunData) -> str:
+    return yaml.safe_dump(masked(run.config), sort_keys=False, allow_unicode=True)
+
+
+def _time_card(run: RunData) -> Iterator[tuple[str, str]]:
+    if seconds := run.total("timing_s/step"):
+        hours = f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min"
+        yield hours if seconds >= 90 else f"{seconds:.0f} s", "in training steps"
 
 
 def _last_name(path: object) -> str:
@@ -112,8 +145,7 @@ def _cards(run: RunData) -> list[tuple[str, str]]:
     if run.has_rubrics:
         findings = sum(counts.total() for counts in run.lint.values())
         cards.append((f"{findings / max(1, len(run.rows)):.1f}", "linter findings per group"))
-    if seconds := run.total("timing_s/step"):
-        cards.append((f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min", "in training steps"))
+    cards += _time_card(run)
     calls = run.total("judge/requests_sent")
     if calls is not None:
         cards.append((f"{calls:,.0f}", f"judge calls, {run.total('judge/cache_hits') or 0:,.0f} from the cache"))

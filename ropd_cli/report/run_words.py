@@ -24,18 +24,24 @@ def status(run: RunData) -> str:
     """Return how far the run came."""
     planned, done = run.planned_steps, len(run.steps)
     of = f" of {planned}" if planned and planned != done else ""
-    rollouts = max((row.rollouts for row in run.rows), default=0)
     if run.result:
         end = "The run is finished"
     elif run.stopped:
         end = f"The run stopped: {run.stopped.get('message')}"
     else:
         end = "The run is not finished"
-    return f"{end}: {done}{of} steps, {len(run.rows):,} groups of {rollouts} rollouts."
+    if run.is_supervised:
+        made = f"{run.total('answers/trained') or 0:,.0f} teacher answers"
+    else:
+        made = f"{len(run.rows):,} groups of {max((row.rollouts for row in run.rows), default=0)} rollouts"
+    return f"{end}: {done}{of} steps, {made}."
 
 
 def course(run: RunData) -> list[Sentence]:
-    """Return whether the reward rose, where the teacher is, and what keeps groups from teaching."""
+    """Return whether the reward rose, where the teacher is, and what keeps groups from teaching; of a run on the
+    teacher's answers where its loss went."""
+    if run.is_supervised:
+        return _supervised(run)
     lines: list[Sentence] = []
     if run.trend is None:
         lines.append(("There are too few steps to say whether the reward rose.", ""))
@@ -64,6 +70,22 @@ def course(run: RunData) -> list[Sentence]:
     failed, of = len(run.failed), len(run.rows)
     words = f"{failed:,} of {of:,} groups could not be judged; they stay out of the update."
     lines.append((words if failed else "Every group was judged.", "bad" if failed > 0.1 * of else ""))
+    return lines
+
+
+def _supervised(run: RunData) -> list[Sentence]:
+    thirds = run.thirds("train/loss")
+    if thirds is None:
+        lines: list[Sentence] = [("There are too few steps to say where the loss went.", "")]
+    else:
+        before, after = thirds
+        moved, mood = ("fell", "good") if after < before else ("did not fall", "bad")
+        words = f"The mean loss {moved}: {before:.3g} in the first third of the steps, {after:.3g} in the last."
+        lines = [(words, mood)]
+    if cut := run.total("answers/too_long"):
+        limit = setting(run.config, "data.max_response_tokens")
+        words = f"{cut:,.0f} answers had more than {limit} tokens (data.max_response_tokens) and were cut off."
+        lines.append((words, "bad"))
     return lines
 
 

@@ -36,7 +36,7 @@ def compared_page(runs: Sequence[RunData]) -> str:
 
 def figures(run: RunData) -> dict[str, Any]:
     """Return the figures of a run, by name; None where it has none."""
-    judged, trend = run.judged, run.trend
+    judged, trend, loss = run.judged, run.trend, run.thirds("train/loss")
     findings = sum(counts.total() for counts in run.lint.values())
     return {
         "steps": len(run.steps),
@@ -49,6 +49,8 @@ def figures(run: RunData) -> dict[str, Any]:
         "change": trend[2].mean if trend else None,
         "change, low": trend[2].low if trend else None,
         "change, high": trend[2].high if trend else None,
+        "loss, first third": loss[0] if loss else None,
+        "loss, last third": loss[1] if loss else None,
         "linter findings a group": findings / max(1, len(run.rows)) if run.has_rubrics else None,
         "seconds": run.total("timing_s/step"),
         "judge calls": run.total("judge/requests_sent"),

@@ -27,6 +27,11 @@ class Checkpoints:
     def folder(self, step: int) -> Path:
         return self.path / f"global_step_{step}"
 
+    def model_folder(self, step: int) -> Path:
+        """The folder of a checkpoint that holds the weights; that of verl's SFT trainer has none for the actor."""
+        actor = self.folder(step) / "actor"
+        return actor if actor.is_dir() else self.folder(step)
+
     def books(self, step: int) -> Path:
         """The groups that were judged and not trained on when the checkpoint was written (``train.async``)."""
         return self.folder(step) / "books.jsonl.zst"
@@ -45,17 +50,17 @@ class Checkpoints:
     def is_whole(self, step: int) -> bool:
         """Whether a checkpoint has the shards of every rank, a model folder, the state of the data loader, without
         which verl would begin the prompts anew, and where groups are in flight those that are judged."""
-        folder = self.folder(step)
-        actor = folder / "actor"
+        folder, model = self.folder(step), self.model_folder(step)
         shards = [
-            match for file in actor.glob("*.pt") if file.stat().st_size and (match := _SHARD.fullmatch(file.name))
+            match for file in model.glob("*.pt") if file.stat().st_size and (match := _SHARD.fullmatch(file.name))
         ]
         sizes = {int(shard[2]) for shard in shards}
+        loader = "data_0.pt" if model == folder else "data.pt"
         return (
             len(sizes) == 1
             and len(shards) == 3 * max(sizes)
-            and (actor / "huggingface" / "config.json").is_file()
-            and (folder / "data.pt").is_file()
+            and (model / "huggingface" / "config.json").is_file()
+            and (folder / loader).is_file()
             and (self.books(step).is_file() or not (folder / "transfer_queue").exists())
         )
 

@@ -28,12 +28,13 @@ from ropd_cli.records.files import whole_file, write_atomic, write_records
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import Prompt, load_prompts
 from ropd_cli.training.dataset import load_checked_prompts, write_verl_prompts
-from ropd_cli.training.device_choices import few_cores
+from ropd_cli.training.device_choices import Choice, Machine, device_choices, few_cores
 from ropd_cli.training.monitor import second_settings
 from ropd_cli.training.process_watch import watch
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.run_estimate import forecast_run
 from ropd_cli.training.starting_point import with_student_of_run
+from ropd_cli.training.supervised_config import compose_supervised, supervised_choices
 from ropd_cli.training.validation import open_validation, write_validation_prompts
 from ropd_cli.training.verl_config import compose, steps_of
 from ropd_cli.training.versions import check_exact, installed_versions
@@ -75,12 +76,14 @@ class Result:
     def document(self) -> dict[str, Any]:
         """For ``--json`` and ``result.json``."""
         last = self.rows[-1] if self.rows else {}
+        losses = [row["train/loss"] for row in self.rows if "train/loss" in row]
         wanted = ("reward/mean", "reward/teacher_mean", "groups/judged", "groups/missing", "judge/seconds_mean")
         return {
             "run_dir": str(self.run_dir),
             "model": str(self.model),
             "steps": self.steps,
             "rewards": [row.get("reward/mean") for row in self.rows],
+            **({"losses": losses} if losses else {}),
             "last": {name: last[name] for name in wanted if name in last},
         }
 
@@ -94,10 +97,23 @@ def resolve(config: RopdConfig) -> tuple[Any, dict[str, Any] | None]:
     if prompts and has_answers and config.data.on_few_answers == "skip":
         prompts = load_checked_prompts(config).prompts
     count = len(prompts) or config.train.prompts_per_step
-    tree = compose(config, run, count, ray_dir="/tmp/ropd-dry-run")
+    tree = _composed(config, run, count, ray_dir="/tmp/ropd-dry-run")
     if not prompts or not has_answers:
         return tree, None
     return tree, forecast_run(config, prompts, steps_of(config, count))
+
+
+def _composed(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) -> Any:
+    """verl's configuration for the method's trainer."""
+    if method_of(config).samples:
+        return compose(config, run, prompt_count, ray_dir)
+    return compose_supervised(config, run, prompt_count)
+
+
+def choices_of(config: RopdConfig) -> list[Choice]:
+    """Return the choices of a run that depend on its device."""
+    choices = device_choices if method_of(config).samples else supervised_choices
+    return choices(config, Machine.here(config))
 
 
 def train(
@@ -118,7 +134,8 @@ def train(
         check_exact(config.device)
     config = with_student_of_run(config)
     _check_student(config)
-    _check_sizes(config)
+    if method_of(config).samples:
+        _check_sizes(config)
     with sole_writer(run.path, directory=True):
         return _trained(config, run, resume, environ, progress)
 
@@ -138,12 +155,12 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
     steps = steps_of(config, len(prompts))
     for line in schedule_warnings(config, run, len(prompts)):
         progress.note(line)
-    lacking = few_cores(config, len(os.sched_getaffinity(0)))
+    lacking = few_cores(config, len(os.sched_getaffinity(0))) if method_of(config).samples else None
     if lacking is not None:
         progress.note(f"{lacking[0]}; {lacking[1]}")
     ray_dir = tempfile.mkdtemp(prefix="ropd-")  # short: a unix socket's path may have 107 bytes
     try:
-        verl_config = compose(config, run, len(prompts), ray_dir)
+        verl_config = _composed(config, run, len(prompts), ray_dir)
         _write_inputs(config, run, verl_config)
         write_verl_prompts(prompts, run.train_prompts, config.student.system_prompt)
         if validation:
@@ -164,7 +181,8 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
     last = run.saved.newest()
     if last is None:
         raise TrainingError(f"{run.path}: the training ended without a checkpoint", f"see {run.log}")
-    _finish_model(run.huggingface(last), str(verl_config.actor_rollout_ref.rollout.dtype), config)
+    sampled = verl_config.actor_rollout_ref.rollout if method_of(config).samples else verl_config.ropd
+    _finish_model(run.huggingface(last), str(sampled.dtype), config)
     result = Result(run.path, run.huggingface(last), last, run.metric_rows())
     write_atomic(run.result, orjson.dumps(result.document(), option=orjson.OPT_INDENT_2))
     return result
@@ -309,7 +327,8 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
         )
     # a run of an earlier version knows nothing of newer keys, which are as they are by default
     before = laid_over(RopdConfig().model_dump(mode="json"), read_yaml(run.config))
-    changed = [key for key in differing(before, config.model_dump(mode="json")) if not f"{key}.".startswith(MAY_CHANGE)]
+    keys, fixed = differing(before, config.model_dump(mode="json")), method_of(config).fixed
+    changed = [key for key in keys if key in fixed or not f"{key}.".startswith(MAY_CHANGE)]
     if changed:
         raise InputError(
             f"{run.path} was started with other values of {', '.join(changed)}",

@@ -12,6 +12,7 @@ import orjson
 from ropd_cli import errors
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import RopdError, TrainingError
+from ropd_cli.methods import method_of
 from ropd_cli.records.files import RecordWriter
 from ropd_cli.training.heartbeat import Heartbeat, Phase
 from ropd_cli.training.run_dir import RunDir
@@ -25,7 +26,7 @@ def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress
     """Start the training process and wait for it. Raises TrainingError unless it ended well."""
     run.verl_metrics.unlink(missing_ok=True)
     run.notes.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "ropd_cli.training.verl.program", str(run.path), str(os.getpid())]
+    command = [sys.executable, "-m", method_of(config).program, str(run.path), str(os.getpid())]
     rows = _Rows(run, progress)
     child = Child(command, environment, run.log)
     heartbeat = Heartbeat(run.heartbeat)
@@ -95,16 +96,22 @@ class _Rows:
                 self._progress.note(f"step {row['step']}: {_validated(row['data'])}")
                 continue
             self._writer.append({"step": row["step"], **row["data"]})
-            mean = row["data"].get("reward/mean")
-            reward = f"reward {mean:.3f}, " if mean is not None else ""
-            missing = row["data"].get("groups/missing", 0)
-            seconds = row["data"].get("timing_s/step", 0.0)
             self._progress.advance()
             scores = f"; {scores}" if (scores := _validated(row["data"])) else ""
-            self._progress.note(f"step {row['step']}: {reward}{missing:g} groups missing, {seconds:.1f} s{scores}")
+            seconds = row["data"]["timing_s/step"]
+            self._progress.note(f"step {row['step']}: {_learnt(row['data'])}, {seconds:.1f} s{scores}")
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _learnt(data: dict[str, float]) -> str:
+    """What a step was trained on in words: rewards, or the loss on given answers."""
+    loss, mean = data.get("train/loss"), data.get("reward/mean")
+    if loss is not None:
+        return f"loss {loss:.3f}"
+    reward = f"reward {mean:.3f}, " if mean is not None else ""
+    return f"{reward}{data.get('groups/missing', 0):g} groups missing"
 
 
 def _validated(data: dict[str, float]) -> str:

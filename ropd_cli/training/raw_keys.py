@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ropd_cli.errors import ConfigError
@@ -22,6 +22,12 @@ class Effect(NamedTuple):
     instead: str
 
 
+FILE_LOGGER = Effect(
+    "trainer.logger",
+    lambda value: "file" not in ([value] if isinstance(value, str) else list(value or ())),
+    "metrics.jsonl is copied from verl's file logger, and would stay empty",
+    "leave it out; train.trackers names others beside it",
+)
 EFFECTS = (
     Effect(
         "algorithm.filter_groups.enable",
@@ -35,12 +41,7 @@ EFFECTS = (
         "groups would be neither counted nor limited",
         "leave it out; train.async: one_step samples one step ahead",
     ),
-    Effect(
-        "trainer.logger",
-        lambda value: "file" not in ([value] if isinstance(value, str) else list(value or ())),
-        "metrics.jsonl is copied from verl's file logger, and would stay empty",
-        "leave it out; train.trackers names others beside it",
-    ),
+    FILE_LOGGER,
     Effect(
         "actor_rollout_ref.actor.loss_agg_mode",
         lambda value: str(value).startswith("seq-mean"),
@@ -50,24 +51,25 @@ EFFECTS = (
 )
 
 
-def check_effects(tree: Any) -> None:
-    """Raise ConfigError for settings in verl's whole configuration that break the method."""
+def check_effects(tree: Any, effects: Sequence[Effect]) -> None:
+    """Raise ConfigError for settings in verl's whole configuration that have one of these effects."""
     from omegaconf import OmegaConf
 
     problems = [
         f"{effect.key} {value!r}: {effect.reason} (set: {effect.instead})"
-        for effect in EFFECTS
+        for effect in effects
         if effect.breaks(value := OmegaConf.select(tree, effect.key))
     ]
     if problems:
         raise ConfigError(problems, "configuration", "docs/training.md says which of verl's keys are ours")
 
 
-def check_names(raw: dict[str, Any], known: dict[str, Any]) -> None:
-    """Hydra's own check of unknown keys, which merging skips. Raises ConfigError with all of them."""
+def check_names(raw: dict[str, Any], known: dict[str, Any], name: str) -> None:
+    """Hydra's own check of unknown keys, which merging skips; ``name`` is that of verl's configuration. Raises
+    ConfigError with all of them."""
     problems = list(_unknown(raw, known, "verl"))
     if problems:
-        raise ConfigError(problems, "configuration", "the keys are verl 0.9.1's (verl/trainer/config/ppo_trainer.yaml)")
+        raise ConfigError(problems, "configuration", f"the keys are verl 0.9.1's (verl/trainer/config/{name}.yaml)")
 
 
 def _unknown(raw: dict[str, Any], known: dict[str, Any], path: str) -> Iterator[str]:

@@ -120,7 +120,7 @@ class RunDir:
 
     def huggingface(self, step: int) -> Path:
         """The plain Hugging Face folder of a checkpoint."""
-        return self.checkpoints / f"global_step_{step}" / "actor" / "huggingface"
+        return self.saved.model_folder(step) / "huggingface"
 
     def finished(self) -> dict[str, Any] | None:
         """The result of a finished run; None where it is not finished."""

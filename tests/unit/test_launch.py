@@ -19,6 +19,8 @@ from ropd_cli.training.dataset import load_checked_prompts
 from ropd_cli.training.starting_point import with_student_of_run
 from ropd_cli.util.progress import NoProgress
 
+SFT = {"method": "sft", "rubricator__base_url": "unset", "verifier__base_url": "unset"}
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -75,6 +77,16 @@ def start(folder, **settings):
         ({"train__devices_per_node": 3, "rollout__n": 2}, ConfigError, "do not divide by 3 devices"),
         ({"rollout__tensor_parallel_size": 2}, ConfigError, "tensor_parallel_size 2"),
         ({"verifier__base_url": "unset"}, InputError, "no model name for the verifier"),
+        (SFT | {"data__index": "unset"}, InputError, "data.index is not set"),
+        (SFT | {"judge__m": 3}, TooFewAnswers, "fewer than 3 distinct answers for 8 of 8 prompts"),
+        (SFT | {"validate__benchmarks": ["math500"]}, InputError, "method sft has no validation"),
+        (SFT | {"monitor__share": 0.5}, InputError, "method sft judges nothing"),
+        (SFT | {"train__nodes": 2}, InputError, "trains on one node, and train.nodes is 2"),
+        (
+            SFT | {"train__devices_per_node": 3},
+            InputError,
+            r"8 answers .*4 x 2\) do not divide by 3 devices",
+        ),
     ],
 )
 def test_faults_are_found_before_the_start(folder, settings, kind, says):
@@ -161,6 +173,11 @@ def test_an_unfinished_run_is_not_overwritten_and_a_resumed_one_is_the_same(fold
         launch._first_step(load_config(None, flags={"train.lr": 1e-4}, environ={}), launch._run_of(config), resume=True)
     same = load_config(None, flags={"out": "elsewhere", "train.lr": 1e-3, "train.steps": 99, "judge.m": 3}, environ={})
     assert launch._first_step(same, launch._run_of(config), resume=True) == 0
+    sft = {"out": str(folder / "run"), "method": "sft"}
+    (folder / "run" / "config.yaml").write_text(launch.dump_config(load_config(None, flags=sft, environ={})))
+    with pytest.raises(InputError, match=r"other values of judge\.m$"):  # it decides which answers a step has
+        other = load_config(None, flags=sft | {"judge.m": 3}, environ={})
+        launch._first_step(other, launch._run_of(config), resume=True)
     # a run of a version that did not know a key yet
     older = yaml.safe_load(launch.dump_config(config))
     del older["reward"]["criterion_weights"]

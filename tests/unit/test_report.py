@@ -169,6 +169,31 @@ def test_the_command_writes_a_page_of_one_and_of_two(tmp_path):
     assert "rose" in html and "did not clearly change" in html and html.count("<svg") >= 3
 
 
+def test_a_run_on_the_teacher_s_answers_shows_its_loss_and_no_groups(tmp_path):
+    sft, runner = tmp_path / "sft", CliRunner()
+    sft.mkdir()
+    (sft / "config.yaml").write_text("method: sft\ndata: {max_response_tokens: 9}\n")
+    refused = runner.invoke(app, ["report", str(sft)])
+    assert refused.exit_code == 2 and "no step is finished" in refused.output
+    row = {"answers/trained": 8, "answers/tokens_mean": 5.5, "answers/too_long": 1, "timing_s/step": 2.0}
+    rows = [row | {"step": step, "train/loss": 4.0 - step / 2} for step in range(1, 7)]
+    (sft / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    html = page(read_run(sft))
+    assert "6 steps, 48 teacher answers" in html and "The mean loss fell: 3.25 in the first third" in html
+    assert "6 answers had more than 9 tokens" in html and "Loss on the teacher&#39;s answers" in html
+    assert not re.search("[Rr]ubric|[Rr]eward|[Ll]inter", html.split("the whole configuration")[0].split("<main>")[1])
+    both = tmp_path / "both.html"
+    done = runner.invoke(
+        app, ["report", str(write_run(tmp_path / "a")), str(sft), "--html", str(both), "--json", "--quiet"]
+    )
+    judged, trained = json.loads(done.stdout)["runs"]
+    assert trained["loss, last third"] == 1.25 and trained["linter findings a group"] is None
+    assert judged["loss, last third"] is None and judged["linter findings a group"] is not None
+    assert "Loss on the teacher&#39;s answers" in both.read_text()
+    shown = runner.invoke(app, ["inspect-rubrics", str(sft)])
+    assert shown.exit_code == 2 and "a run of method sft has no rubrics" in shown.output
+
+
 def test_a_page_that_fails_hides_nothing(tmp_path, monkeypatch):
     notes = []
     monkeypatch.setattr("ropd_cli.report.run_page.page", lambda _: 1 / 0)

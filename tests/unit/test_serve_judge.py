@@ -208,5 +208,9 @@ def test_the_last_error_of_a_log_is_the_cause(tmp_path):
         "pydantic.ValidationError: 1 validation error for M\n  Value error, no model [type=value_error, x]\n"
     )
     assert last_error(log, 0) == "no model"
+    log.write_text(
+        "[rank1]: ValueError: no such strategy\ntorch.distributed.elastic.multiprocessing.errors.ChildFailedError:\n"
+    )
+    assert last_error(log, 0) == "ValueError: no such strategy"
     log.write_text("usage: server\nserver.py: error: unrecognized arguments: --x\n")
     assert last_error(log, 0) == "server.py: error: unrecognized arguments: --x"

@@ -7,6 +7,7 @@ it to stock verl.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from ropd_cli.config import RopdConfig
@@ -42,13 +43,13 @@ def train(run: RunDir) -> None:
     run_ppo(config, task_runner_class=RopdTaskRunner)
 
 
-def main(run_dir: str, parent: str) -> int:
+def main(run_training: Callable[[RunDir], None], run_dir: str, parent: str) -> int:
     """Exit code of the process: 0 after the last step, 1 otherwise (with ``stopped.json`` for our own errors).
-    ``parent`` is the process that holds the lock of the run directory."""
+    ``parent`` is the process that holds the lock of the run directory, or one that it started."""
     end_with(int(parent))
     run = RunDir(Path(run_dir))
     try:
-        train(run)
+        run_training(run)
     except RopdError as fault:
         kind = "InputError" if isinstance(fault, InputError) else "TrainingError"
         run.keep_stop(Stop(kind, fault.message, fault.hint))
@@ -57,4 +58,4 @@ def main(run_dir: str, parent: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(train, *sys.argv[1:]))

@@ -7,11 +7,13 @@ whether the installed verl still needs it.
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 
 def apply_verl_patches() -> None:
     """Apply all patches of verl in this process."""
     gloo_backend()
+    gloo_backend_of_sft()
     fsdp_engine()
     no_pinned_memory()
     vllm_distribution()
@@ -27,6 +29,18 @@ def gloo_backend() -> None:
         return original(timeout_second=timeout_second, backend=backend or "cpu:gloo")
 
     distributed.initialize_global_process_group_ray = initialize_global_process_group_ray
+
+
+def gloo_backend_of_sft() -> None:
+    """The same for the processes of the SFT trainer, which Ray has not started."""
+    import torch.distributed
+    import verl.utils.distributed as distributed
+
+    def initialize_global_process_group(timeout_second: int = 36_000) -> tuple[int, int, int]:
+        torch.distributed.init_process_group("cpu:gloo", timeout=timedelta(seconds=timeout_second))
+        return int(os.environ["LOCAL_RANK"]), torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+    distributed.initialize_global_process_group = initialize_global_process_group
 
 
 def fsdp_engine() -> None:
