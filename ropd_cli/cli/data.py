@@ -187,6 +187,8 @@ def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) 
         "dropped": prepared.dropped,
         "dropped_out": str(listing) if listing else None,
         "notes": prepared.notes,
+        "columns": {name: list(chosen.columns) for name, chosen in prepared.columns.items()},
+        "further_columns": list(prepared.further),
         "answers": prepared.with_answer,
         "rubrics": prepared.rubrics,
         "tokens": prepared.tokens,
@@ -204,6 +206,14 @@ def _show(prepared: Prepared, listing: Path | None) -> None:
     table.add_column(justify="right")
     table.add_column(style="dim")
     table.add_row("rows read", f"{prepared.read:,}")
+    for name, chosen in prepared.columns.items():
+        table.add_row(f"  {name}", f"{chosen.rows:,}", f"in {chosen}")
+    if prepared.further:
+        table.add_row(
+            "  not read",
+            "",
+            f"kept as {'it is' if len(prepared.further) == 1 else 'they are'}: {', '.join(prepared.further)}",
+        )
     for why, count in sorted(prepared.dropped.items(), key=lambda each: -each[1]):
         table.add_row(f"  {why}", f"-{count:,}", f"{count / prepared.read:.1%}")
     table.add_row("kept", f"{prepared.kept:,}", f"{prepared.kept / prepared.read:.1%}", style="bold")

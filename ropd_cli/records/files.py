@@ -10,9 +10,7 @@ read is damage: an error, or under ``salvage`` skipped. ``.parquet`` is made at 
 from __future__ import annotations
 
 import itertools
-import json
 import os
-import re
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,25 +23,22 @@ import orjson
 import zstandard
 
 from ropd_cli.errors import InputError, file_error
+from ropd_cli.records.json_text import BOM, is_begun, is_own, loads, looks_like
 from ropd_cli.records.lines import CHUNK, Damage, frames, lines, log, warn_once
 from ropd_cli.records.parquet import parquet_contents, parquet_file, write_parquet
 
 Record = dict[str, Any]
-_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _KINDS = {
     stat.S_IFREG: "a file",
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
 }
-_SURROGATE = re.compile("[\ud800-\udfff]")
 PER_LINE = "one JSON object per line"
 FRAME = 1 << 20
 """Bytes of lines in a frame of a file that is written as a whole."""
 _salvages: ContextVar[bool | None] = ContextVar("salvages", default=None)
 """None: the command at work has no such option."""
-_SHALLOW = 200
-"""A line with no more brackets is not nested too deeply."""
 
 
 def read_records(path: str | Path) -> Iterator[tuple[int, Record]]:
@@ -126,6 +121,8 @@ def _contents(path: Path) -> Iterator[tuple[int, Record] | Damage]:
             continue
         number += 1
         raw, is_ended = part
+        if number == 1:
+            raw = raw.removeprefix(BOM)
         if not raw.strip():
             continue
         where = f"{path}:{number}"
@@ -133,60 +130,17 @@ def _contents(path: Path) -> Iterator[tuple[int, Record] | Damage]:
             record = loads(raw)
         except ValueError as fault:
             # A kill leaves a torn line behind lines as RecordWriter writes them; of another writer's file it is a loss.
-            is_begun = not is_ended and _is_begun(raw)
-            why = "the last line is cut off" if is_begun else f"not valid JSON ({fault})"
-            is_torn = is_begun and path.suffix != ".zst" and _is_own(last)
-            yield Damage(where, why, hint="restore the file" if is_begun else PER_LINE, is_torn=is_torn)
+            begun = not is_ended and is_begun(raw)
+            looks = looks_like(raw) if number == 1 else ""
+            why = "the last line is cut off" if begun else f"not valid JSON ({fault}){looks}"
+            is_torn = begun and path.suffix != ".zst" and is_own(last)
+            yield Damage(where, why, hint="restore the file" if begun else PER_LINE, is_torn=is_torn)
             continue
         if isinstance(record, dict):
             last = raw
             yield number, record
         else:
             yield Damage(where, f"expected a JSON object, found {type(record).__name__}", hint=PER_LINE)
-
-
-def _is_own(line: bytes | None) -> bool:
-    """Return whether a record stands in a line just as RecordWriter writes it; also for no line."""
-    try:
-        return line is None or orjson.dumps(orjson.loads(line)) == line
-    except (TypeError, ValueError):
-        return False
-
-
-def _is_begun(line: bytes) -> bool:
-    """Return whether a line that is no JSON can be the beginning of a record: no whole object stands in front."""
-    if not (line.startswith(b'{"') or line == b"{"):
-        return False
-    try:
-        json.JSONDecoder().raw_decode(line.decode(errors="replace"))
-    except (ValueError, RecursionError):
-        return True
-    return False
-
-
-def loads(raw: bytes) -> Any:
-    """Return the JSON of a line. Half a surrogate pair, which other writers escape and UTF-8 can't hold, becomes
-    U+FFFD. Raises ValueError for what is no JSON, or is nested so deeply that it could not be written again."""
-    value = _loads(raw)
-    if raw.count(b"[") + raw.count(b"{") > _SHALLOW:
-        try:
-            orjson.dumps([[[[[[[[value]]]]]]]])  # deeper by more than we put records into
-        except TypeError as fault:
-            raise ValueError("nested too deeply") from fault
-    return value
-
-
-def _loads(raw: bytes) -> Any:
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        if _ESCAPED_SURROGATE.search(raw) is None:
-            raise
-        try:
-            text = json.dumps(json.loads(raw), ensure_ascii=False)
-        except RecursionError as fault:
-            raise ValueError("nested too deeply") from fault
-        return orjson.loads(_SURROGATE.sub("\ufffd", text))
 
 
 def count_records(path: str | Path) -> int:
@@ -403,7 +357,7 @@ def _torn_line(file: BinaryIO, path: Path) -> int | None:
     try:
         is_record = isinstance(loads(tail), dict)
     except ValueError:
-        if _is_begun(tail):
+        if is_begun(tail):
             return start
         is_record = False
     if not is_record:

@@ -382,7 +382,7 @@ def test_a_user_s_file_that_is_cut_off_makes_no_fewer_prompts(ropd, tmp_path):
         "half.jsonl.zst": ((whole := _frame(body))[: len(whole) // 2], "the file ends inside this frame"),
         "cut.jsonl": (body[:-9], ":300: the last line is cut off"),
         "comma.jsonl": (body[:-1] + b",", ":300: not valid JSON"),
-        "cut.csv": (table[:-3], ":10: the last row is cut off"),
+        "cut.csv": (table[:-3], ":10: fewer values (1) than the 2 columns"),
     }
     for name, (content, message) in files.items():
         (tmp_path / name).write_bytes(content)

@@ -40,7 +40,8 @@ def command(case, *arguments):
     done = CliRunner().invoke(app, list(map(str, arguments)))
     if isinstance(case.want, str):
         assert done.exit_code == 2, (done.output, done.exception)
-        fault, *hint = done.stderr.splitlines()
+        said = done.stderr[done.stderr.find("ropd: error") :]  # a command that has begun counts what it reads before
+        fault, *hint = said.splitlines()
         assert re.match("ropd: error: " + case.want.replace("FILE", re.escape(case.name)), fault), fault
         assert len(hint) == 1 and hint[0].startswith("hint: ")
     else:
