@@ -6,6 +6,7 @@ answer), the prompt a text or a list of (role, content); or a pattern of the ref
 
 from __future__ import annotations
 
+import datetime
 import decimal
 import gzip
 import io
@@ -96,6 +97,18 @@ TEXT = {  # how the text of a file is written
     "an empty file": Case("a.jsonl", b"", r"FILE: no prompts in it"),
     "an empty list": Case("a.json", b"[]", r"FILE: no prompts in it"),
     "a header alone": Case("a.csv", csv("prompt,answer"), r"FILE: no prompts in it"),
+    "other ends of lines inside a text": Case(
+        "a.jsonl", '{"prompt": "a\u2028b\u0085c"}\n'.encode(), [("a\u2028b\u0085c", None)]
+    ),
+    "a byte-order mark inside": Case(
+        "a.jsonl", jsonl({"prompt": "q"}) + BOM + jsonl({"prompt": "r"}), r"FILE:2: not valid"
+    ),
+    "Latin-1 list": Case("a.json", b'[{"prompt": "q"},\n{"prompt": "caf\xe9"}]', r"FILE:2: not UTF-8"),
+    "an empty .json": Case("a.json", b" \n", r"FILE: no prompts in it"),
+    "a text alone": Case("a.json", b'"q"', r"FILE:1: not a JSON object"),
+    "lists as rows": Case("a.json", rows([{"from": "human", "value": "q"}]), r"FILE:1: not a JSON object"),
+    "columns of pandas": Case("a.json", b'{"prompt":{"0":"q"},"answer":{"0":"5"}}', r"FILE:1: 'prompt' is dict"),
+    "a spreadsheet": Case("a.xlsx", b"PK\x03\x04", r"FILE: not a kind of file"),
 }
 
 CUTS = {  # files that end too early, or are of another kind than their names say
@@ -170,6 +183,15 @@ NUMBERS = {  # digits, and what is no number
         [("q", "5")],
         "answers other than reward_model.ground_truth",
     ),
+    "short floats in Parquet": Case(
+        "a.parquet", parquet(prompt=["q", "r"], answer=pa.array([0.1, 12.0], pa.float32())), [("q", "0.1"), ("r", "12")]
+    ),
+    "a list of one answer as text": Case(
+        "a.jsonl", jsonl({"prompt": [Q], "reward_model": {"ground_truth": '["72"]'}}), [("q", "72")]
+    ),
+    "a list in a list": Case("a.jsonl", jsonl({"prompt": "q", "answer": [["5"]]}), [("q", "5")]),
+    "an interval": Case("a.jsonl", jsonl({"prompt": "q", "answer": "[72]"}), [("q", "[72]")]),
+    "true": Case("a.jsonl", jsonl({"prompt": "q", "answer": True}), [("q", "True")]),
 }
 
 LONG = "x" * 140_000
@@ -227,6 +249,38 @@ TABLES = {  # CSV and TSV
         csv("prompt,reward_model,extra_info", ",".join(map(cell, (str([Q]), "{'ground_truth': '7'}", "{'index': 3}")))),
         [("q", "7")],
     ),
+    "commas behind all columns": Case("a.csv", csv("prompt,answer,,", "q,5,,"), [("q", "5")]),
+    "line ends of Windows": Case("a.csv", b'prompt,answer\r\n"a\r\nb",5\r\n', [("a\r\nb", "5")]),
+    "line ends of an old Mac": Case("a.csv", b"prompt,answer\rq,5\rr,6\r", [("q", "5"), ("r", "6")]),
+    "bare quotes and line ends of Windows": Case("a.tsv", b'prompt\tanswer\r\n"Hi" you\t5\r\n', [('"Hi" you', "5")]),
+    "other ends of lines inside": Case("a.csv", "prompt,answer\na\u2028b\x0bc,5\n".encode(), [("a\u2028b\x0bc", "5")]),
+    "quotes behind backslashes": Case("a.csv", csv("prompt,answer", r'"a \", b",5'), r"FILE:2: more values"),
+    "an inch": Case("a.csv", csv("prompt,answer", 'A 5" pipe,3'), [('A 5" pipe', "3")]),
+    "a line for Excel first": Case("a.csv", csv("sep=;", "prompt;answer", "q;5"), r"FILE:2: no field with a prompt"),
+    "an empty line first": Case("a.csv", csv("", "prompt,answer", "q,5"), r"FILE:2: more values"),
+    "no header": Case(
+        "a.csv", csv("What is 2 + 2?,4", "What is 3 + 3?,6"), r"FILE:2: no field with a prompt among What"
+    ),
+    "a row of empty values": Case("a.csv", csv("prompt,answer", "q,5", ","), r"FILE:3: 'prompt' is empty"),
+    "a row of blanks": Case("a.csv", csv("prompt,answer", "q,5", "   "), r"FILE:3: fewer values"),
+    "Alpaca as CSV": Case("a.csv", csv("instruction,input,output", 'Add.,"2, 3",5'), [("Add.\n\n2, 3", None)]),
+    "a backslash in Python's print": Case(
+        "a.csv", csv("prompt", cell(r"[{'role': 'user', 'content': 'Find \(x\)'}]")), [(r"Find \(x\)", None)]
+    ),
+    "a list that is the question": Case(
+        "a.jsonl", jsonl({"prompt": '[{"role": "admin"}] Is x?'}), [('[{"role": "admin"}] Is x?', None)]
+    ),
+    "drawings": Case(
+        "a.jsonl", jsonl({"prompt": "[asy] draw((0,0)); [/asy] q"}), [("[asy] draw((0,0)); [/asy] q", None)]
+    ),
+    "brackets without end": Case("a.csv", csv("prompt", "[" * 5000), [("[" * 5000, None)]),
+    "many digits inside JSON": Case(
+        "a.csv", csv("prompt,reward_model", "q," + cell(f'{{"ground_truth": {BIG}}}')), [("q", str(BIG))]
+    ),
+    "many digits as Python prints them": Case(
+        "a.csv", csv("prompt,extra_info", "q," + cell(f"{{'seed': {BIG}}}")), [("q", None)]
+    ),
+    "what JSON has no word for": Case("a.csv", csv("prompt,extra_info", "q,\"{'a': {1, 2}}\""), r"FILE:2: extra_info"),
 }
 
 COLUMNS = {  # which column is what
@@ -311,6 +365,22 @@ COLUMNS = {  # which column is what
     "the same prompt twice": Case(
         "a.jsonl", jsonl({"prompt": "q", "answer": "5"}, {"prompt": "q", "answer": "6"}), [("q", "5")], "duplicate"
     ),
+    "blanks in a key": Case("a.jsonl", jsonl({"Prompt ": "q", " answer": "5"}), [("q", "5")]),
+    "MetaMath": Case("a.jsonl", jsonl({"query": "q", "response": "r", "type": "t"}), [("q", None)], "response, type"),
+    "NuminaMath": Case(
+        "a.jsonl", jsonl({"problem": "q", "solution": "so 4", "messages": [Q, A]}), [("q", "so 4")], CUT
+    ),
+    "preferences": Case("a.jsonl", jsonl({"prompt": "q", "chosen": [Q, A], "rejected": [Q, A]}), [("q", None)]),
+    "LIMA": Case("a.jsonl", jsonl({"conversations": ["q", "a"]}), r"FILE:1: .*message 1 is str"),
+    "one message": Case("a.jsonl", jsonl({"messages": Q}), r"FILE:1: 'prompt' is dict"),
+    "columns of a message, unequal": Case(
+        "a.jsonl", jsonl({"messages": {"role": ["user", "assistant"], "content": ["q"]}}), r"FILE:1: 'prompt' is dict"
+    ),
+    "Alpaca with a list": Case(
+        "a.json", rows({"instruction": "Add.", "input": ["2", "3"]}), r"FILE:1: 'input' is list"
+    ),
+    "bytes as the prompt": Case("a.parquet", parquet(prompt=[b"q"]), r"FILE:1: 'prompt' is bytes"),
+    "a column of dates": Case("a.parquet", parquet(prompt=["q"], day=[datetime.date(2024, 1, 1)]), [("q", None)]),
 }
 
 
@@ -384,6 +454,16 @@ CHATS = {  # messages
     "ShareGPT in Parquet": Case("a.parquet", parquet(conversations=[SHAREGPT]), [("q", None)], CUT),
     "an empty question in Parquet": Case(
         "a.parquet", parquet(messages=[[Q], [Q | {"content": None}]]), r"FILE:2: .*message 1 "
+    ),
+    "blanks around a role": with_(chat(Q | {"role": " User "}), [("q", None)]),
+    "Gemini's parts": with_(chat({"role": "user", "parts": [{"text": "q"}]}), r"FILE:1: .*message 1 has no content"),
+    "a time in a message": Case(
+        "a.parquet", parquet(conversation=[[Q | {"timestamp": datetime.datetime(2024, 1, 1)}]]), r"FILE:1: .*datetime"
+    ),
+    "a map as message": Case(
+        "a.parquet",
+        parquet(messages=pa.array([[[("role", "user")]]], pa.list_(pa.map_(pa.string(), pa.string())))),
+        r"FILE:1: .*message 1 is list",
     ),
 }
 

@@ -34,8 +34,8 @@ def chat_messages(
         if chat is None:
             return [{"role": "user", "content": value}], 0
         value = chat
-    if isinstance(value, dict) and value and all(isinstance(each, list) for each in value.values()):
-        value = [dict(zip(value, each, strict=True)) for each in zip(*value.values(), strict=False)]
+    if isinstance(value, dict) and _is_columns(value):
+        value = [dict(zip(value, each, strict=True)) for each in zip(*value.values(), strict=True)]
     if not isinstance(value, list):
         raise InputError(
             f"{where}: 'prompt' is {type(value).__name__}, neither a text nor a list of messages",
@@ -77,6 +77,11 @@ def with_system(messages: list[dict[str, Any]], system: Any) -> list[dict[str, A
     if is_missing(system) or messages[0].get("role") == "system":
         return messages
     return [{"role": "system", "content": str(system)}, *messages]
+
+
+def _is_columns(value: dict[str, Any]) -> bool:
+    """Return whether an object holds a list for each key of the messages."""
+    return {type(each) for each in value.values()} == {list} and len({len(each) for each in value.values()}) == 1
 
 
 def _is_exchange(value: Any) -> bool:

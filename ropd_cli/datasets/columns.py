@@ -103,12 +103,12 @@ class ColumnReader:
             counts.update(path for path in paths - row.record.keys() if not is_missing(value_at(row.record, path)))
         known = [column for column in counts if column not in self.dropped]
         for name, options in wanted.items():
-            some = options if name in self.named else [c for o in options for c in known if c.lower() == o.lower()]
+            some = options if name in self.named else [c for o in options for c in known if _folded(c) == _folded(o)]
             most = max((counts[column] for column in some), default=0)
             column = next((column for column in some if 2 * counts[column] >= most), None)
             if column is not None:
-                parts = [c for part in ALPACA_PARTS for c in known if c.lower() == part]
-                whole = (column, *parts) if name == "prompt" and column.lower() == ALPACA else (column,)
+                parts = [c for part in ALPACA_PARTS for c in known if _folded(c) == part]
+                whole = (column, *parts) if name == "prompt" and _folded(column) == ALPACA else (column,)
                 self.chosen[name] = Chosen(whole, counts[column])
         used = {*FIELDS, *_OBJECTS, *paths, *(c for each in self.chosen.values() for c in each.columns)}
         self.further = tuple(column for column in known if column not in used)
@@ -137,7 +137,7 @@ class ColumnReader:
         own = {"uid": uid, "prompt": messages}
         fields = own | {key: value for key, value in fields.items() if key not in own}
         self._fill_in(fields)
-        return Candidate(fields, prompt_hash(messages), tuple(notes))
+        return Candidate(fields, _hash(messages, row.where), tuple(notes))
 
     def _candidates(self, name: str) -> tuple[str, ...]:
         """The columns that a field may have: the user's, else the recipe's, else those that are usual."""
@@ -194,7 +194,7 @@ class ColumnReader:
             uid = next((each for each in values if not is_missing(each)), None)
             if uid is not None:
                 return str(uid)
-        return prompt_hash(prompt)[:16]
+        return _hash(prompt, row.where)[:16]
 
     def _worded(self, messages: list[Any], where: str) -> list[Any]:
         instruction = self.wording.instruction
@@ -239,10 +239,23 @@ def value_at(record: Any, path: str) -> Any:
     return record
 
 
+def _folded(column: str) -> str:
+    return column.strip().lower()
+
+
 def worked_result(answer: str) -> str:
     """What follows the ``####`` of a worked solution, where that is its last line; else all of the answer."""
     result = answer.rpartition("####")[2].strip()
     return answer.strip() if "\n" in result else result
+
+
+def _hash(prompt: Any, where: str) -> str:
+    try:
+        return prompt_hash(prompt)
+    except TypeError as fault:
+        raise InputError(
+            f"{where}: a message holds what JSON can't ({fault})", "keep role and content of the messages alone"
+        ) from fault
 
 
 def _object(value: Any, name: str, row: Row) -> Any:

@@ -56,7 +56,7 @@ def _records(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             document = loads(content)
         except ValueError as fault:
-            if content.lstrip().startswith(b"[") or not _begins_with_a_record(content):
+            if content.strip() and not _begins_with_a_record(content):
                 raise _unreadable(file, content, fault) from fault
         else:
             return _entries(file, document if isinstance(document, list) else [document])

@@ -36,7 +36,7 @@ def table_records(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
 def _rows(file: Path, lines: TextIO, form: dict[str, Any]) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.reader(_bounded(lines), **form)
     try:
-        names = [name.strip() for name in next(reader, ())]
+        names = [name.strip() or f"column {number}" for number, name in enumerate(next(reader, ()), start=1)]
         repeated = next((name for name in names if names.count(name) > 1), None)
         if repeated is not None:
             raise InputError(f"{file}:1: the column {repeated!r} twice", "give each column a name of its own")

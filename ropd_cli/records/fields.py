@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -12,7 +15,13 @@ import orjson
 from ropd_cli.records.json_text import loads
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-_CHAT = re.compile(r"""\s*(array\()?\[\s*\{\s*['"](role|content|from|value)['"]\s*:""")
+_OBJECTS = re.compile(r"""\s*(array\()?\[\s*\{\s*['"]""")
+_CHAT = re.compile(
+    _OBJECTS.pattern + r"""((content|value)['"]\s*:|(role|from)['"]\s*:\s*['"](system|user|assistant|human|gpt)['"])""",
+    re.I,
+)
+_ONE_TEXT = re.compile(r"""\[\s*(['"]).*\1\s*\]""", re.DOTALL)
+"""What may be a list of one text; an interval or a list of numbers is none."""
 _EXACT = 2**53
 """Whole numbers up to here are doubles."""
 
@@ -23,9 +32,14 @@ def is_missing(value: Any) -> bool:
 
 
 def answer_text(value: Any, *, columnar: bool = False) -> str | None:
-    """Return an answer as text: a number as it is written, the one entry of a list, other lists and objects as JSON.
-    ``columnar``: a whole number may have become a decimal (12.0) in a column with gaps."""
-    if isinstance(value, list | tuple) and len(value) == 1:
+    """Return an answer as text: a number as it is written, the one entry of a list (also of one that is a text, as
+    ``["72"]``), other lists and objects as JSON. ``columnar``: a whole number may have become a decimal (12.0) in a
+    column with gaps."""
+    if isinstance(value, str) and _ONE_TEXT.fullmatch(value.strip()):
+        with suppress(ValueError):
+            listed = _literal(value)
+            value = listed if len(listed) == 1 else value
+    while isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
     if is_missing(value):
         return None
@@ -45,7 +59,7 @@ def as_object(text: str) -> dict[str, Any]:
 def as_chat(text: str) -> list[dict[str, Any]] | None:
     """Return the chat that a text holds as JSON, or as Python prints it; None for a text that is none. Raises
     ValueError for one that begins as a chat and can't be read."""
-    if not text.lstrip().startswith(("[", "array([")):
+    if not _OBJECTS.match(text):
         return None
     try:
         value = _literal(text)
@@ -97,6 +111,8 @@ def _literal(text: str) -> Any:
         return loads(text.strip().encode("utf-8", "surrogatepass"))
     except ValueError as fault:
         try:
-            return ast.literal_eval(text.strip())
+            with warnings.catch_warnings(action="ignore"):  # of a backslash that stands for itself
+                value = ast.literal_eval(text.strip())
+            return loads(json.dumps(value).encode())
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             raise fault from None

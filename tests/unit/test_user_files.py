@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from typer.testing import CliRunner
 from ropd_cli.cli.main import app
 from ropd_cli.datasets.eval_sets import load_eval_set
 from ropd_cli.errors import InputError
+from ropd_cli.records.files import read_records
 from ropd_cli.records.schemas import load_prompts
 
 
@@ -68,7 +68,7 @@ def test_data_prepare(kind):
     if isinstance(case.want, str):
         assert not Path("out.jsonl").exists()
         return
-    rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    rows = [record for _, record in read_records("out.jsonl")]
     assert [told(row["prompt"], row.get("answer")) for row in rows] == plain(case.want)
     assert all(row["reward_model"]["ground_truth"] == row.get("answer") for row in rows)
     assert case.says in done.stderr
