@@ -24,7 +24,7 @@ from ropd_cli.llm.shared import Shared
 from ropd_cli.method.groups import group_of
 from ropd_cli.method.prompts import Templates
 from ropd_cli.method.rewards import RewardMixer
-from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import (
     Answer,
     AnswerVerdict,

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError, NoSpace
 from ropd_cli.records import lines
-from ropd_cli.records.files import RecordWriter, existing_records, read_journal, read_records, salvage, write_records
+from ropd_cli.records.files import existing_records, read_journal, read_records, salvage, write_records
+from ropd_cli.records.journals import RecordWriter
 
 RECORDS = [{"uid": str(n), "text": f"{n * 7919} is not a prime number, é {'x' * (n % 50)}"} for n in range(200)]
 FAST, CAMPAIGN = 40, 400
