@@ -576,6 +576,20 @@ EVAL = {  # files for ropd eval --data NAME=FILE
     "a gz": Case("e.jsonl.gz", gzip.compress(MANY), r"FILE: .*decompress"),
 }
 
+BENCHMARKS = {  # the same, of which the command has to tell what grades them
+    "a null answer first": Case(
+        "e.jsonl",
+        jsonl({"problem": "q", "answer": None}, {"problem": "r", "answer": "6"}),
+        r"FILE: question 1: no answer",
+    ),
+    "choices in one row": Case(
+        "e.jsonl",
+        jsonl({"problem": "q", "answer": "5", "choices": ["5"]}, *({"problem": f"r{n}"} for n in range(2))),
+        r"FILE: question 2: no answer",
+    ),
+    "no answers": Case("e.jsonl", jsonl({"problem": "q"}), r"benchmark mine: its questions have no answer"),
+}
+
 JUDGED = {  # files for ropd inspect-rubrics
     "CSV": Case("r.csv", csv("uid,rubric", "u,x"), r"FILE:1: .*JSON"),
     "a list": Case("r.json", rows({"uid": "u", "rubric": {}}), r"FILE:1: .*list"),

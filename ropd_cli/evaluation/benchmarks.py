@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -74,7 +75,10 @@ def open_benchmarks(
         kind, why = _kind(name, graders.get(name), questions)
         task = _TASKS[kind](name, tools)
         for question in questions:
-            task.check(question)
+            try:
+                task.check(question)
+            except InputError as fault:
+                raise InputError(f"{files.get(name, name)}: {fault.message}", fault.hint) from fault
         source = files.get(name) or ("shipped" if found.shows_text else f"hub {KNOWN_SETS[name].hub}")
         shareable = not name.startswith(SECRET)
         chosen.append(Choice(Benchmark(name, task, questions, shareable, n, source), kind, why))
@@ -93,7 +97,8 @@ def _kind(name: str, said: str | None, questions: Sequence[EvalQuestion]) -> tup
         raise InputError(f"--grader {name}={said}: no such grader", hint)
     if name in KINDS:
         return KINDS[name], "its own"
-    fields = set(questions[0].model_extra or {})
+    counts = Counter(field for question in questions for field in question.model_extra or {})
+    fields = {field for field, count in counts.items() if 2 * count >= len(questions)}
     signs: tuple[tuple[set[str], Kind], ...] = (
         ({"instruction_id_list"}, "ifeval"),
         ({"choices", "options", "Incorrect Answer 1"}, "choice"),
@@ -102,7 +107,7 @@ def _kind(name: str, said: str | None, questions: Sequence[EvalQuestion]) -> tup
     for names, kind in signs:
         if found := sorted(names & fields):
             return kind, f"its questions have {found[0]}"
-    if questions[0].answer is not None:
+    if any(question.answer is not None for question in questions):
         return "math", "its questions have answer"
     raise InputError(
         f"benchmark {name}: its questions have no answer, choices or rubric",

@@ -98,6 +98,13 @@ def test_evaluation_sets(kind):
     check(case, lambda: [told(q.to_json()["prompt"], q.answer) for q in load_eval_set(f"mine={case.name}").questions])
 
 
+@pytest.mark.parametrize("kind", user_files.BENCHMARKS)
+def test_benchmarks(kind):
+    case = user_files.BENCHMARKS[kind]
+    from_file = ("--benchmarks", "mine", "--data", f"mine={case.name}", "--base-url", "builtin://checkable")
+    command(case, "eval", *from_file, "--model", "m", "--out", "out")
+
+
 @pytest.mark.parametrize("kind", user_files.JUDGED)
 def test_inspect_rubrics(kind):
     case = user_files.JUDGED[kind]
