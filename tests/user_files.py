@@ -376,10 +376,20 @@ COLUMNS = {  # which column is what
     "columns of a message, unequal": Case(
         "a.jsonl", jsonl({"messages": {"role": ["user", "assistant"], "content": ["q"]}}), r"FILE:1: 'prompt' is dict"
     ),
+    "Alpaca with its question in input": Case(
+        "a.json", rows({"instruction": "", "input": "q"}, {"instruction": "r"}), [("q", None), ("r", None)]
+    ),
+    "expected_answer": Case("a.jsonl", jsonl({"problem": "q", "expected_answer": "5"}), [("q", "5")]),
+    "an object as the system prompt": Case(
+        "a.jsonl", jsonl({"prompt": "q", "system": {"os": "x"}}), r"FILE:1: the system prompt is dict"
+    ),
     "Alpaca with a list": Case(
         "a.json", rows({"instruction": "Add.", "input": ["2", "3"]}), r"FILE:1: 'input' is list"
     ),
     "bytes as the prompt": Case("a.parquet", parquet(prompt=[b"q"]), r"FILE:1: 'prompt' is bytes"),
+    "a column of pictures": Case(
+        "a.parquet", parquet(prompt=["q"], picture=[{"bytes": b"\xff"}]), r"FILE:1: a value can't be"
+    ),
     "a column of dates": Case("a.parquet", parquet(prompt=["q"], day=[datetime.date(2024, 1, 1)]), [("q", None)]),
 }
 

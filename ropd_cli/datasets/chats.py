@@ -51,10 +51,10 @@ def chat_messages(
     return messages, count - len(messages)
 
 
-def alpaca_messages(instruction: str, parts: Mapping[str, Any], where: str) -> str | list[dict[str, Any]]:
+def alpaca_messages(instruction: str | None, parts: Mapping[str, Any], where: str) -> str | list[dict[str, Any]]:
     """Return the prompt of an instruction with its ``input`` or ``context`` behind it, a paragraph each, and the turns
     of its ``history`` before it. Raises InputError that names ``where`` for a part of another kind."""
-    texts, turns = [instruction], []
+    texts, turns = [] if instruction is None or is_missing(instruction) else [instruction], []
     for name, value in parts.items():
         if is_missing(value):
             continue
@@ -72,11 +72,11 @@ def alpaca_messages(instruction: str, parts: Mapping[str, Any], where: str) -> s
     return [*chat, {"role": "user", "content": text}] if chat else text
 
 
-def with_system(messages: list[dict[str, Any]], system: Any) -> list[dict[str, Any]]:
+def with_system(messages: list[dict[str, Any]], system: str | None) -> list[dict[str, Any]]:
     """Return the messages with a system prompt first, where they have none."""
-    if is_missing(system) or messages[0].get("role") == "system":
+    if not system or messages[0].get("role") == "system":
         return messages
-    return [{"role": "system", "content": str(system)}, *messages]
+    return [{"role": "system", "content": system}, *messages]
 
 
 def _is_columns(value: dict[str, Any]) -> bool:

@@ -17,7 +17,16 @@ from ropd_cli.records.schemas import Prompt, parse_prompt, prompt_hash
 
 GUESSES = {
     "prompt": ("prompt", "messages", "conversations", "conversation", "question", "problem", "instruction", "query"),
-    "answer": ("answer", "reward_model.ground_truth", "ground_truth", "final_answer", "target", "label", "solution"),
+    "answer": (
+        "answer",
+        "reward_model.ground_truth",
+        "ground_truth",
+        "final_answer",
+        "expected_answer",
+        "target",
+        "label",
+        "solution",
+    ),
     "system": ("system", "system_prompt"),
 }
 """Columns of a field that is not named, in any case of letters."""
@@ -128,7 +137,13 @@ class ColumnReader:
                     fields[name] = value
         if "answer" in fields:
             fields["answer"] = self._final(fields["answer"], row, notes)
-        messages = with_system(messages, fields.pop("system", None))
+        system = fields.pop("system", None)
+        if system is not None and not isinstance(system, str):
+            raise InputError(
+                f"{row.where}: the system prompt is {type(system).__name__}, not a text",
+                "name its column by --system-field",
+            )
+        messages = with_system(messages, system)
         kept = {k: v for k, v in row.record.items() if k not in used and k not in self.dropped and v is not None}
         fields = kept | {name: _object(kept[name], name, row) for name in _OBJECTS if name in kept} | fields
         self._take_answer_of_verl(fields, row, notes)
@@ -153,7 +168,7 @@ class ColumnReader:
             raise InputError(f"{row.where}: no field with a prompt among {names}", "name it by --prompt-field")
         column, *parts = self.chosen["prompt"].columns
         raw = self._get(row, "prompt", column)
-        if isinstance(raw, str) and raw.strip() and parts:
+        if parts and (is_missing(raw) or isinstance(raw, str)):
             raw = alpaca_messages(raw, {part: row.record.get(part) for part in parts}, row.where)
         messages, cut = chat_messages(raw, row.where, columnar=row.columnar)
         if cut:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import user_files
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from ropd_cli.cli.main import app
@@ -14,6 +17,7 @@ from ropd_cli.datasets.eval_sets import load_eval_set
 from ropd_cli.errors import InputError
 from ropd_cli.records.files import read_records
 from ropd_cli.records.schemas import load_prompts
+from ropd_cli.stages.prepare import Output, Plan, Source, prepare, write_all
 
 
 @pytest.fixture(autouse=True)
@@ -109,3 +113,34 @@ def test_benchmarks(kind):
 def test_inspect_rubrics(kind):
     case = user_files.JUDGED[kind]
     command(case, "inspect-rubrics", case.name)
+
+
+scalars = (
+    st.none() | st.integers(-(2**70), 2**70) | st.floats() | st.sampled_from(["", "{}", "[{", "['5']", "q", "#### 5"])
+)
+roles = st.sampled_from(["user", "Human", "assistant", "gpt", "system", "", 5])
+chats = st.lists(st.builds(lambda role, content: {"role": role, "content": content}, roles, scalars), max_size=3)
+values = scalars | st.just("q") | chats | chats.map(json.dumps) | chats.map(str)
+columns = st.sampled_from(
+    ["prompt", "messages", "instruction", "input", "system", "answer", "reward_model", "uid", "x"]
+)
+
+
+@settings(max_examples=80)
+@given(st.lists(st.dictionaries(columns, values, max_size=4), min_size=1, max_size=3))
+def test_a_row_is_a_prompt_that_reads_back_or_refused_by_its_place(tmp_path_factory, rows):
+    file, out = (tmp_path_factory.mktemp("f") / name for name in ("a.jsonl", "out.jsonl"))
+    file.write_bytes(user_files.jsonl(*rows))
+    try:
+        made = prepare(Plan(Source("mine", local=file))).train
+        write_all([Output(out, "train", made)], force=False)
+    except InputError as fault:
+        assert fault.message.startswith((f"{file}:", "uid ")) and fault.hint
+    else:
+        back = load_prompts(out)
+        assert [(p.raw_prompt_hash, p.answer) for p in back] == [(p.raw_prompt_hash, p.answer) for p in made]
+    for read in (load_prompts, lambda path: load_eval_set(f"mine={path}")):
+        try:
+            read(file)
+        except InputError as fault:
+            assert fault.message.startswith(f"{file}:") and fault.hint

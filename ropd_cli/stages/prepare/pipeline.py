@@ -96,6 +96,14 @@ class _Sieve:
 
     def _keep(self, row: Row, candidate: Candidate) -> None:
         prompt = candidate.prompt(row.where)
+        if row.columnar:  # JSON has all types that JSON, CSV and the like can bring
+            try:
+                prompt.to_json()
+            except ValueError as fault:  # pydantic's serialization error
+                raise InputError(
+                    f"{row.where}: a value can't be written as JSON ({str(fault).splitlines()[0]})",
+                    f"leave its column out by --drop-column; further ones are {', '.join(prompt.model_extra or {})}",
+                ) from fault
         if prompt.uid in self._uids:
             raise InputError(
                 f"{row.where}: uid {prompt.uid!r} stands at another prompt too (row {self._uids[prompt.uid]})",
