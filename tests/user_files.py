@@ -524,6 +524,13 @@ PROMPTS = {  # prompts files, which teacher-gen, rollout and train read
     "a list": Case("p.json", rows({"prompt": "q"}), r"FILE:1: .*list"),
     "a uid twice": Case("p.jsonl", jsonl({"uid": 1, "prompt": "q"}, {"uid": "1", "prompt": "r"}), r"FILE:2: uid '1'"),
     "the same prompt twice": Case("p.jsonl", jsonl({"prompt": "q"}, {"prompt": "q"}), r"FILE:2: uid "),
+    "an empty answer and verl's": Case(
+        "p.jsonl", jsonl({"prompt": "q", "answer": "", "reward_model": {"ground_truth": "7"}}), [("q", "7")]
+    ),
+    "an empty reward_model": Case("p.jsonl", jsonl({"prompt": "q", "reward_model": ""}), [("q", None)]),
+    "a time in a message": Case(
+        "p.parquet", parquet(uid=["u"], prompt=[[Q | {"at": datetime.date(2024, 1, 1)}]]), r"FILE:1: .*date"
+    ),
     "an empty uid": Case("p.jsonl", jsonl({"uid": "", "prompt": "q"}), [("q", None)]),
     "an object as uid": Case("p.jsonl", jsonl({"uid": {"$oid": "1"}, "prompt": "q"}), [("q", None)]),
 }

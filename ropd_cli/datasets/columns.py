@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +13,8 @@ from ropd_cli.datasets.chats import alpaca_messages, chat_messages, with_system
 from ropd_cli.datasets.known_sets import Recipe
 from ropd_cli.datasets.local_files import Row
 from ropd_cli.errors import InputError
-from ropd_cli.records.fields import answer_text, as_object, is_missing
-from ropd_cli.records.schemas import Prompt, parse_prompt, prompt_hash
+from ropd_cli.records.fields import answer_text, as_object, is_missing, verl_objects
+from ropd_cli.records.schemas import Prompt, checked_hash, parse_prompt
 
 GUESSES = {
     "prompt": ("prompt", "messages", "conversations", "conversation", "question", "problem", "instruction", "query"),
@@ -36,7 +37,6 @@ ALPACA_PARTS = ("input", "context", "history")
 FIELDS = ("prompt", "answer", "uid", "system", "rubric", "data_source", "ability")
 """What a column can be mapped to."""
 UID_BY_HASH = "@hash"
-_OBJECTS = ("reward_model", "extra_info")
 _TRUTH = "reward_model.ground_truth"
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
 
@@ -119,7 +119,13 @@ class ColumnReader:
                 parts = [c for part in ALPACA_PARTS for c in known if _folded(c) == part]
                 whole = (column, *parts) if name == "prompt" and _folded(column) == ALPACA else (column,)
                 self.chosen[name] = Chosen(whole, counts[column])
-        used = {*FIELDS, *_OBJECTS, *paths, *(c for each in self.chosen.values() for c in each.columns)}
+        used = {
+            *FIELDS,
+            "reward_model",
+            "extra_info",
+            *paths,
+            *(c for each in self.chosen.values() for c in each.columns),
+        }
         self.further = tuple(column for column in known if column not in used)
 
     def read(self, row: Row) -> Candidate:
@@ -145,14 +151,14 @@ class ColumnReader:
             )
         messages = with_system(messages, system)
         kept = {k: v for k, v in row.record.items() if k not in used and k not in self.dropped and v is not None}
-        fields = kept | {name: _object(kept[name], name, row) for name in _OBJECTS if name in kept} | fields
+        fields = kept | verl_objects(kept, row.where) | fields
         self._take_answer_of_verl(fields, row, notes)
         uid = self._uid(row, raw if isinstance(raw, str) and "system" not in self.chosen else messages)
         messages = self._worded(messages, row.where)
         own = {"uid": uid, "prompt": messages}
         fields = own | {key: value for key, value in fields.items() if key not in own}
         self._fill_in(fields)
-        return Candidate(fields, _hash(messages, row.where), tuple(notes))
+        return Candidate(fields, checked_hash(messages, row.where), tuple(notes))
 
     def _candidates(self, name: str) -> tuple[str, ...]:
         """The columns that a field may have: the user's, else the recipe's, else those that are usual."""
@@ -209,7 +215,7 @@ class ColumnReader:
             uid = next((each for each in values if not is_missing(each)), None)
             if uid is not None:
                 return str(uid)
-        return _hash(prompt, row.where)[:16]
+        return checked_hash(prompt, row.where)[:16]
 
     def _worded(self, messages: list[Any], where: str) -> list[Any]:
         instruction = self.wording.instruction
@@ -243,11 +249,8 @@ def value_at(record: Any, path: str) -> Any:
     if path in record:
         return record[path]
     for part in path.split("."):
-        if isinstance(record, str) and record.lstrip().startswith("{"):
-            try:
-                record = as_object(record)
-            except ValueError:
-                return None
+        with suppress(ValueError):
+            record = as_object(record)
         if not isinstance(record, dict) or part not in record:
             return None
         record = record[part]
@@ -262,22 +265,3 @@ def worked_result(answer: str) -> str:
     """What follows the ``####`` of a worked solution, where that is its last line; else all of the answer."""
     result = answer.rpartition("####")[2].strip()
     return answer.strip() if "\n" in result else result
-
-
-def _hash(prompt: Any, where: str) -> str:
-    try:
-        return prompt_hash(prompt)
-    except TypeError as fault:
-        raise InputError(
-            f"{where}: a message holds what JSON can't ({fault})", "keep role and content of the messages alone"
-        ) from fault
-
-
-def _object(value: Any, name: str, row: Row) -> Any:
-    """The object that a text of verl's columns holds. Raises InputError for another text."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return as_object(value) if value.strip() else None
-    except ValueError as fault:
-        raise InputError(f"{row.where}: {name} is a text and no object", "write it as JSON") from fault

@@ -6,12 +6,13 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import orjson
 
+from ropd_cli.errors import InputError
 from ropd_cli.records.json_text import loads
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -48,12 +49,15 @@ def answer_text(value: Any, *, columnar: bool = False) -> str | None:
     return orjson.dumps(value, default=str).decode() if isinstance(value, list | dict) else str(value)
 
 
-def as_object(text: str) -> dict[str, Any]:
-    """Return the object that a text holds as JSON, or as Python prints it. Raises ValueError for any other text."""
-    value = _literal(text)
-    if not isinstance(value, dict):
+def as_object(value: Any) -> Any:
+    """Return the object that a text holds as JSON, or as Python prints it; None for blanks, a value that is no text as
+    it is. Raises ValueError for any other text."""
+    if not isinstance(value, str):
+        return value
+    found = _literal(value) if value.strip() else None
+    if not isinstance(found, dict | None):
         raise ValueError("no object")
-    return value
+    return found
 
 
 def as_chat(text: str) -> list[dict[str, Any]] | None:
@@ -69,6 +73,32 @@ def as_chat(text: str) -> list[dict[str, Any]] | None:
         return None
     is_chat = isinstance(value, list) and value and all(isinstance(each, dict) and _has_words(each) for each in value)
     return value if is_chat else None
+
+
+def verl_objects(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return verl's columns that hold objects; in CSV they are texts. Raises InputError that names ``where``."""
+    objects = {}
+    for name in {"reward_model", "extra_info"} & fields.keys():
+        try:
+            objects[name] = as_object(fields[name])
+        except ValueError as fault:
+            raise InputError(f"{where}: {name} is a text and no object", "write it as JSON") from fault
+    return objects
+
+
+def prompt_fault(prompt: Any) -> str | None:
+    """Return what is wrong with a prompt, in words; None where nothing is."""
+    if is_missing(prompt):
+        return "'prompt' is empty"
+    if isinstance(prompt, list | tuple):
+        return chat_fault(prompt)
+    if not isinstance(prompt, str):
+        return f"'prompt' is {type(prompt).__name__}"
+    try:
+        is_chat = as_chat(prompt) is not None
+    except ValueError:
+        is_chat = True
+    return "'prompt' is a text of chat messages (ropd data prepare reads it)" if is_chat else None
 
 
 def chat_fault(messages: Sequence[Any]) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ropd_cli.errors import InputError
-from ropd_cli.records.fields import answer_text, as_chat, as_object, chat_fault, is_missing
+from ropd_cli.records.fields import answer_text, is_missing, prompt_fault, verl_objects
 from ropd_cli.records.files import read_journal, read_records
 
 _OMIT_EMPTY = frozenset({"mended", "cut", "parts", "rubrics", "repaired"})
@@ -332,44 +332,36 @@ def parse_prompt(record: dict[str, Any], where: str, *, columnar: bool = False) 
     if "prompt" not in record:
         raise InputError(f"{where}: no field 'prompt'", "a prompt is a string or a list of {role, content} messages")
     fields = {k: v for k, v in record.items() if v is not None}
-    for name in ("reward_model", "extra_info"):
-        if isinstance(fields.get(name), str):
-            try:
-                fields[name] = as_object(fields[name])
-            except ValueError as fault:
-                raise InputError(f"{where}: {name} is a text and no object", "write it as JSON") from fault
+    fields |= verl_objects(fields, where)
     model, extra_info = fields.get("reward_model"), fields.get("extra_info")
     given = fields.pop("answer", None)
-    if given is None and isinstance(model, dict):
+    if is_missing(given) and isinstance(model, dict):
         given = model.get("ground_truth")
     answer = answer_text(given, columnar=columnar)
     if answer is not None:
         fields["answer"] = answer
-    wrong = _prompt_fault(fields.get("prompt"))
+    wrong = prompt_fault(fields.get("prompt"))
     if wrong is not None:
         raise InputError(f"{where}: {wrong}", "a prompt is a string or a list of {role, content} messages")
     prompt = fields["prompt"]
     uids = (fields.get("uid"), extra_info.get("index") if isinstance(extra_info, dict) else None)
     uid = next((each for each in uids if not is_missing(each)), None)
-    fields["uid"] = str(uid) if uid is not None else prompt_hash(prompt)[:16]
+    hash_ = checked_hash(prompt, where) if uid is None or columnar else ""
+    fields["uid"] = str(uid) if uid is not None else hash_[:16]
     try:
         return Prompt.model_validate(fields)
     except ValidationError as fault:
         raise InputError(f"{where}: {first_fault(fault)}", "see the prompts format in docs/files.md") from fault
 
 
-def _prompt_fault(prompt: Any) -> str | None:
-    if is_missing(prompt):
-        return "'prompt' is empty"
-    if isinstance(prompt, list | tuple):
-        return chat_fault(prompt)
-    if not isinstance(prompt, str):
-        return f"'prompt' is {type(prompt).__name__}"
+def checked_hash(prompt: Any, where: str) -> str:
+    """Return the hash of a prompt. Raises InputError that names ``where`` for messages that JSON can't hold."""
     try:
-        is_chat = as_chat(prompt) is not None
-    except ValueError:
-        is_chat = True
-    return "'prompt' is a text of chat messages (ropd data prepare reads it)" if is_chat else None
+        return prompt_hash(prompt)
+    except TypeError as fault:
+        raise InputError(
+            f"{where}: a message holds what JSON can't ({fault})", "keep role and content of the messages alone"
+        ) from fault
 
 
 def load_prompts(path: str | Path, limit: int | None = None) -> list[Prompt]:
