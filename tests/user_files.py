@@ -597,14 +597,19 @@ BENCHMARKS = {  # the same, of which the command has to tell what grades them
     "a null answer first": Case(
         "e.jsonl",
         jsonl({"problem": "q", "answer": None}, {"problem": "r", "answer": "6"}),
-        r"FILE: question 1: no answer",
+        r"FILE: .*question 1: no answer",
     ),
     "choices in one row": Case(
         "e.jsonl",
         jsonl({"problem": "q", "answer": "5", "choices": ["5"]}, *({"problem": f"r{n}"} for n in range(2))),
-        r"FILE: question 2: no answer",
+        r"FILE: .*question 2: no answer",
     ),
-    "no answers": Case("e.jsonl", jsonl({"problem": "q"}), r"benchmark mine: its questions have no answer"),
+    "an id twice": Case(
+        "e.jsonl",
+        jsonl(*({"id": "a", "problem": q, "answer": "5"} for q in "qr")),
+        r"FILE: .*two questions have the id a",
+    ),
+    "no answers": Case("e.jsonl", jsonl({"problem": "q"}), r"FILE: benchmark mine: its questions have no answer"),
 }
 
 JUDGED = {  # files for ropd inspect-rubrics
