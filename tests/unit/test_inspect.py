@@ -14,7 +14,7 @@ from ropd_cli.analysis.query import Query
 from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError
 from ropd_cli.method.scoring import score
-from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import (
     AnswerRecord,
     AnswerVerdict,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from ropd_cli.datasets.columns import Candidate, ColumnReader
 from ropd_cli.datasets.hub import HubSet, hub_rows
@@ -28,21 +30,27 @@ def prepare(plan: Plan, ledger: Ledger | None = None) -> Prepared:
     MissingPackage where a package is needed that is not installed.
     """
     ledger = ledger if ledger is not None else Ledger()
-    kept, tokens_P = apply_filters(fill_pool(plan, ledger), plan.filters, ledger)
-    return draw(plan, kept, tokens_P, ledger)
+    source = plan.source
+    reader = ColumnReader(plan.wording, source.columns, _recipe(source), _data_source(source), source.dropped_columns)
+    reader.worked_answers = not source.is_made
+    pool = fill_pool(plan, reader, ledger)
+    kept, tokens_P = apply_filters(pool, plan.filters, ledger)
+    prepared = draw(plan, kept, tokens_P, ledger)
+    return prepared if source.is_made else replace(prepared, columns=reader.chosen, further=reader.further)
 
 
-def fill_pool(plan: Plan, ledger: Ledger) -> list[Pooled]:
-    """The different prompts in the order of their rows. Memory grows with the prompts, not with the rows.
+def fill_pool(plan: Plan, reader: ColumnReader, ledger: Ledger) -> list[Pooled]:
+    """The different prompts in the order of their rows, which are read twice: first to choose the columns. Memory grows
+    with the prompts, not with the rows.
 
     Raises InputError for an unknown name, and with file and line for a row that is no prompt (with ``bad_rows``
     "drop" such a row is left out).
     """
     source = plan.source
-    reader = ColumnReader(plan.wording, source.columns, _recipe(source), _data_source(source), source.dropped_columns)
-    reader.worked_answers = not source.is_made
+    rows = partial(_made_rows, plan) if source.is_made else partial(_rows, source)
+    reader.choose(itertools.islice(rows(), 1) if source.is_made else rows())
     sieve = _Sieve(plan, ledger)
-    for row in _made_rows(plan) if source.is_made else _rows(source):
+    for row in rows():
         ledger.read += 1
         try:
             sieve.take(row, reader.read(row))
@@ -88,6 +96,14 @@ class _Sieve:
 
     def _keep(self, row: Row, candidate: Candidate) -> None:
         prompt = candidate.prompt(row.where)
+        if row.columnar:  # JSON has all types that JSON, CSV and the like can bring
+            try:
+                prompt.to_json()
+            except ValueError as fault:  # pydantic's serialization error
+                raise InputError(
+                    f"{row.where}: a value can't be written as JSON ({str(fault).splitlines()[0]})",
+                    f"leave its column out by --drop-column; further ones are {', '.join(prompt.model_extra or {})}",
+                ) from fault
         if prompt.uid in self._uids:
             raise InputError(
                 f"{row.where}: uid {prompt.uid!r} stands at another prompt too (row {self._uids[prompt.uid]})",
@@ -96,7 +112,8 @@ class _Sieve:
         self._uids[prompt.uid] = row.number
         self._seen[candidate.hash] = (row.number, candidate.answer)
         self.pool.append(Pooled(row.number, prompt))
-        self._ledger.note("prompts whose last messages, replies, were cut off", int(candidate.cut_replies > 0))
+        for note in candidate.notes:
+            self._ledger.note(note)
 
 
 def _rows(source: Source) -> Iterator[Row]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ropd_cli.datasets.columns import Wording
+from ropd_cli.datasets.columns import Chosen, Wording
 from ropd_cli.datasets.sums import SUM_TASKS
 from ropd_cli.errors import InputError
 from ropd_cli.records.schemas import Prompt
@@ -92,6 +92,10 @@ class Prepared:
     """Lengths of the kept prompts: min, median, p95 and max; None without a tokenizer."""
     rubrics: int = 0
     """Kept prompts that bring a rubric."""
+    columns: Mapping[str, Chosen] = field(default_factory=dict)
+    """Where the fields were read; empty for a made task."""
+    further: tuple[str, ...] = ()
+    """Columns that are kept as they are."""
 
     @property
     def train(self) -> list[Prompt]:
