@@ -32,19 +32,21 @@ _SUPER = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUPERS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _SUBS = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _SUB = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
-_ROOT = re.compile(r"√\s?(?:(\d{1,400}|[a-zA-Z])|(?=[({]))")
+_ROOT = re.compile(r"([√∛])\s?(?:(\d{1,400}|[a-zA-Z])|(?=[({]))")
+_PLAIN_ROOT = re.compile(r"(?<![\\A-Za-z])sqrt ?(\d{1,400})")
 
 _SIZE = re.compile(
-    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])|(?<!\\)\\[()\[\]]|\\?\$"
+    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|[lL]arge|LARGE|[hH]uge)(?![A-Za-z])|(?<!\\)\\[()\[\]]|\\?\$"
 )
 _BOLD = re.compile(r"(?<![\w)}])\*\*([^*]+)\*\*(?!\w)")
 _STARS = re.compile(r"(?<![\w)}])\*\*|\*\*(?![\w(\\{-])")
 _SEPARATOR = re.compile(r"(?<=\d)(?:,\\!|\\[,!;: ]|\{,\}|~| ) ?(?=\d{3}(?!\d))")
 _SPACE = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![A-Za-z])|~|\\(?:hspace|vspace)\*?\{[^{}]*\}")
 _FRACTION = re.compile(r"\\(?:[dtcs]|nice)frac(?![A-Za-z])")
-_COLOUR = re.compile(r"\\(?:text)?color\s?(?:\[[^\[\]]*\])?\{[^{}]*\}")
+_COLOUR = re.compile(r"\\(?:text)?color(?:box)?\s?(?:\[[^\[\]]*\])?\{[^{}]*\}")
 _WRAPPER = re.compile(
-    r"\\(text(?:bf|it|rm|normal|sf|tt)?|math(?:rm|bf|it|sf|tt|normal)|[mhf]box|boxed|emph|boldsymbol|bm)\s?\{([^{}]*)\}"
+    r"\\(text(?:bf|it|rm|normal|sf|tt)?|math(?:rm|bf|it|sf|tt|normal)|[mhf]box|boxed|emph|boldsymbol|bm|underline|ensuremath)"
+    r"(?:\s?\{([^{}]*)\}|\s?(\d))"
 )
 _SWITCH = re.compile(r"\\(?:bf|rm|it|sf|tt|boldmath)(?![A-Za-z])")
 _UNIT_LETTERS = frozenset("msghlLVAWJNKCFt")
@@ -110,7 +112,7 @@ def tidy(result: str) -> str:
     """Return a result without what changes neither its words nor its value: marks, sizes, colours, spaces."""
     text = _SUPERS.sub(lambda found: "^{" + found[0].translate(_SUPER) + "}", result)
     text = _SUBS.sub(lambda found: "_{" + found[0].translate(_SUB) + "}", text)
-    text = _ROOT.sub(lambda found: f"\\sqrt{{{found[1]}}}" if found[1] else "\\sqrt", text).translate(_UNICODE)
+    text = _PLAIN_ROOT.sub(r"\\sqrt{\1}", _ROOT.sub(_root, text)).translate(_UNICODE)
     text = " ".join(text.split())
     text = _COLOUR.sub("", _SIZE.sub("", _SWITCH.sub("", _STARS.sub("", _BOLD.sub(r"\1", text.strip("_"))))))
     text = _SPACE.sub(" ", _SEPARATOR.sub("", text))
@@ -169,9 +171,13 @@ def formula_of(result: str, variables: bool) -> str | None:
     return None if not formula or _UNREADABLE.search(formula) or _SIDE_BY_SIDE.search(formula) else formula
 
 
+def _root(found: re.Match[str]) -> str:
+    return ("\\sqrt" if found[1] == "√" else "\\sqrt[3]") + (f"{{{found[2]}}}" if found[2] else "")
+
+
 def _unwrapped(found: re.Match[str]) -> str:
     """The content of ``\\text{}`` and its like: words between marks, others bare."""
-    kind, inner = found[1], found[2]
+    kind, inner = found[1], found[2] or found[3] or ""
     bare = inner.strip()
     if kind in ("boxed", "fbox", "bm", "boldsymbol") or not re.search(r"[A-Za-z]", bare) or re.search(r"\d", bare):
         return f" {inner} "
