@@ -25,6 +25,7 @@ import re
 import signal
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Context
 from fractions import Fraction
 
 from pebble import ProcessExpired, ProcessPool
@@ -52,7 +53,11 @@ _BY_THE_TEXT = (signal.SIGPROF, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 """Signals that end a worker because of what it computes: its time is over, or its stack. Others come from outside."""
 
 _PERCENT = re.compile(r"\\?%|(?<![A-Za-z])percent(?![A-Za-z])")
-_BASED = re.compile(r"(?:[A-Za-z] ?= ?)?([0-9][0-9A-Za-z]{0,999}) ?_ ?(?:\{ ?([0-9]{1,2}) ?\}|([0-9]))")
+_BASED = re.compile(
+    r"(?:[A-Za-z] ?= ?)?\(?([0-9][0-9A-Za-z]{0,999})\)? ?"
+    r"(?:_ ?(?:\{ ?([0-9]{1,2}) ?\}|([0-9]))|\(?(?:in )?base[ -]([0-9]{1,2})\)?)"
+)
+_DIGITS = Context(prec=2 * MAX_CHARS)
 _THOUSANDS = re.compile(r"-?[0-9]{1,3}(?:,[0-9]{3})+")
 
 
@@ -118,7 +123,9 @@ class MathGrader:
         if alike(expected) == alike(found):
             return Comparison(bool(alike(found)))
         words = is_words(expected), is_words(found)
-        if all(words) or (any(words) and len(alike(expected if words[0] else found)) > 1):  # one letter may be a value
+        if all(words) or (
+            any(words) and len(alike(expected if words[0] else found)) > 3
+        ):  # few letters may be a product
             return Comparison(False)
         variables = has_variables(expected)
         undecided, failed = None, False
@@ -179,7 +186,9 @@ def _numbers_equal(first: str, second: str) -> bool | None:
     left, right = Fraction(one), Fraction(other)
     if left.denominator == 1 or right.denominator == 1:
         return False
-    return abs(left - right) <= Fraction(1, 10**6) * max(abs(left), abs(right))
+    coarse, fine = sorted((one, other), key=lambda number: -number.as_tuple().exponent)
+    rounded = {fine.quantize(coarse, rounding, _DIGITS) for rounding in (ROUND_HALF_UP, ROUND_DOWN)}
+    return coarse in rounded and abs(left - right) <= Fraction(1, 10**6) * max(abs(left), abs(right))
 
 
 def _as_lists(expected: str, found: str) -> tuple[str, str]:
@@ -223,6 +232,6 @@ def _based(result: str) -> tuple[str, str] | None:
     if (found := _BASED.fullmatch(tidy(result))) is None:
         return None
     try:
-        return found[1], str(int(found[1], int(found[2] or found[3])))
+        return found[1], str(int(found[1], int(found[2] or found[3] or found[4])))
     except ValueError:  # no such base, or a digit too large for it
         return None
