@@ -186,7 +186,7 @@ def _numbers_equal(first: str, second: str) -> bool | None:
     left, right = Fraction(one), Fraction(other)
     if left.denominator == 1 or right.denominator == 1:
         return False
-    coarse, fine = sorted((one, other), key=lambda number: -number.as_tuple().exponent)
+    coarse, fine = sorted((one, other), key=lambda number: int(number.as_tuple().exponent), reverse=True)
     rounded = {fine.quantize(coarse, rounding, _DIGITS) for rounding in (ROUND_HALF_UP, ROUND_DOWN)}
     return coarse in rounded and abs(left - right) <= Fraction(1, 10**6) * max(abs(left), abs(right))
 
