@@ -251,4 +251,5 @@ def _is_sentence(text: str) -> bool:
 
 def _bare(stated: str) -> str:
     """What a line states, without Markdown's marks and the full stop after it."""
-    return stated.strip().lstrip("*_`: ").rstrip("*_`: .").strip()
+    bare = stated.strip().lstrip("*_`: ").rstrip("*_`: .").strip()
+    return bare.strip('"“”') if bare[:1] in ('"', "“") else bare

@@ -57,6 +57,7 @@ _BASED = re.compile(
     r"(?:[A-Za-z] ?= ?)?\(?([0-9][0-9A-Za-z]{0,999})\)? ?"
     r"(?:_ ?(?:\{ ?([0-9]{1,2}) ?\}|([0-9]))|\(?(?:in )?base[ -]([0-9]{1,2})\)?)"
 )
+_POINT, _SET = re.compile(r"\([^()]*,[^()]*\)"), re.compile(r"\\\{[^()]*\\\}")
 _DIGITS = Context(prec=2 * MAX_CHARS)
 _THOUSANDS = re.compile(r"-?[0-9]{1,3}(?:,[0-9]{3})+")
 
@@ -120,12 +121,13 @@ class MathGrader:
         if max(len(expected), len(found)) > MAX_CHARS:
             same = expected.split() == found.split()
             return Comparison(same, None if same else f"a result of more than {MAX_CHARS} characters is not read")
-        if alike(expected) == alike(found):
-            return Comparison(bool(alike(found)))
+        sides = alike(expected), alike(found)
+        if sides[0] == sides[1]:
+            return Comparison(bool(sides[0]))
+        if any(_POINT.fullmatch(one) and _SET.fullmatch(other) for one, other in (sides, sides[::-1])):
+            return Comparison(False)
         words = is_words(expected), is_words(found)
-        if all(words) or (
-            any(words) and len(alike(expected if words[0] else found)) > 3
-        ):  # few letters may be a product
+        if all(words) or (any(words) and len(sides[words.index(True)]) > 3):  # few letters may be a product
             return Comparison(False)
         variables = has_variables(expected)
         undecided, failed = None, False

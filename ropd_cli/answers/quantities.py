@@ -17,13 +17,14 @@ _CALCULATION = re.compile(r"<<[^<>]*>>")
 _LIST_MARK = re.compile(r"\s{0,20}(?:[-*+•]|\d{1,3}[.)])\s+(?=\S)")
 _IDEOGRAPHS = re.compile("([\u3000-\u303f\u3400-\u9fff\uff08-\uff1f]+)")
 _OPERATOR = re.compile(r"[-+*/^<>≤≥×÷·−±]+|\\(?:times|cdot|div|pm|leq?|geq?)")
+_LETTER = re.compile(r"[b-zB-HJ-Z](?![A-Za-z])")
 _EQUALS = re.compile(r"(?<![<>!:=])=(?!=)|≈|\\approx(?![a-z])")
 _AMOUNT = re.compile(
     r"(?:percent|hundred|thousand|lakh|crore|[mbtr]+illion|dozen|tenth|pair)s?|times|squared|cubed|%|[万亿千百].*", re.I
 )
 _CHANGES = re.compile(
-    r"(?:^|\s)(?:\d\S*(?:\s[A-Za-z]+)?\s(?:or|and)(?:\s[a-z]\s=)?|(?<!from )\d\S*\sto|at\s(?:least|most)|up\sto"
-    r"|(?:less|more|fewer|greater|higher|lower|larger|smaller|other)\sthan|not|minus|negative|under|over|above|below"
+    r"(?:^|\s)(?:\S{0,30}?\d\S{0,30}(?:\s[A-Za-z]+)?\s(?:or|and)(?:\s[a-z]\s=)?|(?<!from )\d\S{0,30}\sto"
+    r"|at\s(?:least|most)|up\sto|(?:less|more|fewer|greater|higher|lower|larger|smaller|other)\sthan|not|minus|negative|under|over|above|below"
     r"|twice|double|half(?:\s\w+)*)$",
     re.IGNORECASE,
 )
@@ -94,6 +95,8 @@ def _widened(pieces: list[str], at: int) -> tuple[int, int]:
     while balance > 0 and last + 1 < min(len(pieces), at + _WIDEST) and not _WORD.search(pieces[last + 1]):
         last += 1
         balance += _open(pieces[last])
+    while last + 2 < len(pieces) and _OPERATOR.fullmatch(pieces[last + 1]) and _LETTER.match(pieces[last + 2]):
+        last += 2
     while first > max(0, at - _WIDEST):
         before = pieces[first - 1]
         if balance < 0 and not _WORD.search(before):

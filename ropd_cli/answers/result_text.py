@@ -57,7 +57,10 @@ _NAMES = re.compile(
     r"|(arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt)(?= ?[(\\{\d^_]| [A-Za-z](?![A-Za-z])))"
 )
 _NAME_OF = {"infinity": "infty", "inf": "infty", "oo": "infty"}
-_LABEL = re.compile(r"(?:(?:[A-Za-z]{2,20}(?![A-Za-z])|\x01[^\x01\x02]*\x02) ?){1,8}[=:] ?(?!=)")
+_LABEL = re.compile(
+    r"(?:(?:(?:[A-Za-z]{2,20}(?![A-Za-z])|\x01[^\x01\x02]*\x02) ?){1,8}[=:]|(?:m ?)?\\(?:angle|max|min) ?[A-Z]{0,3} ?="
+    r"|\|[A-Z]{2}\| ?=|[A-Z]\([^()]{0,40}[=|][^()]{0,40}\) ?=) ?(?!=)"
+)
 _LEAD = re.compile(
     r"(?:\\approx|=|(?:approximately|approx\.?|about|around|roughly|exactly|equals|equal to|a total of|total of|only"
     r"|just|simply|therefore|thus|hence|then|clearly)(?![A-Za-z])) ?[:,]? ?",
@@ -144,6 +147,7 @@ def alike(result: str) -> str:
     with it."""
     text = re.sub(r"\{(\w)\}", r" \1", tidy(result)).replace("\x01", "").replace("\x02", "")
     text = re.sub(r"(?<!\w) | (?!\w)", "", re.sub(r"(?<=[A-Za-z])(?:,| and) (?=\d)", " ", text))
+    text = text.rstrip(" .")
     if re.fullmatch(r"\(\w\)|[A-Za-z]\)|\w", text):
         return text.strip("()")
     return _CASELESS.sub(lambda found: found[0].casefold(), text)
