@@ -71,13 +71,13 @@ def stated_result(text: str) -> str | None:
     visible = answer_of(text)
     if visible is None:
         return None
-    boxes, tagged = _boxes(visible), _tagged(visible)
-    if tagged is not None and (not boxes or boxes[-1][0] < tagged[0]):
+    found, tagged = boxes(visible), _tagged(visible)
+    if tagged is not None and (not found or found[-1][0] < tagged[0]):
         return _unboxed(visible[slice(*tagged)])
-    if not boxes:
+    if not found:
         return _unboxed(visible)
-    boxed = _last_boxes(visible, boxes)
-    later = _explicit(visible[boxes[-1][2] + 1 :])
+    boxed = listed(visible, found)
+    later = _explicit(visible[found[-1][2] + 1 :])
     takes_back = later is not None and (re.search(r"\d", later) or not re.search(r"\d", boxed))
     return later if takes_back else _of_box(boxed)
 
@@ -108,11 +108,11 @@ def _of_box(boxed: str) -> str:
 
 def final_result(text: str) -> str | None:
     """The content of the last complete ``\\boxed{…}`` of a text, braces balanced; None without one."""
-    boxes = _boxes(text)
-    return text[slice(*boxes[-1][1:])] if boxes else None
+    found = boxes(text)
+    return text[slice(*found[-1][1:])] if found else None
 
 
-def _boxes(text: str) -> list[tuple[int, int, int]]:
+def boxes(text: str) -> list[tuple[int, int, int]]:
     """(start, start of the content, its end) of the complete boxes, in the order of their contents' starts."""
     opened: list[tuple[int, int] | None] = []  # of every open brace; None for one that is no box
     found = []
@@ -126,20 +126,19 @@ def _boxes(text: str) -> list[tuple[int, int, int]]:
     return sorted(found)
 
 
-def _last_boxes(text: str, boxes: list[tuple[int, int, int]]) -> str:
+def listed(text: str, found: list[tuple[int, int, int]]) -> str:
     """The content of the last box, after those of the boxes that stand before it in one list."""
-    start, *content = boxes[-1]
-    contents = [text[slice(*content)].strip()]
-    if not contents[0]:
+    start, *content = found[-1]
+    contents = {text[slice(*content)].strip(): None}
+    if "" in contents:
         return ""
-    for before, inside, end in reversed(boxes[:-1]):
+    for before, inside, end in reversed(found[:-1]):
         between = text[end + 1 : start]
         if end > start or len(between) > _BETWEEN_CHARS or not _BETWEEN_BOXES.fullmatch(between):
             break
-        if (earlier := text[inside:end].strip()) not in contents:
-            contents.insert(0, earlier)
+        contents.setdefault(text[inside:end].strip())
         start = before
-    return ", ".join(contents)
+    return ", ".join(reversed(contents))
 
 
 def _explicit(after: str) -> str | None:

@@ -217,10 +217,11 @@ def _pairs(expected: str, found: str) -> list[tuple[str, str]]:
 
 def _percentage(result: str) -> tuple[str, str] | None:
     """(the number before a percent sign, its value); None for another result."""
+    result = re.sub("[\x01\x02]", "", tidy(result))
     signs = list(_PERCENT.finditer(result))
     if len(signs) != 1:
         return None
-    before = re.sub(r"\\(?:text|mathrm)\{\s?$", "", result[: signs[0].start()].rstrip())
+    before = result[: signs[0].start()].rstrip()
     after = result[signs[0].end() :].lstrip(" }")
     if re.search(r"[^A-Za-z .,$*)]", after):
         return None

@@ -58,9 +58,10 @@ _NAMES = re.compile(
 )
 _NAME_OF = {"infinity": "infty", "inf": "infty", "oo": "infty"}
 _LABEL = re.compile(
-    r"(?:(?:(?:[A-Za-z]{2,20}(?![A-Za-z])|\x01[^\x01\x02]*\x02) ?){1,8}[=:]|(?:m ?)?\\(?:angle|max|min) ?[A-Z]{0,3} ?="
-    r"|\|[A-Z]{2}\| ?=|[A-Z]\([^()]{0,40}[=|][^()]{0,40}\) ?=) ?(?!=)"
+    r"(?:\x01[^\x01\x02]{0,80}[=:]\x02|(?:(?:[A-Za-z]{2,20}(?![A-Za-z])|\x01[^\x01\x02]*\x02) ?){1,8}[=:]"
+    r"|(?:m ?)?\\(?:angle|max|min) ?[A-Z]{0,3} ?=|\|[A-Z]{2}\| ?=|[A-Z]\([^()]{0,40}[=|][^()]{0,40}\) ?=) ?(?!=)"
 )
+"""What an equation or a colon gives a value to: "Total =", ``\angle ABC =``, ``P(X = 2) =``."""
 _LEAD = re.compile(
     r"(?:\\approx|=|(?:approximately|approx\.?|about|around|roughly|exactly|equals|equal to|a total of|total of|only"
     r"|just|simply|therefore|thus|hence|then|clearly)(?![A-Za-z])) ?[:,]? ?",
