@@ -73,7 +73,7 @@ def stated_result(text: str) -> str | None:
         return None
     found, tagged = boxes(visible), _tagged(visible)
     if tagged is not None and (not found or found[-1][0] < tagged[0]):
-        return _unboxed(visible[slice(*tagged)])
+        return _of_tag(visible[slice(*tagged)])
     if not found:
         return _unboxed(visible)
     boxed = listed(visible, found)
@@ -95,6 +95,12 @@ def _tagged(text: str) -> tuple[int, int] | None:
     end = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, max(end, 0))
     return (start + len("<answer>"), end) if start >= 0 else None
+
+
+def _of_tag(content: str) -> str | None:
+    """The result that the content of ``<answer>…</answer>`` states; None without one."""
+    line = _bare(" ".join(content.split()))
+    return _unboxed(content) if not line or _MARKED.search(line) or len(line) > _LINE_CHARS else _of_line(line)
 
 
 def _of_box(boxed: str) -> str:

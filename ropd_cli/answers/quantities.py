@@ -19,6 +19,9 @@ _IDEOGRAPHS = re.compile("([\u3000-\u303f\u3400-\u9fff\uff08-\uff1f]+)")
 _OPERATOR = re.compile(r"[-+*/^<>≤≥×÷·−±]+|\\(?:times|cdot|div|pm|leq?|geq?)")
 _LETTER = re.compile(r"[b-zB-HJ-Z](?![A-Za-z])")
 _EQUALS = re.compile(r"(?<![<>!:=])=(?!=)|≈|\\approx(?![a-z])")
+_ALIGNED, _END = re.compile(r"\\begin\{(?:align|split|gather|eqnarray)"), re.compile(r"(?:\\\\ ?)?\\end\{")
+_NO_WORDS = re.compile(r"\\(?:begin|operatorname|mathbb|mathrm)")
+_STATES = re.compile(r"(?:^(?:is|are|be|equals|get|gives|obtain)|[:=])$")
 _AMOUNT = re.compile(
     r"(?:percent|hundred|thousand|lakh|crore|[mbtr]+illion|dozen|tenth|pair)s?|times|squared|cubed|%|[万亿千百].*", re.I
 )
@@ -34,10 +37,14 @@ _BEFORE, _WIDEST = 5, 40
 
 
 def last_quantity(text: str) -> str | None:
-    """Return the last quantity of a text; None without a digit."""
-    for line in reversed(_CALCULATION.sub("", text).splitlines()):
+    """Return the last quantity of a text; None without a digit, or a formula that a line states."""
+    for line in reversed(_on_one_line(_CALCULATION.sub("", text)).splitlines()):
         mark = _LIST_MARK.match(line)
         pieces = _pieces(_IDEOGRAPHS.sub(r" \1 ", line[mark.end() :] if mark else line))
+        while pieces and not re.search(r"\w", pieces[-1]):
+            pieces.pop()
+        if pieces and formulas(pieces[-1]) and (len(pieces) == 1 or _STATES.search(pieces[-2])):
+            return _quantity(pieces, len(pieces) - 1)
         for at in range(len(pieces) - 1, -1, -1):
             if re.search(r"\d", pieces[at]) and (found := _quantity(pieces, at)):
                 return found
@@ -60,6 +67,15 @@ def formulas(text: str) -> list[tuple[int, int]]:
     return spans
 
 
+def _on_one_line(text: str) -> str:
+    """A text with each of its formulas on one line."""
+    pieces, start = [], 0
+    for begin, end in formulas(text):
+        pieces += [text[start:begin], " ".join(text[begin:end].split())]
+        start = end
+    return "".join([*pieces, text[start:]])
+
+
 def _pieces(line: str) -> list[str]:
     """The words of a line, each formula being one."""
     pieces, start = [], 0
@@ -75,7 +91,9 @@ def _quantity(pieces: list[str], at: int) -> str:
     if not formulas(found):
         first, last = _widened(pieces, at)
         found = _EQUALS.split(" ".join(pieces[first : last + 1]))[-1]
-    elif _WORD.search(found):
+    elif _ALIGNED.search(found):
+        found = _EQUALS.split(_END.split(found)[0])[-1]
+    elif _WORD.search(found) and not _NO_WORDS.search(found):
         found = _EQUALS.split(found)[-1]
     found = found.strip().lstrip("*_`\"'“‘#&~:").rstrip("*_`\"'”’.,;:!?\\ ")
     while found.endswith(")") and _open(found) < 0:

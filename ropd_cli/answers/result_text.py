@@ -135,12 +135,25 @@ def tidy(result: str) -> str:
     text = _PLAIN_ROOT.sub(r"\\sqrt{\1}", _ROOT.sub(_root, text)).translate(_UNICODE)
     text = " ".join(text.replace("...", r"\ldots ").split())
     text = _COLOUR.sub("", _SIZE.sub("", _SWITCH.sub("", _STARS.sub("", _BOLD.sub(r"\1", text.strip("_"))))))
-    text = _SPACE.sub(" ", _SEPARATOR.sub("", text))
+    text = _SPACE.sub(" ", _SEPARATOR.sub("", _without_braces(text)))
     text = _FRACTION.sub(r"\\frac", text)
     for _ in range(3):  # a wrapper within a wrapper
         text = _WRAPPER.sub(_unwrapped, text)
     text = " ".join(text.split()).removesuffix("\\").strip(" `*")
     return text.rstrip(" .,;") or text
+
+
+def _without_braces(text: str) -> str:
+    """A text without braces around the whole of it, as a colour leaves them."""
+    text = text.strip()
+    if not (text.startswith("{") and text.endswith("}")) or re.search(r"\\(?:over|choose|atop)(?![A-Za-z])", text):
+        return text
+    depth = 0
+    for at, brace in enumerate(text):
+        depth += (brace == "{") - (brace == "}")
+        if not depth:
+            return text[1:-1] if at == len(text) - 1 else text
+    return text
 
 
 def alike(result: str) -> str:
