@@ -12,13 +12,11 @@ from ropd_cli.analysis.methods import CellResult, MethodRow, Point
 from ropd_cli.report.charts import Chart, Line, chart
 from ropd_cli.report.pages import render
 
-HEAD = (
-    *("method", "seeds", "before", "held-out accuracy", "change against the first", "checks met"),
-    *("rollouts", "teacher answers", "judge calls", "judge tokens", "minutes"),
-)
+HEAD = ("method", "seeds", "before", "after", "change", "checks", "rollouts", "teacher", "calls", "tokens", "minutes")
 NOTE = (
-    "Means over seeds with Student's 95% interval over seeds; changes are paired by seed. Judge calls and tokens "
-    "include replies from the cache. Minutes are those of the steps."
+    "before, after: held-out accuracy, the mean over seeds with Student's 95% interval. change: in points against the "
+    "first method, paired by seed. checks: share of the built-in checks that the answers meet at the end. teacher: "
+    "teacher answers. calls, tokens: of the judges, replies from the cache included. minutes: of the steps."
 )
 AXES = {
     "step": "steps",
@@ -49,7 +47,7 @@ def table(rows: Sequence[MethodRow]) -> Table:
     """Return the table for a terminal."""
     shown = Table(box=None, pad_edge=False)
     for k, name in enumerate(HEAD):
-        shown.add_column(name, justify="left" if k == 0 else "right")
+        shown.add_column(name, justify="left" if k == 0 else "right", no_wrap=True)
     for row in rows:
         shown.add_row(*cells_of(row))
     return shown
