@@ -39,7 +39,7 @@ class DrawnLine:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart to draw: ticks are (y, label), marks are (x, step in words). ``described`` is for readers who don't see it,
+    """A chart to draw: ticks are (y, label), marks are (x, label). ``described`` is for readers who don't see it,
     ``pointed`` what the script shows of each step."""
 
     title: str
