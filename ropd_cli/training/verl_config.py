@@ -13,6 +13,8 @@ from ropd_cli.training.run_dir import RunDir
 
 TRAINER = "ropd"
 """The name that ``verl/trainer`` is registered under."""
+FUSED_HEAD = "ropd_cli.training.verl.fused_head"
+"""What verl's fused kernels need on FSDP2."""
 
 
 def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) -> Any:
@@ -46,6 +48,10 @@ def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) ->
             for key, value in choice.keys.items():
                 OmegaConf.update(tree, key, value, force_add=True)
         tree = OmegaConf.merge(tree, config.verl)
+        actor, model = tree.actor_rollout_ref.actor, tree.actor_rollout_ref.model
+        if model.use_fused_kernels and actor.strategy == "fsdp2":
+            others = [model.external_lib] if isinstance(model.external_lib, str) else model.external_lib or []
+            model.external_lib = [*others, FUSED_HEAD]
     check_effects(tree)
     return tree
 

@@ -22,7 +22,7 @@ from ropd_cli.errors import ConfigError
 from ropd_cli.training.device_choices import default_cpu_dtype
 from ropd_cli.training.launch import resolve
 from ropd_cli.training.run_dir import RunDir
-from ropd_cli.training.verl_config import compose
+from ropd_cli.training.verl_config import FUSED_HEAD, compose
 
 pytestmark = [pytest.mark.training, pytest.mark.timeout(300)]
 pytest.importorskip("verl", reason="needs the CPU stack: make env")
@@ -299,6 +299,22 @@ def test_the_dry_run_tells_every_choice_of_the_device_and_why(device, tiny_model
             assert found == ("perhaps" if key.endswith("enable_gradient_checkpointing") else value), key
     assert list(choices["checkpointing"]["overridden"].values()) == ["perhaps"]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "libraries"),
+    [
+        (["device=gpu"], [FUSED_HEAD]),
+        (["device=gpu", "train.strategy=fsdp"], None),
+        (["device=cpu"], None),
+        (["device=gpu", "verl={actor_rollout_ref: {model: {external_lib: json}}}"], ["json", FUSED_HEAD]),
+    ],
+)
+def test_fused_kernels_bring_their_repair_beside_other_libraries(settings, libraries, tiny_model):
+    from verl.utils.config import omega_conf_to_dataclass
+
+    model = composed("quickstart.yaml", f"student.model_path={tiny_model}", *settings).actor_rollout_ref.model
+    assert omega_conf_to_dataclass(model).external_lib == libraries
 
 
 # ours, the value, and the places where verl reads it
