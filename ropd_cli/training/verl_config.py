@@ -13,8 +13,6 @@ from ropd_cli.training.run_dir import RunDir
 
 TRAINER = "ropd"
 """The name that ``verl/trainer`` is registered under."""
-FUSED_HEAD = "ropd_cli.training.verl.fused_head"
-"""What verl's fused kernels need on FSDP2."""
 
 
 def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) -> Any:
@@ -51,7 +49,7 @@ def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) ->
         actor, model = tree.actor_rollout_ref.actor, tree.actor_rollout_ref.model
         if model.use_fused_kernels and actor.strategy == "fsdp2":
             others = [model.external_lib] if isinstance(model.external_lib, str) else model.external_lib or []
-            model.external_lib = [*others, FUSED_HEAD]
+            model.external_lib = [*others, "ropd_cli.training.verl.fused_head"]
     check_effects(tree)
     return tree
 

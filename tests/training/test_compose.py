@@ -22,7 +22,7 @@ from ropd_cli.errors import ConfigError
 from ropd_cli.training.device_choices import default_cpu_dtype
 from ropd_cli.training.launch import resolve
 from ropd_cli.training.run_dir import RunDir
-from ropd_cli.training.verl_config import FUSED_HEAD, compose
+from ropd_cli.training.verl_config import compose
 
 pytestmark = [pytest.mark.training, pytest.mark.timeout(300)]
 pytest.importorskip("verl", reason="needs the CPU stack: make env")
@@ -33,6 +33,7 @@ CASES = {
     "quickstart-gpu": ("quickstart.yaml", ["device=gpu"]),
     "gpu-math": ("gpu-math.yaml", []),
 }
+FUSED_HEAD = "ropd_cli.training.verl.fused_head"
 # sections whose keys verl leaves to somebody else: Ray, transformers, the chat template, the sampler, torch
 OPEN = (
     "ropd",
