@@ -25,11 +25,11 @@ from ropd_cli.training.device_choices import (
 )
 from ropd_cli.training.gpu_forecast import (
     Plan,
+    amount_of,
     kv_tokens,
     node_bytes,
     node_memory,
     sampling_memory,
-    total,
     update_memory,
 )
 from ropd_cli.training.gpus import GpuKind, known_gpu
@@ -172,14 +172,15 @@ def on_cpu(config: RopdConfig, weights: int, free: float) -> Check:
 
 def on_gpu(plan: Plan) -> Check:
     """Check that training fits on the plan's GPUs."""
-    peaks = {"sampling": total(sampling_memory(plan)), "the update": total(update_memory(plan))}
-    words = " and ".join(f"{shown_bytes(peak)} while {phase}" for phase, peak in peaks.items())
-    words = words.replace("while the update", "during the update")
-    found = f"{plan.shape.weights / 1e6:,.0f} M weights: about {words}, of {shown_bytes(plan.gpu.bytes)} per GPU"
+    sampling, updating = amount_of(sampling_memory(plan)), amount_of(update_memory(plan))
+    found = (
+        f"{plan.shape.weights / 1e6:,.0f} M weights: about {shown_bytes(sampling)} while sampling and "
+        f"{shown_bytes(updating)} in the update, of {shown_bytes(plan.gpu.bytes)} per GPU"
+    )
     room = kv_tokens(plan)
     if room < plan.prompt + plan.longest:
         found += f"; vLLM's cache would hold {max(0, room):,} tokens"
-    is_tight = max(peaks.values()) > plan.gpu.bytes or room < plan.prompt + plan.longest
+    is_tight = max(sampling, updating) > plan.gpu.bytes or room < plan.prompt + plan.longest
     mend = "more train.devices_per_node, train.offload: all, student.lora_rank 32, shorter lengths, or another "
     mend += "rollout.gpu_memory_utilization"
     return HERE.ok_unless(is_tight, "student", found, mend)

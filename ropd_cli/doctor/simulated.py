@@ -14,12 +14,12 @@ from ropd_cli.training.device_choices import STORAGE_UNITS, Machine, chosen_keys
 from ropd_cli.training.gpu_forecast import (
     Part,
     Plan,
+    amount_of,
     kv_tokens,
     node_bytes,
     node_memory,
     sampling_memory,
     step_time,
-    total,
     update_memory,
 )
 from ropd_cli.training.gpus import parse_gpus
@@ -58,7 +58,7 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
     checks.append(NODE.ok("processors", f"{cpus}, which verl and TransferQueue reserve"))
     if phases:
         checks += [STEP.ok(part.name, f"{part.amount:.1f} s: {part.words}") for part in phases]
-        checks.append(STEP.ok("step", f"{total(phases):.0f} s and what of the judging outlasts the generation"))
+        checks.append(STEP.ok("step", f"{amount_of(phases):.0f} s and what of the judging outlasts the generation"))
     else:
         checks.append(STEP.skipped("step", f"the speed of {kind.name} is not known; name one (docs/doctor.md)"))
     figures = {
@@ -78,8 +78,8 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
 
 def _bytes(section: Section, parts: Sequence[Part], when: str, size: float) -> list[Check]:
     checks = [section.ok(part.name, f"{shown_bytes(part.amount)}: {part.words}") for part in parts]
-    found = f"{shown_bytes(total(parts))} of {shown_bytes(size)}"
-    if total(parts) > size:
+    found = f"{shown_bytes(amount_of(parts))} of {shown_bytes(size)}"
+    if amount_of(parts) > size:
         return [*checks, section.fail(when, found, "the largest parts above say where to begin")]
     return [*checks, section.ok(when, found)]
 

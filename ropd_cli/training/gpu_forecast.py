@@ -182,7 +182,7 @@ def kv_tokens(plan: Plan) -> int:
     return int(left / (plan.shape.kv_bytes / plan.tensor_parallel))
 
 
-def total(parts: Sequence[Part]) -> float:
+def amount_of(parts: Sequence[Part]) -> float:
     """Return the sum of the parts."""
     return sum(part.amount for part in parts)
 

@@ -34,6 +34,10 @@ def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) ->
             for key, value in choice.keys.items():
                 OmegaConf.update(tree, key, value, force_add=True)
         tree = OmegaConf.merge(tree, config.verl)
+        actor, model = tree.actor_rollout_ref.actor, tree.actor_rollout_ref.model
+        if model.use_fused_kernels and actor.strategy == "fsdp2":
+            others = [model.external_lib] if isinstance(model.external_lib, str) else model.external_lib or []
+            model.external_lib = [*others, "ropd_cli.training.verl.fused_head"]
     check_effects(tree, EFFECTS)
     return tree
 

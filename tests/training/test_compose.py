@@ -33,6 +33,7 @@ CASES = {
     "quickstart-gpu": ("quickstart.yaml", ["device=gpu"]),
     "gpu-math": ("gpu-math.yaml", []),
 }
+FUSED_HEAD = "ropd_cli.training.verl.fused_head"
 # sections whose keys verl leaves to somebody else: Ray, transformers, the chat template, the sampler, torch
 OPEN = (
     "ropd",
@@ -302,6 +303,22 @@ def test_the_dry_run_tells_every_choice_of_the_device_and_why(device, tiny_model
             assert found == ("perhaps" if key.endswith("enable_gradient_checkpointing") else value), key
     assert list(choices["checkpointing"]["overridden"].values()) == ["perhaps"]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "libraries"),
+    [
+        (["device=gpu"], [FUSED_HEAD]),
+        (["device=gpu", "train.strategy=fsdp"], None),
+        (["device=cpu"], None),
+        (["device=gpu", "verl={actor_rollout_ref: {model: {external_lib: json}}}"], ["json", FUSED_HEAD]),
+    ],
+)
+def test_fused_kernels_bring_their_repair_beside_other_libraries(settings, libraries, tiny_model):
+    from verl.utils.config import omega_conf_to_dataclass
+
+    model = composed("quickstart.yaml", f"student.model_path={tiny_model}", *settings).actor_rollout_ref.model
+    assert omega_conf_to_dataclass(model).external_lib == libraries
 
 
 # ours, the value, and the places where verl reads it

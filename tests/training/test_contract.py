@@ -57,8 +57,10 @@ CALLS = [  # module, name in it, parameters
     ("verl.utils.device", "auto_set_device", "config"),
     ("verl.trainer.ppo.utils", "need_critic", "config"),
     ("verl.trainer.ppo.utils", "need_reference_policy", "config"),
+    ("verl.utils.fsdp_utils", "_select_fsdp2_wrap_targets", "model fsdp_transformer_layer_cls_to_wrap"),
 ]
 WORDS = [  # what a function of verl says or reads, and what we take it at
+    ("verl.utils.fsdp_utils", "apply_fsdp2", "_select_fsdp2_wrap_targets(model"),
     (f"{V1}.agent_loop_tq", f"AgentLoopWorkerTQ.{MADE}._run_prompt", '"__rollout_n__"'),
     (f"{V1}.agent_loop_tq", f"AgentLoopWorkerTQ.{MADE}._agent_loop_postprocess", 'kwargs["session_id"]'),
     (f"{V1}.agent_loop_tq", "AgentLoopManagerTQ.__init__", "self.agent_loop_workers_class"),

@@ -12,7 +12,7 @@ from ropd_cli.cli.main import app
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.devices import driver_for, enough_cores, main_memory, on_gpu
 from ropd_cli.errors import InputError
-from ropd_cli.training.gpu_forecast import Plan, kv_tokens, sampling_memory, step_time, total, update_memory
+from ropd_cli.training.gpu_forecast import Plan, amount_of, kv_tokens, sampling_memory, step_time, update_memory
 from ropd_cli.training.gpus import GPUS, GpuKind, known_gpu, parse_gpus
 from ropd_cli.training.model_shape import Shape
 
@@ -115,7 +115,7 @@ FACTOR = 2.0
 def test_seconds_are_within_a_factor_of_two_of_published_runs(run):
     plan, published = RUNS[run]
     phases = step_time(plan)
-    ours = {phase.name: phase.amount for phase in phases} | {"step": total(phases)}
+    ours = {phase.name: phase.amount for phase in phases} | {"step": amount_of(phases)}
     for name, seconds in published.items():
         assert seconds / FACTOR < ours[name] < seconds * FACTOR, name
 
@@ -150,7 +150,7 @@ def test_the_arithmetic_of_a_4b_model_on_one_gpu():
     assert [part.name for part in sampling_memory(plan)] == ["vLLM", "reserve"]  # the rest waits in main memory
     assert kv_tokens(plan) == int((0.5 * H100.bytes - 2 * billions - 2e9) / 147_456)
     whole = replace(plan, is_fused=False)
-    assert total(update_memory(whole)) - total(update_memory(plan)) > 10e9  # what the fused kernels save
+    assert amount_of(update_memory(whole)) - amount_of(update_memory(plan)) > 10e9  # what the fused kernels save
 
 
 def test_main_memory_counts_a_copy_for_each_process_of_a_tied_model():

@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from ropd_cli.errors import InputError
 from ropd_cli.training import versions
@@ -40,6 +42,18 @@ def test_the_lock_file_holds_the_cpu_column():
             assert tuple(map(int, pins["aiohttp"].split("."))) >= (3, 14, 4)
         else:
             assert (f"=={pins[known.name.lower()]}" if known.cpu else None) == known.cpu, known.name
+
+
+def test_the_lock_file_for_gpus_holds_what_the_extra_wants():
+    lock = (ROOT / "requirements-gpu.lock").read_text()
+    pins = {name.lower(): version for name, version in re.findall(r"^([\w.-]+)==(\S+)$", lock, re.MULTILINE)}
+    for known in KNOWN_GOOD:
+        assert (known.name.lower() in pins) is (known.gpu is not None), known.name
+        assert known.gpu is None or pins[known.name.lower()] in SpecifierSet(known.gpu), known.name
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for each in map(Requirement, (*project["dependencies"], *project["optional-dependencies"]["gpu"])):
+        name = re.sub(r"[-_.]+", "-", each.name).lower()
+        assert pins[name] in each.specifier, each
 
 
 def test_the_extra_for_gpus_and_the_dependencies_agree():
