@@ -133,7 +133,7 @@ class GroupView:
         """Where the rubric is from, in words; None where it was written for this group."""
         words = {
             "reused": "the rubric is that of an earlier group of the prompt",
-            "renewed": "the rubric was written anew: by the earlier one all rewards were equal",
+            "renewed": "the rubric was written anew: by the earlier one all scores were equal",
         }
         return words.get(self.rubric.origin or "") if self.rubric else None
 

@@ -35,7 +35,7 @@ class KeptRubrics:
     ) -> tuple[RubricRecord, VerdictRecord] | None:
         """Return the rubric and the verdicts of a group whose prompt has a kept rubric; None where it has none.
 
-        Where all rewards by it are equal, the rubricator writes another for this group, which is kept from then on. If
+        Where all scores by it are equal, the rubricator writes another for this group, which is kept from then on. If
         that fails the group stays judged as it is. Raises what ``Verifier.verdicts`` raises.
         """
         kept = self._by_prompt.get((group.uid, group.raw_prompt_hash))
@@ -46,7 +46,9 @@ class KeptRubrics:
         rubric = kept.model_copy(update={**own, "origin": "reused"})
         verdicts = await verifier.verdicts(group, rubric, block=block, partial=True)
         texts = {answer.text for answer in block.answers if answer.source == "student"}
-        if len(texts) < 2 or not group_stats(verdicts.rewards).zero_variance:  # no rubric tells equal texts apart
+        if (
+            len(texts) < 2 or not group_stats(verdicts.student_scores).zero_variance
+        ):  # no rubric tells equal texts apart
             return rubric, verdicts
         try:
             written = await rubricator.rubric(group, block=block, partial=True)

@@ -91,6 +91,15 @@ async def test_a_resumed_run_knows_the_rubrics_of_groups_in_flight(run_judge, se
     await again.judge.close()
 
 
+async def test_other_parts_of_the_reward_do_not_hide_that_a_rubric_is_outgrown(run_judge, server):
+    parts = {"reward__length": 0.5, "reward__length_free_tokens": 0, "reward__length_max_tokens": 10}
+    run = Run(run_judge, server, Reader(), **parts)
+    await run.step(1, FIRST)
+    rewards, metrics, _, _ = await run.step(4, ["right", "right, quite right"])
+    await run.judge.close()
+    assert len(set(rewards)) == 2 and counted(metrics) == (0, 1)
+
+
 async def test_a_rubric_that_can_not_be_renewed_leaves_the_group_as_it_is(run_judge, server):
     reader = Reader(refuses=lambda seen: Status(500) if seen.role == "rubricator" and EQUAL[1] in seen.text else None)
     run = Run(run_judge, server, reader)
