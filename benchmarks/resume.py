@@ -22,7 +22,8 @@ import orjson
 import zstandard
 from judge_material import Texts, machine, median, show, table
 
-from ropd_cli.records.files import RecordWriter, read_records
+from ropd_cli.records.files import read_records
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.stages.runner import Finished
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from judge_material import Texts, machine, median, rubric_record, show, table
 from judge_server import running
 
-from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import Answer, AnswerRecord, Group
 
 

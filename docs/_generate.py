@@ -21,6 +21,7 @@ from ropd_cli.records import schemas
 DOCS = Path(__file__).parent
 NOTE = "\n<!-- made by docs/_generate.py; change the program, then: make docs-pages -->\n"
 GUIDES = {
+    "config": "../configuration.md",
     "data": "../data.md",
     "teacher-gen": "../teacher-index.md",
     "index": "../teacher-index.md",
@@ -28,6 +29,7 @@ GUIDES = {
     "verify": "../rubrics.md",
     "inspect-rubrics": "../rubrics.md#reading-them",
     "train": "../training.md",
+    "compare-methods": "../comparison.md",
     "eval": "../eval.md",
     "rejudge": "../rejudge.md",
     "report": "../report.md",
@@ -197,6 +199,7 @@ MEANINGS = {
     "RubricRecord.usage": "tokens, as the endpoint counted them",
     "RubricRecord.mended": "what of the reply was put right",
     "RubricRecord.cut": "answers that were shown without their middle",
+    "RubricRecord.origin": "`reused` from an earlier group of the prompt, or `renewed` because that one told no rollouts apart any more",
     "RubricRecord.repaired": "rules of the linter that the rubric before this one broke",
     "Rubric.schema_version": "of the format",
     "Rubric.rubrics": "the criteria",

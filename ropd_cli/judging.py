@@ -178,7 +178,7 @@ class Judge:
         record = Prompt(uid=uid or prompt_hash(messages)[:16], prompt=messages, answer=answer, **fields)
         answers = tuple(one if isinstance(one, Answer) else Answer(text=one, finish_reason="stop") for one in rollouts)
         if teacher_answers is None:
-            teacher_answers = self._indexed(record, epoch)
+            teacher_answers = self._indexed(record, epoch if self.config.judge.rotate_answers else 0)
         with_rubric = self.config.judge.rubrics != "induced"
         group = group_of(record, answers, tuple(teacher_answers), with_rubric=with_rubric)
         rewarded: Rewarded = await self._rewarder.reward(group)
@@ -231,7 +231,7 @@ class Judge:
                 )
             except RECORD_ERRORS:
                 return (None,) * len(numbers)
-            return judged.rewards
+            return judged.verdicts.for_update
 
         rewards: list[float | None] = [None] * len(prompts)
         judged = await asyncio.gather(*(group(numbers) for numbers in rows.values()))

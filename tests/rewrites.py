@@ -19,6 +19,9 @@ WRAPPERS = (
     lambda r: f"<think>Perhaps \\boxed{{17}}?</think>\nSo we have 3 steps.\n\n**Answer:** ${r}$",
     lambda r: f"The final answer is \\({r}\\). I hope it is correct.",
     lambda r: f"### Answer\n\n$$\n{r}\n$$",
+    lambda r: f"<think>So 17.</think>\n<answer>{r}</answer>",
+    lambda r: f"In step 2 we had 17. So the result is ${r}$.",
+    lambda r: f"We find 17 first. Hence it equals\n\\[\n{r}.\n\\]",
 )
 
 _INTEGER = re.compile(r"-?\d+")

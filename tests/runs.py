@@ -9,7 +9,7 @@ import orjson
 import yaml
 
 from ropd_cli.method.scoring import score
-from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import AnswerVerdict, Criterion, Rubric, RubricRecord, VerdictRecord, prompt_hash
 
 CRITERIA = (

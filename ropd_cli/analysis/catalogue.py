@@ -27,7 +27,8 @@ from ropd_cli.analysis.judged_groups import GroupRow, GroupView, iter_groups, lo
 from ropd_cli.analysis.query import Query
 from ropd_cli.errors import InputError
 from ropd_cli.lint import Finding
-from ropd_cli.records.files import is_salvaging, loads
+from ropd_cli.records.files import is_salvaging
+from ropd_cli.records.json_text import loads
 from ropd_cli.util.progress import NoProgress, Progress
 
 LAYOUT = 4

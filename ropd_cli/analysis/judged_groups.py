@@ -129,6 +129,15 @@ class GroupView:
         return tuple(f"c{k}" for k in range(1, longest + 1))
 
     @property
+    def origin(self) -> str | None:
+        """Where the rubric is from, in words; None where it was written for this group."""
+        words = {
+            "reused": "the rubric is that of an earlier group of the prompt",
+            "renewed": "the rubric was written anew: by the earlier one all rewards were equal",
+        }
+        return words.get(self.rubric.origin or "") if self.rubric else None
+
+    @property
     def weights_K(self) -> tuple[float, ...]:
         """Weights of the criteria in what GRPO was given, shape (K,); empty where they are the points."""
         return self.verdicts.weights if self.verdicts else ()

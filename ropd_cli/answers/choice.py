@@ -12,12 +12,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ropd_cli.answers.final_answer import boxes, listed
 from ropd_cli.answers.thinking import answer_of
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,20}\{")
 _IS = r"(?:['’]s\b|\s{1,20}(?:(?:is|(?:must|should|would|will)\s{1,20}be)\b\s{0,20}:?|(?:→|->|=>))|\s{0,20}[:：=])"
 _ANSWER = re.compile(
-    r"(?<![\w-])(?:answer|choice|option|selection)(?:\s{1,20}to\s{1,20}(?:this|the)\s{1,20}question)?[*_`\"]{0,4}"
+    r"(?<![\w-])(?:answer|choice|option|selection|antwort|respuesta|réponse|risposta|resposta)"
+    + r"(?:\s{1,20}to\s{1,20}(?:this|the)\s{1,20}question)?[*_`\"']{0,4}"
     + _IS
     + r"(?:\s{0,20}(?:therefore|thus|hence|then|clearly|most\s{1,20}likely|probably)\b,?)?",
     re.IGNORECASE,
@@ -36,7 +37,7 @@ _CHOOSE = re.compile(
 )
 _TAG = re.compile(
     r"<(?:final_)?(?:answer|choice|option)>|(?:答案|正确选项)\s{0,20}(?:应该|应当)?\s{0,20}[是为：:]+"
-    r"|(?:故|应|因此|所以|我)\s{0,3}选(?:择|项)?\s{0,3}[：:]?\s{0,3}(?=[*_`(]{0,4}[A-Z])",
+    r"|(?<![不备可候挑])选(?!项)择?\s{0,3}[：:]?\s{0,3}(?=[*_`(]{0,4}[A-Z])",
     re.IGNORECASE,
 )
 _LOOSE = re.compile(
@@ -62,22 +63,29 @@ _HENCE = re.compile(
     r"(?=[(*_]{0,6}[A-Z][)*_]{0,6}[.!]?\s{0,20}$)",
     re.IGNORECASE | re.MULTILINE,
 )
+_IT_IS = re.compile(
+    r"(?:\b[Ii]t(?:['’]s|\s{1,3}is)|\bI['’]d\s{1,3}say|\bnot\s{1,3}[*(]{0,3}[A-Z][*)]{0,3},?\s{1,3}but)\s{1,3}"
+    r"(?=[*_`(]{0,4}[A-Z][)*_`]{0,4}(?:[.,;!]|\s{0,20}$))",
+    re.MULTILINE,
+)
 _FENCE = re.compile(r"^[ \t]{0,20}```\w*[ \t]{0,20}$", re.MULTILINE)
 _DENIED = re.compile(
-    r"\b(?:not|never|if|whether|unless|wrong|incorrect|cannot|could|might|were)\b|n['’]t\b", re.IGNORECASE
+    r"\b(?:not|never|if|whether|unless|wrong|incorrect|cannot|could|might|were|doubt)\b|n['’]t\b", re.IGNORECASE
 )
 _CLAUSE = re.compile(r"[.,;:!?\n]|\bbut\b|\bso\b", re.IGNORECASE)
 _SENTENCE = re.compile(r"[.!?\n]")
 _CONDITION = re.compile(r"\b(?:if|unless|were|had|suppose|supposing|assuming)\b", re.IGNORECASE)
+_ASIDE = re.compile(r"\((?:if|were|had)\b[^()]*$", re.IGNORECASE)
 _WOULD = re.compile(r"[^.;!?\n]{0,60}\b(?:would|might|could)\b", re.IGNORECASE)
 _BARE_LETTER = re.compile(
-    r"(?:(?i:the\s)?(?i:option|choice|answer)\s{1,5})?(?:\(?([A-Z])\)?[.):]{0,3}|\(?([a-z])\)[.:]?)"
+    r"(?:(?i:the\s)?(?i:option|choice|answer|letter)\s{1,5})?(?:\(?([A-Z])\)?[.):!]{0,3}|\(?([a-z])\)[.:]?)"
+    r"|(?i:option|choice|letter)\s{1,5}([a-z])\.?"
 )
 _NONE = re.compile(r"(?:none|neither|all)\b", re.IGNORECASE)
 _LEAD = re.compile(
     r"(?:(?:the\s{1,20})?(?:option|choice|letter|answer|both|either)\b\s{0,20}:?\s{0,20})+", re.IGNORECASE
 )
-_LETTER = re.compile(r"(\()?([A-Za-z])(?![\w'’])(?(1)\s{0,20}\))")
+_LETTER = re.compile(r"(\()?([A-Za-z])(?![A-Za-z0-9_'’])(?(1)\s{0,20}\))")
 _SECOND = re.compile(
     r"\s{0,20}(?:,\s{0,20}(?:and|or)|and/or|or|and|/|&|,|;)\s{0,20}(?:(?:maybe|perhaps|possibly|option)\s{1,20})*(?!I\s{1,20}[a-z])(\()?([A-Z])(?![\w'’])(?(1)\))(?!\s{1,20}(?:is|are|was)\b)"
 )
@@ -102,6 +110,8 @@ class _Statement:
 
     at: int
     place: int | None
+    is_firm: bool = True
+    """"The answer would be B" is not: it counts where nothing else is stated."""
 
 
 def read_choice(text: str, options: Sequence[str]) -> str | None:
@@ -114,7 +124,7 @@ def read_choice(text: str, options: Sequence[str]) -> str | None:
     statements = [*_boxes(visible, reader), *_answers(visible, reader), *_called_right(visible, reader)]
     statements += _last_line(visible, reader, explicit=bool(statements))
     if statements:
-        place = max(statements, key=lambda statement: statement.at).place
+        place = max(statements, key=lambda statement: (statement.is_firm, statement.at)).place
     else:
         place = reader.begun(visible)
     return None if place is None else chr(ord("A") + place)
@@ -168,11 +178,13 @@ class _Reader:
         """Place of the option that a line consists of: its letter, its text, or both."""
         plain = _plain(line)
         if alone := _BARE_LETTER.fullmatch(plain):
-            return self.place(alone[1] or alone[2])
+            return self.place(alone[1] or alone[2] or alone[3])
         said = _comparable(plain)
         if self._texts.count(said) == 1:
             return self._texts.index(said)
-        marked = re.match(r"\(?([A-Za-z])(?:\)\.?|[.:])\s+(.+)", plain, re.DOTALL)
+        marked = re.match(
+            r"(?:(?i:option|choice)\s+)?\(?([A-Za-z])(?:\)\.?|[.:]|\s(?:is|[-–—]))\s+(.+)", plain, re.DOTALL
+        )
         if marked and (place := self.place(marked[1])) is not None and _comparable(marked[2]) == self._texts[place]:
             return place
         return None
@@ -201,27 +213,26 @@ class _Reader:
 
 
 def _boxes(text: str, reader: _Reader) -> list[_Statement]:
-    """The last box that names an option."""
-    for box in reversed(list(_BOX.finditer(text))[-_STATEMENTS:]):
-        depth, end = 1, box.end()
-        while end < min(len(text), box.end() + _STATED_CHARS) and depth:
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            end += 1
-        if not depth and (stated := reader.stated(text[box.end() : end - 1])):
-            return [_Statement(box.start(), stated[0])]
+    """The last box, or list of boxes, that names an option."""
+    found = boxes(text)
+    for last in range(len(found), max(0, len(found) - _STATEMENTS), -1):
+        if stated := reader.stated(listed(text, found[:last])[:_STATED_CHARS]):
+            return [_Statement(found[last - 1][0], stated[0])]
     return []
 
 
 def _answers(text: str, reader: _Reader) -> list[_Statement]:
     """The last statement of each kind that names an option."""
     statements = []
-    for pattern in (_ANSWER, _BARE_ANSWER, _HEADING, _CHOOSE, _TAG, _LOOSE, _LABEL, _HENCE):
+    for pattern in (_ANSWER, _BARE_ANSWER, _HEADING, _CHOOSE, _TAG, _LOOSE, _LABEL, _HENCE, _IT_IS):
         for found in reversed(list(pattern.finditer(text))[-_STATEMENTS:]):
             if _denied(text, found.start()) or (pattern is _LOOSE and _DENIED.search(found[0])):
                 continue
             if stated := reader.stated(_said(text, found.end())):
-                statements.append(_Statement(found.start(), stated[0]))
-                break
+                is_firm = not re.search(r"\b(?:would|might|could)\b", found[0], re.IGNORECASE)
+                statements.append(_Statement(found.start(), stated[0], is_firm))
+                if is_firm:
+                    break
     return statements
 
 
@@ -266,6 +277,8 @@ def _denied(text: str, at: int) -> bool:
     """Whether the clause before a statement denies it, or puts it under a condition: so does the whole sentence before
     "the answer would be"."""
     before = text[max(0, at - 120) : at]
+    if _ASIDE.search(before):
+        return True
     if _WOULD.match(text, at) and _CONDITION.search(_SENTENCE.split(before)[-1]):
         return True
     return bool(_DENIED.search(_CLAUSE.split(before)[-1]))
@@ -273,7 +286,7 @@ def _denied(text: str, at: int) -> bool:
 
 def _plain(said: str) -> str:
     """Words without Markdown's and LaTeX's marks."""
-    said = _MARKS.sub("", _COMMAND.sub(" ", _HTML.sub("", said))).strip().lstrip("#>-•: ").strip()
+    said = _MARKS.sub("", _COMMAND.sub(" ", _HTML.sub("", said))).strip().lstrip("#>-•=→⇒: ").strip()
     return " ".join(said.strip("_").split())
 
 

@@ -25,6 +25,7 @@ import re
 import signal
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Context
 from fractions import Fraction
 
 from pebble import ProcessExpired, ProcessPool
@@ -52,7 +53,12 @@ _BY_THE_TEXT = (signal.SIGPROF, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 """Signals that end a worker because of what it computes: its time is over, or its stack. Others come from outside."""
 
 _PERCENT = re.compile(r"\\?%|(?<![A-Za-z])percent(?![A-Za-z])")
-_BASED = re.compile(r"(?:[A-Za-z] ?= ?)?([0-9][0-9A-Za-z]{0,999}) ?_ ?(?:\{ ?([0-9]{1,2}) ?\}|([0-9]))")
+_BASED = re.compile(
+    r"(?:[A-Za-z] ?= ?)?\(?([0-9][0-9A-Za-z]{0,999})\)? ?"
+    r"(?:_ ?(?:\{ ?([0-9]{1,2}) ?\}|([0-9]))|\(?(?:in )?base[ -]([0-9]{1,2})\)?)"
+)
+_POINT, _SET = re.compile(r"\([^()]*,[^()]*\)"), re.compile(r"\\\{[^()]*\\\}")
+_DIGITS = Context(prec=2 * MAX_CHARS)
 _THOUSANDS = re.compile(r"-?[0-9]{1,3}(?:,[0-9]{3})+")
 
 
@@ -121,10 +127,13 @@ class MathGrader:
         if max(len(expected), len(found)) > MAX_CHARS:
             same = expected.split() == found.split()
             return Comparison(same, None if same else f"a result of more than {MAX_CHARS} characters is not read")
-        if alike(expected) == alike(found):
-            return Comparison(bool(alike(found)))
+        sides = alike(expected), alike(found)
+        if sides[0] == sides[1]:
+            return Comparison(bool(sides[0]))
+        if any(_POINT.fullmatch(one) and _SET.fullmatch(other) for one, other in (sides, sides[::-1])):
+            return Comparison(False)
         words = is_words(expected), is_words(found)
-        if all(words) or (any(words) and len(alike(expected if words[0] else found)) > 1):  # one letter may be a value
+        if all(words) or (any(words) and len(sides[words.index(True)]) > 3):  # few letters may be a product
             return Comparison(False)
         variables = has_variables(expected)
         undecided, failed = None, False
@@ -184,7 +193,9 @@ def _numbers_equal(first: str, second: str) -> bool | None:
     left, right = Fraction(one), Fraction(other)
     if left.denominator == 1 or right.denominator == 1:
         return False
-    return abs(left - right) <= Fraction(1, 10**6) * max(abs(left), abs(right))
+    coarse, fine = sorted((one, other), key=lambda number: int(number.as_tuple().exponent), reverse=True)
+    rounded = {fine.quantize(coarse, rounding, _DIGITS) for rounding in (ROUND_HALF_UP, ROUND_DOWN)}
+    return coarse in rounded and abs(left - right) <= Fraction(1, 10**6) * max(abs(left), abs(right))
 
 
 def _as_lists(expected: str, found: str) -> tuple[str, str]:
@@ -211,10 +222,11 @@ def _pairs(expected: str, found: str) -> list[tuple[str, str]]:
 
 def _percentage(result: str) -> tuple[str, str] | None:
     """(the number before a percent sign, its value); None for another result."""
+    result = re.sub("[\x01\x02]", "", tidy(result))
     signs = list(_PERCENT.finditer(result))
     if len(signs) != 1:
         return None
-    before = re.sub(r"\\(?:text|mathrm)\{\s?$", "", result[: signs[0].start()].rstrip())
+    before = result[: signs[0].start()].rstrip()
     after = result[signs[0].end() :].lstrip(" }")
     if re.search(r"[^A-Za-z .,$*)]", after):
         return None
@@ -228,6 +240,6 @@ def _based(result: str) -> tuple[str, str] | None:
     if (found := _BASED.fullmatch(tidy(result))) is None:
         return None
     try:
-        return found[1], str(int(found[1], int(found[2] or found[3])))
+        return found[1], str(int(found[1], int(found[2] or found[3] or found[4])))
     except ValueError:  # no such base, or a digit too large for it
         return None

@@ -77,6 +77,8 @@ def compare(expected: str, found: str, either_way: bool) -> bool | None:
     try:
         left, right = _parsed(expected, is_complex), _parsed(found, is_complex)
         left, right = _alike_in_form(left, right), _alike_in_form(right, left)
+        if any(_is_implicit(one) and not _is_equation(other) for one, other in ((left, right), (right, left))):
+            return False
         return _equal(left, right) or (either_way and _equal(right, left))
     except Exception:  # SymPy's errors on odd input are of every kind, among them MemoryError and RecursionError
         return None
@@ -133,9 +135,24 @@ def _parsed(formula: str, is_complex: bool) -> Any:
     for each in value.atoms(AppliedUndef) if hasattr(value, "atoms") else ():
         if len(each.func.__name__) > 1 and each.func.__name__.isalpha() and "=" not in formula:
             raise Unreadable(formula)
+    if isinstance(value, sympy.Eq) and value.rhs.is_Symbol and value.lhs.is_number:
+        value = sympy.Eq(value.rhs, value.lhs)  # 5 = n
     if is_complex:
         value = value.subs({each: sympy.I for each in value.free_symbols if each.name == "i"})
     return value
+
+
+def _is_equation(value: Any) -> bool:
+    import sympy
+
+    return isinstance(value, sympy.Eq)
+
+
+def _is_implicit(value: Any) -> bool:
+    """Whether a value is an equation such as 5x - 7y = 0, which states no value of its left side."""
+    if not _is_equation(value) or value.rhs != 0 or not value.lhs.is_Add:
+        return False
+    return not all(term.is_Symbol for term in value.lhs.args)
 
 
 def _alike_in_form(one: Any, other: Any) -> Any:

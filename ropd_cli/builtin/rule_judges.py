@@ -8,12 +8,14 @@ from typing import Any
 import orjson
 
 from ropd_cli.builtin.criteria_checks import ALONE, BOXED, CHECKS, RIGHT, Check, form_asked
+from ropd_cli.builtin.noise import Flips
 from ropd_cli.builtin.solvers import Solution, Unsolvable, solve
 from ropd_cli.method.block import read_block
 from ropd_cli.method.replies import MAX_CRITERIA, MIN_CRITERIA, RUBRIC_VERSION, SCORES_VERSION, VERDICTS_VERSION
 
 _TAG = re.compile(r"<question-([0-9a-f]{16})>")
 SEPARATES_WELL = 0.5
+EXACT = Flips()
 
 
 class NotJudgeable(ValueError):
@@ -86,7 +88,7 @@ def weight(check: Check, failing: float) -> int:
     return check.points if failing >= SEPARATES_WELL else max(1, check.points - 1)
 
 
-def write_verdicts(text: str) -> dict[str, Any]:
+def write_verdicts(text: str, flips: Flips = EXACT) -> dict[str, Any]:
     """Return the verdicts on the answers in a verifier's message, in the wire format: on all, or on those that it is
     asked for. Whether the message tells a reference from a rollout makes no difference here. Raises NotJudgeable.
     """
@@ -99,28 +101,35 @@ def write_verdicts(text: str) -> dict[str, Any]:
         raise NotJudgeable(f"the rubric in the message can't be read ({fault})") from fault
     rows = []
     for number, answer in _judged(text, answers, tag):
-        judgement = [check.holds(answer, result, question) for (check, result), _ in rules]
+        judgement = [flips(check.holds(answer, result, question), answer, check.name) for (check, result), _ in rules]
         score = sum(points for (_, points), met in zip(rules, judgement, strict=True) if met)
         rows.append({"answer_index": number, "judgement": judgement, "final_score": score})
     return {"schema_version": VERDICTS_VERSION, "answers": rows}
 
 
-def write_scores(text: str) -> dict[str, Any]:
-    """Return the scores of the answers that a scorer's message asks for, in the wire format: of the weight of the
-    checks that fit the question the share that an answer meets, on the message's scale. Raises NotJudgeable.
+def write_scores(text: str, flips: Flips = EXACT) -> dict[str, Any]:
+    """Return the scores of the answers that a scorer's message asks for, in the wire format: ``share_of_checks`` on the
+    message's scale. Raises NotJudgeable.
     """
-    question_text, answers, tag = _read(text)
-    question, form = _solve(question_text), form_asked(question_text)
+    question, answers, tag = _read(text)
     scale = re.fullmatch(r"0-(\d{1,9})", _between(text, "scale", tag) or "")
     if scale is None:
         raise NotJudgeable("the scale in the message can't be read, it is none from 0 to a whole number")
-    checks = [check for check in CHECKS if fits(check, form)]
-    most = sum(check.points for check in checks)
-    rows = []
-    for number, answer in _judged(text, answers, tag):
-        met = sum(check.points for check in checks if check.holds(answer, question.result, question))
-        rows.append({"answer_index": number, "score": round(int(scale[1]) * met / most)})
+    rows = [
+        {"answer_index": number, "score": round(int(scale[1]) * share_of_checks(question, answer, flips))}
+        for number, answer in _judged(text, answers, tag)
+    ]
     return {"schema_version": SCORES_VERSION, "answers": rows}
+
+
+def share_of_checks(question_text: str, answer: str, flips: Flips = EXACT) -> float:
+    """Return the share of the weight of the checks that fit a question which an answer meets. Raises NotJudgeable."""
+    question, form = _solve(question_text), form_asked(question_text)
+    checks = [check for check in CHECKS if fits(check, form)]
+    met = sum(
+        check.points for check in checks if flips(check.holds(answer, question.result, question), answer, check.name)
+    )
+    return met / sum(check.points for check in checks)
 
 
 def _judged(text: str, answers: list[str], tag: str) -> list[tuple[int, str]]:

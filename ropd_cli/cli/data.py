@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,6 +24,8 @@ NAME_HELP = (
     "with --local."
 )
 HELD_OUT = "held-out"
+SHOWN = 10
+"""Further columns in the summary."""
 
 
 @app.callback()
@@ -187,6 +190,8 @@ def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) 
         "dropped": prepared.dropped,
         "dropped_out": str(listing) if listing else None,
         "notes": prepared.notes,
+        "columns": {name: asdict(chosen) for name, chosen in prepared.columns.items()},
+        "further_columns": list(prepared.further),
         "answers": prepared.with_answer,
         "rubrics": prepared.rubrics,
         "tokens": prepared.tokens,
@@ -204,6 +209,11 @@ def _show(prepared: Prepared, listing: Path | None) -> None:
     table.add_column(justify="right")
     table.add_column(style="dim")
     table.add_row("rows read", f"{prepared.read:,}")
+    for name, chosen in prepared.columns.items():
+        table.add_row(f"  {name}", f"{chosen.rows:,}", f"in {chosen}")
+    if prepared.further:
+        more = f" and {len(prepared.further) - SHOWN} more" if len(prepared.further) > SHOWN else ""
+        table.add_row("  kept as they are", "", ", ".join(prepared.further[:SHOWN]) + more)
     for why, count in sorted(prepared.dropped.items(), key=lambda each: -each[1]):
         table.add_row(f"  {why}", f"-{count:,}", f"{count / prepared.read:.1%}")
     table.add_row("kept", f"{prepared.kept:,}", f"{prepared.kept / prepared.read:.1%}", style="bold")

@@ -27,6 +27,7 @@ from ropd_cli.util.visible_text import guard_streams, print_err, print_out
 # name -> (module, attribute, line of help). The attribute is a function, or a typer.Typer of subcommands.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "quickstart": ("quickstart", "quickstart", "Distil a small student on this machine, from nothing."),
+    "config": ("config", "app", "Show, explain and begin configurations."),
     "data": ("data", "app", "Prepare prompts."),
     "teacher-gen": ("teacher_gen", "teacher_gen", "Ask a teacher for m answers per prompt."),
     "rollout": ("rollout", "rollout", "Sample n student answers per prompt."),
@@ -35,6 +36,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "verify": ("verify", "verify", "Judge every answer by its group's rubric."),
     "inspect-rubrics": ("inspect_rubrics", "inspect_rubrics", "Show rubrics, verdicts and scores of groups."),
     "train": ("train", "train", "Train the student (verl GRPO, vLLM rollouts)."),
+    "compare-methods": (
+        "compare_methods",
+        "compare_methods",
+        "Train one student by several methods, and compare what they reach.",
+    ),
     "eval": ("eval", "app", "Measure a model on benchmarks, with the uncertainty of each figure."),
     "rejudge": ("rejudge", "rejudge", "Judge the saved groups of a run again, and measure how far the judges agree."),
     "report": ("report", "report", "Write one page of a training run, or of several side by side."),

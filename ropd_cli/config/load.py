@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,10 @@ _ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "ROPD_TEACHER_INDEX_PATH": ("data.index",),
     "ROPD_CACHE_DIR": ("cache_dir",),
 }
+
+
+HEIRS = ("teacher", "rubricator", "verifier", "monitor.judge", "lint.judge")
+"""The sections that inherit from ``endpoint`` what they leave out."""
 
 
 def load_config(
@@ -78,16 +83,9 @@ def load_config(
         if value is not None:
             _set(tree, key, value, problems)
     try:
-        config = RopdConfig.model_validate(laid_over(RopdConfig().model_dump(), tree))
+        config = RopdConfig.model_validate(laid_over(RopdConfig().model_dump(), _inherited(tree)))
     except ValidationError as fault:
-        errors = fault.errors()
-        of_teacher = [(error["loc"][1:], error["input"]) for error in errors if error["loc"][:1] == ("teacher",)]
-        # What an entry of `teachers` has from `teacher` is wrong once, and not in every entry.
-        problems += [
-            _describe(error)
-            for error in errors
-            if error["loc"][:1] != ("teachers",) or (error["loc"][2:], error["input"]) not in of_teacher
-        ]
+        problems += [_describe(error) for error in _without_heirs(fault.errors())]
     if problems:
         raise ConfigError(problems, source, "ropd's keys and defaults are listed in docs/configuration.md")
     return config
@@ -133,13 +131,50 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return tree
 
 
+def _inherited(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return the tree with the section ``endpoint`` laid below each section that names an endpoint."""
+    common = tree.get("endpoint")
+    if not isinstance(common, dict):
+        return tree  # pydantic says what is wrong with it
+    heirs: dict[str, Any] = {}
+    for path in HEIRS:
+        parent, _, last = path.rpartition(".")
+        own = tree.get(parent, {}) if parent else tree
+        section = own.get(last, {}) if isinstance(own, dict) else own
+        if isinstance(section, dict):
+            laid = laid_over(common, section)
+            heirs[parent or last] = {last: laid} if parent else laid
+    return laid_over(tree, heirs)
+
+
+def _without_heirs(errors: Sequence[Any]) -> Iterator[Any]:
+    """Yield the errors without those that a section has inherited: they are wrong once, and not in every heir."""
+    told: set[tuple[Any, str]] = set()
+    ranks = {"endpoint": 0, "teacher": 1}
+    for error in sorted(errors, key=lambda error: ranks.get(str(error["loc"][0]) if error["loc"] else "", 2)):
+        loc = tuple(map(str, error["loc"]))
+        above = [path for path in (*HEIRS, "endpoint") if loc[: path.count(".") + 1] == tuple(path.split("."))]
+        depth = 2 if loc[:1] == ("teachers",) else above[0].count(".") + 1 if above else 0
+        key = (loc[depth:], repr(error["input"]))
+        if depth and key in told:
+            continue
+        if depth:
+            told.add(key)
+        yield error
+
+
+def _keys(dotted: str) -> list[str]:
+    """Return the keys of a dotted path; one that has dots itself stands in quotes: ``prices."gpt-5.2".input``."""
+    return [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|([^."]+)', dotted)]
+
+
 def _set(tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
     try:
         json.dumps(value, default=str, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         problems.append(f"{key}: {value!r} is not UTF-8 text")
         return
-    *parents, last = key.split(".")
+    *parents, last = _keys(key) or [key]
     node = tree
     for part in parents:
         if node.get(part) is None:

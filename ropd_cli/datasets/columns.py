@@ -1,25 +1,43 @@
-"""One row of any columns as one prompt: which column is which field, and chat messages in the forms they come in."""
+"""One row of any columns as one prompt: which column is which field, and what the columns hold."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
+from ropd_cli.datasets.chats import alpaca_messages, chat_messages, with_system
 from ropd_cli.datasets.known_sets import Recipe
 from ropd_cli.datasets.local_files import Row
 from ropd_cli.errors import InputError
-from ropd_cli.records.schemas import Prompt, parse_prompt, prompt_hash
+from ropd_cli.records.fields import answer_text, as_object, is_missing, verl_objects
+from ropd_cli.records.schemas import Prompt, checked_hash, parse_prompt
 
-PROMPT_FIELDS = ("prompt", "messages", "conversations", "question", "problem", "instruction", "query")
-ANSWER_FIELDS = ("answer", "ground_truth", "final_answer", "target", "label", "solution")
+GUESSES = {
+    "prompt": ("prompt", "messages", "conversations", "conversation", "question", "problem", "instruction", "query"),
+    "answer": (
+        "answer",
+        "reward_model.ground_truth",
+        "ground_truth",
+        "final_answer",
+        "expected_answer",
+        "target",
+        "label",
+        "solution",
+    ),
+    "system": ("system", "system_prompt"),
+}
+"""Columns of a field that is not named, in any case of letters."""
+ALPACA = "instruction"
+ALPACA_PARTS = ("input", "context", "history")
+"""Columns that belong to the prompt where it is an instruction."""
 FIELDS = ("prompt", "answer", "uid", "system", "rubric", "data_source", "ability")
 """What a column can be mapped to."""
 UID_BY_HASH = "@hash"
-_SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+_TRUTH = "reward_model.ground_truth"
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
 
 
@@ -40,8 +58,8 @@ class Candidate:
     fields: dict[str, Any]
     hash: str
     """``raw_prompt_hash`` of the messages."""
-    cut_replies: int = 0
-    """Assistant messages that stood behind the last question, and were cut off."""
+    notes: tuple[str, ...] = ()
+    """What the summary counts."""
 
     @property
     def messages(self) -> list[Any]:
@@ -56,9 +74,20 @@ class Candidate:
         return parse_prompt(self.fields, where)
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The columns of a field, and in how many rows the first of them has a value."""
+
+    columns: tuple[str, ...]
+    rows: int
+
+    def __str__(self) -> str:
+        return " + ".join(self.columns)
+
+
 @dataclass
 class ColumnReader:
-    """Turns rows into candidates. Columns that are not named are found in the first row, and stay for all rows."""
+    """Turns rows into candidates, by columns that are named, those of a recipe, or those that ``choose`` chose."""
 
     wording: Wording = field(default_factory=Wording)
     named: Mapping[str, str] = field(default_factory=dict)
@@ -68,79 +97,125 @@ class ColumnReader:
     dropped: frozenset[str] = frozenset()
     worked_answers: bool = True
     """Whether an answer may be a worked solution that ends in ``#### 42``."""
-    _found: dict[str, str | None] = field(default_factory=dict)
+    chosen: dict[str, Chosen] = field(default_factory=dict)
+    further: tuple[str, ...] = ()
+    """Columns that are no field, and stay as they are."""
+
+    def choose(self, rows: Iterable[Row]) -> None:
+        """Choose the column of each field that is not named, over all rows: of the columns it may have the first that
+        has a value in half as many rows, at least, as the one that has most."""
+        wanted = {name: self._candidates(name) for name in FIELDS if name != "uid"}
+        paths = {path for paths in wanted.values() for path in paths if "." in path}
+        counts: Counter[str] = Counter()
+        for row in rows:
+            counts.update({name: not is_missing(value) for name, value in row.record.items()})
+            counts.update(path for path in paths - row.record.keys() if not is_missing(value_at(row.record, path)))
+        known = [column for column in counts if column not in self.dropped]
+        for name, options in wanted.items():
+            some = options if name in self.named else [c for o in options for c in known if _folded(c) == _folded(o)]
+            most = max((counts[column] for column in some), default=0)
+            column = next((column for column in some if 2 * counts[column] >= most), None)
+            if column is not None:
+                parts = [c for part in ALPACA_PARTS for c in known if _folded(c) == part]
+                whole = (column, *parts) if name == "prompt" and _folded(column) == ALPACA else (column,)
+                self.chosen[name] = Chosen(whole, counts[column])
+        used = {
+            *FIELDS,
+            "reward_model",
+            "extra_info",
+            *paths,
+            *(c for each in self.chosen.values() for c in each.columns),
+        }
+        self.further = tuple(column for column in known if column not in used)
 
     def read(self, row: Row) -> Candidate:
         """Raises InputError that names the row, what is wrong with it and how to mend it."""
-        record, where = row.record, row.where
-        column = self._column("prompt", PROMPT_FIELDS, row)
-        if column is None:
-            raise InputError(f"{where}: no field with a prompt among {', '.join(record)}", "name it by --prompt-field")
-        raw = self._get(row, "prompt", column)
-        used = {column}
+        notes: list[str] = []
+        raw, messages = self._prompt(row, notes)
+        used = set(self.chosen["prompt"].columns)
         fields: dict[str, Any] = {}
-        for name in ("answer", "rubric", "data_source", "ability"):
-            chosen = self._column(name, ANSWER_FIELDS if name == "answer" else (), row)
-            if chosen is not None:
-                value = self._get(row, name, chosen)
-                used.add(chosen)
-                if value is not None:
-                    fields[name] = self._final(value) if name == "answer" else value
-        kept = {k: v for k, v in record.items() if k not in used and k not in self.dropped and v is not None}
-        messages, cut = _messages(raw, where, columnar=row.columnar, cut_replies=column != "prompt")
-        system_column = self._column("system", (), row)
-        if system_column is not None:
-            used.add(system_column)
-            kept.pop(system_column, None)
-            messages = _with_system(messages, self._get(row, "system", system_column))
-        fields = kept | fields
-        _take_answer_of_verl(fields)
-        uid = self._uid(row, raw if isinstance(raw, str) and system_column is None else messages)
-        messages = self._worded(messages, where)
+        for name in ("answer", "rubric", "data_source", "ability", "system"):
+            if name in self.chosen and not (name == "system" and messages[0]["role"] == "system"):
+                column = self.chosen[name].columns[0]
+                value = self._get(row, name, column)
+                used.add(column)
+                if not is_missing(value):
+                    fields[name] = value
+        if "answer" in fields:
+            fields["answer"] = self._final(fields["answer"], row, notes)
+        system = fields.pop("system", None)
+        if system is not None and not isinstance(system, str):
+            raise InputError(
+                f"{row.where}: the system prompt is {type(system).__name__}, not a text",
+                "name its column by --system-field",
+            )
+        messages = with_system(messages, system)
+        kept = {k: v for k, v in row.record.items() if k not in used and k not in self.dropped and v is not None}
+        fields = kept | verl_objects(kept, row.where) | fields
+        self._take_answer_of_verl(fields, row, notes)
+        uid = self._uid(row, raw if isinstance(raw, str) and "system" not in self.chosen else messages)
+        messages = self._worded(messages, row.where)
         own = {"uid": uid, "prompt": messages}
         fields = own | {key: value for key, value in fields.items() if key not in own}
         self._fill_in(fields)
-        return Candidate(fields, prompt_hash(messages), cut)
+        return Candidate(fields, checked_hash(messages, row.where), tuple(notes))
 
-    def _column(self, name: str, guesses: tuple[str, ...], row: Row) -> str | None:
-        """The column of a field: the user's, else the recipe's, else the first of ``guesses`` that the row has."""
+    def _candidates(self, name: str) -> tuple[str, ...]:
+        """The columns that a field may have: the user's, else the recipe's, else those that are usual."""
         if name in self.named:
-            return self.named[name]
-        if self._found.get(name) is None:
-            known = self.recipe.columns.get(name) if self.recipe else None
-            options = guesses if known is None else known
-            if name == "answer" and known is None and "reward_model" in row.record:
-                options = ("answer",)
-            self._found[name] = next((each for each in options if value_at(row.record, each) not in (None, "")), None)
-        return self._found[name]
+            return (self.named[name],)
+        known = self.recipe.columns.get(name) if self.recipe else None
+        return GUESSES.get(name, ()) if known is None else known
+
+    def _prompt(self, row: Row, notes: list[str]) -> tuple[Any, list[Any]]:
+        """The prompt as it stands in the row, and its messages."""
+        if "prompt" not in self.chosen:
+            names = ", ".join(map(str, row.record))
+            raise InputError(f"{row.where}: no field with a prompt among {names}", "name it by --prompt-field")
+        column, *parts = self.chosen["prompt"].columns
+        raw = self._get(row, "prompt", column)
+        if parts and (is_missing(raw) or isinstance(raw, str)):
+            raw = alpaca_messages(raw, {part: row.record.get(part) for part in parts}, row.where)
+        messages, cut = chat_messages(raw, row.where, columnar=row.columnar)
+        if cut:
+            notes.append("prompts whose last messages, replies, were cut off")
+        return raw, messages
 
     def _get(self, row: Row, name: str, column: str) -> Any:
         record = row.record
         if column not in record and value_at(record, column) is None and (name == "prompt" or name in self.named):
-            hint = (
-                f"name it by --{name}-field"
-                if name in ("prompt", "answer", "uid", "system") and name not in self.named
-                else f"it has {', '.join(map(str, record))}"
-            )
+            has = f"it has {', '.join(map(str, record))}"
+            hint = has if name in self.named else f"{has}; prepare sets of other columns apart, or name one column"
             raise InputError(f"{row.where}: no field {column!r}", hint)
         return value_at(record, column)
 
-    def _final(self, value: Any) -> str:
+    def _final(self, value: Any, row: Row, notes: list[str]) -> str | None:
         """The checkable end of an answer: what follows the ``####`` of a worked solution, else all of it."""
-        text = value if isinstance(value, str) else _json_text(value)
-        if self.worked_answers:
-            text = text.rpartition("####")[2].strip()
-        return _THOUSANDS.sub("", text) if self.recipe and self.recipe.plain_numbers else text
+        text = answer_text(value, columnar=row.columnar)
+        if isinstance(value, dict) or (isinstance(value, list) and len(value) > 1):
+            notes.append("answers that are lists or objects, kept as JSON")
+        if text is not None and self.worked_answers:
+            text = worked_result(text)
+        return _THOUSANDS.sub("", text) if text and self.recipe and self.recipe.plain_numbers else text
+
+    def _take_answer_of_verl(self, fields: dict[str, Any], row: Row, notes: list[str]) -> None:
+        model = fields.get("reward_model")
+        truth = self._final(model.get("ground_truth"), row, []) if isinstance(model, dict) else None
+        answer = fields.pop("answer", None) or truth
+        if answer:
+            fields["answer"] = answer
+        if truth and answer != truth:
+            notes.append(f"answers other than {_TRUTH}")
 
     def _uid(self, row: Row, prompt: Any) -> str:
-        if self.named.get("uid") != UID_BY_HASH:
-            column = self._column("uid", ("uid", "extra_info.index"), row)
-            values = [None if column is None else self._get(row, "uid", column)]
+        named = self.named.get("uid")
+        if named != UID_BY_HASH:
+            values = [] if named is None else [self._get(row, "uid", named)]
             values += [value_at(row.record, name) for name in ("uid", "extra_info.index")]
-            value = next((each for each in values if each is not None), "")
-            if str(value).strip():
-                return str(value)
-        return prompt_hash(prompt)[:16]
+            uid = next((each for each in values if not is_missing(each)), None)
+            if uid is not None:
+                return str(uid)
+        return checked_hash(prompt, row.where)[:16]
 
     def _worded(self, messages: list[Any], where: str) -> list[Any]:
         instruction = self.wording.instruction
@@ -148,14 +223,14 @@ class ColumnReader:
             instruction = self.recipe.instruction
         if instruction:
             last = messages[-1]
-            if not isinstance(last, dict) or last.get("role") != "user" or not isinstance(last.get("content"), str):
+            if not isinstance(last["content"], str):
                 raise InputError(
                     f"{where}: the last message is not a user's text",
                     "leave --instruction out, or say --instruction ''",
                 )
             if not last["content"].endswith(instruction):  # a file that this command wrote
                 messages = [*messages[:-1], last | {"content": f"{last['content']}\n\n{instruction}"}]
-        return _with_system(messages, self.wording.system)
+        return with_system(messages, self.wording.system)
 
     def _fill_in(self, fields: dict[str, Any]) -> None:
         if self.recipe is not None:
@@ -169,80 +244,24 @@ class ColumnReader:
 
 
 def value_at(record: Any, path: str) -> Any:
-    """The value of a column; a dotted path goes into objects where no column has just that name."""
+    """The value of a column; a dotted path goes into objects, also such as are texts of JSON, where no column has just
+    that name."""
     if path in record:
         return record[path]
     for part in path.split("."):
+        with suppress(ValueError):
+            record = as_object(record)
         if not isinstance(record, dict) or part not in record:
             return None
         record = record[part]
     return record
 
 
-def _take_answer_of_verl(fields: dict[str, Any]) -> None:
-    model = fields.get("reward_model")
-    if "answer" not in fields and isinstance(model, dict) and model.get("ground_truth") is not None:
-        truth = model["ground_truth"]
-        fields["answer"] = truth if isinstance(truth, str) else _json_text(truth)
-    if fields.get("answer") == "":
-        del fields["answer"]
+def _folded(column: str) -> str:
+    return column.strip().lower()
 
 
-def _json_text(value: Any) -> str:
-    """A number as it is written, a list or object as JSON."""
-    return orjson.dumps(value, default=str).decode() if isinstance(value, list | dict) else str(value)
-
-
-def _messages(value: Any, where: str, *, columnar: bool, cut_replies: bool) -> tuple[list[Any], int]:
-    """A prompt's value as messages, and how many replies at its end were cut off."""
-    if isinstance(value, str) and value.lstrip().startswith('[{"'):
-        value = _parsed_messages(value)
-    if isinstance(value, bool | int | float):
-        value = str(value)
-    if value is None or value == "" or value == [] or (isinstance(value, str) and not value.strip()):
-        raise InputError(f"{where}: 'prompt' is empty", "give a string or a list of {role, content} messages")
-    if isinstance(value, str):
-        return [{"role": "user", "content": value}], 0
-    if not isinstance(value, list):
-        raise InputError(f"{where}: 'prompt' is {type(value).__name__}", "give a string or a list of messages")
-    messages = [_message(each, where, columnar=columnar) for each in value]
-    count = len(messages)
-    while cut_replies and messages and messages[-1].get("role") == "assistant":
-        messages.pop()
-    if not messages:
-        raise InputError(f"{where}: no question among the messages", "a prompt ends with a user's message")
-    return messages, count - len(messages)
-
-
-def _parsed_messages(text: str) -> Any:
-    """The messages that a text of JSON is (as in a CSV); the text itself where it is something else."""
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
-    is_chat = isinstance(value, list) and all(
-        isinstance(each, dict) and {"role", "content"} <= each.keys() for each in value
-    )
-    return value if is_chat else text
-
-
-def _message(raw: Any, where: str, *, columnar: bool) -> dict[str, Any]:
-    if not isinstance(raw, dict):
-        raise InputError(f"{where}: a message is {type(raw).__name__}", "each is an object with role and content")
-    if "from" in raw and "value" in raw and "role" not in raw:  # ShareGPT
-        return {"role": _SHAREGPT_ROLES.get(str(raw["from"]), str(raw["from"])), "content": raw["value"]}
-    if columnar:  # a key that only other rows have reads as null there
-        return {key: _without_nulls(value) for key, value in raw.items() if value is not None or key == "content"}
-    return raw
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
-    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
-
-
-def _with_system(messages: list[Any], system: Any) -> list[Any]:
-    if not system or (messages and messages[0].get("role") == "system"):
-        return messages
-    return [{"role": "system", "content": str(system)}, *messages]
+def worked_result(answer: str) -> str:
+    """What follows the ``####`` of a worked solution, where that is its last line; else all of the answer."""
+    result = answer.rpartition("####")[2].strip()
+    return answer.strip() if "\n" in result else result

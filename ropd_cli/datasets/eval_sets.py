@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ropd_cli.datasets.columns import value_at
+from ropd_cli.datasets.chats import chat_messages
+from ropd_cli.datasets.columns import value_at, worked_result
 from ropd_cli.datasets.hub import HubSet, hub_rows
 from ropd_cli.datasets.local_files import Row, local_rows
 from ropd_cli.datasets.text_words import text_of
 from ropd_cli.errors import InputError
+from ropd_cli.records.fields import answer_text, is_missing
 from ropd_cli.records.schemas import Message, RecordModel
 
 SETS = Path(__file__).parent / "sets"
@@ -118,24 +120,24 @@ def _of_rows(name: str, rows: Iterator[Row], *, shows_text: bool) -> EvalSet:
 def _question(row: Row) -> EvalQuestion:
     record = row.record
     prompt = _first(record, _PROMPT)
-    is_chat = isinstance(prompt, list) and all(isinstance(m, dict) and "role" in m for m in prompt)
-    if not is_chat and (not isinstance(prompt, str) or not prompt.strip()):
+    if is_missing(prompt):
         raise InputError(f"{row.where}: no question", f"it stands in one of the fields {', '.join(_PROMPT)}")
-    answer, item = _first(record, _ANSWER), _first(record, _ID)
-    if isinstance(answer, str):
-        answer = answer.rpartition("####")[2].strip()
+    messages, _ = chat_messages(prompt, row.where, columnar=row.columnar, cut_replies=False)
+    answer, item = answer_text(_first(record, _ANSWER), columnar=row.columnar), _first(record, _ID)
     more = {key: value for key, value in record.items() if key not in ("id", "prompt", "answer") and value is not None}
-    messages = tuple(Message(role=str(m["role"]), content=m.get("content")) for m in prompt) if is_chat else prompt
+    is_text = messages == [{"role": "user", "content": prompt}]
     return EvalQuestion(
         id=str(row.number if item is None else item),
-        prompt=messages,
-        answer=None if answer is None else str(answer),
+        prompt=prompt
+        if is_text
+        else tuple(Message(role=each["role"], content=each.get("content")) for each in messages),
+        answer=None if answer is None else worked_result(answer),
         **more,
     )
 
 
 def _first(record: dict[str, Any], names: tuple[str, ...]) -> Any:
-    return next((value for name in names if (value := value_at(record, name)) not in (None, "", [])), None)
+    return next((value for name in names if not is_missing(value := value_at(record, name))), None)
 
 
 def _unknown(spec: str) -> InputError:

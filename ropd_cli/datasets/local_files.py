@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import os
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import orjson
-
+from ropd_cli.datasets.tables import table_records
 from ropd_cli.errors import InputError
-from ropd_cli.records.files import read_records
+from ropd_cli.records.files import PER_LINE, read_records
+from ropd_cli.records.json_text import BOM, loads
 from ropd_cli.records.lines import LONGEST_LINE
 
-_MOST_CHARS = 1 << 24
-"""Of a line of CSV."""
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".jsonl.zst")
+_PACKED = (".gz", ".zst", ".zip", ".bz2", ".xz", ".tar")
+_LIST = "a list of objects, or one object per line"
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,10 @@ def local_rows(file: Path) -> Iterator[Row]:
     if not file.is_file():
         raise InputError(f"no file {file}", "check the path; paths are taken from the current directory")
     if not file.name.endswith(SUFFIXES):
-        raise InputError(f"{file}: not a kind of file that is read here", f"these are: {', '.join(SUFFIXES)}")
+        kinds = f"these are read: {', '.join(SUFFIXES)}"
+        if file.name.endswith(_PACKED):
+            raise InputError(f"{file}: compressed in a way that is not read here; decompress it first", kinds)
+        raise InputError(f"{file}: not a kind of file that is read here", kinds)
     columnar = file.suffix == ".parquet"
     for number, record in _records(file):
         yield Row(number, f"{file}:{number}", record, columnar)
@@ -46,56 +48,43 @@ def local_rows(file: Path) -> Iterator[Row]:
 
 def _records(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if file.suffix in (".csv", ".tsv"):
-        return _csv_records(file)
+        return table_records(file)
     if file.suffix == ".json":
         if file.stat().st_size > 4 * LONGEST_LINE:
-            raise InputError(f"{file}: a JSON document of more than 1 GB", "give JSON Lines, an object a line")
+            raise InputError(f"{file}: a JSON document of more than 1 GB", f"give JSON Lines, {PER_LINE}")
+        content = file.read_bytes().removeprefix(BOM)
         try:
-            document = orjson.loads(file.read_bytes())
-        except orjson.JSONDecodeError:
-            document = None  # JSON Lines under another name
-        if isinstance(document, list):
-            return _json_records(file, document)
+            document = loads(content)
+        except ValueError as fault:
+            if content.strip() and not _begins_with_a_record(content):
+                raise _unreadable(file, content, fault) from fault
+        else:
+            return _entries(file, document if isinstance(document, list) else [document])
     return read_records(file)
 
 
-def _json_records(file: Path, entries: list[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _entries(file: Path, entries: list[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, record in enumerate(entries, start=1):
         if not isinstance(record, dict):
-            raise InputError(f"{file}: entry {number} is not a JSON object", "a list of objects, or one a line")
+            raise InputError(f"{file}:{number}: not a JSON object", _LIST)
         yield number, record
 
 
-def _bounded(lines: TextIO) -> Iterator[str]:
-    while line := lines.readline(_MOST_CHARS):
-        if len(line) == _MOST_CHARS:
-            raise csv.Error(f"a line of more than {_MOST_CHARS:,} characters")
-        yield line
+def _begins_with_a_record(content: bytes) -> bool:
+    """Return whether a document is JSON Lines under another name."""
+    try:
+        return isinstance(loads(content.lstrip().partition(b"\n")[0]), dict)
+    except ValueError:
+        return False
 
 
-def _csv_records(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with open(file, encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(_bounded(lines), delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
-        row: dict[str, Any] = {}
-        try:
-            for row in reader:
-                if None in row:
-                    raise InputError(
-                        f"{file}:{reader.line_num}: more values than the {len(reader.fieldnames or ())} columns",
-                        "put values with a comma or a quote in them between double quotes",
-                    )
-                yield reader.line_num, row
-            if None in row.values() and not _ends_a_line(file):  # elsewhere a short row is one without those values
-                raise InputError(f"{file}:{reader.line_num}: the last row is cut off", "restore the file")
-        except csv.Error as fault:
-            raise InputError(
-                f"{file}:{reader.line_num}: not readable as CSV ({fault})", "check its quotes, or give JSON Lines"
-            ) from fault
-        except UnicodeDecodeError as fault:
-            raise InputError(f"{file}:{reader.line_num + 1}: not UTF-8 ({fault})", "convert it to UTF-8") from fault
-
-
-def _ends_a_line(file: Path) -> bool:
-    with open(file, "rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) in b"\r\n"
+def _unreadable(file: Path, content: bytes, fault: ValueError) -> InputError:
+    try:
+        content.decode()
+    except UnicodeDecodeError as other:
+        line = content.count(b"\n", 0, other.start) + 1
+        return InputError(f"{file}:{line}: not UTF-8 ({other.reason})", "convert it to UTF-8")
+    line, end = (fault.lineno, fault.pos) if isinstance(fault, json.JSONDecodeError) else (1, 0)
+    if end >= len(content.decode().rstrip()):
+        return InputError(f"{file}:{line}: the document is cut off", "restore the file")
+    return InputError(f"{file}:{line}: not valid JSON ({fault})", _LIST)

@@ -1,4 +1,4 @@
-"""The quickstart's task: sums of two numbers, with the result asked for in a box.
+"""Made tasks: sums of two numbers (the quickstart's) or of three, with the result asked for in a box.
 
 A worked example stands before each question, as a user of a small model would write it; so the untrained
 student knows the form, and what it has left to learn is to add.
@@ -8,14 +8,30 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import product
 
 from ropd_cli.errors import InputError
 from ropd_cli.records.schemas import Message, Prompt
 
-LOW, HIGH = 2, 19
 SYSTEM = r"Solve the sum. Write the result as \boxed{result}."
-EXAMPLE = ("3 + 4 =", r"3 + 4 = \boxed{7}")
-DATA_SOURCE = "ropd/sums"
+
+
+@dataclass(frozen=True)
+class SumTask:
+    """Sums of so many numbers between ``low`` and ``high``; ``example`` are the numbers of the worked example."""
+
+    low: int
+    high: int
+    example: tuple[int, ...]
+
+    def pairs(self) -> list[tuple[int, ...]]:
+        """Return the numbers of every sum but the example."""
+        numbers = range(self.low, self.high + 1)
+        return [each for each in product(numbers, repeat=len(self.example)) if each != self.example]
+
+
+SUM_TASKS = {"sums": SumTask(2, 19, (3, 4)), "long-sums": SumTask(2, 9, (3, 4, 6))}
+"""By name. A small student is seldom right in long ones, so that there is more to tell about its answers."""
 
 
 @dataclass(frozen=True)
@@ -26,27 +42,30 @@ class Split:
     held_out: list[Prompt]
 
 
-def make_sums(train: int, held_out: int, seed: int) -> Split:
-    """``train`` and ``held_out`` different sums a + b with LOW <= a, b <= HIGH, drawn by ``seed``.
+def make_sums(train: int, held_out: int, seed: int, name: str = "sums") -> Split:
+    """``train`` and ``held_out`` different sums of a task of ``SUM_TASKS``, drawn by ``seed``.
 
     Raises InputError when there are not so many.
     """
-    pairs = [(a, b) for a in range(LOW, HIGH + 1) for b in range(LOW, HIGH + 1) if f"{a} + {b} =" != EXAMPLE[0]]
-    if train + held_out > len(pairs):
+    task = SUM_TASKS[name]
+    sums = task.pairs()
+    if train + held_out > len(sums):
         raise InputError(
-            f"sums: {len(pairs)} different ones, asked for are {train} and {held_out} held out",
+            f"{name}: {len(sums)} different ones, asked for are {train} and {held_out} held out",
             "lower --size or --held-out",
         )
-    random.Random(seed).shuffle(pairs)
-    prompts = [_prompt(a, b) for a, b in pairs[: train + held_out]]
+    random.Random(seed).shuffle(sums)
+    prompts = [_prompt(name, task, numbers) for numbers in sums[: train + held_out]]
     return Split(train=prompts[held_out:], held_out=prompts[:held_out])
 
 
-def _prompt(a: int, b: int) -> Prompt:
+def _prompt(name: str, task: SumTask, numbers: tuple[int, ...]) -> Prompt:
+    example = " + ".join(map(str, task.example))
     messages = (
         Message(role="system", content=SYSTEM),
-        Message(role="user", content=EXAMPLE[0]),
-        Message(role="assistant", content=EXAMPLE[1]),
-        Message(role="user", content=f"{a} + {b} ="),
+        Message(role="user", content=f"{example} ="),
+        Message(role="assistant", content=rf"{example} = \boxed{{{sum(task.example)}}}"),
+        Message(role="user", content=" + ".join(map(str, numbers)) + " ="),
     )
-    return Prompt(uid=f"sum-{a}-{b}", prompt=messages, answer=str(a + b), data_source=DATA_SOURCE)
+    uid = "-".join(["sum", *map(str, numbers)])
+    return Prompt(uid=uid, prompt=messages, answer=str(sum(numbers)), data_source=f"ropd/{name}")

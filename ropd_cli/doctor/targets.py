@@ -61,7 +61,7 @@ def endpoint_of(config: RopdConfig, role: str) -> EndpointConfig:
     url = endpoint.base_url or ""
     if endpoint.model or not url.startswith(BUILTIN):
         return endpoint
-    return endpoint.model_copy(update={"model": builtin_name(url)})
+    return endpoint.model_copy(update={"model": builtin_name(url).partition("?")[0]})
 
 
 def url_fault(endpoint: EndpointConfig) -> InputError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -70,18 +71,22 @@ def open_benchmarks(
             raise _unknown(name)
         found = load(f"{name}={files[name]}" if name in files else name)
         questions = found.questions[:limit]
-        _check_ids(name, questions)
-        kind, why = _kind(name, graders.get(name), questions)
+        place = f"{files[name]}: benchmark {name}" if name in files else f"benchmark {name}"
+        _check_ids(place, questions)
+        kind, why = _kind(name, graders.get(name), questions, place)
         task = _TASKS[kind](name, tools)
         for question in questions:
-            task.check(question)
+            try:
+                task.check(question)
+            except InputError as fault:
+                raise InputError(f"{place}: {fault.message}", fault.hint) from fault
         source = files.get(name) or ("shipped" if found.shows_text else f"hub {KNOWN_SETS[name].hub}")
         shareable = not name.startswith(SECRET)
         chosen.append(Choice(Benchmark(name, task, questions, shareable, n, source), kind, why))
     return chosen
 
 
-def _kind(name: str, said: str | None, questions: Sequence[EvalQuestion]) -> tuple[Kind, str]:
+def _kind(name: str, said: str | None, questions: Sequence[EvalQuestion], place: str) -> tuple[Kind, str]:
     """How a benchmark is graded: as was said, as it always is, or as its fields tell."""
     known = get_args(Kind)
     if said is not None:
@@ -93,7 +98,8 @@ def _kind(name: str, said: str | None, questions: Sequence[EvalQuestion]) -> tup
         raise InputError(f"--grader {name}={said}: no such grader", hint)
     if name in KINDS:
         return KINDS[name], "its own"
-    fields = set(questions[0].model_extra or {})
+    counts = Counter(field for question in questions for field in question.model_extra or {})
+    fields = {field for field, count in counts.items() if 2 * count >= len(questions)}
     signs: tuple[tuple[set[str], Kind], ...] = (
         ({"instruction_id_list"}, "ifeval"),
         ({"choices", "options", "Incorrect Answer 1"}, "choice"),
@@ -102,10 +108,10 @@ def _kind(name: str, said: str | None, questions: Sequence[EvalQuestion]) -> tup
     for names, kind in signs:
         if found := sorted(names & fields):
             return kind, f"its questions have {found[0]}"
-    if questions[0].answer is not None:
+    if any(question.answer is not None for question in questions):
         return "math", "its questions have answer"
     raise InputError(
-        f"benchmark {name}: its questions have no answer, choices or rubric",
+        f"{place}: its questions have no answer, choices or rubric",
         f"add one of them, or name the grader: --grader {name}=… ({', '.join(known)})",
     )
 
@@ -125,11 +131,11 @@ _TASKS: Mapping[Kind, Callable[[str, Tools], Task]] = {
 """Makes the task of a benchmark. Raises InputError where it needs a judge and none is configured."""
 
 
-def _check_ids(name: str, questions: Sequence[EvalQuestion]) -> None:
+def _check_ids(place: str, questions: Sequence[EvalQuestion]) -> None:
     seen: set[str] = set()
     for question in questions:
         if question.id in seen:
-            raise InputError(f"benchmark {name}: two questions have the id {question.id}", "give each its own")
+            raise InputError(f"{place}: two questions have the id {question.id}", "give each its own")
         seen.add(question.id)
 
 

@@ -11,7 +11,7 @@ from ropd_cli.datasets.eval_sets import EvalQuestion
 from ropd_cli.errors import JudgeError
 from ropd_cli.evaluation.samples import Benchmark, Grade, Sample
 from ropd_cli.evaluation.store import EvalRun
-from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import digest
 from ropd_cli.util.progress import Progress
 

@@ -12,7 +12,7 @@ from ropd_cli.errors import InputError
 from ropd_cli.evaluation.samples import Benchmark, Sample
 from ropd_cli.evaluation.sources import Source
 from ropd_cli.evaluation.store import EvalRun
-from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import Answer, Message, digest, with_system
 from ropd_cli.stages.runner import Tally, run_jobs
 from ropd_cli.util.progress import NoProgress, Progress

@@ -128,7 +128,7 @@ def _row(record: dict[str, Any], where: str, prompts: Mapping[str, Any]) -> Row:
     source = _source(fingerprint)
     answers = [answer for text in texts if (answer := _answer(text)) is not None]
     stored = tuple(Stored(str(uid), hash_, answer, source) for answer in answers)
-    return Row(str(uid), hash_, prompts.get(hash_), stored)
+    return Row(str(uid), hash_, prompts.get(hash_), stored, left_out=len(texts) - len(stored))
 
 
 def _answer(text: str) -> Answer | None:

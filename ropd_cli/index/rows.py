@@ -68,6 +68,8 @@ class Row:
     raw_prompt_hash: str
     prompt: Any
     answers: tuple[Stored, ...]
+    left_out: int = 0
+    """Answers of a file that held nothing, or thoughts alone."""
 
 
 def rest_of(answer: Answer) -> bytes:

@@ -105,6 +105,7 @@ class IndexWriter:
         """Add a prompt and its answers as another index holds them."""
         number = self._prompt(row.uid, row.raw_prompt_hash, row.prompt)
         seed = seed_of(row.uid, row.raw_prompt_hash)
+        self.added.unusable += row.left_out
         for stored in row.answers:
             self._answer(number, row.uid, seed, stored.answer, stored.source, usable=stored.usable)
 

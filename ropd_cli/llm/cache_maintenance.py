@@ -14,7 +14,7 @@ import diskcache
 
 from ropd_cli.errors import InputError
 from ropd_cli.llm.cache import DATABASE, ReplyCache, open_store, replies_folder
-from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.journals import RecordWriter
 
 
 @dataclass

@@ -127,7 +127,7 @@ def model_name(endpoint: EndpointConfig, section: str | None = None) -> str:
     if endpoint.model:
         return endpoint.model
     if endpoint.base_url and (url := base_url(endpoint)).startswith(BUILTIN):
-        return builtin_name(url)
+        return builtin_name(url).partition("?")[0]
     if section is None:
         raise InputError(
             "no model name", "give --model NAME, or set `model` in the endpoint's section of the configuration"

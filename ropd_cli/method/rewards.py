@@ -28,6 +28,7 @@ from typing import Any
 from ropd_cli.answers.exact_match import is_exact
 from ropd_cli.answers.thinking import answer_of
 from ropd_cli.config import RewardConfig
+from ropd_cli.config.rewarding import SHAPING
 from ropd_cli.errors import InputError, JudgeError
 from ropd_cli.method.criterion_weights import counted_weights, in_points, mask_seed, weighted_scores
 from ropd_cli.method.scoring import advantages
@@ -76,9 +77,7 @@ class RewardMixer:
         self._pattern = re.compile(settings.format_pattern, re.DOTALL)
         self._weights = {name: getattr(settings, name) for name in PARTS if getattr(settings, name) != 0}
         # records of versions that did not have these keys keep their hash
-        newer = {"criterion_weights", "criterion_dropout", "combine"} - settings.model_dump(
-            exclude_defaults=True
-        ).keys()
+        newer = set(SHAPING) - set(settings.shaping)
         self._dumped = settings.model_dump(exclude=newer) | ({"seed": seed} if settings.criterion_dropout else {})
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -44,6 +44,8 @@ class Resources:
     shared: Shared
     index: TeacherIndex | None
     """None where the method needs no teacher answers."""
+    earlier_rubrics: Iterable[RubricRecord] = ()
+    """By which the run's groups were judged so far, in order."""
 
 
 @dataclass(frozen=True)

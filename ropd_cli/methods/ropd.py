@@ -16,6 +16,7 @@ from ropd_cli.method.rewards import RewardMixer
 from ropd_cli.methods.base import Method, Needs, Resources, Rewarded, Rewarder, Role, named
 from ropd_cli.records.schemas import AnswerVerdict, Criterion, Group, Prompt, Rubric, VerdictRecord
 from ropd_cli.stages.repair import repair
+from ropd_cli.stages.reuse import KeptRubrics
 from ropd_cli.stages.rubricator import Rubricator
 from ropd_cli.stages.verifier import Verifier
 
@@ -84,17 +85,23 @@ class RubricRewarder(Rewarder):
         }
         self._rubricator = Rubricator(self.clients["rubricator"], config.judge, templates)
         self._verifier = Verifier(self.clients["verifier"], config.judge, templates, self._mixer)
+        self._kept = KeptRubrics(resources.earlier_rubrics) if config.judge.reuse == "epoch" else None
 
     async def reward(self, group: Group) -> Rewarded:
         if not self._mixer.needs_judges:
             return Rewarded(await self._unjudged(group))
         block = self._rubricator.block(group)
-        rubric = await self._rubricator.rubric(group, block=block, partial=True)
-        verdicts = await self._verifier.verdicts(group, rubric, block=block, partial=True)
-        if not self._repairs:
-            return Rewarded(verdicts, rubric)
-        final = await repair(group, rubric, verdicts, self._rubricator, self._verifier, block)
-        return Rewarded(final.verdicts, final.rubric, final.outcome)
+        judged = await self._kept.judged(group, self._rubricator, self._verifier, block) if self._kept else None
+        if judged is None:
+            rubric = await self._rubricator.rubric(group, block=block, partial=True)
+            judged = rubric, await self._verifier.verdicts(group, rubric, block=block, partial=True)
+        rewarded = Rewarded(judged[1], judged[0])
+        if self._repairs:
+            final = await repair(group, *judged, self._rubricator, self._verifier, block)
+            rewarded = Rewarded(final.verdicts, final.rubric, final.outcome)
+        if self._kept is not None and rewarded.rubric is not None:
+            self._kept.keep(rewarded.rubric)
+        return rewarded
 
     async def _unjudged(self, group: Group) -> VerdictRecord:
         """Return the rewards alone: no verdicts, all scores missing."""

@@ -10,7 +10,7 @@ import asyncio
 import importlib.util
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -19,21 +19,17 @@ import orjson
 
 from ropd_cli.analysis.intervals import paired_bootstrap
 from ropd_cli.analysis.run_data import read_run
-from ropd_cli.config import EndpointConfig, RopdConfig, SamplingConfig, load_config
+from ropd_cli.config import load_config
 from ropd_cli.engines.small_student import fetch_small_student, require_space
-from ropd_cli.engines.vllm_sampling import EngineOptions, LocalModel, SamplingOptions, installed_device
-from ropd_cli.errors import MissingPackage, RopdError
-from ropd_cli.index import IndexWriter
-from ropd_cli.llm.cache import ReplyCache, default_cache_dir
-from ropd_cli.llm.client import ChatClient
+from ropd_cli.engines.vllm_sampling import installed_device
+from ropd_cli.errors import MissingPackage
+from ropd_cli.llm.cache import default_cache_dir
 from ropd_cli.recipes.quickstart_summary import Outcome, compare, three_samples
+from ropd_cli.recipes.small_task import greedy_answers, make_index
 from ropd_cli.records.files import write_atomic
 from ropd_cli.records.outputs import sole_writer
-from ropd_cli.records.schemas import AnswerRecord, load_models
 from ropd_cli.report.run_page import page
 from ropd_cli.stages.prepare import Output, Part, Plan, Source, prepare, write_all
-from ropd_cli.stages.rollout import RolloutFiles, rollout_local
-from ropd_cli.stages.teacher import TeacherFiles, Wanted, teacher_gen
 from ropd_cli.training import launch
 from ropd_cli.training.run_dir import Place
 from ropd_cli.util.progress import Progress
@@ -41,7 +37,6 @@ from ropd_cli.util.progress import Progress
 TRAIN_PROMPTS = 112
 HELD_OUT_PROMPTS = 200
 NEEDED_BYTES = 4_000_000_000  # the checkpoint with its optimiser state, twice while it is replaced
-TEACHER_URL = "builtin://checkable"
 
 
 @dataclass(frozen=True)
@@ -110,13 +105,13 @@ def _outcome(options: Options, paths: Paths, environ: Mapping[str, str], progres
         held_out = prepared.parts["held-out"]
         files = [Output(paths.prompts, "train", prepared.train), Output(paths.held_out, "held-out", held_out)]
         write_all(files, force=False)
-        asyncio.run(_make_index(paths, config, progress))
+        asyncio.run(make_index(paths.prompts, paths.teacher, paths.index, config, progress))
     with timed(seconds, "before"):
-        before = asyncio.run(_answers(paths.before, model_path, config, paths, environ, progress))
+        before = asyncio.run(greedy_answers(paths.held_out, paths.before, model_path, config, environ, progress))
     with timed(seconds, "train"):
         trained = launch.train(config, resume=True, environ=environ, progress=progress)
     with timed(seconds, "after"):
-        after = asyncio.run(_answers(paths.after, str(trained.model), config, paths, environ, progress))
+        after = asyncio.run(greedy_answers(paths.held_out, paths.after, trained.model, config, environ, progress))
     before_P, after_P = compare(held_out, before, after)
     outcome = Outcome(
         seed=options.seed,
@@ -146,39 +141,3 @@ def _require_stack() -> None:
             f"the quickstart trains with verl and vLLM, and {', '.join(missing)} can't be imported",
             "run make quickstart in a checkout (it installs the CPU stack); with a GPU: pip install 'ropd-cli[gpu]'",
         )
-
-
-async def _make_index(paths: Paths, config: RopdConfig, progress: Progress) -> None:
-    """Let the built-in teacher answer the prompts to train on, and index its answers."""
-    teacher = EndpointConfig(base_url=TEACHER_URL, model="checkable", sampling=SamplingConfig(seed=config.seed))
-    with ExitStack() as stack:
-        cache = stack.enter_context(closing(ReplyCache.open(config.cache_dir)))
-        async with ChatClient.open(teacher, cache=cache) as client:
-            files = TeacherFiles(prompts=paths.prompts, out=paths.teacher)
-            await teacher_gen(files, [client], Wanted(config.judge.m), max_failed_fraction=0.0, progress=progress)
-    with IndexWriter(paths.index) as index:
-        for record in load_models(paths.teacher, AnswerRecord):
-            index.add(record)
-
-
-async def _answers(
-    out: Path, model_path: str, config: RopdConfig, paths: Paths, environ: Mapping[str, str], progress: Progress
-) -> dict[str, AnswerRecord]:
-    """One greedy answer of a model to each held-out prompt, by uid."""
-    length = config.data.max_prompt_tokens + config.data.max_response_tokens
-    engine = EngineOptions(
-        model_path, config.device, max_model_len=length, kv_cache_gb=config.rollout.kv_cache_gb, dtype="bfloat16"
-    )
-    log = out.with_name(out.name + ".vllm.log")
-    tally = await rollout_local(
-        RolloutFiles(prompts=paths.held_out, out=out),
-        lambda: LocalModel.start(engine, environ=environ, log=log),
-        model_path,
-        SamplingOptions(n=1, temperature=0.0, max_tokens=config.data.max_response_tokens),
-        progress=progress,
-    )
-    if tally.failed:
-        raise RopdError(
-            f"{out}: {tally.failed} held-out prompts got no answer", f"see {log}; the same command tries again"
-        )
-    return {record.uid: record for record in load_models(out, AnswerRecord)}

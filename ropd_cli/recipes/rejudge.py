@@ -24,7 +24,8 @@ from ropd_cli.errors import InputError
 from ropd_cli.llm.client import ChatRequest
 from ropd_cli.method.block import Block
 from ropd_cli.method.prompts import Templates
-from ropd_cli.records.files import RecordWriter, existing_records, read_journal
+from ropd_cli.records.files import existing_records, read_journal
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord, first_fault, load_models
 from ropd_cli.stages.rubricator import Rubricator
 from ropd_cli.stages.runner import Tally, run_records

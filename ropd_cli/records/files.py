@@ -1,49 +1,40 @@
-"""Files of records: JSON Lines that survive a kill, whole files that appear at once.
+"""Files of records: read line by line, written as a whole.
 
-A record is one line, written with one ``write`` to a file opened for appending, so a kill leaves at most one torn
-last line; a reader of such a journal passes it over, and the writer cuts it off before it appends. In ``.jsonl.zst``
-each record is a zstandard frame with a checksum, and a torn frame is treated likewise. Anything else that can't be
-read is damage: an error, or under ``salvage`` skipped. ``.parquet`` is made at the end from a JSONL journal beside it
-(``x.parquet.journal.jsonl``).
+In JSON Lines a record is one line, in ``.jsonl.zst`` some lines are a zstandard frame with a checksum; ``.parquet`` is
+read by its row groups. What can't be read is damage: an error, or under ``salvage`` skipped. A torn last record is none
+in a journal, which ``journals.RecordWriter`` may be writing.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
-import re
-import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 import zstandard
 
 from ropd_cli.errors import InputError, file_error
-from ropd_cli.records.lines import CHUNK, Damage, frames, lines, log, warn_once
-from ropd_cli.records.parquet import parquet_contents, parquet_file, write_parquet
+from ropd_cli.records.json_text import BOM, is_begun, is_own, loads, looks_like
+from ropd_cli.records.lines import Damage, frames, lines, warn_once
+from ropd_cli.records.parquet import parquet_contents, parquet_file
 
 Record = dict[str, Any]
-_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _KINDS = {
     stat.S_IFREG: "a file",
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
 }
-_SURROGATE = re.compile("[\ud800-\udfff]")
 PER_LINE = "one JSON object per line"
 FRAME = 1 << 20
 """Bytes of lines in a frame of a file that is written as a whole."""
 _salvages: ContextVar[bool | None] = ContextVar("salvages", default=None)
 """None: the command at work has no such option."""
-_SHALLOW = 200
-"""A line with no more brackets is not nested too deeply."""
 
 
 def read_records(path: str | Path) -> Iterator[tuple[int, Record]]:
@@ -88,9 +79,9 @@ def is_salvaging() -> bool:
 def _read(path: Path, torn_after: int | None) -> Iterator[tuple[int, Record]]:
     """Yield the records of a file. ``torn_after``: after how many records a torn last one is no error (None: it always
     is)."""
-    contents = _contents(path)
+    parts = contents(path)
     records = skipped = 0
-    for part in contents:
+    for part in parts:
         if not isinstance(part, Damage):
             records += 1
             yield part
@@ -104,7 +95,7 @@ def _read(path: Path, torn_after: int | None) -> Iterator[tuple[int, Record]]:
         elif _salvages.get():
             skipped += 1
         else:
-            behind = sum(not isinstance(other, Damage) for other in contents)
+            behind = sum(not isinstance(other, Damage) for other in parts)
             raise InputError(
                 f"{part.where}: {part.why}; {records} records can be read before it, {behind} after it",
                 part.hint + ("" if _salvages.get() is None else "; with --salvage what can't be read is skipped"),
@@ -113,8 +104,8 @@ def _read(path: Path, torn_after: int | None) -> Iterator[tuple[int, Record]]:
         warn_once(path, "salvage", f"{path}: damaged parts skipped: {skipped}; records read: {records}")
 
 
-def _contents(path: Path) -> Iterator[tuple[int, Record] | Damage]:
-    """Yield the records of a file, and in their places the parts that are none."""
+def contents(path: Path) -> Iterator[tuple[int, Record] | Damage]:
+    """Yield (line number from 1, record) of a file, and in their places the parts that are none."""
     if path.suffix == ".parquet":
         yield from parquet_contents(path)
         return
@@ -126,6 +117,8 @@ def _contents(path: Path) -> Iterator[tuple[int, Record] | Damage]:
             continue
         number += 1
         raw, is_ended = part
+        if number == 1:
+            raw = raw.removeprefix(BOM)
         if not raw.strip():
             continue
         where = f"{path}:{number}"
@@ -133,60 +126,17 @@ def _contents(path: Path) -> Iterator[tuple[int, Record] | Damage]:
             record = loads(raw)
         except ValueError as fault:
             # A kill leaves a torn line behind lines as RecordWriter writes them; of another writer's file it is a loss.
-            is_begun = not is_ended and _is_begun(raw)
-            why = "the last line is cut off" if is_begun else f"not valid JSON ({fault})"
-            is_torn = is_begun and path.suffix != ".zst" and _is_own(last)
-            yield Damage(where, why, hint="restore the file" if is_begun else PER_LINE, is_torn=is_torn)
+            begun = not is_ended and is_begun(raw)
+            looks = looks_like(raw) if number == 1 else ""
+            why = "the last line is cut off" if begun else f"not valid JSON ({fault}){looks}"
+            is_torn = begun and path.suffix != ".zst" and is_own(last)
+            yield Damage(where, why, hint="restore the file" if begun else PER_LINE, is_torn=is_torn)
             continue
         if isinstance(record, dict):
             last = raw
             yield number, record
         else:
             yield Damage(where, f"expected a JSON object, found {type(record).__name__}", hint=PER_LINE)
-
-
-def _is_own(line: bytes | None) -> bool:
-    """Return whether a record stands in a line just as RecordWriter writes it; also for no line."""
-    try:
-        return line is None or orjson.dumps(orjson.loads(line)) == line
-    except (TypeError, ValueError):
-        return False
-
-
-def _is_begun(line: bytes) -> bool:
-    """Return whether a line that is no JSON can be the beginning of a record: no whole object stands in front."""
-    if not (line.startswith(b'{"') or line == b"{"):
-        return False
-    try:
-        json.JSONDecoder().raw_decode(line.decode(errors="replace"))
-    except (ValueError, RecursionError):
-        return True
-    return False
-
-
-def loads(raw: bytes) -> Any:
-    """Return the JSON of a line. Half a surrogate pair, which other writers escape and UTF-8 can't hold, becomes
-    U+FFFD. Raises ValueError for what is no JSON, or is nested so deeply that it could not be written again."""
-    value = _loads(raw)
-    if raw.count(b"[") + raw.count(b"{") > _SHALLOW:
-        try:
-            orjson.dumps([[[[[[[[value]]]]]]]])  # deeper by more than we put records into
-        except TypeError as fault:
-            raise ValueError("nested too deeply") from fault
-    return value
-
-
-def _loads(raw: bytes) -> Any:
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        if _ESCAPED_SURROGATE.search(raw) is None:
-            raise
-        try:
-            text = json.dumps(json.loads(raw), ensure_ascii=False)
-        except RecursionError as fault:
-            raise ValueError("nested too deeply") from fault
-        return orjson.loads(_SURROGATE.sub("\ufffd", text))
 
 
 def count_records(path: str | Path) -> int:
@@ -201,52 +151,6 @@ def count_records(path: str | Path) -> int:
             return sum(chunk.count(b"\n") for chunk in frames(file, path) if not isinstance(chunk, Damage))
     with open(path, "rb", buffering=0) as file:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
-
-
-class RecordWriter:
-    """Appends records to one file; each ``append`` is on disk, whole, when it returns.
-
-    The parent folders are made. A torn last record of a killed writer is cut off first; a file that is damaged, or that
-    no RecordWriter wrote, raises InputError and stays as it is. Use as a context manager; for ``.parquet`` a clean
-    close turns the journal into the final file.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._target = journal_of(self.path)
-        with disk_errors(self._target):
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            require_kind(self._target)
-            if self._target.exists():
-                _make_appendable(self._target)
-            self._file = open(self._target, "ab", buffering=0)  # noqa: SIM115 - closed by close()
-        self._compress = _compressor() if self._target.suffix == ".zst" else bytes
-
-    def append(self, record: Record) -> None:
-        """Write one record. Raises NoSpace when the disk is full."""
-        view = memoryview(self._compress(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)))
-        end = self._file.seek(0, os.SEEK_END)
-        with disk_errors(self._target):
-            try:
-                while view:
-                    view = view[self._file.write(view) :]
-            except OSError:
-                self._file.truncate(end)  # a part of a record would be damage once another follows it
-                raise
-
-    def close(self, *, finished: bool = True) -> None:
-        """Close the file. ``finished`` turns a Parquet journal into the Parquet file."""
-        if self._file.closed:
-            return
-        self._file.close()
-        if finished and self._target != self.path:
-            _journal_to_parquet(self._target, self.path)
-
-    def __enter__(self) -> RecordWriter:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self.close(finished=kind is None)
 
 
 def journal_of(path: Path) -> Path:
@@ -298,7 +202,7 @@ def write_lines(path: Path, lines: Iterable[bytes]) -> None:
         if path.suffix != ".zst":
             file.writelines(lines)
             return
-        compress = _compressor()
+        compress = compressor()
         batch: list[bytes] = []
         size = 0
         for line in lines:
@@ -311,7 +215,7 @@ def write_lines(path: Path, lines: Iterable[bytes]) -> None:
             file.write(compress(b"".join(batch)))
 
 
-def _compressor() -> Callable[[bytes], bytes]:
+def compressor() -> Callable[[bytes], bytes]:
     """Return what makes a frame with a checksum."""
     return zstandard.ZstdCompressor(level=3, write_checksum=True).compress
 
@@ -344,110 +248,3 @@ def _present(path: str | Path) -> Path:
             raise InputError(f"{path}: {kind}, not a file", "name a file; - reads standard input")
         raise InputError(f"no file {path}", "check the path; paths are taken from the current directory")
     return path
-
-
-def _make_appendable(path: Path) -> None:
-    """Cut a torn last record off. Raises InputError for a file that is damaged, or that no RecordWriter wrote; under
-    ``salvage`` the readable records of a damaged one take its place."""
-    if path.stat().st_size == 0:
-        return
-    if _salvages.get():
-        _mend(path)
-    with open(path, "rb+") as file:
-        start = _torn_frame(file, path) if path.suffix == ".zst" else _torn_line(file, path)
-        if start is not None:
-            size = file.seek(0, os.SEEK_END)
-            text = f"{path}: an incomplete last record ({size - start} bytes), as a kill leaves it, is cut off"
-            if start == 0:  # nothing before it shows that the file is a journal
-                text += f" and kept as {_copy_beside(path)}"
-            warn_once(path, "cut", text)
-            file.truncate(start)
-
-
-def _torn_frame(file: BinaryIO, path: Path) -> int | None:
-    """Return where the torn last frame begins; None where there is none. Raises InputError for damage elsewhere."""
-    torn = None
-    is_first = ends_a_line = True
-    for part in frames(file, path):
-        if isinstance(part, Damage) and part.is_torn:
-            torn = part.start
-        elif isinstance(part, Damage) or (is_first and not part.startswith(b"{")):
-            for _ in _read(path, 0):  # raises the error that names the place and counts the records
-                pass
-            raise _foreign(path)
-        else:
-            ends_a_line = part.endswith(b"\n")
-        is_first = False
-    if not ends_a_line:
-        raise _foreign(path)
-    return torn
-
-
-def _torn_line(file: BinaryIO, path: Path) -> int | None:
-    """Return where the torn last line begins; None where there is none. A last record without its line's end gets it.
-    Raises InputError where what follows the last line's end is no record, whole or begun."""
-    start = file.seek(0, os.SEEK_END)
-    newline = -1
-    while start > 0 and newline < 0:
-        step = min(CHUNK, start)
-        file.seek(start - step)
-        newline = file.read(step).rfind(b"\n")
-        start -= step - (newline + 1)
-    file.seek(start)
-    tail = file.read()
-    file.seek(0)
-    if file.read(1) != b"{":
-        raise _foreign(path)
-    if not tail.strip():
-        return None
-    try:
-        is_record = isinstance(loads(tail), dict)
-    except ValueError:
-        if _is_begun(tail):
-            return start
-        is_record = False
-    if not is_record:
-        raise _foreign(path)
-    file.seek(0, os.SEEK_END)
-    file.write(b"\n")
-    return None
-
-
-def _foreign(path: Path) -> InputError:
-    return InputError(
-        f"{path}: not a file of records as ropd writes it, so nothing is appended to it",
-        "give another --out, or move the file away",
-    )
-
-
-def _mend(path: Path) -> None:
-    """Write the readable records of a damaged file in its place, and keep the damaged file beside it."""
-    if not any(isinstance(part, Damage) and not part.is_torn for part in _contents(path)):
-        return
-    kept = _copy_beside(path)
-    with whole_file(path) as temporary:
-        count = 0
-        with RecordWriter(temporary) as writer:
-            for _, record in _read(path, 0):
-                writer.append(record)
-                count += 1
-        if not count:
-            kept.unlink()
-            raise _foreign(path)
-    log.warning(
-        "%s: written anew with the %d records that can be read; the damaged file is kept as %s", path, count, kept
-    )
-
-
-def _copy_beside(path: Path) -> Path:
-    """Copy a file that is about to lose a part, and return the copy's name."""
-    names = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
-    return Path(shutil.copy2(path, next(name for name in names if not name.exists())))
-
-
-def _journal_to_parquet(journal: Path, path: Path) -> None:
-    """Write the Parquet file of a finished journal; the journal goes when the file is there."""
-    records = [record for _, record in _read(journal, 0)]
-    with whole_file(path) as temporary:
-        write_parquet(temporary, records)
-    journal.unlink()

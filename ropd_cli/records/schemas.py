@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ropd_cli.errors import InputError
+from ropd_cli.records.fields import answer_text, is_missing, prompt_fault, verl_objects
 from ropd_cli.records.files import read_journal, read_records
 
 _OMIT_EMPTY = frozenset({"mended", "cut", "parts", "rubrics", "repaired", "shaped", "weights"})
@@ -197,6 +198,9 @@ class RubricRecord(RecordModel):
     """Answers that were shown without their middle, as "student 0"."""
     repaired: tuple[str, ...] = ()
     """Rules of the linter that the rubric before this one broke, where it was written again."""
+    origin: Literal["reused", "renewed"] | None = None
+    """Taken from an earlier group of the prompt, or written for this one because that one told no rollouts apart any
+    more; None where it was written for this group anyway."""
 
     @property
     def by_rollout(self) -> dict[int | None, Rubric]:
@@ -344,7 +348,7 @@ def with_system(messages: tuple[Message, ...], system_prompt: str | None) -> tup
     return (Message(role="system", content=system_prompt), *messages)
 
 
-def parse_prompt(record: dict[str, Any], where: str) -> Prompt:
+def parse_prompt(record: dict[str, Any], where: str, *, columnar: bool = False) -> Prompt:
     """A prompt from a record of our format or of verl's columns.
 
     ``uid``: the record's, else ``extra_info.index``, else the first 16 hex digits of the prompt's hash.
@@ -353,30 +357,35 @@ def parse_prompt(record: dict[str, Any], where: str) -> Prompt:
     if "prompt" not in record:
         raise InputError(f"{where}: no field 'prompt'", "a prompt is a string or a list of {role, content} messages")
     fields = {k: v for k, v in record.items() if v is not None}
-    extra_info = fields.get("extra_info") or {}
-    if "answer" not in fields and isinstance(fields.get("reward_model"), dict):
-        truth = fields["reward_model"].get("ground_truth")
-        if truth is not None:
-            fields["answer"] = truth
-    if "answer" in fields and not isinstance(fields["answer"], str):
-        fields["answer"] = str(fields["answer"])
-    prompt = fields.get("prompt")
-    if prompt is None or len(prompt) == 0:
-        raise InputError(f"{where}: 'prompt' is empty", "give a string or a list of {role, content} messages")
-    uid = fields.get("uid", extra_info.get("index") if isinstance(extra_info, dict) else None)
-    fields["uid"] = str(uid) if uid is not None else _hash_of_raw(prompt, where)[:16]
+    fields |= verl_objects(fields, where)
+    model, extra_info = fields.get("reward_model"), fields.get("extra_info")
+    given = fields.pop("answer", None)
+    if is_missing(given) and isinstance(model, dict):
+        given = model.get("ground_truth")
+    answer = answer_text(given, columnar=columnar)
+    if answer is not None:
+        fields["answer"] = answer
+    wrong = prompt_fault(fields.get("prompt"))
+    if wrong is not None:
+        raise InputError(f"{where}: {wrong}", "a prompt is a string or a list of {role, content} messages")
+    prompt = fields["prompt"]
+    uids = (fields.get("uid"), extra_info.get("index") if isinstance(extra_info, dict) else None)
+    uid = next((each for each in uids if not is_missing(each)), None)
+    hash_ = checked_hash(prompt, where) if uid is None or columnar else ""
+    fields["uid"] = str(uid) if uid is not None else hash_[:16]
     try:
         return Prompt.model_validate(fields)
     except ValidationError as fault:
         raise InputError(f"{where}: {first_fault(fault)}", "see the prompts format in docs/files.md") from fault
 
 
-def _hash_of_raw(prompt: Any, where: str) -> str:
+def checked_hash(prompt: Any, where: str) -> str:
+    """Return the hash of a prompt. Raises InputError that names ``where`` for messages that JSON can't hold."""
     try:
         return prompt_hash(prompt)
     except TypeError as fault:
         raise InputError(
-            f"{where}: 'prompt' is {type(prompt).__name__}", "give a string or a list of messages"
+            f"{where}: a message holds what JSON can't ({fault})", "keep role and content of the messages alone"
         ) from fault
 
 
@@ -385,8 +394,9 @@ def load_prompts(path: str | Path, limit: int | None = None) -> list[Prompt]:
     the same uid, and for a file without any."""
     prompts: list[Prompt] = []
     seen: dict[str, int] = {}
+    columnar = Path(path).suffix == ".parquet"
     for number, record in read_records(path):
-        prompt = parse_prompt(record, f"{path}:{number}")
+        prompt = parse_prompt(record, f"{path}:{number}", columnar=columnar)
         if prompt.uid in seen:
             raise InputError(
                 f"{path}:{number}: uid {prompt.uid!r} stands on line {seen[prompt.uid]} too",

@@ -39,13 +39,13 @@ class DrawnLine:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart to draw: ticks are (y, label), marks are (x, step). ``described`` is for readers who don't see it,
+    """A chart to draw: ticks are (y, label), marks are (x, label). ``described`` is for readers who don't see it,
     ``pointed`` what the script shows of each step."""
 
     title: str
     lines: list[DrawnLine]
     ticks: list[tuple[float, str]]
-    marks: list[tuple[float, int]]
+    marks: list[tuple[float, str]]
     described: str
     pointed: dict[str, Any]
     width: int = 520
@@ -93,7 +93,7 @@ def chart(
             for line in lines
         ],
         ticks=[(y(tick), in_unit(tick, unit)) for tick in ticks],
-        marks=[(x(step), step) for step in sorted({first, (first + last) // 2, last})],
+        marks=[(x(step), in_unit(step)) for step in sorted({first, (first + last) // 2, last})],
         described="; ".join(f"{line.name}: {words(line.points[0])}, {words(line.points[-1])}" for line in lines),
         pointed={
             "x": [x(step) for step in steps],

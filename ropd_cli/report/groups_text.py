@@ -97,6 +97,8 @@ class JudgedGroup:
                 yield _criteria(part)
             if (part.criterion_ids and part.judged) or part.is_scored:
                 yield from _matrix(part, options.max_width)
+        if view.origin:
+            yield Text(view.origin, style="dim")
         stats = view.stats
         if view.rewards:
             means = f"mean {number(stats.mean)}, spread {number(stats.spread)}"

@@ -21,7 +21,8 @@ from ropd_cli.errors import (
     RopdError,
     TooFewAnswers,
 )
-from ropd_cli.records.files import RecordWriter, existing_records, failed_path, journal_of, write_records
+from ropd_cli.records.files import existing_records, failed_path, journal_of, write_records
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import FailedRecord, Failure, RecordModel
 from ropd_cli.util.concurrency import STOPS
 from ropd_cli.util.progress import Progress

@@ -73,7 +73,9 @@ class RunJudge:
         rows = self._run.metric_rows()
         self._spent_usd = self._run.spent_usd()
         self._shared = Shared.of(self._config, self._say, spent_usd=self._spent_usd)
-        self._rewarder = method.rewarder(Resources(self._config, self._cache, self._shared, self._index))
+        self._rewarder = method.rewarder(
+            Resources(self._config, self._cache, self._shared, self._index, self._run.rubrics())
+        )
         self._validator = (
             Validator(self._config, self._run, self._cache, self._shared) if self._config.validate.benchmarks else None
         )
@@ -164,6 +166,8 @@ class RunJudge:
             )
         if self._config.judge.repair:
             metrics |= {f"rubrics/repair_{how}": tally.repairs[how] for how in REPAIRS}
+        if self._config.judge.reuse == "epoch":
+            metrics |= {f"rubrics/{how}": tally.counts[f"rubrics/{how}"] for how in ("reused", "renewed")}
         if self._second is not None:
             metrics |= await self._second.finish(step, taken)
         counters = self._counters()

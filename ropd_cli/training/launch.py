@@ -44,7 +44,7 @@ from ropd_cli.util.progress import Progress
 MAY_CHANGE = (
     *("train.steps.", "train.epochs.", "train.save_every.", "train.keep_checkpoints.", "train.trackers."),
     *("train.watchdog_s.", "train.watchdog_update_s."),
-    *("rubricator.", "verifier.", "teacher.", "judge.", "student.endpoint."),
+    *("rubricator.", "verifier.", "teacher.", "judge.", "student.endpoint.", "endpoint."),
     *("prices.", "max_cost.", "cache_dir.", "cache_max_gb.", "out."),
     *("validate.", "eval.", "monitor.", "lint."),
 )

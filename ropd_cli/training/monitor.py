@@ -23,7 +23,8 @@ from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.shared import Shared
 from ropd_cli.method.prompts import Templates
 from ropd_cli.method.scoring import coverage, judged_for_all, score
-from ropd_cli.records.files import RecordWriter, read_journal, write_records
+from ropd_cli.records.files import read_journal, write_records
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord
 from ropd_cli.stages.verifier import Verifier
 from ropd_cli.training.run_dir import RunDir

@@ -13,7 +13,7 @@ from ropd_cli import errors
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import RopdError, TrainingError
 from ropd_cli.methods import method_of
-from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.training.heartbeat import Heartbeat, Phase
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.util.processes import Child, how_it_ended

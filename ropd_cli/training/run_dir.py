@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
 from ropd_cli.errors import InputError
-from ropd_cli.records.files import count_records, read_journal, write_atomic, write_records
+from ropd_cli.records.files import count_records, read_journal, read_records, write_atomic, write_records
+from ropd_cli.records.schemas import RubricRecord
 from ropd_cli.training.checkpoints import Checkpoints
 
 
@@ -142,6 +145,16 @@ class RunDir:
     def stop(self) -> Stop | None:
         """Why the training process stopped, where it left word."""
         return Stop(**_document(self.stopped, set(Stop._fields))) if self.stopped.is_file() else None
+
+    def rubrics(self) -> Iterator[RubricRecord]:
+        """Yield the rubrics that groups were judged by: in the order of steps, last those that no step has taken."""
+        files = {int(file.name.split("-")[1].split(".")[0]): file for file in self.groups.glob("step-*.jsonl.zst")}
+        records = (record for step in sorted(files) for _, record in read_journal(files[step]))
+        open_groups = self.kept_books()
+        kept = (book["record"] for _, book in read_records(open_groups)) if open_groups is not None else ()
+        for record in chain(records, kept):
+            if record["rubric"] is not None:
+                yield RubricRecord.model_validate(record["rubric"])
 
     def set_aside_after(self, step: int) -> Path | None:
         """Move metrics, alarms and groups of steps after ``step``, which a resumed run makes again, into a folder of

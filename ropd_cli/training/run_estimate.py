@@ -37,8 +37,11 @@ def forecast_run(config: RopdConfig, prompts: list[Prompt], steps: int) -> dict[
     asked = method.requests(config, sample)
     groups = steps * config.train.prompts_per_step
     share = groups / len(sample)
+    shares = dict.fromkeys(asked, share)
+    if config.judge.reuse == "epoch" and "rubricator" in asked:  # once for each prompt
+        shares["rubricator"] = min(groups, len(prompts)) / len(sample)
     forecasts = [
-        (forecast(requests, named(getattr(config, role), role), None, budget), share)
+        (forecast(requests, named(getattr(config, role), role), None, budget), shares[role])
         for role, requests in asked.items()
     ]
     if config.monitor.share:  # the second judge is asked the verifier's questions

@@ -67,6 +67,8 @@ class StepTally:
         self._book_rollouts(group)
         if rubric is not None:
             self.counts["rubrics/mended"] += bool(rubric.mended)
+            if rubric.origin is not None:
+                self.counts[f"rubrics/{rubric.origin}"] += 1
             self.counts["answers/cut"] += len(rubric.cut)
         rewards = verdicts.rewards if verdicts is not None else ()
         present = [r for r in rewards if r is not None]

@@ -19,7 +19,8 @@ from ropd_cli.evaluation.samples import Grade, Sample
 from ropd_cli.evaluation.statistics import benchmark_figures, lengths_of
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.shared import Shared
-from ropd_cli.records.files import RecordWriter, disk_errors, read_journal, write_atomic, write_records
+from ropd_cli.records.files import disk_errors, read_journal, write_atomic, write_records
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import Answer, Prompt, with_system
 from ropd_cli.training.dataset import write_parquet
 from ropd_cli.training.run_dir import RunDir

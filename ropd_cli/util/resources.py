@@ -24,17 +24,21 @@ def shipped(kind: str) -> Path:
     )
 
 
+def shipped_configs() -> dict[str, Path]:
+    """Return the shipped configurations by name: "quickstart", "ablations/not-blind"."""
+    folder = shipped("configs")
+    return {str(file.relative_to(folder).with_suffix("")): file for file in sorted(folder.rglob("*.yaml"))}
+
+
 def find_config(name: str | Path) -> Path:
     """Return the configuration that a user names: a file of that path, else a shipped one of that name.
 
-    Shipped names are those of files below ``configs``: "quickstart", "ablations/not-blind". Raises InputError where
-    neither is there.
+    Raises InputError where neither is there.
     """
     path = Path(name)
     if path.is_file():
         return path
-    folder = shipped("configs")
-    known = {str(file.relative_to(folder).with_suffix("")): file for file in sorted(folder.rglob("*.yaml"))}
+    known = shipped_configs()
     wanted = str(path).removeprefix("configs/").removesuffix(".yaml")
     if wanted in known:
         return known[wanted]

@@ -22,7 +22,8 @@ from ropd_cli.config import load_config
 from ropd_cli.index import IndexWriter
 from ropd_cli.index.layout import text_digest
 from ropd_cli.index.selection import chosen
-from ropd_cli.records.files import RecordWriter, read_records
+from ropd_cli.records.files import read_records
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import Answer, AnswerRecord, prompt_hash
 from ropd_cli.training.run_dir import RunDir
 

@@ -16,7 +16,7 @@ from servers import FromRequest, Reply, Status
 
 from ropd_cli.builtin.server import respond
 from ropd_cli.index import IndexWriter
-from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import Answer, AnswerRecord, Prompt
 
 pytestmark = pytest.mark.slow

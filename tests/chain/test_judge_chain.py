@@ -14,7 +14,8 @@ from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.errors import JudgeError, ReplyInvalid
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import RetryPolicy
-from ropd_cli.records.files import RecordWriter, read_records
+from ropd_cli.records.files import read_records
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import Answer, AnswerRecord, Group, Prompt, Usage
 from ropd_cli.stages.rubricator import Rubricator
 from ropd_cli.stages.verifier import Verifier

@@ -12,7 +12,8 @@ import pytest
 from servers import Hang, Reply, ScriptedServer, Status
 from storms import WORDS, Storm, judge_by_rules, user_text
 
-from ropd_cli.records.files import RecordWriter, read_records
+from ropd_cli.records.files import read_records
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import Answer, AnswerRecord, Prompt
 
 pytestmark = pytest.mark.slow

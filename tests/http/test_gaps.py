@@ -119,7 +119,7 @@ async def test_an_answerless_rollout_needs_no_verdict(server):
 
 
 async def test_the_gap_is_in_the_file_as_null(server, tmp_path):
-    from ropd_cli.records.files import RecordWriter
+    from ropd_cli.records.journals import RecordWriter
 
     record = await judged(server, {"half": [1]})
     with RecordWriter(tmp_path / "v.jsonl") as out:

@@ -21,7 +21,8 @@ from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import RetryPolicy
-from ropd_cli.records.files import RecordWriter, read_records
+from ropd_cli.records.files import read_records
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import Answer, AnswerRecord, Group, Message, prompt_hash
 from ropd_cli.stages.rubricator import Rubricator
 from ropd_cli.stages.verifier import Verifier

@@ -70,3 +70,70 @@ def test_a_rollout_without_outputs_frees_its_siblings(monkeypatch):
             await asyncio.wait_for(barrier.rewards, 1)
 
     asyncio.run(run())
+
+
+@pytest.fixture(params=["JudgedSampler", "JudgedAsyncSampler"])
+def sampler(request, tmp_path, monkeypatch):
+    """A sampler of two groups a step that may replace four, without a queue or an owner; it notes what it submits."""
+    from types import SimpleNamespace
+
+    from ropd_cli.training.verl import sampler as module
+
+    monkeypatch.setattr(module.ray, "get", lambda value: value)
+    kind = getattr(module, request.param)
+    owner = SimpleNamespace(
+        stopped=SimpleNamespace(remote=lambda: None), last_fault=SimpleNamespace(remote=lambda: "x")
+    )
+    monkeypatch.setattr(module._Judged, "_owner", owner)
+    submitted = []
+    made = kind(
+        trainer_mode="sync",
+        trainer_config={},
+        max_off_policy_threshold=2,
+        max_off_policy_strategy="wait",
+        sampler_kwargs={
+            "run_dir": str(tmp_path),
+            "prompts_per_step": 2,
+            "max_failed_fraction": 0.5,
+            "refill": {"zero_variance": True, "missing": True, "max_batches": 2},
+        },
+        refill_fn=submitted.append,
+    )
+    made.submitted = submitted
+    monkeypatch.setattr(module.ReplayBuffer, "_clear_groups", lambda self, partition, uids: None)
+    tied = set()
+    monkeypatch.setattr(module.ReplayBuffer, "_dapo_filtered_keys", lambda self, partition: (set(tied), {}))
+    made.tied = tied
+    made._begin(1)
+    return made
+
+
+def evicted(sampler, tied=(), failed=()):
+    """What a poll leaves out, when verl then asks for as many prompts as it does."""
+    sampler.tied.clear()
+    sampler.tied.update(tied)
+    sampler.failure_keys["train"] = set(failed)
+    reasons = sampler._terminal_eviction_reasons(1, "train")
+    gone, *_ = sampler._evict_terminal_groups(1, "train", reasons)
+    sampler._replace(2 * len(gone))
+    return gone
+
+
+def test_each_group_that_is_left_out_is_replaced_once_and_not_without_end(sampler):
+    assert evicted(sampler, tied=["a", "b"]) == {"a", "b"} and sampler.submitted == [2]
+    assert evicted(sampler) == set() and sampler.submitted == [2]
+    assert evicted(sampler, tied=["c"], failed=["d"]) == {"c", "d"} and sampler.submitted == [2, 2]
+    assert evicted(sampler, tied=["e"], failed=["f"]) == set() and sampler.submitted == [2, 2]  # the bound: they stay
+    assert sampler._left_out == {"a": "tied", "b": "tied", "c": "tied", "d": "missing"}
+    sampler._begin(2)
+    assert evicted(sampler, tied=["e"]) == {"e"} and sampler.submitted == [2, 2, 1]
+    assert sampler._terminal_eviction_reasons(2, "val")[1] == set()
+
+
+def test_failures_count_for_the_limit_whether_they_are_replaced_or_not(sampler):
+    from ropd_cli.training.verl.sampler import RunStopped
+
+    evicted(sampler, failed=["a"])
+    with pytest.raises(RunStopped, match=r"2 of 4 groups could not be judged, more than judge\.max_failed"):
+        evicted(sampler, failed=["b"])
+    assert sampler._run.stop().kind == "TrainingError" and sampler.submitted == [1]

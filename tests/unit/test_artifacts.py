@@ -7,15 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropd_cli.errors import InputError
-from ropd_cli.records.files import (
-    RecordWriter,
-    existing_records,
-    failed_path,
-    journal_of,
-    read_journal,
-    read_records,
-    write_atomic,
-)
+from ropd_cli.records.files import existing_records, failed_path, journal_of, read_journal, read_records, write_atomic
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import Answer, AnswerRecord, load_models
 
 RECORDS = [{"uid": str(i), "text": "é\n" * i} for i in range(5)]

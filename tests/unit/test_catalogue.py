@@ -20,7 +20,8 @@ from ropd_cli.analysis.judged_groups import load_groups, views_of
 from ropd_cli.analysis.query import SORTS, Query
 from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError
-from ropd_cli.records.files import RecordWriter, read_records
+from ropd_cli.records.files import read_records
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.report.browser import Browser, GroupScreen
 from ropd_cli.report.groups_text import spread_bar
 

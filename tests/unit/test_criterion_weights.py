@@ -135,6 +135,9 @@ def test_scores_that_are_equal_stay_equal():
         (["reward.combine=separate"], "two parts"),
         (["reward.combine=separate", "reward.rubric=0", "reward.exact=1"], "two parts"),
         (["reward.criterion_dropout=0.1", "judge.rubric_per=rollout"], "judge.rubric_per is rollout"),
+        (["reward.criterion_weights=discriminating", "method=t-judge"], "criterion_weights: method t-judge"),
+        (["reward.combine=separate", "reward.exact=1", "method=ovd-reward"], "reward.combine: method ovd-reward"),
+        (["judge.reuse=epoch", "method=grpo-verifiable"], "judge.reuse: method grpo-verifiable"),
     ],
 )
 def test_what_can_not_work_is_refused(keys, said):

@@ -20,7 +20,7 @@ from ropd_cli.config.models import EndpointConfig
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-ENDPOINTS = ("teacher", "rubricator", "verifier", "student.endpoint", "monitor.judge", "lint.judge")
+ENDPOINTS = ("endpoint", "teacher", "rubricator", "verifier", "student.endpoint", "monitor.judge", "lint.judge")
 
 
 def shell_lines(page):

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError, NoSpace
 from ropd_cli.records import lines
-from ropd_cli.records.files import RecordWriter, existing_records, read_journal, read_records, salvage, write_records
+from ropd_cli.records.files import existing_records, read_journal, read_records, salvage, write_records
+from ropd_cli.records.journals import RecordWriter
 
 RECORDS = [{"uid": str(n), "text": f"{n * 7919} is not a prime number, é {'x' * (n % 50)}"} for n in range(200)]
 FAST, CAMPAIGN = 40, 400
@@ -382,7 +383,7 @@ def test_a_user_s_file_that_is_cut_off_makes_no_fewer_prompts(ropd, tmp_path):
         "half.jsonl.zst": ((whole := _frame(body))[: len(whole) // 2], "the file ends inside this frame"),
         "cut.jsonl": (body[:-9], ":300: the last line is cut off"),
         "comma.jsonl": (body[:-1] + b",", ":300: not valid JSON"),
-        "cut.csv": (table[:-3], ":10: the last row is cut off"),
+        "cut.csv": (table[:-3], ":10: fewer values (1) than the 2 columns"),
     }
     for name, (content, message) in files.items():
         (tmp_path / name).write_bytes(content)

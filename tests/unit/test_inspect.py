@@ -14,7 +14,7 @@ from ropd_cli.analysis.query import Query
 from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError
 from ropd_cli.method.scoring import score
-from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import (
     AnswerRecord,
     AnswerVerdict,
@@ -197,13 +197,16 @@ def test_what_grpo_is_given_stands_beside_the_scores(tmp_path):
     shaped = verdicts.model_copy(update={"shaped": (1.25, -0.75, -0.5), "weights": (6.0, 0.0, 0.0)})
     files = tmp_path / "v.jsonl", tmp_path / "r.jsonl"
     for record, shows in ((shaped, True), (verdicts, False)):
-        for file, one in zip(files, (record, rubric), strict=True):
+        written = rubric.model_copy(update={"origin": "reused" if shows else None})
+        for file, one in zip(files, (record, written), strict=True):
             file.write_text(json.dumps(one.to_json()) + "\n")
         (view,) = load_groups(files[0], rubrics=files[1])
         text = shown_in_full(view, 100)
         html = page_of([view], "Groups")
         assert ("1.25" in text, "6.00" in text, "-0.75" in text) == (shows,) * 3
         assert (">1.25<" in html, "→ 6.00" in html, "in the place of the reward" in html) == (shows,) * 3
+        said = "the rubric is that of an earlier group"
+        assert (said in text, said in html) == (shows, shows)
         assert view.stats.mean == pytest.approx(sum(verdicts.rewards) / 3)
 
 

@@ -72,6 +72,13 @@ def test_trl_s_call(judge):
     assert missing == [None, None, values[0], values[1]]
 
 
+def test_trl_is_given_what_verl_would_be(config):
+    with ropd_cli.Judge.from_config(config | {"reward": {"criterion_weights": "discriminating"}}) as judge:
+        group = judge.rewards_sync(QUESTIONS["a"], ROLLOUTS)
+        values = judge.trl_reward()(prompts=[QUESTIONS["a"]] * len(ROLLOUTS), completions=list(ROLLOUTS))
+    assert values == list(group.verdicts.shaped) != list(group.rewards)
+
+
 @pytest.mark.parametrize("prompts", [["x", "x", "y"], ["x", "y"]])
 def test_unequal_groups_are_refused(judge, prompts):
     with pytest.raises(InputError, match="a group is judged together"):

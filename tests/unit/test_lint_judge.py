@@ -16,7 +16,7 @@ from ropd_cli.errors import InputError, ProviderError, ReplyInvalid
 from ropd_cli.lint import JUDGE_KINDS, Linted
 from ropd_cli.lint.model_judge import judge_lint, lint_request, lint_template, parse_findings
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import Criterion, Rubric
 
 RUBRIC = Rubric(

@@ -103,7 +103,7 @@ def test_chat_messages_are_prompts_up_to_the_last_question(tmp_path):
     assert [[m.role for m in p.messages] for p in prepared.train] == [["user"], ["system", "user"]]
     assert prepared.notes == {"prompts whose last messages, replies, were cut off": 2}
     (kept,) = run(lines(tmp_path / "b.jsonl", {"prompt": [user, reply]}))
-    assert [m.role for m in kept.messages] == ["user", "assistant"]
+    assert [m.role for m in kept.messages] == ["user"]
     with pytest.raises(InputError, match=r"c\.jsonl:1.*no question"):
         run(lines(tmp_path / "c.jsonl", {"messages": [reply]}))
     for bad in ([{"role": "user"}], ["x"], {"a": 1}, [{"role": 3, "content": "x"}]):
@@ -115,7 +115,7 @@ def test_nulls_that_only_parquet_s_columns_have_are_no_keys_of_a_message(tmp_pat
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    user, named = {"role": "user", "content": "q"}, {"role": "user", "content": None, "name": "n"}
+    user, named = {"role": "user", "content": "q"}, {"role": "user", "content": "r", "name": "n"}
     pq.write_table(pa.table({"prompt": [[user], [named, user]]}), tmp_path / "a.parquet")
     assert [p.raw_prompt_hash for p in run(tmp_path / "a.parquet")] == [prompt_hash([user]), prompt_hash([named, user])]
 

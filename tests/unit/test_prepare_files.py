@@ -10,22 +10,21 @@ from hypothesis import strategies as st
 
 from ropd_cli.datasets.sums import make_sums
 from ropd_cli.errors import InputError
+from ropd_cli.records.fields import ROLES
 from ropd_cli.records.files import read_records
 from ropd_cli.records.schemas import Message, Prompt, load_prompts
 from ropd_cli.stages.prepare import Output, write_all
 
 FORMATS = ("p.jsonl", "p.jsonl.zst", "p.parquet")
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(str.strip)
 PARTS = st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": TEXT}), min_size=1, max_size=3)
 EXTRA = st.dictionaries(
     st.sampled_from(["name", "tool_call_id", "weight", "tool_calls"]), TEXT | st.integers(0, 9) | st.none()
 )
-MESSAGES = st.lists(
-    st.builds(lambda role, content, extra: {"role": role, "content": content} | extra, TEXT, TEXT | PARTS, EXTRA)
-    | st.builds(lambda role, content: {"role": role, "content": content}, st.sampled_from(["system", "user"]), TEXT),
-    min_size=1,
-    max_size=3,
-)
+MESSAGE = st.builds(
+    lambda role, content, extra: {"role": role, "content": content} | extra, st.sampled_from(ROLES), TEXT | PARTS, EXTRA
+) | st.builds(lambda role, content: {"role": role, "content": content}, st.sampled_from(["system", "user"]), TEXT)
+MESSAGES = st.builds(lambda turns, last: [*turns, last | {"role": "user"}], st.lists(MESSAGE, max_size=2), MESSAGE)
 
 
 def prompts_of(chats):
@@ -55,12 +54,12 @@ def test_prompts_read_back_with_their_hashes_or_parquet_says_it_can_t(tmp_path, 
 def test_parquet_holds_chats_of_one_form_and_refuses_mixed_ones(tmp_path):
     user, tool = {"role": "user", "content": "é 你好 \U0001f600"}, {"role": "tool", "content": "x", "tool_call_id": "1"}
     parts = {"role": "user", "content": [{"type": "text", "text": "q"}]}
-    for chats in ([[user], [{"role": "system", "content": "s"}, user]], [[tool]], [[parts], [parts, parts]]):
+    for chats in ([[user], [{"role": "system", "content": "s"}, user]], [[parts], [parts, parts]]):
         prompts = prompts_of(chats)
         assert write(prompts, tmp_path / "p.parquet", force=True)
         assert [p.raw_prompt_hash for p in load_prompts(tmp_path / "p.parquet")] == [p.raw_prompt_hash for p in prompts]
     before = (tmp_path / "p.parquet").read_bytes()
-    for chats in ([[user], [tool]], [[user], [parts]]):
+    for chats in ([[user], [tool, user]], [[user], [parts]]):
         with pytest.raises(InputError, match="Parquet can't hold") as caught:
             write(prompts_of(chats), tmp_path / "p.parquet", force=True)
         assert ".jsonl" in caught.value.hint

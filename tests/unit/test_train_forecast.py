@@ -56,6 +56,11 @@ def test_a_second_judge_counts_for_its_share(forecast):
     assert one["cost_usd"] < both["cost_usd"] < 1.5 * one["cost_usd"]
 
 
+def test_a_rubric_that_is_kept_is_asked_for_once_a_prompt(forecast):
+    assert forecast(judge__reuse="epoch")["calls"] == 320 + 50
+    assert forecast(judge__reuse="epoch", steps=1)["calls"] == 32 + 32
+
+
 def test_what_the_data_set_brings_is_not_asked_for(forecast):
     assert forecast(judge__rubrics="dataset")["calls"] == 320
     assert forecast(reward__rubric=0.0, reward__format=1.0) is None

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ropd_cli.records.files import RecordWriter
+from ropd_cli.records.journals import RecordWriter
 
 
 class Ledger:

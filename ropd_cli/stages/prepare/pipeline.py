@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from ropd_cli.datasets.columns import Candidate, ColumnReader
 from ropd_cli.datasets.hub import HubSet, hub_rows
 from ropd_cli.datasets.known_sets import RECIPES, Recipe
 from ropd_cli.datasets.local_files import Row, local_rows
 from ropd_cli.datasets.reasoning_gym import gym_prompts
-from ropd_cli.datasets.sums import make_sums
+from ropd_cli.datasets.sums import SUM_TASKS, make_sums
 from ropd_cli.datasets.text_words import normalized, text_of
 from ropd_cli.errors import InputError
 from ropd_cli.method.dataset_rubrics import dataset_rubric
 from ropd_cli.stages.prepare.filters import Pooled, apply_filters
 from ropd_cli.stages.prepare.ledger import Ledger
-from ropd_cli.stages.prepare.plan import GYM, HUB, SUMS, TRAIN, Plan, Prepared, Source
+from ropd_cli.stages.prepare.plan import GYM, HUB, TRAIN, Plan, Prepared, Source
 
 
 def prepare(plan: Plan, ledger: Ledger | None = None) -> Prepared:
@@ -28,21 +30,27 @@ def prepare(plan: Plan, ledger: Ledger | None = None) -> Prepared:
     MissingPackage where a package is needed that is not installed.
     """
     ledger = ledger if ledger is not None else Ledger()
-    kept, tokens_P = apply_filters(fill_pool(plan, ledger), plan.filters, ledger)
-    return draw(plan, kept, tokens_P, ledger)
+    source = plan.source
+    reader = ColumnReader(plan.wording, source.columns, _recipe(source), _data_source(source), source.dropped_columns)
+    reader.worked_answers = not source.is_made
+    pool = fill_pool(plan, reader, ledger)
+    kept, tokens_P = apply_filters(pool, plan.filters, ledger)
+    prepared = draw(plan, kept, tokens_P, ledger)
+    return prepared if source.is_made else replace(prepared, columns=reader.chosen, further=reader.further)
 
 
-def fill_pool(plan: Plan, ledger: Ledger) -> list[Pooled]:
-    """The different prompts in the order of their rows. Memory grows with the prompts, not with the rows.
+def fill_pool(plan: Plan, reader: ColumnReader, ledger: Ledger) -> list[Pooled]:
+    """The different prompts in the order of their rows, which are read twice: first to choose the columns. Memory grows
+    with the prompts, not with the rows.
 
     Raises InputError for an unknown name, and with file and line for a row that is no prompt (with ``bad_rows``
     "drop" such a row is left out).
     """
     source = plan.source
-    reader = ColumnReader(plan.wording, source.columns, _recipe(source), _data_source(source), source.dropped_columns)
-    reader.worked_answers = not source.is_made
+    rows = partial(_made_rows, plan) if source.is_made else partial(_rows, source)
+    reader.choose(itertools.islice(rows(), 1) if source.is_made else rows())
     sieve = _Sieve(plan, ledger)
-    for row in _made_rows(plan) if source.is_made else _rows(source):
+    for row in rows():
         ledger.read += 1
         try:
             sieve.take(row, reader.read(row))
@@ -88,6 +96,14 @@ class _Sieve:
 
     def _keep(self, row: Row, candidate: Candidate) -> None:
         prompt = candidate.prompt(row.where)
+        if row.columnar:  # JSON has all types that JSON, CSV and the like can bring
+            try:
+                prompt.to_json()
+            except ValueError as fault:  # pydantic's serialization error
+                raise InputError(
+                    f"{row.where}: a value can't be written as JSON ({str(fault).splitlines()[0]})",
+                    f"leave its column out by --drop-column; further ones are {', '.join(prompt.model_extra or {})}",
+                ) from fault
         if prompt.uid in self._uids:
             raise InputError(
                 f"{row.where}: uid {prompt.uid!r} stands at another prompt too (row {self._uids[prompt.uid]})",
@@ -96,7 +112,8 @@ class _Sieve:
         self._uids[prompt.uid] = row.number
         self._seen[candidate.hash] = (row.number, candidate.answer)
         self.pool.append(Pooled(row.number, prompt))
-        self._ledger.note("prompts whose last messages, replies, were cut off", int(candidate.cut_replies > 0))
+        for note in candidate.notes:
+            self._ledger.note(note)
 
 
 def _rows(source: Source) -> Iterator[Row]:
@@ -111,7 +128,7 @@ def _rows(source: Source) -> Iterator[Row]:
         if not path:
             raise InputError(f"{source.name!r}: no data set named", "for example hf:openai/gsm8k:main")
         return hub_rows(HubSet(path, source.config or config or None, source.split or "train", source.revision))
-    known = [SUMS, *RECIPES]
+    known = [*SUM_TASKS, *RECIPES]
     near = difflib.get_close_matches(source.name, known, n=1, cutoff=0.6)
     start = f"did you mean {near[0]}? There are " if near else ""
     raise InputError(
@@ -132,15 +149,15 @@ def _data_source(source: Source) -> str:
 
 
 def _made_rows(plan: Plan) -> Iterator[Row]:
-    """Prompts of a made task as rows; those of ``sums`` for the parts come first."""
+    """Prompts of a made task as rows; those of sums for the parts come first."""
     source, count = plan.source, plan.made_count
-    if source.name == SUMS:
+    if source.name in SUM_TASKS:
         apart = sum(part.count(count) for part in plan.parts)
-        split = make_sums(count - apart, apart, plan.seed)
+        split = make_sums(count - apart, apart, plan.seed, source.name)
         prompts = [*split.held_out, *split.train]
     else:
         prompts = gym_prompts(source.name.removeprefix(GYM), count, plan.seed, source.parameters)
-    ability = "math" if source.name == SUMS else "reasoning"
+    ability = "math" if source.name in SUM_TASKS else "reasoning"
     for number, prompt in enumerate(prompts, start=1):
         yield Row(number, f"{source.name}:{number}", prompt.to_json() | {"ability": ability})
 

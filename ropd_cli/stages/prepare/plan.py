@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ropd_cli.datasets.columns import Wording
+from ropd_cli.datasets.columns import Chosen, Wording
+from ropd_cli.datasets.sums import SUM_TASKS
 from ropd_cli.errors import InputError
 from ropd_cli.records.schemas import Prompt
 from ropd_cli.stages.prepare.filters import Filters
 
 GYM = "reasoning-gym:"
-SUMS = "sums"
 HUB = "hf:"
 TRAIN = "train"
 MADE_SIZE = 100
@@ -37,7 +37,7 @@ class Source:
     @property
     def is_made(self) -> bool:
         """Whether the prompts are made by program, by a seed, and not read."""
-        return self.local is None and (self.name == SUMS or self.name.startswith(GYM))
+        return self.local is None and (self.name in SUM_TASKS or self.name.startswith(GYM))
 
     def __str__(self) -> str:
         return str(self.local or self.name)
@@ -92,6 +92,10 @@ class Prepared:
     """Lengths of the kept prompts: min, median, p95 and max; None without a tokenizer."""
     rubrics: int = 0
     """Kept prompts that bring a rubric."""
+    columns: Mapping[str, Chosen] = field(default_factory=dict)
+    """Where the fields were read; empty for a made task."""
+    further: tuple[str, ...] = ()
+    """Columns that are kept as they are."""
 
     @property
     def train(self) -> list[Prompt]:

@@ -1,0 +1,86 @@
+"""``ropd compare-methods``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ropd_cli.cli._options import CacheDir, Set, command
+from ropd_cli.cli._screen import Screen
+
+
+@command
+def compare_methods(
+    config: Annotated[
+        str,
+        typer.Argument(metavar="CONFIG", help="YAML configuration that all methods share: a path, or a shipped name."),
+    ] = "quickstart",
+    methods: Annotated[
+        str, typer.Option("--methods", help="Methods with their variants, separated by commas: ropd,t-judge,ropd@m1.")
+    ] = "ropd,t-judge,sft,grpo-verifiable",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds per method, from 0 on.")] = 3,
+    out: Annotated[Path, typer.Option("--out", help="Directory of all files.")] = Path("runs/compare"),
+    task: Annotated[str, typer.Option("--task", help="Made task: sums or long-sums.")] = "sums",
+    held_out: Annotated[
+        Path | None,
+        typer.Option("--held-out", help="Prompts with answers to measure by, not a made task.", show_default=False),
+    ] = None,
+    points: Annotated[int, typer.Option("--points", min=1, help="Checkpoints that are measured per run.")] = 3,
+    add: Annotated[
+        list[Path] | None,
+        typer.Option("--add", help="compare.json of another comparison, whose cells are taken in.", show_default=False),
+    ] = None,
+    model_path: Annotated[
+        str | None,
+        typer.Option("--model-path", help="Student: a folder or hub name.", show_default="SmolLM2-135M-Instruct"),
+    ] = None,
+    overrides: Set = None,
+    cache_dir: CacheDir = None,
+    *,
+    screen: Screen,
+) -> None:
+    """Train one student by several methods, and compare what they reach.
+
+    Each method is trained with each seed on the same prompts, and measured on held-out prompts before, in between and
+    after. Finished runs are not made again: the same command continues, and more methods or seeds can be added later.
+    Tables and curves are written to compare.md and compare.html.
+    """
+    import os
+    from dataclasses import asdict
+
+    from rich.console import Group
+
+    from ropd_cli.analysis.methods import by_task
+    from ropd_cli.recipes.compare_methods import Options, Paths
+    from ropd_cli.recipes.compare_methods import compare_methods as recipe
+    from ropd_cli.records.files import write_atomic
+    from ropd_cli.report.compare_report import NOTE, markdown, page, table
+    from ropd_cli.util.terminal import Text
+
+    options = Options(
+        out=out.absolute(),
+        labels=tuple(dict.fromkeys(label.strip() for label in methods.split(",") if label.strip())),
+        seeds=seeds,
+        config=config,
+        task=task,
+        held_out=held_out,
+        points=points,
+        overrides=tuple(overrides or ()),
+        added=tuple(add or ()),
+        model_path=model_path,
+        cache_dir=str(cache_dir) if cache_dir is not None else None,
+        environ=os.environ,
+    )
+    cells = recipe(options, screen.progress())
+    tasks = by_task(cells)
+    paths = Paths(options.out)
+    write_atomic(paths.markdown, markdown(tasks))
+    write_atomic(paths.page, page(tasks, cells, "Methods side by side"))
+    document = {
+        "tasks": {name: [asdict(row) for row in rows] for name, rows in tasks.items()},
+        "cells": str(paths.cells),
+    }
+    shown = Group(*(part for name, rows in tasks.items() for part in (Text(name), table(rows), Text(""))), Text(NOTE))
+    screen.result(document, shown)

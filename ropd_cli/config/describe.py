@@ -1,0 +1,81 @@
+"""What the keys of a configuration are: their types, defaults and meanings, from the models themselves."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterator
+from types import NoneType
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from ropd_cli.config.models import RopdConfig
+from ropd_cli.errors import InputError
+
+
+class KeyDescription(NamedTuple):
+    """One key."""
+
+    key: str
+    type: str
+    """As it is written: ``integer``, ``one of paper, group``, …"""
+    default: Any
+    meaning: str
+    limits: str
+
+
+def describe(key: str) -> list[KeyDescription]:
+    """Return the description of a key, or of all keys of a section. Raises InputError for one that is not known."""
+    found = [each for each in all_keys() if each.key == key or each.key.startswith(f"{key}.")]
+    if not found:
+        names = [each.key for each in all_keys()]
+        near = difflib.get_close_matches(key, [*names, *(name.rpartition(".")[0] for name in names)], n=1, cutoff=0.4)
+        raise InputError(f"{key}: unknown key", f"did you mean {near[0]}?" if near else "ropd config explain lists all")
+    return found
+
+
+def all_keys(model: type[BaseModel] = RopdConfig, path: str = "") -> Iterator[KeyDescription]:
+    """Yield every key, in the order of the configuration."""
+    for name, field in model.model_fields.items():
+        key = f"{path}{name}"
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            yield from all_keys(section, f"{key}.")
+            continue
+        default = field.get_default(call_default_factory=True)
+        limits = ", ".join(filter(None, map(_limit, field.metadata)))
+        yield KeyDescription(key, type_words(section), _plain(default), field.description or "", limits)
+
+
+def type_words(annotation: Any) -> str:
+    """Return a type in words."""
+    if annotation is NoneType:
+        return "null"
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return type_words(arguments[0])
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin is dict:
+        return f"{type_words(arguments[1])} by name" if arguments else "a mapping"
+    if origin in (list, tuple):
+        inner = [each for each in arguments if each is not Ellipsis]
+        return f"list of {type_words(inner[0])}" if inner else "list"
+    if arguments:
+        return " or ".join(type_words(each) for each in arguments)
+    names = {str: "text", int: "integer", float: "number", bool: "true or false", dict: "mapping", Any: "anything"}
+    return names.get(annotation, "section" if isinstance(annotation, type) else str(annotation))
+
+
+def _limit(constraint: Any) -> str:
+    signs = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    return ", ".join(
+        f"{words} {value:g}"
+        for sign, words in signs.items()
+        if isinstance(value := getattr(constraint, sign, None), int | float)
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

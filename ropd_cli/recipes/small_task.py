@@ -1,0 +1,59 @@
+"""Parts of recipes that train a small student on a task of the built-in provider: its teacher's answers, and what a
+model answers to held-out prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+from ropd_cli.config import EndpointConfig, RopdConfig, SamplingConfig
+from ropd_cli.engines.vllm_sampling import EngineOptions, LocalModel, SamplingOptions
+from ropd_cli.errors import RopdError
+from ropd_cli.index import IndexWriter
+from ropd_cli.llm.cache import ReplyCache
+from ropd_cli.llm.client import ChatClient
+from ropd_cli.records.schemas import AnswerRecord, load_models
+from ropd_cli.stages.rollout import RolloutFiles, rollout_local
+from ropd_cli.stages.teacher import TeacherFiles, Wanted, teacher_gen
+from ropd_cli.util.progress import Progress
+
+TEACHER_URL = "builtin://checkable"
+
+
+async def make_index(prompts: Path, answers: Path, index: Path, config: RopdConfig, progress: Progress) -> None:
+    """Let the built-in teacher answer the prompts, ``judge.m`` times each, and index its answers."""
+    teacher = EndpointConfig(base_url=TEACHER_URL, model="checkable", sampling=SamplingConfig(seed=config.seed))
+    with closing(ReplyCache.open(config.cache_dir)) as cache:
+        async with ChatClient.open(teacher, cache=cache) as client:
+            files = TeacherFiles(prompts=prompts, out=answers)
+            await teacher_gen(files, [client], Wanted(config.judge.m), max_failed_fraction=0.0, progress=progress)
+    with IndexWriter(index) as writer:
+        for record in load_models(answers, AnswerRecord):
+            writer.add(record)
+
+
+async def greedy_answers(
+    prompts: Path, out: Path, model: Path | str, config: RopdConfig, environ: Mapping[str, str], progress: Progress
+) -> dict[str, AnswerRecord]:
+    """One greedy answer of a model to each prompt, by uid; those that ``out`` has already are not sampled again.
+
+    Raises RopdError where a prompt got no answer.
+    """
+    length = config.data.max_prompt_tokens + config.data.max_response_tokens
+    engine = EngineOptions(
+        str(model), config.device, max_model_len=length, kv_cache_gb=config.rollout.kv_cache_gb, dtype="bfloat16"
+    )
+    log = out.with_name(out.name + ".vllm.log")
+    tally = await rollout_local(
+        RolloutFiles(prompts=prompts, out=out),
+        lambda: LocalModel.start(engine, environ=environ, log=log),
+        str(model),
+        SamplingOptions(n=1, temperature=0.0, max_tokens=config.data.max_response_tokens),
+        progress=progress,
+    )
+    if tally.failed:
+        raise RopdError(
+            f"{out}: {tally.failed} held-out prompts got no answer", f"see {log}; the same command tries again"
+        )
+    return {record.uid: record for record in load_models(out, AnswerRecord)}

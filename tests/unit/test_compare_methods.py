@@ -1,0 +1,104 @@
+"""Methods side by side: what a label sets, what the table makes of the cells, and the judge that errs on purpose."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from ropd_cli.analysis.methods import CellResult, Point, by_task, read_cells, rows_of, write_cells
+from ropd_cli.builtin.noise import Flips, read_flips
+from ropd_cli.config import load_config
+from ropd_cli.errors import InputError
+from ropd_cli.llm.urls import identity, model_name
+from ropd_cli.methods import METHODS
+from ropd_cli.recipes.compare_methods import VARIANTS, settings_of
+from ropd_cli.report.compare_report import charts, markdown, page
+
+
+def cell(label, seed, accuracy, task="sums", before=0.25):
+    points = (
+        Point(0, before, 0.4),
+        Point(6, (before + accuracy) / 2, 0.5, 384, 192, 96, 10_000, 60.0),
+        Point(12, accuracy, 0.6, 768, 384, 192, 20_000, 120.0),
+    )
+    return CellResult(label, seed, task, 12, points, (1.0, 0.0), 12.0, 0.125, 0.9, "here", "1")
+
+
+CELLS = [
+    *(cell("ropd", seed, accuracy) for seed, accuracy in enumerate((0.7, 0.75, 0.8))),
+    *(cell("sft", seed, accuracy) for seed, accuracy in enumerate((0.5, 0.6, 0.55))),
+    cell("ropd", 0, 0.3, task="long-sums"),
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_is_a_configuration(variant):
+    settings = settings_of(f"ropd@{variant}", 3)
+    config = load_config("quickstart", overrides=settings, environ={})
+    assert config.method == "ropd" and config != load_config("quickstart", environ={})
+
+
+def test_labels():
+    assert settings_of("ropd", 0) == ["method=ropd"]
+    assert settings_of("ropd@m1@no-pool", 0)[1:] == [*VARIANTS["m1"], *VARIANTS["no-pool"]]
+    assert settings_of("t-judge@flip10", 2)[1].endswith("?flip=0.1&seed=2")
+    for label, known in (("grpo", METHODS), ("ropd@m2", VARIANTS)):
+        with pytest.raises(InputError) as caught:
+            settings_of(label, 0)
+        assert label.partition("@")[2] or label in caught.value.message
+        assert all(name in caught.value.hint for name in known)
+
+
+def test_rows_are_means_over_seeds_with_changes_paired_by_seed():
+    ropd, sft = rows_of(CELLS[:6])
+    assert (ropd.label, ropd.seeds, ropd.change) == ("ropd", 3, None)
+    assert ropd.accuracy.mean == pytest.approx(0.75)
+    # t = 4.302653 of 2 degrees of freedom times 0.05 / sqrt(3)
+    assert ropd.accuracy.high - ropd.accuracy.mean == pytest.approx(4.302653 * 0.05 / math.sqrt(3), rel=1e-5)
+    assert sft.change.mean == pytest.approx(-0.2) and sft.change.low < -0.2 < sft.change.high < 0
+    assert sft.used == {"samples": 768, "teacher_answers": 384, "judge_calls": 192, "judge_tokens": 20_000}
+    assert sft.minutes == 2.0 and list(by_task(CELLS)) == ["sums", "long-sums"]
+
+
+def test_what_is_shown(tmp_path):
+    tasks = by_task(CELLS)
+    text = markdown(tasks)
+    assert "| ropd | 3 | 25.0% | 75.0% ± 12.4 | – | 60.0% |" in text
+    assert "| sft | 3 | 25.0% | 55.0% ± 12.4 | -20.0 ±" in text
+    assert "| ropd | 1 | 25.0% | 30.0% |" in text  # one seed has no interval
+    drawn = charts("sums", CELLS)
+    assert [len(one.lines) for one in drawn] == [2] * 6 and "teacher answers" in drawn[2].title
+    html = page(tasks, CELLS, "Methods")
+    assert html.count("<svg") == 12 and "75.0% ± 12.4" in html
+
+
+def test_cells_are_written_and_read_back(tmp_path):
+    write_cells(tmp_path / "compare.json", CELLS)
+    assert sorted(read_cells(tmp_path / "compare.json"), key=lambda c: c.key) == sorted(CELLS, key=lambda c: c.key)
+    assert read_cells(tmp_path / "nothing.json") == []
+    (tmp_path / "other.json").write_text(json.dumps({"cells": [{"label": 3}]}))
+    with pytest.raises(InputError, match="no comparison's cells"):
+        read_cells(tmp_path / "other.json")
+
+
+def test_a_tenth_of_the_verdicts_is_turned_round_and_always_the_same():
+    flips = read_flips("flip=0.1&seed=4")
+    turned = [flips(True, f"answer {k}", "right") for k in range(4000)]
+    assert 0.08 < turned.count(False) / 4000 < 0.12
+    assert turned == [flips(True, f"answer {k}", "right") for k in range(4000)]
+    assert turned == [not flips(False, f"answer {k}", "right") for k in range(4000)]
+    assert turned != [Flips(0.1, "5")(True, f"answer {k}", "right") for k in range(4000)]
+    assert all(Flips()(True, f"answer {k}", "right") for k in range(100))
+    for query in ("flip=2", "flip=x", "flop=1"):
+        with pytest.raises(InputError, match="not understood"):
+            read_flips(query)
+
+
+def test_a_noisy_judge_is_another_endpoint_by_the_same_name():
+    config = load_config("quickstart", overrides=settings_of("ropd@flip10", 1), environ={})
+    plain = load_config("quickstart", environ={})
+    assert identity(config.verifier.base_url) != identity(plain.verifier.base_url)
+    unnamed = config.verifier.model_copy(update={"model": None})
+    assert model_name(unnamed) == "checkable"
