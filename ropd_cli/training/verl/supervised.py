@@ -123,14 +123,16 @@ class SupervisedTrainer(SFTTrainer):
         self.train_sampler.shuffle = False  # it would shuffle the same way for every seed
 
     def _build_ckpt_handler(self) -> None:
-        model = self.config.model
+        model, trainer = self.config.model, self.config.trainer
         self.ckpt_handler = FinishedCheckpoints(
             partial(finish_folder, dtype=self.config.ropd.dtype, rank=model.lora_rank, alpha=model.lora_alpha),
             engine=self.engine,
             train_dataloader=self.train_dataloader,
-            default_local_dir=self.config.trainer.default_local_dir,
-            resume_mode=self.config.trainer.resume_mode,
-            resume_from_path=self.config.trainer.resume_from_path,
+            default_local_dir=trainer.default_local_dir,
+            default_hdfs_dir=trainer.default_hdfs_dir,
+            max_ckpt_to_keep=trainer.max_ckpt_to_keep,
+            resume_mode=trainer.resume_mode,
+            resume_from_path=trainer.resume_from_path,
             lora_train_meta=self._get_lora_train_meta(),
         )
 
