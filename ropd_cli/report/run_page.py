@@ -163,6 +163,7 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
     config = run.config
     judge = _judge(config, "verifier") if run.has_rubrics or run.scale else None
     facts = [
+        ("method", setting(config, "method")),
         ("student", setting(config, "student.model_path")),
         ("teacher answers by", ", ".join(run.teachers) or setting(config, "teacher.model")),
         ("rubricator", _judge(config, "rubricator") if run.has_rubrics else None),
