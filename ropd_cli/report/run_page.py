@@ -202,6 +202,7 @@ def _facts(run: RunData) -> list[tuple[str, str]]:
     config = run.config
     judge = _judge(config, "verifier") if run.has_rubrics or run.scale else None
     facts = [
+        ("method", setting(config, "method")),
         ("student", setting(config, "student.model_path")),
         ("started from the run", setting(config, "student.from_run")),
         ("teacher answers by", ", ".join(run.teachers) or setting(config, "teacher.model")),
