@@ -27,8 +27,8 @@ _AMOUNT = re.compile(
 )
 _CHANGES = re.compile(
     r"(?:^|\s)(?:\S{0,30}?\d\S{0,30}(?:\s[A-Za-z]+)?\s(?:or|and)(?:\s[a-z]\s=)?|(?<!from )\d\S{0,30}\sto"
-    r"|at\s(?:least|most)|up\sto|(?:less|more|fewer|greater|higher|lower|larger|smaller|other)\sthan|not|minus|negative|under|over|above|below"
-    r"|twice|double|half(?:\s\w+)*)$",
+    r"|at\s(?:least|most)|up\sto|(?:less|more|fewer|greater|higher|lower|larger|smaller|other)\sthan|not|minus|negative"
+    r"|under|over|above|below|twice|double|half(?:\s\w+)*)$",
     re.IGNORECASE,
 )
 """Words before a number that make it another one, or an open one."""
@@ -52,11 +52,16 @@ def last_quantity(text: str) -> str | None:
 
 
 def formulas(text: str) -> list[tuple[int, int]]:
-    """Where the formulas of a text stand, by dollars or backslashes. One pass: what is never closed opens nothing."""
+    """Where the formulas of a text stand, by dollars or backslashes. One pass: what is never closed opens nothing.
+
+    A dollar closes none on another line, or before a digit: it is money there.
+    """
     spans = []
     last = {closer: text.rfind(closer) for closer in _CLOSES.values()}
     opened: tuple[int, str] | None = None
     for mark in _DELIMITER.finditer(text):
+        if opened is not None and mark[0] == "$" == opened[1] and "\n" in text[opened[0] : mark.start()]:
+            opened = None
         if opened is None:
             closer = _CLOSES.get(mark[0])
             if closer is not None and last[closer] > mark.start():

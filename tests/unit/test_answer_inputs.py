@@ -815,6 +815,8 @@ REPLIES = {
         ("18", "<answer>\n18 dollars\n</answer>", True),
         ("18", "<answer>Answer: 18</answer>", True),
         ("18", "<answer></answer> 18", False),
+        ("18", "Eggs cost $9 each.\nSo that is 18 $ for two of them, or a $ more.", True),
+        ("18", "She has $5.\nShe gets 18 $ more.", True),
         ("60", r"\boxed{\text{60 percent}}", True),
         ("6", r"\boxed{\text{60 percent}}", False),
     ],
