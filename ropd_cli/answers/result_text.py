@@ -35,6 +35,7 @@ _SUB = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _ROOT = re.compile(r"([√∛])\s?(?:(\d{1,400}|[a-zA-Z])|(?=[({]))")
 _PLAIN_ROOT = re.compile(r"(?<![\\A-Za-z])sqrt ?(\d{1,400})")
 
+_PICTURES = re.compile("[\u2600-\u27bf\ufe0f\U0001f000-\U0001faff]")
 _SIZE = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|[lL]arge|LARGE|[hH]uge)(?![A-Za-z])|(?<!\\)\\[()\[\]]|\\?\$"
 )
@@ -64,7 +65,7 @@ _LABEL = re.compile(
 """What an equation or a colon gives a value to: "Total =", ``\angle ABC =``, ``P(X = 2) =``."""
 _LEAD = re.compile(
     r"(?:\\approx|=|(?:approximately|approx\.?|about|around|roughly|exactly|equals|equal to|a total of|total of|only"
-    r"|just|simply|therefore|thus|hence|then|clearly)(?![A-Za-z])) ?[:,]? ?",
+    r"|just|indeed|simply|therefore|thus|hence|then|clearly)(?![A-Za-z])) ?[:,]? ?",
     re.IGNORECASE,
 )
 _NEGATIVE = re.compile(r"\x01?(?<![A-Za-z\\])(?:negative|minus) ?\x02? ?(?=[\d\\.])", re.IGNORECASE)
@@ -133,7 +134,7 @@ def tidy(result: str) -> str:
     text = _SUPERS.sub(lambda found: "^{" + found[0].translate(_SUPER) + "}", result)
     text = _SUBS.sub(lambda found: "_{" + found[0].translate(_SUB) + "}", text)
     text = _PLAIN_ROOT.sub(r"\\sqrt{\1}", _ROOT.sub(_root, text)).translate(_UNICODE)
-    text = " ".join(text.replace("...", r"\ldots ").split())
+    text = " ".join(_PICTURES.sub("", text).replace("...", r"\ldots ").split())
     text = _COLOUR.sub("", _SIZE.sub("", _SWITCH.sub("", _STARS.sub("", _BOLD.sub(r"\1", text.strip("_"))))))
     text = _SPACE.sub(" ", _SEPARATOR.sub("", _without_braces(text)))
     text = _FRACTION.sub(r"\\frac", text)
