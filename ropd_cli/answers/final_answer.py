@@ -43,6 +43,7 @@ _HASHES = "####"
 """On the last line whatever follows is the result: a heading is never the last line."""
 _LINE_CHARS = 4000
 """So much is read of a line: replies that repeat themselves are long."""
+_OPENS = ("\\[", "$$")
 _NEXT_LINES = 40
 _BETWEEN_CHARS = 80
 _AMOUNTS = re.compile(r"percent|hundred|thousand|[mb]illion|dozen|times|[\d=<>+]", re.IGNORECASE)
@@ -179,7 +180,9 @@ def _last_statement(lines: list[str]) -> str | None:
     for at in range(len(lines) - 1, -1, -1):
         marked = _after_mark(lines[at])
         rest = _bare(marked) if marked else ""
-        if rest:
+        if rest in _OPENS:
+            stated = _of_next([rest, *lines[at + 1 : at + _NEXT_LINES]])
+        elif rest:
             stated = _of_line(rest)
         elif marked is not None or _HEADING.fullmatch(lines[at]):
             stated = _of_next(lines[at + 1 : at + _NEXT_LINES])

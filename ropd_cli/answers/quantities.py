@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 _DELIMITER = re.compile(r"(?<!\\)\$\$?|\\[()\[\]]")
+_OUTER = re.compile(r"^(?:\$\$?|\\[(\[])|(?:\$\$?|\\[)\]])$")
 _CLOSES = {"$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]"}
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _CALCULATION = re.compile(r"<<[^<>]*>>")
@@ -23,11 +24,12 @@ _ALIGNED, _END = re.compile(r"\\begin\{(?:align|split|gather|eqnarray)"), re.com
 _NO_WORDS = re.compile(r"\\(?:begin|operatorname|mathbb|mathrm)")
 _STATES = re.compile(r"(?:^(?:is|are|be|equals|get|gives|obtain)|[:=])$")
 _AMOUNT = re.compile(
-    r"(?:percent|hundred|thousand|lakh|crore|[mbtr]+illion|dozen|tenth|pair)s?|times|squared|cubed|%|[万亿千百].*", re.I
+    r"(?:percent|hundred|thousand|lakh|crore|[mbtr]+illion|dozen|tenth|pair)s?|squared|cubed|%|[万亿千百].*", re.I
 )
 _CHANGES = re.compile(
     r"(?:^|\s)(?:\S{0,30}?\d\S{0,30}(?:\s[A-Za-z]+)?\s(?:or|and)(?:\s[a-z]\s=)?|(?<!from )\d\S{0,30}\sto"
     r"|at\s(?:least|most)|up\sto|(?:less|more|fewer|greater|higher|lower|larger|smaller|other)\sthan|not|minus|negative"
+    r"|\S{0,40}\\[pb]?mod"
     r"|under|over|above|below|twice|double|half(?:\s\w+)*)$",
     re.IGNORECASE,
 )
@@ -95,12 +97,12 @@ def _quantity(pieces: list[str], at: int) -> str:
     found = pieces[at]
     if not formulas(found):
         first, last = _widened(pieces, at)
-        found = _EQUALS.split(" ".join(pieces[first : last + 1]))[-1]
+        found = _EQUALS.split(_END.split(" ".join(pieces[first : last + 1]))[0])[-1]
     elif _ALIGNED.search(found):
         found = _EQUALS.split(_END.split(found)[0])[-1]
     elif _WORD.search(found) and not _NO_WORDS.search(found):
         found = _EQUALS.split(found)[-1]
-    found = found.strip().lstrip("*_`\"'“‘#&~:").rstrip("*_`\"'”’.,;:!?\\ ")
+    found = _OUTER.sub("", found.strip()).strip().lstrip("*_`\"'“‘#&~:").rstrip("*_`\"'”’.,;:!?\\ ")
     while found.endswith(")") and _open(found) < 0:
         found = found[:-1]
     while found.startswith("(") and _open(found) > 0:
