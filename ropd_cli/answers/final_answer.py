@@ -28,9 +28,10 @@ _MARKED = re.compile(
     re.I,
 )
 _FINAL = re.compile(r"\b(?:final|correct|corrected|actual|right|revised)\s{1,5}(?=answer)", re.IGNORECASE)
+_ABOUT = re.compile(r"\b(?:confiden|certain|check|verif)", re.IGNORECASE)
 _SYMBOLS = re.compile(r"\\[A-Za-z]+|\b\d*[A-Za-z]\b")
 _LEAD = re.compile(
-    r"(?:(?:therefore|thus|hence|then|simply|just|exactly|clearly|equal\s{1,5}to|given\s{1,5}by)\b[\s,:]*)+",
+    r"(?:(?:therefore|thus|hence|then|indeed|simply|just|exactly|clearly|equal\s{1,5}to|given\s{1,5}by)\b[\s,:]*)+",
     re.IGNORECASE,
 )
 _BRACE = re.compile(r"\\(?:boxed|fbox)\s?\{|[{}]")
@@ -42,6 +43,7 @@ _HASHES = "####"
 """On the last line whatever follows is the result: a heading is never the last line."""
 _LINE_CHARS = 4000
 """So much is read of a line: replies that repeat themselves are long."""
+_OPENS = ("\\[", "$$")
 _NEXT_LINES = 40
 _BETWEEN_CHARS = 80
 _AMOUNTS = re.compile(r"percent|hundred|thousand|[mb]illion|dozen|times|[\d=<>+]", re.IGNORECASE)
@@ -78,8 +80,7 @@ def stated_result(text: str) -> str | None:
         return _unboxed(visible)
     boxed = listed(visible, found)
     later = _explicit(visible[found[-1][2] + 1 :])
-    takes_back = later is not None and (re.search(r"\d", later) or not re.search(r"\d", boxed))
-    return later if takes_back else _of_box(boxed)
+    return later if later is not None and later.rstrip("!") != boxed else _of_box(boxed)
 
 
 def _unboxed(text: str) -> str | None:
@@ -148,20 +149,25 @@ def listed(text: str, found: list[tuple[int, int, int]]) -> str:
 
 
 def _explicit(after: str) -> str | None:
-    """The result that a text states as its final answer, in so many words; None without one."""
+    """The value that a text states as its final answer, in so many words; None without one, and for words alone."""
     lines = [line for line in after.splitlines() if line.strip()]
     if stated := _after_hashes(lines):
         return stated
     for at in range(len(lines) - 1, -1, -1):
-        if not _FINAL.search(lines[at]):
+        final = _FINAL.search(lines[at])
+        if final is None or _ABOUT.search(lines[at][: final.start()]):
             continue
         marked = _after_mark(lines[at])
         if marked and (rest := _bare(marked)):
             clause = _bare(_clause(rest))
-            return None if _is_sentence(clause) and not _NUMBER.match(clause) else _of_line(rest)
+            return None if _is_sentence(clause) and not _NUMBER.match(clause) else _value(_of_line(rest))
         if marked is not None or _HEADING.fullmatch(lines[at]):
-            return _of_next(lines[at + 1 : at + _NEXT_LINES])
+            return _value(_of_next(lines[at + 1 : at + _NEXT_LINES]))
     return None
+
+
+def _value(stated: str | None) -> str | None:
+    return None if stated is None or _WORD.match(stated) else stated
 
 
 def _after_hashes(lines: list[str]) -> str | None:
@@ -174,7 +180,9 @@ def _last_statement(lines: list[str]) -> str | None:
     for at in range(len(lines) - 1, -1, -1):
         marked = _after_mark(lines[at])
         rest = _bare(marked) if marked else ""
-        if rest:
+        if rest in _OPENS:
+            stated = _of_next([rest, *lines[at + 1 : at + _NEXT_LINES]])
+        elif rest:
             stated = _of_line(rest)
         elif marked is not None or _HEADING.fullmatch(lines[at]):
             stated = _of_next(lines[at + 1 : at + _NEXT_LINES])

@@ -135,8 +135,6 @@ def _parsed(formula: str, is_complex: bool) -> Any:
     for each in value.atoms(AppliedUndef) if hasattr(value, "atoms") else ():
         if len(each.func.__name__) > 1 and each.func.__name__.isalpha() and "=" not in formula:
             raise Unreadable(formula)
-    if isinstance(value, sympy.Eq) and value.rhs.is_Symbol and value.lhs.is_number:
-        value = sympy.Eq(value.rhs, value.lhs)  # 5 = n
     if is_complex:
         value = value.subs({each: sympy.I for each in value.free_symbols if each.name == "i"})
     return value

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 _DELIMITER = re.compile(r"(?<!\\)\$\$?|\\[()\[\]]")
+_OUTER = re.compile(r"^(?:\$\$?|\\[(\[])|(?:\$\$?|\\[)\]])$")
 _CLOSES = {"$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]"}
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _CALCULATION = re.compile(r"<<[^<>]*>>")
@@ -23,12 +24,13 @@ _ALIGNED, _END = re.compile(r"\\begin\{(?:align|split|gather|eqnarray)"), re.com
 _NO_WORDS = re.compile(r"\\(?:begin|operatorname|mathbb|mathrm)")
 _STATES = re.compile(r"(?:^(?:is|are|be|equals|get|gives|obtain)|[:=])$")
 _AMOUNT = re.compile(
-    r"(?:percent|hundred|thousand|lakh|crore|[mbtr]+illion|dozen|tenth|pair)s?|times|squared|cubed|%|[万亿千百].*", re.I
+    r"(?:percent|hundred|thousand|lakh|crore|[mbtr]+illion|dozen|tenth|pair)s?|squared|cubed|%|[万亿千百].*", re.I
 )
 _CHANGES = re.compile(
     r"(?:^|\s)(?:\S{0,30}?\d\S{0,30}(?:\s[A-Za-z]+)?\s(?:or|and)(?:\s[a-z]\s=)?|(?<!from )\d\S{0,30}\sto"
-    r"|at\s(?:least|most)|up\sto|(?:less|more|fewer|greater|higher|lower|larger|smaller|other)\sthan|not|minus|negative|under|over|above|below"
-    r"|twice|double|half(?:\s\w+)*)$",
+    r"|at\s(?:least|most)|up\sto|(?:less|more|fewer|greater|higher|lower|larger|smaller|other)\sthan|not|minus|negative"
+    r"|\S{0,40}\\[pb]?mod"
+    r"|under|over|above|below|twice|double|half(?:\s\w+)*)$",
     re.IGNORECASE,
 )
 """Words before a number that make it another one, or an open one."""
@@ -52,11 +54,16 @@ def last_quantity(text: str) -> str | None:
 
 
 def formulas(text: str) -> list[tuple[int, int]]:
-    """Where the formulas of a text stand, by dollars or backslashes. One pass: what is never closed opens nothing."""
+    """Where the formulas of a text stand, by dollars or backslashes. One pass: what is never closed opens nothing.
+
+    A dollar closes none on another line, or before a digit: it is money there.
+    """
     spans = []
     last = {closer: text.rfind(closer) for closer in _CLOSES.values()}
     opened: tuple[int, str] | None = None
     for mark in _DELIMITER.finditer(text):
+        if opened is not None and mark[0] == "$" == opened[1] and "\n" in text[opened[0] : mark.start()]:
+            opened = None
         if opened is None:
             closer = _CLOSES.get(mark[0])
             if closer is not None and last[closer] > mark.start():
@@ -90,12 +97,12 @@ def _quantity(pieces: list[str], at: int) -> str:
     found = pieces[at]
     if not formulas(found):
         first, last = _widened(pieces, at)
-        found = _EQUALS.split(" ".join(pieces[first : last + 1]))[-1]
+        found = _EQUALS.split(_END.split(" ".join(pieces[first : last + 1]))[0])[-1]
     elif _ALIGNED.search(found):
         found = _EQUALS.split(_END.split(found)[0])[-1]
     elif _WORD.search(found) and not _NO_WORDS.search(found):
         found = _EQUALS.split(found)[-1]
-    found = found.strip().lstrip("*_`\"'“‘#&~:").rstrip("*_`\"'”’.,;:!?\\ ")
+    found = _OUTER.sub("", found.strip()).strip().lstrip("*_`\"'“‘#&~:").rstrip("*_`\"'”’.,;:!?\\ ")
     while found.endswith(")") and _open(found) < 0:
         found = found[:-1]
     while found.startswith("(") and _open(found) > 0:

@@ -35,6 +35,7 @@ _SUB = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _ROOT = re.compile(r"([√∛])\s?(?:(\d{1,400}|[a-zA-Z])|(?=[({]))")
 _PLAIN_ROOT = re.compile(r"(?<![\\A-Za-z])sqrt ?(\d{1,400})")
 
+_PICTURES = re.compile("[\u2600-\u27bf\ufe0f\U0001f000-\U0001faff]")
 _SIZE = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|[lL]arge|LARGE|[hH]uge)(?![A-Za-z])|(?<!\\)\\[()\[\]]|\\?\$"
 )
@@ -64,9 +65,10 @@ _LABEL = re.compile(
 """What an equation or a colon gives a value to: "Total =", ``\angle ABC =``, ``P(X = 2) =``."""
 _LEAD = re.compile(
     r"(?:\\approx|=|(?:approximately|approx\.?|about|around|roughly|exactly|equals|equal to|a total of|total of|only"
-    r"|just|simply|therefore|thus|hence|then|clearly)(?![A-Za-z])) ?[:,]? ?",
+    r"|just|indeed|simply|therefore|thus|hence|then|clearly)(?![A-Za-z])) ?[:,]? ?",
     re.IGNORECASE,
 )
+_RELATION = re.compile(r"[<>!:]|\\(?:leq?|geq?|neq?|in|begin|equiv|approx|pm)(?![A-Za-z])")
 _NEGATIVE = re.compile(r"\x01?(?<![A-Za-z\\])(?:negative|minus) ?\x02? ?(?=[\d\\.])", re.IGNORECASE)
 _SCALED = re.compile(r"(?<=[\d}]) ?(\x01?) ?(thousand|million|billion|trillion)s?(?![A-Za-z])", re.IGNORECASE)
 _POWERS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
@@ -133,7 +135,7 @@ def tidy(result: str) -> str:
     text = _SUPERS.sub(lambda found: "^{" + found[0].translate(_SUPER) + "}", result)
     text = _SUBS.sub(lambda found: "_{" + found[0].translate(_SUB) + "}", text)
     text = _PLAIN_ROOT.sub(r"\\sqrt{\1}", _ROOT.sub(_root, text)).translate(_UNICODE)
-    text = " ".join(text.replace("...", r"\ldots ").split())
+    text = " ".join(_PICTURES.sub("", text).replace("...", r"\ldots ").split())
     text = _COLOUR.sub("", _SIZE.sub("", _SWITCH.sub("", _STARS.sub("", _BOLD.sub(r"\1", text.strip("_"))))))
     text = _SPACE.sub(" ", _SEPARATOR.sub("", _without_braces(text)))
     text = _FRACTION.sub(r"\\frac", text)
@@ -198,6 +200,7 @@ def formula_of(result: str, variables: bool) -> str | None:
     text = _IDEOGRAPHS.sub("", _JOINED.sub(", ", _union(text) or text))
     if not variables:
         text = _UNIT_LETTER.sub("", text)
+    text = _last_part(text)
     seen = _ENVIRONMENT.sub(lambda found: "0" * len(found[0]), text)
     word = (_LONG_WORD if variables else _WORD).search(seen)
     if word is not None:
@@ -207,6 +210,22 @@ def formula_of(result: str, variables: bool) -> str | None:
         text = value.rstrip(" ,;(-/").removesuffix("\\").rstrip()
     formula = _mathematical(text)
     return None if not formula or _UNREADABLE.search(formula) or _SIDE_BY_SIDE.search(formula) else formula
+
+
+def _last_part(text: str) -> str:
+    """What a chain of equations comes to: of "9 + 6 = 15" and "a + b = 9 + 6 = 15" 15. Other texts are as they were."""
+    parts = text.split("=")
+    if len(parts) < 2 or not parts[-1].strip() or _RELATION.search(text):
+        return text
+    letters = [re.search(r"(?<![A-Za-z])[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", part)) is not None for part in parts]
+    depth = 0
+    for char in text:
+        depth += (char in "([{") - (char in ")]}")
+        if char in ",;" and not depth:
+            return text
+    if not letters[-2] and re.fullmatch(r" ?[A-Za-z] ?", parts[-1]):  # 9 + 6 = 15 = x
+        return parts[-2]
+    return parts[-1] if len(parts) > 2 or not (letters[0] or letters[-1]) else text
 
 
 def _union(text: str) -> str | None:

@@ -9,6 +9,7 @@ import pytest
 from ropd_cli.answers.math_equal import MathGrader
 from ropd_cli.datasets.eval_sets import EvalQuestion, load_eval_set
 from ropd_cli.evaluation.samples import Sample
+from ropd_cli.evaluation.tasks.integer import read_integer
 from ropd_cli.evaluation.tasks.maths import MathTask
 
 WORDS = (
@@ -408,7 +409,16 @@ def test_at_least_fifteen_cases_a_kind():
 UNITS = ("dollars", "dollars per day", "miles", "pages per week", "ounces of water", "more students", "cups in total")
 
 
-@pytest.mark.slow
+def test_integers_in_the_words_of_models():
+    for gold in (0, 7, 25, 73, 204, 999):
+        for form in GSM8K:
+            if ".00" not in form:
+                assert read_integer(form.format(gold, "ways", gold)) == gold, form
+        for form in (form for form in NOT_GSM8K if "pmod" not in form):
+            assert read_integer(form.format(gold, "ways", gold + 1)) != gold, form
+
+
+@pytest.mark.long
 def test_answers_of_gsm8k_in_the_words_of_models():
     golds = [question.answer.replace(",", "") for question in load_eval_set("gsm8k-sample").questions]
     right, wrong = [], []
@@ -445,6 +455,38 @@ GSM8K = (
     r"\boxed{{\${2}}}",
     r"\boxed{{{0}.00}}",
     "I first got \\boxed{{999999}}.\nWait.\nFinal answer: {0} {1}",
+    "The answer is {0} {1}.",
+    "So the answer is: {0} {1}",
+    "Answer: {0} {1}",
+    "**Answer:** {0} {1}",
+    "#### {0} {1}",
+    r"\boxed{{{0}}}",
+    r"$\boxed{{{0}}}$ {1}",
+    r"\boxed{{{2}}}",
+    "The answer is ${2}.00.",
+    "The answer is **{0}** {1}.",
+    "The answer is about {0} {1}, rounded.",
+    r"\boxed{{\approx {0}}}",
+    r"\boxed{{{0} \text{{ (rounded)}}}}",
+    r"\boxed{{\text{{Total: }} {0}}}",
+    r"\boxed{{\text{{The answer is }} {0}}}",
+    r"\boxed{{x = {0}}}",
+    "<answer>{0}</answer>",
+    "<answer>{0} {1}</answer>",
+    "Janet therefore has {0} {1}.",
+    "Therefore, it takes **{0} {1}** altogether.",
+    "In total that is 5 + 13 = {0} {1}.",
+    "3 * 6 = $<<3*6={0}>>{0} a day.",
+    r"Thus she gets $\${2}$ in all.",
+    "The total is ${0}$ {1}.",
+    "The final answer is {0} {1} because 3 + 4 = 7.",
+    "Final answer: {0}. I hope it is correct.",
+    "So x = {0}",
+    "Step 1: 5.\nStep 2: 7.\nTotal: {0} {1}",
+    r"\[ 9 \times 2 = {0} \text{{ {1}}} \]",
+    "Answer: {2} {1}",
+    "答案是{0}。",
+    "It is {0}.0 {1}.",
 )
 NOT_GSM8K = (
     "The final answer is {2} {1}.",
@@ -459,4 +501,45 @@ NOT_GSM8K = (
     r"\boxed{{{0}:30}}",
     "\\boxed{{{0}}}\n\nFinal answer: {2}",
     "The answer is {0} dozen.",
+    r"\boxed{{{2}}}",
+    r"\boxed{{-{0}}}",
+    r"\boxed{{{0}5}}",
+    r"\boxed{{{0}.5}}",
+    "The answer is {0}.5 {1}.",
+    "The answer is -{0}.",
+    "It comes to -{0} {1}.",
+    "The answer is minus {0}.",
+    r"\boxed{{{0} million}}",
+    "He has {0} million {1}.",
+    "He has {0} thousand.",
+    "He bought {0} dozen.",
+    "The answer is at least {0}.",
+    "There are more than {0} {1}.",
+    "The answer is {0} or {2}.",
+    "It is {2} or {0}.",
+    r"\boxed{{{0}x}}",
+    r"\boxed{{{0}i}}",
+    r"\boxed{{{0}\sqrt2}}",
+    r"\boxed{{{0}^2 + 1}}",
+    r"The probability is $\frac{{7}}{{{0}}}$.",
+    "It is $7^{{{0}}}$.",
+    "The ratio is {0}:7.",
+    "The ratio is 7:{0}.",
+    "It is {0}/7 of it.",
+    "The time is 7:{0}5.",
+    r"\boxed{{{0} hours 50 minutes}}",
+    r"\boxed{{{0} cows and 9 hens}}",
+    "So {0} cows and 9991 hens.",
+    "The answer is {0} * 7 = {2}.",
+    "The answer is not {0}.",
+    r"\boxed{{{0}}}. No, the final answer is {2}.",
+    "<answer>{2}</answer> (not {0})",
+    r"\boxed{{{0} \text{{ and a half}}}}",
+    r"\boxed{{{0}k}}",
+    r"\boxed{{> {0}}}",
+    "It holds for x > {0}.",
+    "The point is (7, {0}).",
+    r"\boxed{{({0}, 7)}}",
+    r"\boxed{{{0} \pmod 7}}",
+    r"\boxed{{{0}\%}} of \boxed{{7{0}}}",
 )
