@@ -7,27 +7,14 @@ import warnings
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    create_model,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, create_model, field_validator, model_validator
 
 from ropd_cli.config.extra_body import check_extra_body
+from ropd_cli.config.methods import DistilConfig
+from ropd_cli.config.section import Section
 
 # a section of that name hides a method of pydantic's that nobody calls any more
 warnings.filterwarnings("ignore", message='Field name "validate" in "RopdConfig" shadows')
-
-
-class Section(BaseModel):
-    """A section: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class SamplingConfig(Section):
@@ -352,7 +339,7 @@ class RopdConfig(Section):
     """A whole configuration; every command reads the sections it needs."""
 
     out: str | None = Field(None, description="run directory")
-    method: Literal["ropd"] = Field("ropd", description="how the student learns (docs/methods.md)")
+    method: Literal["ropd", "lopd", "exopd"] = Field("ropd", description="how the student learns (docs/methods.md)")
     seed: int = 0
     device: Literal["cpu", "gpu"] = "gpu"
     cache_dir: str | None = None
@@ -369,6 +356,7 @@ class RopdConfig(Section):
     verifier: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.0))
     judge: JudgeConfig = JudgeConfig()
     reward: RewardConfig = RewardConfig()
+    distil: DistilConfig = DistilConfig()
     student: StudentConfig = StudentConfig()
     data: DataConfig = DataConfig()
     rollout: RolloutConfig = RolloutConfig()

@@ -6,16 +6,48 @@ Nothing here imports torch, ray or verl.
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 from ropd_cli.config import RopdConfig
+from ropd_cli.errors import ConfigError
 from ropd_cli.methods.base import Method
 
-METHODS = {"ropd": "ropd_cli.methods.ropd:Ropd"}
+METHODS = {
+    "ropd": "ropd_cli.methods.ropd:Ropd",
+    "lopd": "ropd_cli.methods.distilled:Lopd",
+    "exopd": "ropd_cli.methods.distilled:ExOpd",
+}
 """By the value of ``method``: where its class is."""
 
 
 def method_of(config: RopdConfig) -> Method:
     """Return the method that a configuration names."""
-    module, _, name = METHODS[config.method].partition(":")
-    method: Method = getattr(import_module(module), name)()
-    return method
+    return _class_of(config.method)()
+
+
+def check_sections(config: RopdConfig) -> None:
+    """Raise ConfigError for keys, other than at their defaults, in sections that other methods read."""
+    own = method_of(config).sections
+    others = frozenset[str]().union(*(_class_of(name).sections for name in METHODS)) - own
+    problems = [
+        f"{key}: method {config.method} reads no {section} section"
+        for section in sorted(others)
+        for key in differing(
+            getattr(RopdConfig(), section).model_dump(), getattr(config, section).model_dump(), section
+        )
+    ]
+    if problems:
+        raise ConfigError(problems, "configuration", "leave it out, or choose the method that reads it")
+
+
+def differing(a: Any, b: Any, path: str = "") -> list[str]:
+    """Return the keys, with dots, whose values differ in two trees."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [d for k in {**a, **b} for d in differing(a.get(k), b.get(k), f"{path}.{k}" if path else k)]
+    return [] if a == b else [path]
+
+
+def _class_of(name: str) -> type[Method]:
+    module, _, class_name = METHODS[name].partition(":")
+    found: type[Method] = getattr(import_module(module), class_name)
+    return found

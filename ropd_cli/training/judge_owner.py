@@ -137,6 +137,10 @@ class RunJudge:
         self._heartbeat.beat()
         return GroupRewards(rewards, said)
 
+    async def unjudged(self, why: str) -> None:
+        """Take note that a group has failed before it could be judged."""
+        self._last_fault = why
+
     async def close_step(
         self, step: int, taken: Sequence[str], left_out: Mapping[str, str] | None = None
     ) -> dict[str, float]:

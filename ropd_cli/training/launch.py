@@ -22,7 +22,7 @@ from ropd_cli.llm.money import Budget
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.urls import base_url, model_name
 from ropd_cli.method.prompts import Templates
-from ropd_cli.methods import method_of
+from ropd_cli.methods import check_sections, differing, method_of
 from ropd_cli.records.files import whole_file, write_atomic, write_records
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import Prompt, load_prompts
@@ -40,7 +40,7 @@ from ropd_cli.util.progress import Progress
 MAY_CHANGE = (
     *("train.steps.", "train.epochs.", "train.save_every.", "train.keep_checkpoints.", "train.trackers."),
     *("train.watchdog_s.", "train.watchdog_update_s."),
-    *("rubricator.", "verifier.", "teacher.", "judge.", "student.endpoint."),
+    *("rubricator.", "verifier.", "teacher.", "judge.", "student.endpoint.", "distil.endpoint."),
     *("prices.", "max_cost.", "cache_dir.", "cache_max_gb.", "out."),
     *("validate.", "eval.", "monitor.", "lint."),
 )
@@ -53,10 +53,13 @@ PATHS = (
     ("judge", "templates"),
     ("monitor", "templates"),
     ("student", "model_path"),
+    ("distil", "teacher_path"),
     ("rubricator", "ca_file"),
     ("verifier", "ca_file"),
     ("monitor.judge", "ca_file"),
 )
+MODELS = ("model_path", "teacher_path")
+"""Of these, the keys that may name a model of the hub instead."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def resolve(config: RopdConfig) -> tuple[Any, dict[str, Any] | None]:
     """For ``--dry-run``: verl's configuration, and a forecast of the judging where prompts and an index are
     named. Nothing is written or started."""
     run = _run_of(config)
+    check_sections(config)
     prompts = load_prompts(str(config.data.prompts)) if config.data.prompts else []
     has_answers = config.data.index is not None or not method_of(config).needs(config).teacher_answers
     if prompts and has_answers and config.data.on_few_answers == "skip":
@@ -112,6 +116,7 @@ def train(
         return Result(run.path, Path(done["model"]), done["steps"], run.metric_rows())
     if not force:
         check_exact(config.device)
+    check_sections(config)
     _check_student(config)
     _check_sizes(config)
     with sole_writer(run.path, directory=True):
@@ -197,7 +202,7 @@ def _with_absolute_paths(config: RopdConfig) -> RopdConfig:
     tree = config.model_dump()
     for section, key in PATHS:
         part = reduce(getitem, section.split("."), tree) if section else tree
-        if part[key] is not None and (key != "model_path" or Path(os.path.expanduser(part[key])).exists()):
+        if part[key] is not None and (key not in MODELS or Path(os.path.expanduser(part[key])).exists()):
             part[key] = _absolute(part[key])
     tree["eval"]["data"] = {name: _absolute(file) for name, file in config.eval.data.items()}
     function = tree["reward"]["custom_function"]
@@ -295,20 +300,14 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
             f"{run.path} holds an unfinished run", "go on with it by --resume, or choose another run directory by --out"
         )
     before = read_yaml(run.config)
-    differing = _differing(before, config.model_dump(mode="json"))
-    changed = [key for key in differing if not f"{key}.".startswith(MAY_CHANGE)]
+    keys = differing(before, config.model_dump(mode="json"))
+    changed = [key for key in keys if not f"{key}.".startswith(MAY_CHANGE)]
     if changed:
         raise InputError(
             f"{run.path} was started with other values of {', '.join(changed)}",
             "resume with the same configuration, or choose another run directory",
         )
     return run.saved.settle()
-
-
-def _differing(a: Any, b: Any, path: str = "") -> list[str]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [d for k in {**a, **b} for d in _differing(a.get(k), b.get(k), f"{path}.{k}" if path else k)]
-    return [] if a == b else [path]
 
 
 def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:

@@ -1,4 +1,4 @@
-"""Compose verl's configuration: verl's packaged defaults, our settings, the user's ``verl:`` last."""
+"""Compose verl's configuration: verl's packaged defaults, our settings, the method's, the user's ``verl:`` last."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import MissingPackage
+from ropd_cli.methods import method_of
 from ropd_cli.training.raw_keys import check_effects, check_names
 from ropd_cli.training.run_dir import RunDir
 
@@ -42,7 +43,7 @@ def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) ->
     check_names(config.verl, OmegaConf.to_container(tree))
     with open_dict(tree):
         device = (_cpu if config.device == "cpu" else _gpu)(config, ray_dir)
-        for part in (common(config, run, prompt_count), device, config.verl):
+        for part in (common(config, run, prompt_count), device, method_of(config).verl_settings(config), config.verl):
             tree = OmegaConf.merge(tree, part)
     check_effects(tree)
     return tree
@@ -131,7 +132,7 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
         "reward": {"num_workers": 1},
         "trainer": {
             "v1": {
-                "trainer_mode": ASYNC_TRAINER if train.is_async else TRAINER,
+                "trainer_mode": ASYNC_TRAINER if train.is_async else method_of(config).trainer,
                 "sampler": {
                     "custom_sampler": {
                         "path": "pkg://ropd_cli.training.verl.sampler",

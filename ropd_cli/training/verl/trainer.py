@@ -19,6 +19,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from ropd_cli.training.judge_owner import OWNER
 from ropd_cli.training.run_dir import RunDir
+from ropd_cli.training.verl.losses import distillation_loss_of
 from ropd_cli.training.verl.sampler import RunStopped
 from ropd_cli.training.verl.saved_model import finish_folder
 from ropd_cli.training.verl_config import ASYNC_TRAINER, TRAINER
@@ -34,6 +35,11 @@ class _Ropd(_Mixed):
     train_dataloader: Any
     actor_rollout_wg: Any
     _first_step: int | None = None
+
+    def _setup(self) -> None:
+        super()._setup()
+        if self.config.ropd.get("has_teacher_server", False):
+            self.actor_rollout_wg.set_loss_fn(distillation_loss_of(self.config))
 
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, Any]) -> Any:
         if self._first_step is None:
