@@ -157,7 +157,8 @@ class NoReward(Rewarder):
 
     async def reward(self, group: Group) -> Rewarded:
         n = len(group.rollouts)
-        parts = (await self._mixer.mix(group, [None] * n)).parts if self._mixer else {}
+        parts = dict((await self._mixer.mix(group, [None] * n)).parts) if self._mixer else {}
+        parts.pop("rubric", None)
         answers = tuple(AnswerVerdict(source="student", index=k, judgement=(), score=None) for k in range(n))
         return Rewarded(
             VerdictRecord(

@@ -54,6 +54,8 @@ class GroupRewards(NamedTuple):
 
     rewards: tuple[float | None, ...] | None
     error: str | None = None
+    replaced: Mapping[int, str] = {}
+    """By rollout: the teacher's answer that takes its place, and has its entry of the rewards."""
 
 
 class RunJudge:
@@ -64,8 +66,8 @@ class RunJudge:
         self._heartbeat = Heartbeat(self._run.heartbeat)
         self._config = RopdConfig.model_validate(load_yaml(self._run.config.read_text(encoding="utf-8")))
         self._prompts: dict[str, Prompt] = {p.uid: p for p in load_prompts(str(self._config.data.prompts))}
-        method = method_of(self._config)
-        self._needs = method.needs(self._config)
+        self._method = method_of(self._config)
+        self._needs = self._method.needs(self._config)
         self._index = TeacherIndex.open(Path(str(self._config.data.index))) if self._needs.teacher_answers else None
         count = self._run.prompt_count() or len(self._prompts)
         self._steps_per_epoch = max(1, count // self._config.train.prompts_per_step)
@@ -73,7 +75,7 @@ class RunJudge:
         rows = self._run.metric_rows()
         self._spent_usd = self._run.spent_usd()
         self._shared = Shared.of(self._config, self._say, spent_usd=self._spent_usd)
-        self._rewarder = method.rewarder(Resources(self._config, self._cache, self._shared, self._index))
+        self._rewarder = self._method.rewarder(Resources(self._config, self._cache, self._shared, self._index))
         self._validator = (
             Validator(self._config, self._run, self._cache, self._shared) if self._config.validate.benchmarks else None
         )
@@ -124,6 +126,10 @@ class RunJudge:
             "seconds": round(judged - arrived, 4),
             "error": error,
         }
+        replaced = rewarded.replaced if rewarded is not None else {}
+        if self._method.replaces:
+            record["replaced"] = sorted(replaced)
+            record["too_long"] = rewarded.too_long if rewarded is not None else 0
         said = str(fault) if fault else None
         book = Book(group_id, record, group, rubric, verdicts, said, arrived, judged)
         book.repair = rewarded.repair if rewarded is not None else None
@@ -135,7 +141,7 @@ class RunJudge:
             second.start(group_id, group, rubric, verdicts)
         self._keep_spent()
         self._heartbeat.beat()
-        return GroupRewards(rewards, said)
+        return GroupRewards(rewards, said, replaced)
 
     async def unjudged(self, why: str) -> None:
         """Take note that a group has failed before it could be judged."""
@@ -165,6 +171,9 @@ class RunJudge:
             metrics |= {f"groups/left_out_{why}": 0 for why in LEFT_OUT} | Counter(
                 f"groups/left_out_{why}" for why in left_out.values()
             )
+        if self._method.replaces:
+            metrics["rollouts/replaced"] = sum(len(book.record["replaced"]) for book in self._closed)
+            metrics["rollouts/too_long_to_replace"] = sum(book.record["too_long"] for book in self._closed)
         if self._config.judge.repair:
             metrics |= {f"rubrics/repair_{how}": tally.repairs[how] for how in REPAIRS}
         if self._second is not None:

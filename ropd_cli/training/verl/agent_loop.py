@@ -22,6 +22,7 @@ from ropd_cli.answers.thinking import sampled
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import RopdError
 from ropd_cli.method.rewards import on_grid
+from ropd_cli.methods.demonstrations import demonstration_ids
 from ropd_cli.methods.distilled import teacher_server
 from ropd_cli.records.schemas import Answer, Usage
 from ropd_cli.training.judge_owner import OWNER, GroupRewards, RunJudge
@@ -43,6 +44,8 @@ class Barrier:
     n: int
     rewards: asyncio.Future[Mapping[int, float | None]]
     rollouts: dict[int, Answer] = field(default_factory=dict)
+    replaced: dict[int, str] = field(default_factory=dict)
+    """Teacher answers that take the place of rollouts; there when the rewards are."""
 
 
 class JudgedAgentLoopWorker(_Worker):
@@ -97,9 +100,18 @@ class JudgedAgentLoopWorker(_Worker):
         reward = (await asyncio.shield(barrier.rewards))[session]
         if reward is None:
             return  # dropped (on_no_answer: drop): this rollout alone puts no row
+        if session in barrier.replaced:
+            self._replace(outputs[-1], barrier.replaced[session])
         outputs[-1].reward_score = reward  # set, so verl's own scoring passes it over
         outputs[-1].extra_fields["reward_extra_info"] = {"score": reward}
         await super()._agent_loop_postprocess(output, validate, **kwargs)
+
+    def _replace(self, output: Any, demonstration: str) -> None:
+        """Put a teacher answer in a rollout's place. It has no log-probability of the policy that sampled."""
+        output.response_ids = demonstration_ids(self.tokenizer, demonstration)
+        output.response_mask = [1] * len(output.response_ids)
+        if output.response_logprobs is not None:
+            output.response_logprobs = [0.0] * len(output.response_ids)
 
     async def _read_by_teacher(self, output: Any) -> None:
         """Add the teacher's log-probabilities where verl's own distillation puts them: that of a token stands at the
@@ -144,8 +156,10 @@ class JudgedAgentLoopWorker(_Worker):
         if judged.rewards is None:
             barrier.rewards.set_exception(GroupNotJudged(f"uid {uid}: {judged.error}"))
         else:
+            sessions = sorted(barrier.rollouts)
+            barrier.replaced = {sessions[k]: text for k, text in judged.replaced.items()}
             rewards = (None if reward is None else on_grid(reward) for reward in judged.rewards)
-            barrier.rewards.set_result(dict(zip(sorted(barrier.rollouts), rewards, strict=True)))
+            barrier.rewards.set_result(dict(zip(sessions, rewards, strict=True)))
 
 
 class JudgedAgentLoopManager(AgentLoopManagerTQ):

@@ -47,7 +47,7 @@ class _Ropd(_Mixed):
         is_first = self.global_steps == self._first_step  # what was saved before this process need not be saved again
         data_state = None if is_first else self.train_dataloader.state_dict()
         try:
-            return super().step(metrics, timing_raw)
+            batch = super().step(metrics, timing_raw)
         except RunStopped:
             step, save_freq = self.global_steps - 1, self.config.trainer.save_freq
             has_saved = save_freq > 0 and step % save_freq == 0  # verl itself
@@ -56,6 +56,10 @@ class _Ropd(_Mixed):
                 self.global_steps = step
                 self._save_step_before(data_state)
             raise
+        if self.config.ropd.get("replaces", False):  # a demonstration has no log-probabilities of a rollout
+            for name in [name for name in metrics if name.startswith(("training/rollout_", "rollout_corr/"))]:
+                del metrics[name]
+        return batch
 
     def _save_step_before(self, data_state: Any) -> None:
         raise NotImplementedError
