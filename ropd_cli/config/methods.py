@@ -26,3 +26,14 @@ class DistilConfig(Section):
     tensor_parallel_size: int = Field(1, ge=1, description="devices that share one copy of the teacher")
     gpu_memory_utilization: float = Field(0.5, gt=0, lt=1, description="part of these devices' memory")
     endpoint: TeacherServerConfig = TeacherServerConfig()
+
+
+class DiscriminatorConfig(Section):
+    """`gad`: the discriminator that is trained beside the student."""
+
+    warmup_epochs: float = Field(
+        1.0, ge=0, description="the student learns the teacher's answers by cross-entropy before it learns by scores"
+    )
+    warmup_steps: int | None = Field(None, ge=0, description="the same in steps; None: warmup_epochs")
+    lr: float | None = Field(None, gt=0, description="None: train.lr")
+    updates_per_step: int = Field(1, ge=1)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, create_model, field_validator, model_validator
 
 from ropd_cli.config.extra_body import check_extra_body
-from ropd_cli.config.methods import DistilConfig
+from ropd_cli.config.methods import DiscriminatorConfig, DistilConfig
 from ropd_cli.config.section import Section
 
 # a section of that name hides a method of pydantic's that nobody calls any more
@@ -339,7 +339,9 @@ class RopdConfig(Section):
     """A whole configuration; every command reads the sections it needs."""
 
     out: str | None = Field(None, description="run directory")
-    method: Literal["ropd", "lopd", "exopd"] = Field("ropd", description="how the student learns (docs/methods.md)")
+    method: Literal["ropd", "gad", "lopd", "exopd"] = Field(
+        "ropd", description="how the student learns (docs/methods.md)"
+    )
     seed: int = 0
     device: Literal["cpu", "gpu"] = "gpu"
     cache_dir: str | None = None
@@ -357,6 +359,7 @@ class RopdConfig(Section):
     judge: JudgeConfig = JudgeConfig()
     reward: RewardConfig = RewardConfig()
     distil: DistilConfig = DistilConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
     student: StudentConfig = StudentConfig()
     data: DataConfig = DataConfig()
     rollout: RolloutConfig = RolloutConfig()

@@ -14,6 +14,7 @@ from ropd_cli.methods.base import Method
 
 METHODS = {
     "ropd": "ropd_cli.methods.ropd:Ropd",
+    "gad": "ropd_cli.methods.adversarial:Gad",
     "lopd": "ropd_cli.methods.distilled:Lopd",
     "exopd": "ropd_cli.methods.distilled:ExOpd",
 }

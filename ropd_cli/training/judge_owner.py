@@ -143,21 +143,36 @@ class RunJudge:
         self._heartbeat.beat()
         return GroupRewards(rewards, said, replaced)
 
+    async def demonstrations(self, group_ids: Sequence[str]) -> dict[str, str]:
+        """A teacher answer to each of these groups, by their ids."""
+        return {group_id: self._open[group_id].group.teacher_answers[0] for group_id in group_ids}
+
+    async def missing(self, taken: Sequence[str]) -> int:
+        """How many of these groups have no rewards."""
+        return sum(group_id not in self._open or self._open[group_id].rewards is None for group_id in taken)
+
     async def unjudged(self, why: str) -> None:
         """Take note that a group has failed before it could be judged."""
         self._last_fault = why
 
     async def close_step(
-        self, step: int, taken: Sequence[str], left_out: Mapping[str, str] | None = None
+        self,
+        step: int,
+        taken: Sequence[str],
+        left_out: Mapping[str, str] | None = None,
+        deferred: Mapping[str, Sequence[float | None]] | None = None,
     ) -> dict[str, float]:
         """Metrics of a step that takes these groups, by their ids; writes its group file.
 
         An id without a group is one whose generation failed. ``left_out``: groups that a refill has replaced, and why;
-        they are written, marked, and count in no mean. Where a figure passes one of the ``monitor.stop`` thresholds,
-        the run is to stop: ``stopped`` says so from now on.
+        they are written, marked, and count in no mean. ``deferred``: rewards that are known only now, by group, shape
+        (n,) each. Where a figure passes one of the ``monitor.stop`` thresholds, the run is to stop: ``stopped`` says
+        so from now on.
         """
         tally = StepTally()
         records = []
+        for group_id, rewards in (deferred or {}).items():
+            self._open[group_id].settle(tuple(rewards))
         self._closed = [self._open.pop(group_id) for group_id in taken if group_id in self._open]
         for book in self._closed:
             tally.add(book.tally)

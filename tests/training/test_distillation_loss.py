@@ -1,5 +1,5 @@
-"""The losses of LOPD and ExOPD on verl's own functions, without Ray; whose vocabularies are equal; and the settings that
-bring the teacher into verl.
+"""The losses of LOPD and ExOPD on verl's own functions, without Ray; whose vocabularies are equal; and the settings
+that bring the teacher into verl.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def batch_of(log_prob):
     }
     data = TensorDict(fields, batch_size=1)
     tu.assign_non_tensor(data, dp_size=1, batch_num_tokens=2, global_batch_size=1)
-    last = torch.zeros(1)
-    return data, {"log_probs": torch.nested.nested_tensor_from_jagged(torch.cat([log_prob, last]), torch.tensor([0, 3]))}
+    values = torch.cat([log_prob, torch.zeros(1)])
+    return data, {"log_probs": torch.nested.nested_tensor_from_jagged(values, torch.tensor([0, 3]))}
 
 
 @pytest.mark.parametrize(

@@ -127,9 +127,7 @@ def test_each_log_probability_is_its_checkpoint_s(resumed, tiny_model):
     teacher = resumed.folder / "teacher"
     check_log_probs(seen(resumed, "run", 0), teacher=teacher, ref_log_prob=tiny_model, actor=tiny_model)
     # after the resume: the student goes on, its reference is the student as it began
-    check_log_probs(
-        seen(resumed, "run", 2), teacher=teacher, ref_log_prob=tiny_model, actor=checkpoint(resumed, 2)
-    )
+    check_log_probs(seen(resumed, "run", 2), teacher=teacher, ref_log_prob=tiny_model, actor=checkpoint(resumed, 2))
 
 
 def test_the_loss_is_the_method_s(resumed):

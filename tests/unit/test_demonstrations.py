@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from ropd_cli.methods.base import Resources, Rewarded, Rewarder
@@ -98,10 +100,6 @@ def test_an_answer_ends_the_turn():
 
         def __call__(self, text, add_special_tokens):
             assert not add_special_tokens
-
-            class Encoded:
-                input_ids = [len(word) for word in text.split()]
-
-            return Encoded
+            return SimpleNamespace(input_ids=[len(word) for word in text.split()])
 
     assert demonstration_ids(Tokenizer(), "a bb") == [1, 2, 9]

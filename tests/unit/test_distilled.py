@@ -51,7 +51,7 @@ def test_settings_that_do_not_fit_are_named(tmp_path, tree, said):
 def test_a_teacher_that_is_not_there(tmp_path):
     with pytest.raises(ConfigError, match="method lopd") as fault:
         method_of(config()).check(config(), [])
-    assert fault.value.problems == ["distil.teacher_path is not set: the checkpoint of the teacher (folder or hub name)"]
+    assert len(fault.value.problems) == 1 and "distil.teacher_path is not set" in fault.value.problems[0]
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty"):
         method_of(config()).check(config(distil={"teacher_path": str(tmp_path / "empty")}), [])
@@ -67,21 +67,21 @@ def test_a_part_of_the_reward_that_lacks_its_answer(tmp_path):
 @pytest.mark.parametrize(
     ("tree", "said"),
     [
-        ({"method": "ropd", "distil": {"teacher_path": "x"}}, ["distil.teacher_path: method ropd reads no distil section"]),
+        ({"method": "ropd", "distil": {"teacher_path": "x"}}, ["distil.teacher_path"]),
         (
             {"method": "ropd", "distil": {"devices": 2, "endpoint": {"model": "m"}}},
-            ["distil.devices: method ropd reads no distil section", "distil.endpoint.model: method ropd reads no distil section"],
+            ["distil.devices", "distil.endpoint.model"],
         ),
         ({"method": "ropd", "distil": {"devices": 1}}, []),
         ({"method": "lopd", "distil": {"teacher_path": "x"}}, []),
     ],
-)  # fmt: skip
+)
 def test_a_section_of_another_method_is_refused_where_it_says_something(tree, said):
     if not said:
         return check_sections(config(**tree))
     with pytest.raises(ConfigError) as fault:
         check_sections(config(**tree))
-    assert fault.value.problems == said
+    assert fault.value.problems == [f"{key}: method ropd reads no distil section" for key in said]
 
 
 def rewarder_of(config):
