@@ -89,6 +89,13 @@ def load_config(
     return config
 
 
+def differing(a: Any, b: Any, path: str = "") -> list[str]:
+    """Return the dotted paths at which two trees have different values."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [d for k in {**a, **b} for d in differing(a.get(k), b.get(k), f"{path}.{k}" if path else k)]
+    return [] if a == b else [path]
+
+
 def dump_config(config: RopdConfig) -> str:
     """Return the resolved configuration as YAML, as it is written to a run directory."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -6,9 +6,9 @@ Nothing here imports torch, ray or verl.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
 
 from ropd_cli.config import RopdConfig
+from ropd_cli.config.load import differing
 from ropd_cli.errors import ConfigError
 from ropd_cli.methods.base import Method
 
@@ -39,13 +39,6 @@ def check_sections(config: RopdConfig) -> None:
     ]
     if problems:
         raise ConfigError(problems, "configuration", "leave it out, or choose the method that reads it")
-
-
-def differing(a: Any, b: Any, path: str = "") -> list[str]:
-    """Return the keys, with dots, whose values differ in two trees."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [d for k in {**a, **b} for d in differing(a.get(k), b.get(k), f"{path}.{k}" if path else k)]
-    return [] if a == b else [path]
 
 
 def _class_of(name: str) -> type[Method]:

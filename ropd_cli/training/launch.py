@@ -15,14 +15,14 @@ from typing import Any
 import orjson
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.config.load import dump_config, read_yaml
+from ropd_cli.config.load import differing, dump_config, read_yaml
 from ropd_cli.engines.vllm_sampling import check_model
 from ropd_cli.errors import ConfigError, InputError, TrainingError
 from ropd_cli.llm.money import Budget
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.urls import base_url, model_name
 from ropd_cli.method.prompts import Templates
-from ropd_cli.methods import check_sections, differing, method_of
+from ropd_cli.methods import check_sections, method_of
 from ropd_cli.records.files import whole_file, write_atomic, write_records
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import Prompt, load_prompts
@@ -300,8 +300,7 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
             f"{run.path} holds an unfinished run", "go on with it by --resume, or choose another run directory by --out"
         )
     before = read_yaml(run.config)
-    keys = differing(before, config.model_dump(mode="json"))
-    changed = [key for key in keys if not f"{key}.".startswith(MAY_CHANGE)]
+    changed = [key for key in differing(before, config.model_dump(mode="json")) if not f"{key}.".startswith(MAY_CHANGE)]
     if changed:
         raise InputError(
             f"{run.path} was started with other values of {', '.join(changed)}",
