@@ -89,7 +89,7 @@ def test_a_demonstration_takes_the_place_of_a_rollout_with_its_reward(monkeypatc
         class judge:
             @staticmethod
             async def remote(*_):
-                return GroupRewards((0.5, 1.0), None, {1: "w3 w4"})
+                return GroupRewards((0.5, 1.0), None, {1: "w3 w4 w5"})
 
     monkeypatch.setattr(agent_loop._Worker, "_agent_loop_postprocess", keep)
     worker = object.__new__(agent_loop.JudgedAgentLoopWorker)
@@ -119,6 +119,6 @@ def test_a_demonstration_takes_the_place_of_a_rollout_with_its_reward(monkeypatc
     asyncio.run(run())
     assert (put[0].response_ids, put[0].response_mask, put[0].reward_score) == ([7, 8, 9], [1, 1, 1], 0.5)
     assert put[0].response_logprobs == [-1.0, -2.0, -3.0]
-    # w3, w4 and the end of the turn
-    assert (put[1].response_ids, put[1].response_mask, put[1].reward_score) == ([9, 10, 1], [1, 1, 1], 1.0)
-    assert put[1].response_logprobs == [0.0, 0.0, 0.0]
+    # three words and the end of the turn
+    assert (put[1].response_ids, put[1].response_mask, put[1].reward_score) == ([9, 10, 11, 1], [1, 1, 1, 1], 1.0)
+    assert put[1].response_logprobs == [0.0, 0.0, 0.0, 0.0]

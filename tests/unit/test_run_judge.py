@@ -37,7 +37,7 @@ async def test_a_group_that_cannot_be_judged_has_no_rewards_at_all(run_judge):
     judge, directory = run_judge()
     result = await judge.judge(1, "odd", said("Goethe", "Schiller"))
     assert result.rewards is None and "400" in result.error
-    assert "400" in await judge.last_fault()
+    assert "400" in await judge.last_fault() and await judge.missing(["1/odd"]) == 1
     metrics = await judge.step_metrics(1, 1)
     assert metrics["groups/missing"] == 1 and "reward/mean" not in metrics
     (_, group), = read_records(directory.group_file(1))  # fmt: skip
