@@ -21,7 +21,7 @@ data: {{prompts: prompts.jsonl, index: teacher.index, max_prompt_tokens: 16, max
 rollout: {{n: 4, temperature: 1.0}}
 discriminator: {{warmup_steps: 1, updates_per_step: 2}}
 train: {{steps: 2, prompts_per_step: 4, lr: 1e-3, lr_schedule: constant, weight_decay: 0.0, save_every: 1,
-         kl_coef: 0.001}}
+         keep_checkpoints: 3, kl_coef: 0.001}}
 verl: {{trainer: {{rollout_data_dir: dumped}}}}
 """
 
