@@ -17,7 +17,7 @@ from ropd_cli.errors import ConfigError
 from ropd_cli.llm.prompt_logprobs import PromptLogProbs
 from ropd_cli.method.rewards import PARTS, RewardMixer
 from ropd_cli.methods.base import Method, Needs, Resources, Rewarded, Rewarder
-from ropd_cli.records.schemas import AnswerVerdict, Group, Prompt, VerdictRecord
+from ropd_cli.records.schemas import Group, Prompt, VerdictRecord
 
 _TOKENS_AT_ONCE = 2048
 """That the teacher reads; the log-probabilities of each are as wide as the vocabulary."""
@@ -159,13 +159,12 @@ class NoReward(Rewarder):
         n = len(group.rollouts)
         parts = dict((await self._mixer.mix(group, [None] * n)).parts) if self._mixer else {}
         parts.pop("rubric", None)
-        answers = tuple(AnswerVerdict(source="student", index=k, judgement=(), score=None) for k in range(n))
         return Rewarded(
             VerdictRecord(
                 uid=group.uid,
                 raw_prompt_hash=group.raw_prompt_hash,
                 rubric_hash=None,
-                answers=answers,
+                answers=(),
                 rewards=(0.0,) * n,
                 parts=parts,
                 model="",
