@@ -73,6 +73,10 @@ def start(folder, **settings):
         ({"train__devices_per_node": 3, "rollout__n": 2}, ConfigError, "do not divide by 3 devices"),
         ({"rollout__tensor_parallel_size": 2}, ConfigError, "tensor_parallel_size 2"),
         ({"verifier__base_url": "unset"}, InputError, "no model name for the verifier"),
+        ({"distil__devices": 2}, ConfigError, "distil.devices: method ropd reads no distil section"),
+        ({"method": "lopd"}, ConfigError, "distil.teacher_path is not set"),
+        ({"method": "lopd", "distil__teacher_path": "./nowhere"}, InputError, "no model in"),
+        ({"method": "gad", "train__async": "one_step"}, ConfigError, "train.async one_step"),
     ],
 )
 def test_faults_are_found_before_the_start(folder, settings, kind, says):
