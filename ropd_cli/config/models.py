@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, create_model, field_validator, model_validator
 
 from ropd_cli.config.extra_body import check_extra_body
+from ropd_cli.config.methods import DiscriminatorConfig, DistilConfig
 from ropd_cli.config.rewarding import JudgeConfig, RewardConfig
 from ropd_cli.config.score import ScoreConfig, VerifiableConfig
 from ropd_cli.config.section import Section
@@ -288,7 +289,7 @@ class RopdConfig(Section):
     """A whole configuration; every command reads the sections it needs."""
 
     out: str | None = Field(None, description="run directory")
-    method: Literal["ropd", "t-judge", "ovd-reward", "grpo-verifiable", "sft"] = Field(
+    method: Literal["ropd", "sft", "t-judge", "ovd-reward", "gad", "lopd", "exopd", "grpo-verifiable"] = Field(
         "ropd", description="how the student learns (docs/methods.md)"
     )
     seed: int = 0
@@ -312,6 +313,8 @@ class RopdConfig(Section):
     score: ScoreConfig = ScoreConfig()
     verifiable: VerifiableConfig = VerifiableConfig()
     reward: RewardConfig = RewardConfig()
+    distil: DistilConfig = DistilConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
     student: StudentConfig = StudentConfig()
     data: DataConfig = DataConfig()
     rollout: RolloutConfig = RolloutConfig()

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 
 from ropd_cli.config import RopdConfig
+from ropd_cli.config.load import differing
+from ropd_cli.errors import ConfigError
 from ropd_cli.methods.base import Method
 
 METHODS = {
@@ -16,12 +18,34 @@ METHODS = {
     "ovd-reward": "ropd_cli.methods.scored:OvdReward",
     "grpo-verifiable": "ropd_cli.methods.verifiable:Verifiable",
     "sft": "ropd_cli.methods.sft:Sft",
+    "gad": "ropd_cli.methods.adversarial:Gad",
+    "lopd": "ropd_cli.methods.distilled:Lopd",
+    "exopd": "ropd_cli.methods.distilled:ExOpd",
 }
 """By the value of ``method``: where its class is."""
 
 
 def method_of(config: RopdConfig) -> Method:
     """Return the method that a configuration names."""
-    module, _, name = METHODS[config.method].partition(":")
-    method: Method = getattr(import_module(module), name)()
-    return method
+    return _class_of(config.method)()
+
+
+def check_sections(config: RopdConfig) -> None:
+    """Raise ConfigError for keys, other than at their defaults, in sections that other methods read."""
+    own = method_of(config).sections
+    others = frozenset[str]().union(*(_class_of(name).sections for name in METHODS)) - own
+    problems = [
+        f"{key}: method {config.method} reads no {section} section"
+        for section in sorted(others)
+        for key in differing(
+            getattr(RopdConfig(), section).model_dump(), getattr(config, section).model_dump(), section
+        )
+    ]
+    if problems:
+        raise ConfigError(problems, "configuration", "leave it out, or choose the method that reads it")
+
+
+def _class_of(name: str) -> type[Method]:
+    module, _, class_name = METHODS[name].partition(":")
+    found: type[Method] = getattr(import_module(module), class_name)
+    return found

@@ -57,7 +57,9 @@ class Rewarded:
     repair: str | None = None
     """What became of an attempt to repair the rubric; None where there was none."""
     replaced: Mapping[int, str] = field(default_factory=dict)
-    """By rollout: the teacher's answer that takes its place in the update."""
+    """By rollout: the teacher's answer that takes its place in the update, with the rollout's entry of the rewards."""
+    too_long: int = 0
+    """Rollouts that would have been replaced by an answer that is longer than a rollout may be."""
 
 
 class Rewarder(ABC):
@@ -94,6 +96,8 @@ class Method(ABC):
     """Keys that a resumed run may not have other values of, of those that it may with other methods."""
     trainer: ClassVar[str] = "ropd"
     """The name of verl's trainer class (``trainer.v1.trainer_mode``)."""
+    replaces: ClassVar[bool] = False
+    """Whether teacher answers may take the place of rollouts in the update."""
     sections: ClassVar[frozenset[str]] = frozenset()
     """The sections of the configuration that it reads, of those that not every method does."""
 

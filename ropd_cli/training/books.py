@@ -44,6 +44,13 @@ class Book:
         self.rewards = self.tally.book(self.group, self.rubric, self.verdicts, self.fault)
         return self.rewards
 
+    def settle(self, rewards: Rewards) -> None:
+        """Take rewards that were not known when the group came, shape (n,), and count it anew."""
+        assert self.verdicts is not None
+        self.verdicts = self.verdicts.model_copy(update={"rewards": rewards})
+        self.record["verdicts"] = self.verdicts.to_json()
+        self.count()
+
     def kept(self) -> dict[str, Any]:
         """Return it as a record that ``restored`` reads."""
         return {"group_id": self.group_id, "fault": self.fault, "repair": self.repair, "record": self.record}

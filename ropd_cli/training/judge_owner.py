@@ -54,6 +54,8 @@ class GroupRewards(NamedTuple):
 
     rewards: tuple[float | None, ...] | None
     error: str | None = None
+    replaced: Mapping[int, str] = {}
+    """By rollout: the teacher's answer that takes its place, and has its entry of the rewards."""
 
 
 class RunJudge:
@@ -64,8 +66,8 @@ class RunJudge:
         self._heartbeat = Heartbeat(self._run.heartbeat)
         self._config = RopdConfig.model_validate(load_yaml(self._run.config.read_text(encoding="utf-8")))
         self._prompts: dict[str, Prompt] = {p.uid: p for p in load_prompts(str(self._config.data.prompts))}
-        method = method_of(self._config)
-        self._needs = method.needs(self._config)
+        self._method = method_of(self._config)
+        self._needs = self._method.needs(self._config)
         self._index = TeacherIndex.open(Path(str(self._config.data.index))) if self._needs.teacher_answers else None
         count = self._run.prompt_count() or len(self._prompts)
         self._steps_per_epoch = max(1, count // self._config.train.prompts_per_step)
@@ -73,7 +75,7 @@ class RunJudge:
         rows = self._run.metric_rows()
         self._spent_usd = self._run.spent_usd()
         self._shared = Shared.of(self._config, self._say, spent_usd=self._spent_usd)
-        self._rewarder = method.rewarder(
+        self._rewarder = self._method.rewarder(
             Resources(self._config, self._cache, self._shared, self._index, self._run.rubrics())
         )
         self._validator = (
@@ -126,6 +128,10 @@ class RunJudge:
             "seconds": round(judged - arrived, 4),
             "error": error,
         }
+        replaced = rewarded.replaced if rewarded is not None else {}
+        if self._method.replaces:
+            record["replaced"] = sorted(replaced)
+            record["too_long"] = rewarded.too_long if rewarded is not None else 0
         said = str(fault) if fault else None
         book = Book(group_id, record, group, rubric, verdicts, said, arrived, judged)
         book.repair = rewarded.repair if rewarded is not None else None
@@ -138,19 +144,38 @@ class RunJudge:
         self._keep_spent()
         self._heartbeat.beat()
         given = verdicts.for_update if verdicts is not None and rewards is not None else None
-        return GroupRewards(given, said)
+        return GroupRewards(given, said, replaced)
+
+    async def demonstrations(self, group_ids: Sequence[str]) -> dict[str, str]:
+        """A teacher answer to each of these groups, by their ids."""
+        return {group_id: self._open[group_id].group.teacher_answers[0] for group_id in group_ids}
+
+    async def missing(self, taken: Sequence[str]) -> int:
+        """How many of these groups have no rewards."""
+        return sum(group_id not in self._open or self._open[group_id].rewards is None for group_id in taken)
+
+    async def unjudged(self, why: str) -> None:
+        """Take note that a group has failed before it could be judged."""
+        self._last_fault = why
 
     async def close_step(
-        self, step: int, taken: Sequence[str], left_out: Mapping[str, str] | None = None
+        self,
+        step: int,
+        taken: Sequence[str],
+        left_out: Mapping[str, str] | None = None,
+        deferred: Mapping[str, Sequence[float | None]] | None = None,
     ) -> dict[str, float]:
         """Metrics of a step that takes these groups, by their ids; writes its group file.
 
         An id without a group is one whose generation failed. ``left_out``: groups that a refill has replaced, and why;
-        they are written, marked, and count in no mean. Where a figure passes one of the ``monitor.stop`` thresholds,
-        the run is to stop: ``stopped`` says so from now on.
+        they are written, marked, and count in no mean. ``deferred``: rewards that are known only now, by group, shape
+        (n,) each. Where a figure passes one of the ``monitor.stop`` thresholds, the run is to stop: ``stopped`` says
+        so from now on.
         """
         tally = StepTally()
         records = []
+        for group_id, rewards in (deferred or {}).items():
+            self._open[group_id].settle(tuple(rewards))
         self._closed = [self._open.pop(group_id) for group_id in taken if group_id in self._open]
         for book in self._closed:
             tally.add(book.tally)
@@ -164,6 +189,9 @@ class RunJudge:
             metrics |= {f"groups/left_out_{why}": 0 for why in LEFT_OUT} | Counter(
                 f"groups/left_out_{why}" for why in left_out.values()
             )
+        if self._method.replaces:
+            metrics["rollouts/replaced"] = sum(len(book.record["replaced"]) for book in self._closed)
+            metrics["rollouts/too_long_to_replace"] = sum(book.record["too_long"] for book in self._closed)
         if self._config.judge.repair:
             metrics |= {f"rubrics/repair_{how}": tally.repairs[how] for how in REPAIRS}
         if self._config.judge.reuse == "epoch":

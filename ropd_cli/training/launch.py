@@ -23,7 +23,7 @@ from ropd_cli.llm.money import Budget
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.urls import base_url, model_name
 from ropd_cli.method.prompts import Templates
-from ropd_cli.methods import method_of
+from ropd_cli.methods import check_sections, method_of
 from ropd_cli.records.files import whole_file, write_atomic, write_records
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import Prompt, load_prompts
@@ -44,7 +44,7 @@ from ropd_cli.util.progress import Progress
 MAY_CHANGE = (
     *("train.steps.", "train.epochs.", "train.save_every.", "train.keep_checkpoints.", "train.trackers."),
     *("train.watchdog_s.", "train.watchdog_update_s."),
-    *("rubricator.", "verifier.", "teacher.", "judge.", "student.endpoint.", "endpoint."),
+    *("rubricator.", "verifier.", "teacher.", "judge.", "student.endpoint.", "endpoint.", "distil.endpoint."),
     *("prices.", "max_cost.", "cache_dir.", "cache_max_gb.", "out."),
     *("validate.", "eval.", "monitor.", "lint."),
 )
@@ -58,10 +58,13 @@ PATHS = (
     ("monitor", "templates"),
     ("student", "model_path"),
     ("student", "from_run"),
+    ("distil", "teacher_path"),
     ("rubricator", "ca_file"),
     ("verifier", "ca_file"),
     ("monitor.judge", "ca_file"),
 )
+MODELS = ("model_path", "teacher_path")
+"""Of these, the keys that may name a model of the hub instead."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ def resolve(config: RopdConfig) -> tuple[Any, dict[str, Any] | None]:
     """For ``--dry-run``: verl's configuration, and a forecast of the judging where prompts and an index are
     named. Nothing is written or started."""
     config, run = with_student_of_run(config), _run_of(config)
+    check_sections(config)
     prompts = load_prompts(str(config.data.prompts)) if config.data.prompts else []
     has_answers = config.data.index is not None or not method_of(config).needs(config).teacher_answers
     if prompts and has_answers and config.data.on_few_answers == "skip":
@@ -133,6 +137,7 @@ def train(
     if not force:
         check_exact(config.device)
     config = with_student_of_run(config)
+    check_sections(config)
     _check_student(config)
     if method_of(config).samples:
         _check_sizes(config)
@@ -224,7 +229,7 @@ def _with_absolute_paths(config: RopdConfig) -> RopdConfig:
     tree = config.model_dump()
     for section, key in PATHS:
         part = reduce(getitem, section.split("."), tree) if section else tree
-        if part[key] is not None and (key != "model_path" or Path(os.path.expanduser(part[key])).exists()):
+        if part[key] is not None and (key not in MODELS or Path(os.path.expanduser(part[key])).exists()):
             part[key] = _absolute(part[key])
     tree["eval"]["data"] = {name: _absolute(file) for name, file in config.eval.data.items()}
     function = tree["reward"]["custom_function"]

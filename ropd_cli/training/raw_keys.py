@@ -37,7 +37,7 @@ EFFECTS = (
     ),
     Effect(
         "trainer.v1.trainer_mode",
-        lambda value: value not in ("ropd", "ropd_async"),
+        lambda value: value not in ("ropd", "ropd_async", "ropd_gad"),
         "groups would be neither counted nor limited",
         "leave it out; train.async: one_step samples one step ahead",
     ),

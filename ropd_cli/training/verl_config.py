@@ -1,4 +1,4 @@
-"""Compose verl's configuration: verl's packaged defaults, our settings, the user's ``verl:`` last."""
+"""Compose verl's configuration: verl's packaged defaults, our settings, the method's, the user's ``verl:`` last."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import MissingPackage
+from ropd_cli.methods import method_of
 from ropd_cli.training.device_choices import Machine, device_choices, whole_sequence
 from ropd_cli.training.raw_keys import EFFECTS, check_effects, check_names
 from ropd_cli.training.run_dir import RunDir
@@ -33,7 +34,7 @@ def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) ->
         for choice in device_choices(config, Machine.here(config)):
             for key, value in choice.keys.items():
                 OmegaConf.update(tree, key, value, force_add=True)
-        tree = OmegaConf.merge(tree, config.verl)
+        tree = OmegaConf.merge(tree, method_of(config).verl_settings(config), config.verl)
         actor, model = tree.actor_rollout_ref.actor, tree.actor_rollout_ref.model
         if model.use_fused_kernels and actor.strategy == "fsdp2":
             others = [model.external_lib] if isinstance(model.external_lib, str) else model.external_lib or []
@@ -139,7 +140,7 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
         "reward": {"num_workers": 1},
         "trainer": {
             "v1": {
-                "trainer_mode": ASYNC_TRAINER if train.is_async else TRAINER,
+                "trainer_mode": ASYNC_TRAINER if train.is_async else method_of(config).trainer,
                 "sampler": {
                     "custom_sampler": {
                         "path": "pkg://ropd_cli.training.verl.sampler",

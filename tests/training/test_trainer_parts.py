@@ -137,3 +137,55 @@ def test_failures_count_for_the_limit_whether_they_are_replaced_or_not(sampler):
     with pytest.raises(RunStopped, match=r"2 of 4 groups could not be judged, more than judge\.max_failed"):
         evicted(sampler, failed=["b"])
     assert sampler._run.stop().kind == "TrainingError" and sampler.submitted == [1]
+
+
+def test_a_demonstration_takes_the_place_of_a_rollout_with_its_reward(monkeypatch, tiny_model):
+    from types import SimpleNamespace
+
+    from transformers import AutoTokenizer
+
+    from ropd_cli.training.judge_owner import GroupRewards
+    from ropd_cli.training.verl import agent_loop
+
+    put = {}
+
+    async def keep(_self, output, validate, **kwargs):
+        put[kwargs["session_id"]] = output
+
+    class Judge:
+        class judge:
+            @staticmethod
+            async def remote(*_):
+                return GroupRewards((0.5, 1.0), None, {1: "w3 w4 w5"})
+
+    monkeypatch.setattr(agent_loop._Worker, "_agent_loop_postprocess", keep)
+    worker = object.__new__(agent_loop.JudgedAgentLoopWorker)
+    worker._judge, worker._teacher, worker.tokenizer = Judge, None, AutoTokenizer.from_pretrained(tiny_model)
+    ropd = SimpleNamespace(thinking_tags=None)
+    worker.config = SimpleNamespace(
+        ropd=ropd, actor_rollout_ref=SimpleNamespace(rollout=SimpleNamespace(response_length=12))
+    )
+
+    def rollout():
+        return SimpleNamespace(
+            prompt_ids=[3, 6, 4],
+            response_ids=[7, 8, 9],
+            response_mask=[1, 1, 1],
+            response_logprobs=[-1.0, -2.0, -3.0],
+            reward_score=None,
+            extra_fields={},
+        )
+
+    async def run():
+        barrier = agent_loop.Barrier(2, asyncio.get_running_loop().create_future())
+        worker._barriers = {"u": barrier}
+        said = {"uid": "u", "extra_info": {"ropd_uid": "p"}, "global_steps": 1}
+        calls = (worker._agent_loop_postprocess(rollout(), False, session_id=k, **said) for k in range(2))
+        await asyncio.gather(*calls)
+
+    asyncio.run(run())
+    assert (put[0].response_ids, put[0].response_mask, put[0].reward_score) == ([7, 8, 9], [1, 1, 1], 0.5)
+    assert put[0].response_logprobs == [-1.0, -2.0, -3.0]
+    # three words and the end of the turn
+    assert (put[1].response_ids, put[1].response_mask, put[1].reward_score) == ([9, 10, 11, 1], [1, 1, 1, 1], 1.0)
+    assert put[1].response_logprobs == [0.0, 0.0, 0.0, 0.0]

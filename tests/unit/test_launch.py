@@ -87,6 +87,10 @@ def start(folder, **settings):
             InputError,
             r"8 answers .*4 x 2\) do not divide by 3 devices",
         ),
+        ({"distil__devices": 2}, ConfigError, "distil.devices: method ropd reads no distil section"),
+        ({"method": "lopd"}, ConfigError, "distil.teacher_path is not set"),
+        ({"method": "lopd", "distil__teacher_path": "./nowhere"}, InputError, "no model in"),
+        ({"method": "gad", "train__async": "one_step"}, ConfigError, "train.async one_step"),
     ],
 )
 def test_faults_are_found_before_the_start(folder, settings, kind, says):

@@ -37,7 +37,7 @@ async def test_a_group_that_cannot_be_judged_has_no_rewards_at_all(run_judge):
     judge, directory = run_judge()
     result = await judge.judge(1, "odd", said("Goethe", "Schiller"))
     assert result.rewards is None and "400" in result.error
-    assert "400" in await judge.last_fault()
+    assert "400" in await judge.last_fault() and await judge.missing(["1/odd"]) == 1
     metrics = await judge.step_metrics(1, 1)
     assert metrics["groups/missing"] == 1 and "reward/mean" not in metrics
     (_, group), = read_records(directory.group_file(1))  # fmt: skip
@@ -275,3 +275,31 @@ async def test_groups_in_flight_outlive_the_process(run_judge):
     ((_, group),) = read_records(directory.group_file(1))
     assert group["rewards"] == list(given.rewards)
     await again.close()
+
+
+async def test_rewards_that_the_trainer_tells_when_it_takes_the_groups(run_judge):
+    """GAD: the group is in the books with its teacher answer, and its rewards come later."""
+    judge, directory = run_judge(method="gad")
+    placeholder = await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9"))
+    await judge.judge(1, "b", said("5 + 9 = 14", "5 + 9 = 15", "5 + 9 = 16"))
+    assert placeholder.rewards == (0.0, 0.0)
+    demonstrations = await judge.demonstrations(["1/a", "1/b"])
+    assert await judge.missing(["1/a", "1/b", "never there"]) == 1
+    rewards = {"1/a": [-1.5, 2.25], "1/b": [0.5, None, 0.5]}
+    metrics = await judge.close_step(1, ["1/a", "1/b", "never there"], deferred=rewards)
+    assert (metrics["groups/judged"], metrics["groups/missing"], metrics["groups/zero_variance"]) == (2, 1, 1)
+    assert (metrics["groups/missing_rollouts"], metrics["judge/requests_sent"]) == (1, 0)
+    assert metrics["reward/mean"] == pytest.approx(1.75 / 4)
+    assert (metrics["reward/min"], metrics["reward/max"]) == (-1.5, 2.25)
+    written = {g["uid"]: g for _, g in read_records(directory.group_file(1))}
+    for uid in ("a", "b"):
+        assert written[uid]["rewards"] == written[uid]["verdicts"]["rewards"] == rewards[f"1/{uid}"]
+        assert written[uid]["teacher_answers"] == [demonstrations[f"1/{uid}"]]
+    await judge.close()
+
+
+async def test_why_a_group_failed_before_it_was_judged_is_known(run_judge):
+    judge, _ = run_judge()
+    await judge.unjudged("the teacher: http://gpu-2: no connection")
+    assert await judge.last_fault() == "the teacher: http://gpu-2: no connection"
+    await judge.close()

@@ -11,16 +11,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from ropd_cli.answers.thinking import sampled
+from ropd_cli.config import RopdConfig
+from ropd_cli.errors import RopdError
 from ropd_cli.method.rewards import on_grid
+from ropd_cli.methods.demonstrations import demonstration_ids
+from ropd_cli.methods.distilled import teacher_server
 from ropd_cli.records.schemas import Answer, Usage
 from ropd_cli.training.judge_owner import OWNER, GroupRewards, RunJudge
+from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.validation import validation_sample
+from ropd_cli.util.yaml_text import load_yaml
 
 _Worker: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # verl has made it an actor class already
 
@@ -36,6 +44,8 @@ class Barrier:
     n: int
     rewards: asyncio.Future[Mapping[int, float | None]]
     rollouts: dict[int, Answer] = field(default_factory=dict)
+    replaced: dict[int, str] = field(default_factory=dict)
+    """Teacher answers that take the place of rollouts; there when the rewards are."""
 
 
 class JudgedAgentLoopWorker(_Worker):
@@ -45,6 +55,11 @@ class JudgedAgentLoopWorker(_Worker):
         super().__init__(*args, **kwargs)
         self._judge = ray.get_actor(OWNER)
         self._barriers: dict[str, Barrier] = {}
+        self._teacher = None
+        if self.config.ropd.get("has_teacher_server", False):
+            run = RunDir(Path(self.config.ropd.run_dir))
+            ours = RopdConfig.model_validate(load_yaml(run.config.read_text(encoding="utf-8")))
+            self._teacher = teacher_server(ours)
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
         if trajectory["validate"]:
@@ -76,6 +91,8 @@ class JudgedAgentLoopWorker(_Worker):
             barrier.rewards.set_exception(GroupNotJudged("a rollout came to nothing"))  # siblings must not wait for it
         if barrier is None or not outputs:
             return await super()._agent_loop_postprocess(output, validate, **kwargs)
+        if self._teacher is not None:
+            await self._read_by_teacher(outputs[-1])
         session = int(kwargs["session_id"])
         barrier.rollouts[session] = self._rollout(outputs[-1])
         if len(barrier.rollouts) == barrier.n:
@@ -83,9 +100,29 @@ class JudgedAgentLoopWorker(_Worker):
         reward = (await asyncio.shield(barrier.rewards))[session]
         if reward is None:
             return  # dropped (on_no_answer: drop): this rollout alone puts no row
+        if session in barrier.replaced:
+            self._replace(outputs[-1], barrier.replaced[session])
         outputs[-1].reward_score = reward  # set, so verl's own scoring passes it over
         outputs[-1].extra_fields["reward_extra_info"] = {"score": reward}
         await super()._agent_loop_postprocess(output, validate, **kwargs)
+
+    def _replace(self, output: Any, demonstration: str) -> None:
+        """Put a teacher answer in a rollout's place. It has no log-probability of the policy that sampled."""
+        output.response_ids = demonstration_ids(self.tokenizer, demonstration)
+        output.response_mask = [1] * len(output.response_ids)
+        if output.response_logprobs is not None:
+            output.response_logprobs = [0.0] * len(output.response_ids)
+
+    async def _read_by_teacher(self, output: Any) -> None:
+        """Add the teacher's log-probabilities where verl's own distillation puts them: that of a token stands at the
+        place before it, and the last place is empty. Shape (prompt + response, 1)."""
+        assert self._teacher is not None
+        try:
+            values = await self._teacher.of([*output.prompt_ids, *output.response_ids])
+        except RopdError as fault:
+            await self._judge.unjudged.remote(f"the teacher: {fault.message}")
+            raise
+        output.extra_fields["teacher_logprobs"] = torch.tensor([*values, 0.0]).unsqueeze(-1)
 
     async def _grade(self, output: Any, kwargs: dict[str, Any]) -> None:
         """Have an answer of the validation graded. verl wants a number of each; the figures are the owner's, who knows
@@ -119,8 +156,10 @@ class JudgedAgentLoopWorker(_Worker):
         if judged.rewards is None:
             barrier.rewards.set_exception(GroupNotJudged(f"uid {uid}: {judged.error}"))
         else:
+            sessions = sorted(barrier.rollouts)
+            barrier.replaced = {sessions[k]: text for k, text in judged.replaced.items()}
             rewards = (None if reward is None else on_grid(reward) for reward in judged.rewards)
-            barrier.rewards.set_result(dict(zip(sorted(barrier.rollouts), rewards, strict=True)))
+            barrier.rewards.set_result(dict(zip(sessions, rewards, strict=True)))
 
 
 class JudgedAgentLoopManager(AgentLoopManagerTQ):

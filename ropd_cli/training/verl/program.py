@@ -12,9 +12,11 @@ from pathlib import Path
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import InputError, RopdError
+from ropd_cli.methods import method_of
 from ropd_cli.records.schemas import load_prompts
 from ropd_cli.training.dataset import check_lengths
 from ropd_cli.training.run_dir import RunDir, Stop
+from ropd_cli.training.vocabularies import check_vocabularies
 from ropd_cli.util.processes import end_with
 from ropd_cli.util.yaml_text import load_yaml
 
@@ -29,6 +31,8 @@ def train(run: RunDir) -> None:
 
     ours = RopdConfig.model_validate(load_yaml(run.config.read_text(encoding="utf-8")))
     check_lengths(load_prompts(str(ours.data.prompts)), ours)
+    if method_of(ours).needs(ours).checkpoint:
+        check_vocabularies(ours)
     if ours.validate.benchmarks:
         check_lengths(load_prompts(run.val_prompts), ours, "validate.benchmarks")
     config = OmegaConf.load(run.verl_config)

@@ -37,6 +37,7 @@ class _Judged(_Mixed):
         self._groups = int(settings["prompts_per_step"])
         self._limit = float(settings["max_failed_fraction"]) * self._groups
         self._refill = settings["refill"]
+        self._is_deferred = bool(settings.get("deferred", False))
         self._add_prompts = refill_fn
         self._begin(0)
         super().__init__(
@@ -73,10 +74,22 @@ class _Judged(_Mixed):
             self._close(selected[0])
         return selected
 
+    def close_deferred(self, rewards: dict[str, list[float | None]]) -> dict[str, float]:
+        """Close a step whose rewards, by group, the trainer knows after sampling; its metrics."""
+        left_out = self._left_out if self._refill["missing"] else None
+        metrics: dict[str, float] = ray.get(
+            self._owner.close_step.remote(self._step, self._taken, left_out, deferred=rewards)
+        )
+        return metrics
+
     def _close(self, taken: list[str]) -> None:
         left_out = self._left_out if self._refill["zero_variance"] or self._refill["missing"] else None
-        self._own = ray.get(self._owner.close_step.remote(self._step, taken, left_out))
-        missing = int(self._own["groups/missing"])
+        if self._is_deferred:
+            self._taken = taken
+            missing = ray.get(self._owner.missing.remote(taken))
+        else:
+            self._own = ray.get(self._owner.close_step.remote(self._step, taken, left_out))
+            missing = int(self._own["groups/missing"])
         if ray.get(self._owner.stopped.remote()) is not None:
             self._stop(missing)
         self._check_missing(missing + self._evicted("missing"))

@@ -1,4 +1,4 @@
-"""verl's task runner, in a process that knows this project's trainer by its name."""
+"""verl's task runner, in a process that knows this project's trainers by their names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RopdTaskRunner(_Runner):
     """As verl's."""
 
     def run(self, config: Any) -> None:
-        # registers it; here, for Ray sends this class without the module that it stands in
-        from ropd_cli.training.verl import trainer  # noqa: F401
+        # registers the trainers; here, for Ray sends this class without the module that it stands in
+        from ropd_cli.training.verl import discriminator, trainer  # noqa: F401
 
         super().run(config)

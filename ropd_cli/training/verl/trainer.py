@@ -19,6 +19,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from ropd_cli.training.judge_owner import OWNER
 from ropd_cli.training.run_dir import RunDir
+from ropd_cli.training.verl.losses import distillation_loss_of
 from ropd_cli.training.verl.sampler import RunStopped
 from ropd_cli.training.verl.saved_model import finish_folder
 from ropd_cli.training.verl_config import ASYNC_TRAINER, TRAINER
@@ -35,13 +36,18 @@ class _Ropd(_Mixed):
     actor_rollout_wg: Any
     _first_step: int | None = None
 
+    def _setup(self) -> None:
+        super()._setup()
+        if self.config.ropd.get("has_teacher_server", False):
+            self.actor_rollout_wg.set_loss_fn(distillation_loss_of(self.config))
+
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, Any]) -> Any:
         if self._first_step is None:
             self._first_step = self.global_steps
         is_first = self.global_steps == self._first_step  # what was saved before this process need not be saved again
         data_state = None if is_first else self.train_dataloader.state_dict()
         try:
-            return super().step(metrics, timing_raw)
+            batch = super().step(metrics, timing_raw)
         except RunStopped:
             step, save_freq = self.global_steps - 1, self.config.trainer.save_freq
             has_saved = save_freq > 0 and step % save_freq == 0  # verl itself
@@ -50,6 +56,10 @@ class _Ropd(_Mixed):
                 self.global_steps = step
                 self._save_step_before(data_state)
             raise
+        if self.config.ropd.get("replaces", False):  # a demonstration has no log-probabilities of a rollout
+            for name in [name for name in metrics if name.startswith(("training/rollout_", "rollout_corr/"))]:
+                del metrics[name]
+        return batch
 
     def _save_step_before(self, data_state: Any) -> None:
         raise NotImplementedError
