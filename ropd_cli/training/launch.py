@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
+from importlib.util import find_spec
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,7 @@ def train(
         check_exact(config.device)
     _check_student(config)
     _check_sizes(config)
+    _check_trackers(config)
     with sole_writer(run.path, directory=True):
         return _trained(config, run, resume, environ, progress)
 
@@ -181,7 +183,9 @@ def child_environment(config: RopdConfig, run: RunDir, environ: Mapping[str, str
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "RAY_worker_niceness": "0",
         }
-    return {**environ, **own}
+    # where trackers write unless the caller says it; verl's own choice for mlflow is a file in /tmp that all runs share
+    files = {"WANDB_DIR": str(run.path), "MLFLOW_TRACKING_URI": f"sqlite:///{run.path}/mlflow.db"}
+    return {**files, **environ, **own}
 
 
 def _run_of(config: RopdConfig) -> RunDir:
@@ -214,6 +218,15 @@ def _check_student(config: RopdConfig) -> None:
     if path is None:
         raise InputError("student.model_path is not set", "a Hugging Face folder or hub name; or ROPD_MODEL_PATH")
     check_model(path)
+
+
+def _check_trackers(config: RopdConfig) -> None:
+    missing = [name for name in config.train.trackers if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"train.trackers: {', '.join(missing)} not installed",
+            f"pip install {' '.join(missing)}, or leave it out of train.trackers",
+        )
 
 
 def _check_sizes(config: RopdConfig) -> None:

@@ -200,12 +200,8 @@ def _cpu(config: RopdConfig, ray_dir: str) -> dict[str, Any]:
         "transfer_queue": {"backend": {"SimpleStorage": {"num_data_storage_units": 1}}},
         "trainer": {"device": "cpu"},
         "ray_kwargs": {
-            "ray_init": {
-                "num_gpus": devices,  # declared, so that verl finds as many as it asks for
-                "num_cpus": 8 * devices,
-                "include_dashboard": False,
-                "_temp_dir": ray_dir,
-            }
+            # declared, so that verl finds as many as it asks for
+            "ray_init": _ray_init(config, ray_dir, num_gpus=devices, num_cpus=8 * devices)
         },
     }
 
@@ -222,9 +218,6 @@ def _gpu(config: RopdConfig, ray_dir: str) -> dict[str, Any]:
     if config.rollout.max_num_seqs:
         rollout["max_num_seqs"] = config.rollout.max_num_seqs
     precision = _precision("fp32" if config.student.dtype == "float32" else "bf16")
-    init: dict[str, Any] = {"include_dashboard": False}
-    if config.train.nodes == 1:
-        init["_temp_dir"] = ray_dir  # several nodes join a cluster that has one already
     offload = config.train.offload
     if offload == "auto":  # beside vLLM on one device, weights and optimizer of a 4B model do not fit otherwise
         offload = "all" if config.train.nodes * config.train.devices_per_node == 1 else "none"
@@ -245,8 +238,16 @@ def _gpu(config: RopdConfig, ray_dir: str) -> dict[str, Any]:
             "rollout": rollout,
         },
         "trainer": {"device": "cuda"},
-        "ray_kwargs": {"ray_init": init},
+        "ray_kwargs": {"ray_init": _ray_init(config, ray_dir)},
     }
+
+
+def _ray_init(config: RopdConfig, ray_dir: str, **declared: int) -> dict[str, Any]:
+    """A Ray of the run's own, whatever RAY_ADDRESS says; with several nodes the cluster that they have joined, of which
+    nothing may be declared."""
+    if config.train.nodes > 1:
+        return {"address": "auto"}
+    return {"address": "local", "include_dashboard": False, "_temp_dir": ray_dir, **declared}
 
 
 def _rollout_is(config: RopdConfig) -> str | None:
