@@ -115,7 +115,6 @@ def train(
         check_exact(config.device)
     _check_student(config)
     _check_sizes(config)
-    _check_trackers(config)
     with sole_writer(run.path, directory=True):
         return _trained(config, run, resume, environ, progress)
 
@@ -135,6 +134,7 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
     ray_dir = tempfile.mkdtemp(prefix="ropd-")  # short: a unix socket's path may have 107 bytes
     try:
         verl_config = compose(config, run, len(prompts), ray_dir)
+        _check_trackers(config)
         _write_inputs(config, run, verl_config)
         write_verl_prompts(prompts, run.train_prompts, config.student.system_prompt)
         if validation:
@@ -221,6 +221,7 @@ def _check_student(config: RopdConfig) -> None:
 
 
 def _check_trackers(config: RopdConfig) -> None:
+    """Raise InputError for a tracker whose package is missing; verl would find out minutes later."""
     missing = [name for name in config.train.trackers if find_spec(name) is None]
     if missing:
         raise InputError(

@@ -1,4 +1,4 @@
-"""A training over two Ray nodes on this machine, and what the trackers keep of it.
+"""A training over two Ray nodes on this machine, and the curves of it that the trackers keep.
 
 Each node is a raylet of its own that declares one GPU. Both are started without any of the caller's environment, as
 those of other machines are, so whatever a process of the run knows has been handed to it.
@@ -15,11 +15,14 @@ import secrets
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -33,6 +36,8 @@ pytest.importorskip("verl", reason="needs the CPU stack: make env")
 KEY = f"key-{secrets.token_hex(16)}"
 STEPS = 2
 TRACKERS = [name for name in ("wandb", "mlflow") if importlib.util.find_spec(name)]
+CURVES = ("reward/mean", "groups/judged", "actor/grad_norm", "response_length/mean")
+AT_WORK = re.compile(r"ray::(?!IDLE|DashboardAgent|RuntimeEnvAgent)|VLLM::")
 CONFIG = """
 device: cpu
 judge: {{m: 1}}
@@ -78,19 +83,41 @@ class Cluster:
             text = Path(log.name).read_text()
         return node
 
-    def processes(self, number):
-        """The processes of a node by their ids."""
-        return {each.pid: each for each in psutil.Process(self.nodes[number].pid).children(recursive=True)}
+    def titles(self):
+        """Of the first two nodes the processes with their titles; Ray's workers are called after what they do."""
+        nodes = []
+        for node in self.nodes[:2]:
+            titles = {}
+            for process in psutil.Process(node.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    titles[process] = " ".join(process.cmdline()).strip()
+            nodes.append(titles)
+        return nodes
 
     def end(self):
-        for node in reversed(self.nodes):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                its = psutil.Process(node.pid).children(recursive=True)
-                node.send_signal(signal.SIGTERM)
-                _, left = psutil.wait_procs(its, timeout=20)
-                for process in left:
-                    process.kill()
-            node.wait()
+        """End the node that was started last."""
+        node = self.nodes.pop()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            its = psutil.Process(node.pid).children(recursive=True)
+            node.send_signal(signal.SIGTERM)
+            _, left = psutil.wait_procs(its, timeout=20)
+            for process in left:
+                process.kill()
+        node.wait()
+
+
+class Look(NamedTuple):
+    """What runs while the judge is asked: who asks, by id; the titles of either node's processes; those that began with
+    the key in their environment."""
+
+    clients: set[int]
+    titles: list[dict[psutil.Process, str]]
+    knowing: list[psutil.Process]
+
+    @property
+    def working(self):
+        """The processes that are at work for the training."""
+        return [process for titles in self.titles for process, title in titles.items() if AT_WORK.match(title)]
 
 
 class Judge:
@@ -98,30 +125,30 @@ class Judge:
 
     def __init__(self, server):
         self.server, self.cluster, self.seen = server, None, None
-        self.keys = set()
+        self.keys, self.lock = set(), threading.Lock()
 
     def __call__(self, request):
-        self.keys.add(request.headers.get("authorization"))
-        if self.seen is None:
-            self.seen = self.look()
+        with self.lock:
+            self.keys.add(request.headers.get("authorization"))
+            self.seen = self.seen or self.look()
         return reply_of(read(request.body))
 
     def look(self):
-        """The clients' ids, and by node the ids, titles, and whether the key was in the environment they began with."""
         with self.server._lock:
             ports = {each.getpeername()[1] for each in self.server._connections}
         here = self.server._port
         clients = {
-            c.pid for c in psutil.net_connections("tcp") if c.raddr and c.raddr.port == here and c.laddr.port in ports
+            each.pid
+            for each in psutil.net_connections("tcp")
+            if each.pid and each.raddr and each.raddr.port == here and each.laddr.port in ports
         }
-        nodes = []
-        for number in (0, 1):
-            rows = {}
-            for pid, process in self.cluster.processes(number).items():
-                with contextlib.suppress(psutil.Error):
-                    rows[pid] = (" ".join(process.cmdline()), KEY in process.environ().values())
-            nodes.append(rows)
-        return clients, nodes
+        nodes = self.cluster.titles()
+        knowing = []
+        for process in (*nodes[0], *nodes[1]):
+            with contextlib.suppress(psutil.Error):
+                if KEY in process.environ().values():
+                    knowing.append(process)
+        return Look(clients, nodes, knowing)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +163,8 @@ def cluster():
         nodes.start("--num-cpus", "8", "--num-gpus", "1")
         yield nodes
     finally:
-        nodes.end()
+        while nodes.nodes:
+            nodes.end()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -190,6 +218,17 @@ def test_a_cluster_that_is_too_small_is_an_error_that_lists_what_is_free(files):
     assert re.search(r"has room for [12] of these; free GPUs: 1 on ", refused(files, "--set", "train.nodes=4"))
 
 
+def test_a_node_that_does_not_see_the_run_directory_is_an_error(files, cluster):
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("a node with a file system of its own needs root")
+    hidden = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(files.folder)]
+    cluster.start("--num-cpus", "1", "--num-gpus", "1", within=hidden)
+    try:
+        assert re.search(rf"node \S+ does not see {files.folder}/refused/config.yaml", refused(files))
+    finally:
+        cluster.end()
+
+
 @pytest.fixture(scope="module")
 def trained(files, cluster, judge):
     cluster.start("--num-cpus", "8", "--num-gpus", "1")
@@ -212,26 +251,80 @@ def test_a_training_over_two_nodes_has_everything_in_one_place(files, cluster, t
 
 
 def test_the_judge_is_asked_from_the_head_node_alone_and_with_the_key(judge, trained):
-    clients, (head, second) = trained
-    assert clients and clients <= head.keys()
+    head, second = ({process.pid: title for process, title in titles.items()} for titles in trained.titles)
+    assert trained.clients and trained.clients <= head.keys()
     assert judge.keys == {f"Bearer {KEY}"}
-    titles = [[title for title, _ in rows.values()] for rows in (head, second)]
-    for actor in ("RopdTaskRunner", "_Owner"):
-        assert sum(actor in title for title in titles[0]) == 1 and not any(actor in title for title in titles[1])
-    for node in titles:
-        assert any("WorkerDict" in title for title in node)  # each trains a shard
+    for actor in ("ray::_Owner", "ray::TaskRunnerV1"):
+        assert sum(title.startswith(actor) for title in head.values()) == 1
+        assert not any(title.startswith(actor) for title in second.values())
+    for node in (head, second):  # each trains a shard, and samples
+        assert {"ray::WorkerDict", "VLLM::EngineCore"} <= {title.partition(".")[0] for title in node.values()}
 
 
 def test_the_key_is_in_no_environment_of_a_node_and_in_no_file(files, cluster, trained):
-    assert not [title for rows in trained[1] for title, has_key in rows.values() if has_key]
-    places = (cluster.folder, files.folder / "run", files.folder / "cache")
-    read_through = [file for place in places for file in place.rglob("*") if file.is_file()]
-    assert any(file.name.startswith("gcs_server") for file in read_through)
+    assert not trained.knowing
+    read_through = [file for place in (cluster.folder, files.folder) for file in place.rglob("*") if file.is_file()]
+    names = {file.name for file in read_through}
+    assert {"gcs_server.out", "train.log", "metrics.jsonl"} <= names and any("worker-" in name for name in names)
     assert not [file for file in read_through if KEY.encode() in file.read_bytes()]
 
 
-def test_nothing_of_the_run_is_left_on_a_node(cluster, trained):
-    left = {}
-    for number in (0, 1):
-        left |= {pid: " ".join(each.cmdline()) for pid, each in cluster.processes(number).items()}
-    assert not {pid: title for pid, title in left.items() if re.search(r"ray::(?!IDLE)|VLLM", title)}
+def test_nothing_of_the_run_is_left_on_a_node(trained):
+    assert len(trained.working) > 8 and not psutil.wait_procs(trained.working, timeout=30)[1]
+
+
+def test_a_second_training_is_refused_and_a_killed_one_leaves_nothing(files, cluster, trained):
+    command = [sys.executable, "-m", "ropd_cli", "train", "--config", "run.yaml", "--out", "killed"]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=files.folder, env=files.environ, **silent) as training:
+        try:
+            deadline = time.monotonic() + 400
+            while not all(any("VLLM::Worker" in title for title in titles.values()) for titles in cluster.titles()):
+                assert training.poll() is None and time.monotonic() < deadline
+                time.sleep(0.5)
+            assert "another verl training runs in this Ray cluster" in refused(files)
+            working = Look(set(), cluster.titles(), []).working
+        finally:
+            training.kill()
+    assert len(working) > 8 and not psutil.wait_procs(working, timeout=60)[1]
+
+
+def wandb_records(file):
+    """The records of an offline run: 7 bytes, then blocks of 32 KiB of pieces, each with checksum, length and kind
+    (whole, first, middle, last)."""
+    internal = pytest.importorskip("wandb.proto.wandb_internal_pb2")
+    data, at, record = file.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        room = 32_768 - at % 32_768
+        if room < 7:
+            at += room
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, at)
+        record += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            yield internal.Record.FromString(record)
+            record = b""
+
+
+def test_an_offline_run_of_wandb_lies_in_the_run_directory_and_holds_the_curves(files, trained):
+    pytest.importorskip("wandb")
+    (file,) = (files.folder / "run" / "wandb").glob("offline-run-*/*.wandb")
+    steps = [
+        {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
+        for record in wandb_records(file)
+        if record.WhichOneof("record_type") == "history"
+    ]
+    for name in CURVES:
+        assert [float(step[name]) for step in steps] == pytest.approx([row[name] for row in rows_of(files)])
+
+
+def test_a_file_store_of_mlflow_holds_the_curves(files, trained, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    client = mlflow.MlflowClient(f"file:{files.folder}/mlruns")
+    (run,) = client.search_runs([client.get_experiment_by_name("ropd").experiment_id])
+    assert run.info.status == "FINISHED" and not (files.folder / "run" / "mlflow.db").exists()
+    for name in CURVES:
+        history = client.get_metric_history(run.info.run_id, name)
+        assert [(each.step, each.value) for each in history] == [(row["step"], row[name]) for row in rows_of(files)]

@@ -84,8 +84,8 @@ def check_cluster(run: RunDir, address: str, nodes: int, devices: int, model: st
             "run the command on a node of the cluster, with its token (RAY_AUTH_MODE=token; docs/clusters.md)",
         ) from fault
     try:
-        _check_room(nodes, devices)
         _check_alone()
+        _check_room(nodes, devices)
         _check_nodes([str(run.config), *([model] if Path(model).is_absolute() else [])])
     finally:
         ray.shutdown()
