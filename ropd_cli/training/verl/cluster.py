@@ -77,7 +77,8 @@ def check_cluster(run: RunDir, address: str, nodes: int, devices: int, model: st
     """
     where = _answering(address, nodes)
     try:
-        ray.init(address=where, runtime_env={"env_vars": settings(os.environ)}, log_to_driver=False)
+        # not by its host: Ray looks for a token by itself where it finds the cluster by itself
+        ray.init(address=address, runtime_env={"env_vars": settings(os.environ)}, log_to_driver=False)
     except (RayError, ConnectionError, RuntimeError, ValueError) as fault:
         raise InputError(
             f"train.nodes is {nodes}, and the Ray cluster at {where} can't be joined: {fault}",
