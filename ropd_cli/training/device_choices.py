@@ -161,12 +161,14 @@ def _cpu(config: RopdConfig, machine: Machine) -> Iterator[Choice]:
             f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes": 256,
         },
     )
-    devices = config.train.devices_per_node
+    devices, declared = config.train.devices_per_node, {}
+    if config.train.nodes == 1:  # a cluster's nodes have declared what they have
+        declared = {"ray_kwargs.ray_init.num_cpus": 8 * devices, "ray_kwargs.ray_init.num_gpus": devices}
     yield Choice(
         "processors",
         f"{8 * devices}; agent workers: 1, storage units: 1",
         "Ray's counts only admit processes: what verl asks for is declared, with as many GPUs as it looks for",
-        _workers(1, 1) | {"ray_kwargs.ray_init.num_cpus": 8 * devices, "ray_kwargs.ray_init.num_gpus": devices},
+        _workers(1, 1) | declared,
     )
 
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
+from importlib.util import find_spec
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,7 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
     ray_dir = tempfile.mkdtemp(prefix="ropd-")  # short: a unix socket's path may have 107 bytes
     try:
         verl_config = _composed(config, run, len(prompts), ray_dir)
+        _check_trackers(config)
         _write_inputs(config, run, verl_config)
         write_verl_prompts(prompts, run.train_prompts, config.student.system_prompt)
         if validation:
@@ -215,7 +217,9 @@ def child_environment(config: RopdConfig, run: RunDir, environ: Mapping[str, str
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "RAY_worker_niceness": "0",
         }
-    return {**environ, **own}
+    # where trackers write unless the caller says it; verl's own choice for mlflow is a file in /tmp that all runs share
+    files = {"WANDB_DIR": str(run.path), "MLFLOW_TRACKING_URI": f"sqlite:///{run.path}/mlflow.db"}
+    return {**files, **environ, **own}
 
 
 def _run_of(config: RopdConfig) -> RunDir:
@@ -251,6 +255,16 @@ def _check_student(config: RopdConfig) -> None:
             "a Hugging Face folder or hub name, or ROPD_MODEL_PATH; or a finished run by student.from_run",
         )
     check_model(path)
+
+
+def _check_trackers(config: RopdConfig) -> None:
+    """Raise InputError for a tracker whose package is missing; verl would find out minutes later."""
+    missing = [name for name in config.train.trackers if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"train.trackers: {', '.join(missing)} not installed",
+            f"pip install {' '.join(missing)}, or leave it out of train.trackers",
+        )
 
 
 def _check_sizes(config: RopdConfig) -> None:

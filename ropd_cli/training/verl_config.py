@@ -26,11 +26,9 @@ def compose(config: RopdConfig, run: RunDir, prompt_count: int, ray_dir: str) ->
     from omegaconf import OmegaConf, open_dict
 
     check_names(config.verl, OmegaConf.to_container(tree), "ppo_trainer")
-    ray_init: dict[str, Any] = {"include_dashboard": False}
-    if config.train.nodes == 1 or config.device == "cpu":
-        ray_init["_temp_dir"] = ray_dir  # several nodes join a cluster that has one already
     with open_dict(tree):
-        tree = OmegaConf.merge(tree, common(config, run, prompt_count), {"ray_kwargs": {"ray_init": ray_init}})
+        ray_init = {"ray_kwargs": {"ray_init": _ray_init(config, ray_dir)}}
+        tree = OmegaConf.merge(tree, common(config, run, prompt_count), ray_init)
         for choice in device_choices(config, Machine.here(config)):
             for key, value in choice.keys.items():
                 OmegaConf.update(tree, key, value, force_add=True)
@@ -176,3 +174,10 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
             "thinking_tags": config.model_dump(mode="json")["student"]["endpoint"]["thinking_tags"],
         },
     }
+
+
+def _ray_init(config: RopdConfig, ray_dir: str) -> dict[str, Any]:
+    """A Ray of the run's own, whatever RAY_ADDRESS says; with several nodes the cluster that they have joined."""
+    if config.train.nodes > 1:
+        return {"address": "auto"}
+    return {"address": "local", "include_dashboard": False, "_temp_dir": ray_dir}

@@ -244,6 +244,17 @@ def test_raw_settings_that_break_the_method_are_refused(setting, said):
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_one_node_has_a_ray_of_its_own_and_several_join_a_cluster(device):
+    own = composed("quickstart.yaml", f"device={device}").ray_kwargs.ray_init
+    assert own.address == "local" and own._temp_dir
+    joined = composed("quickstart.yaml", f"device={device}", "train.nodes=2").ray_kwargs.ray_init
+    assert (
+        joined.address == "auto" and joined.num_cpus is None
+    )  # Ray refuses what is declared of a cluster that is there
+    assert not {"num_gpus", "_temp_dir"} & joined.keys()
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
 def test_trackers_stand_beside_the_files(device):
     tree = composed("quickstart.yaml", f"device={device}", "train.trackers=[wandb, mlflow]")
     assert list(tree.trainer.logger) == ["console", "file", "wandb", "mlflow"]

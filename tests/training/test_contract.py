@@ -69,6 +69,8 @@ CALLS = [  # module, name in it, parameters
     ),
     ("verl.trainer.main_ppo", f"TaskRunnerV1.{MADE}.run", "self config"),
     ("verl.trainer.main_ppo", "run_ppo", "config task_runner_class"),
+    ("ray._private.services", "canonicalize_bootstrap_address", "addr temp_dir"),
+    ("ray._private.state", "available_resources_per_node", ""),
     ("verl.utils.config", "validate_config", "config use_reference_policy use_critic"),
     ("verl.utils.device", "auto_set_device", "config"),
     ("verl.trainer.ppo.utils", "need_critic", "config"),
@@ -106,6 +108,12 @@ WORDS = [  # what a function of verl says or reads, and what we take it at
         "extra_state_world_size_",
     ),
     ("verl.trainer.main_ppo", f"TaskRunnerV1.{MADE}.run", "get_trainer_cls(config.trainer.v1.trainer_mode)"),
+    ("verl.trainer.main_ppo", "run_ppo", "task_runner_class.remote()"),
+    (
+        "transfer_queue.interface",
+        "_init_from_existing",
+        'ray.get_actor("TransferQueueController", namespace="transfer_queue")',
+    ),
 ]
 
 

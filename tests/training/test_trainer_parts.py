@@ -189,3 +189,27 @@ def test_a_demonstration_takes_the_place_of_a_rollout_with_its_reward(monkeypatc
     # three words and the end of the turn
     assert (put[1].response_ids, put[1].response_mask, put[1].reward_score) == ([9, 10, 11, 1], [1, 1, 1, 1], 1.0)
     assert put[1].response_logprobs == [0.0, 0.0, 0.0, 0.0]
+
+
+def test_settings_for_all_nodes_hold_no_secret():
+    from ropd_cli.training.verl.cluster import SETTINGS, settings
+
+    secrets = ("OPENAI_API_KEY", "HF_TOKEN", "WANDB_API_KEY", "VLLM_API_KEY", "RAY_AUTH_TOKEN", "HTTPS_PROXY")
+    assert settings(dict.fromkeys((*secrets, "HF_HUB_OFFLINE", "ROPD_RUN_MARK"), "x")) == {
+        "HF_HUB_OFFLINE": "x",
+        "ROPD_RUN_MARK": "x",
+    }
+    assert not [name for name in SETTINGS if name.endswith(("KEY", "TOKEN", "SECRET", "PASSWORD"))]
+
+
+def test_a_process_takes_the_program_s_environment_without_what_ray_sets_itself(monkeypatch):
+    import os
+
+    from ropd_cli.training.verl.cluster import take_environment
+
+    own = {"RAY_JOB_ID": "02", "CUDA_VISIBLE_DEVICES": "", "OPENAI_API_KEY": "of the node"}
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    theirs = {"RAY_JOB_ID": "01", "CUDA_VISIBLE_DEVICES": "0,1", "OPENAI_API_KEY": "of the program"}
+    take_environment(theirs)
+    assert {name: os.environ[name] for name in own} == own | {"OPENAI_API_KEY": "of the program"}

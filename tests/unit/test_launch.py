@@ -100,6 +100,22 @@ def test_faults_are_found_before_the_start(folder, settings, kind, says):
     assert not (folder / "run").exists()
 
 
+def test_a_tracker_that_is_not_installed_is_found_before_the_start(folder):
+    pytest.importorskip("verl", reason="is asked for first")
+    with pytest.raises(InputError, match=r"train.trackers: swanlab not installed") as caught:
+        start(folder, train__trackers=["wandb", "swanlab"])
+    assert "pip install swanlab" in caught.value.hint and not (folder / "run" / "config.yaml").exists()
+
+
+def test_trackers_write_into_the_run_directory_unless_the_caller_says_where(folder):
+    config = load_config(None, flags=flags_of(folder), environ={})
+    run = launch.RunDir(folder / "run")
+    own = launch.child_environment(config, run, {})
+    assert own["WANDB_DIR"] == str(run.path) and own["MLFLOW_TRACKING_URI"] == f"sqlite:///{run.path}/mlflow.db"
+    theirs = {"WANDB_DIR": "/elsewhere", "MLFLOW_TRACKING_URI": "http://mlflow"}
+    assert theirs.items() <= launch.child_environment(config, run, theirs).items()
+
+
 def test_a_prompt_that_the_index_lacks_is_named(folder):
     with open(folder / "p.jsonl", "a") as out:
         out.write('{"uid": "new", "prompt": "What is 90 + 1?"}\n')

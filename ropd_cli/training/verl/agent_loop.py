@@ -9,6 +9,7 @@ prompt as failed and no row of it enters the batch (neither the mean nor the los
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from ropd_cli.records.schemas import Answer, Usage
 from ropd_cli.training.judge_owner import OWNER, GroupRewards, RunJudge
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.validation import validation_sample
+from ropd_cli.training.verl.cluster import on_this_node, take_environment
 from ropd_cli.util.yaml_text import load_yaml
 
 _Worker: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # verl has made it an actor class already
@@ -162,12 +164,20 @@ class JudgedAgentLoopWorker(_Worker):
             barrier.rewards.set_result(dict(zip(sessions, rewards, strict=True)))
 
 
+class _Owner(RunJudge):
+    """The owner of judging, in the environment of the task runner: it alone holds the keys of the endpoints."""
+
+    def __init__(self, environment: Mapping[str, str], run_dir: str) -> None:
+        take_environment(environment)
+        super().__init__(run_dir)
+
+
 class JudgedAgentLoopManager(AgentLoopManagerTQ):
-    """Starts the owner of judging, then the workers that call it."""
+    """Starts the owner of judging on this node, then the workers that call it."""
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
-        owner = ray.remote(RunJudge).options(name=OWNER, num_cpus=0, max_concurrency=10_000)
-        self._owner = owner.remote(config.ropd.run_dir)
+        owner = ray.remote(_Owner).options(name=OWNER, max_concurrency=10_000, **on_this_node())
+        self._owner = owner.remote(dict(os.environ), config.ropd.run_dir)
         ray.get(self._owner.__ray_ready__.remote())
         super().__init__(config, *args, **kwargs)
         self.agent_loop_workers_class = ray.remote(JudgedAgentLoopWorker)
