@@ -52,7 +52,7 @@ def compare_methods(
 
     from rich.console import Group
 
-    from ropd_cli.analysis.methods import by_task
+    from ropd_cli.analysis.method_runs import by_task
     from ropd_cli.recipes.compare_methods import Options, Paths
     from ropd_cli.recipes.compare_methods import compare_methods as recipe
     from ropd_cli.records.files import write_atomic

@@ -289,8 +289,8 @@ class RopdConfig(Section):
     """A whole configuration; every command reads the sections it needs."""
 
     out: str | None = Field(None, description="run directory")
-    method: Literal["ropd", "sft", "t-judge", "ovd-reward", "gad", "lopd", "exopd", "grpo-verifiable"] = Field(
-        "ropd", description="how the student learns (docs/methods.md)"
+    method: Literal["ropd", "sft", "t-judge", "ovd-reward", "ovd-filter", "gad", "lopd", "exopd", "grpo-verifiable"] = (
+        Field("ropd", description="how the student learns (docs/methods.md)")
     )
     seed: int = 0
     device: Literal["cpu", "gpu"] = "gpu"

@@ -16,6 +16,7 @@ METHODS = {
     "ropd": "ropd_cli.methods.ropd:Ropd",
     "t-judge": "ropd_cli.methods.scored:TJudge",
     "ovd-reward": "ropd_cli.methods.scored:OvdReward",
+    "ovd-filter": "ropd_cli.methods.scored:OvdFilter",
     "grpo-verifiable": "ropd_cli.methods.verifiable:Verifiable",
     "sft": "ropd_cli.methods.sft:Sft",
     "gad": "ropd_cli.methods.adversarial:Gad",

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.errors import InputError
 from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.methods.base import Method, Needs, Resources, Rewarded, Rewarder, Role, named
+from ropd_cli.methods.demonstrations import FilterRewarder, fits
 from ropd_cli.records.schemas import Group, Prompt
 from ropd_cli.stages.scorer import Scorer
 
@@ -66,6 +68,24 @@ class OvdReward(Scored):
 
     name = "ovd-reward"
     top = 9
+
+
+class OvdFilter(OvdReward):
+    """``method: ovd-filter``: a rollout under ``score.threshold`` is replaced by a teacher answer."""
+
+    name = "ovd-filter"
+    replaces = True
+
+    def needs(self, config: RopdConfig) -> Needs:
+        return replace(super().needs(config), teacher_answers=1)
+
+    def verl_settings(self, config: RopdConfig) -> dict[str, Any]:
+        # a demonstration was not sampled: its old log-probabilities are the actor's own
+        return {"algorithm": {"rollout_correction": {"bypass_mode": False, "rollout_is": None}}}
+
+    def rewarder(self, resources: Resources) -> Rewarder:
+        config = resources.config
+        return FilterRewarder(super().rewarder(resources), config.score.threshold / self.top, fits(config))
 
 
 class ScoreRewarder(Rewarder):

@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from ropd_cli import __version__
-from ropd_cli.analysis.methods import CellResult, Point, read_cells, write_cells
+from ropd_cli.analysis.method_runs import CellResult, Point, read_cells, write_cells
 from ropd_cli.answers.exact_match import is_exact
 from ropd_cli.builtin.rule_judges import NotJudgeable, share_of_checks
 from ropd_cli.config import RopdConfig, load_config

@@ -8,7 +8,7 @@ from statistics import fmean
 from rich.table import Table
 
 from ropd_cli.analysis.intervals import Interval
-from ropd_cli.analysis.methods import CellResult, MethodRow, Point
+from ropd_cli.analysis.method_runs import CellResult, MethodRow, Point
 from ropd_cli.report.charts import Chart, Line, chart
 from ropd_cli.report.pages import render
 

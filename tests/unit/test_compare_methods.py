@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from ropd_cli.analysis.methods import CellResult, Point, by_task, read_cells, rows_of, write_cells
+from ropd_cli.analysis.method_runs import CellResult, Point, by_task, read_cells, rows_of, write_cells
 from ropd_cli.builtin.noise import Flips, read_flips
 from ropd_cli.config import load_config
 from ropd_cli.errors import InputError
