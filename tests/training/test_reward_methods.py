@@ -17,7 +17,8 @@ from ropd_cli.records.files import read_records
 pytestmark = [pytest.mark.training, pytest.mark.long, pytest.mark.timeout(900)]
 pytest.importorskip("verl", reason="needs the CPU stack: make env")
 
-TOPS = {"t-judge": 100, "ovd-reward": 9, "grpo-verifiable": 1}
+TOPS = {"t-judge": 100, "ovd-reward": 9, "ovd-filter": 9, "grpo-verifiable": 1}
+THRESHOLD, TEACHER = 8, "w3 w4 w5 w6"
 GROUPS, ROLLOUTS, TOKENS = 4, 4, 12
 CONFIG = """
 device: cpu
@@ -32,6 +33,7 @@ verl: {{trainer: {{rollout_data_dir: dumped}}}}
 MORE = {
     "t-judge": "",
     "ovd-reward": "score: {per: group, teacher: shown}\n",
+    "ovd-filter": f"score: {{threshold: {THRESHOLD}}}\n",
     "grpo-verifiable": "verifiable: {graders: {words: exact}}\n",
 }
 
@@ -59,11 +61,17 @@ class Run:
         return self.shell.ropd("train", "--config", "run.yaml", "--out", "run", *options, code=code)
 
     def reward(self, text):
+        if self.is_replaced(text):
+            return 1.0
         if not has_answer({"text": text}):
             return 0.0
         if self.method == "grpo-verifiable":
             return float(text.strip() == "w3")
         return worth(text, self.top) / self.top
+
+    def is_replaced(self, text):
+        score = worth(text, self.top) if has_answer({"text": text}) else 0
+        return self.method == "ovd-filter" and score < THRESHOLD
 
 
 @pytest.fixture(scope="module", params=list(TOPS))
@@ -76,7 +84,7 @@ def run(request, tmp_path_factory, tiny_model):
     with ScriptedServer() as server:
         server.default = judge
         config = CONFIG.format(method=method, url=server.url, model=tiny_model) + MORE[method]
-        if method == "ovd-reward":
+        if method.startswith("ovd"):
             config = config.replace("data: {", "data: {index: teacher.index, ")
         (shell.folder / "run.yaml").write_text(config)
         made = Run(method, shell, server)
@@ -91,10 +99,17 @@ def test_rewards_are_what_was_said_of_each_rollout(run):
         for group in groups:
             expected = [run.reward(rollout["text"]) for rollout in group["rollouts"]]
             assert group["rewards"] == pytest.approx(expected) and len(expected) == ROLLOUTS
-            assert len(group["teacher_answers"]) == (run.method == "ovd-reward")
+            assert len(group["teacher_answers"]) == run.method.startswith("ovd")
         rows = [record for _, record in read_records(run.shell.folder / "dumped" / f"{step}.jsonl")]
         dumped = sorted(row["score"] for row in rows if "pad" not in str(row["uid"]))
         assert dumped == pytest.approx(sorted(reward for group in groups for reward in group["rewards"]), abs=1e-5)
+        if run.method == "ovd-filter":  # the batch has the teacher's tokens where a rollout was rejected
+            texts = [rollout["text"] for group in groups for rollout in group["rollouts"]]
+            replaced = list(map(run.is_replaced, texts))
+            assert any(replaced) and not all(replaced)
+            shown = sorted(TEACHER if out else text.strip() for text, out in zip(texts, replaced, strict=True))
+            assert sorted(row["output"].replace("<|turn|>", "").strip() for row in rows) == shown
+            assert [k for g in groups for k in g["replaced"]] == [k % ROLLOUTS for k, out in enumerate(replaced) if out]
 
 
 def test_metrics_requests_and_templates(run):
@@ -107,7 +122,7 @@ def test_metrics_requests_and_templates(run):
         assert not run.server.requests and lock == {}
     else:
         texts = {body["messages"][-1]["content"] for body in run.server.bodies}
-        assert len(texts) <= (answered if run.method == "t-judge" else 2 * GROUPS)
+        assert len(texts) <= (2 * GROUPS if run.method == "ovd-reward" else answered)
         assert list(lock) == ["score"]
         hashes = {g["verdicts"]["template_hash"] for step in (1, 2) for g in groups_of(run.shell, step).values()}
         assert hashes == set(lock.values())
@@ -123,7 +138,7 @@ def test_the_command_s_page_and_list_speak_of_no_rubric(run):
 def test_another_method_is_refused_on_resume_and_the_same_one_goes_on(run):
     (run.shell.folder / "run" / "result.json").unlink()
     for key in ("method=ropd", "score.per=group" if run.method == "t-judge" else "score.per=rollout"):
-        if run.method == "grpo-verifiable" and key != "method=ropd":
+        if run.method in ("grpo-verifiable", "ovd-filter") and key != "method=ropd":
             continue
         _, err = run.train("--resume", "--set", key, code=2)
         assert f"was started with other values of {key.partition('=')[0]}" in err
