@@ -90,7 +90,7 @@ _CHANGING = re.compile(
     r"|dozens?|pairs?|half|halves|thirds?|quarters?|fourths?|fifths?|zero|one|two|three|four|five|six|seven|eight|nine|ten"
     r"|eleven|twelve|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|score|twice|double|triple|times|squared|cubed"
     r"|plus|minus|and|or|not|never|no|wrong|incorrect|than|least|most|below|above|under|over|mod|modulo|base|to"
-    r"|remainder|negative|factorial|choose|if|unless|between|through|until|except|but|without"
+    r"|remainder|negative|powers?|roots?|factorial|choose|if|unless|between|through|until|except|but|without"
 )
 """Words after a number that make it another one, or an open one."""
 _REST = re.compile(r"[A-Za-z\s/.,;()\x01\x02_*'-]*")
