@@ -62,7 +62,7 @@ _LABEL = re.compile(
     r"(?:\x01[^\x01\x02]{0,80}[=:]\x02|(?:(?:[A-Za-z]{2,20}(?![A-Za-z])|\x01[^\x01\x02]*\x02) ?){1,8}[=:]"
     r"|(?:m ?)?\\(?:angle|max|min) ?[A-Z]{0,3} ?=|\|[A-Z]{2}\| ?=|[A-Z]\([^()]{0,40}[=|][^()]{0,40}\) ?=) ?(?!=)"
 )
-"""What an equation or a colon gives a value to: "Total =", ``\angle ABC =``, ``P(X = 2) =``."""
+r"""What an equation or a colon gives a value to: "Total =", ``\angle ABC =``, ``P(X = 2) =``."""
 _LEAD = re.compile(
     r"(?:\\approx|=|(?:approximately|approx\.?|about|around|roughly|exactly|equals|equal to|a total of|total of|only"
     r"|just|indeed|simply|therefore|thus|hence|then|clearly)(?![A-Za-z])) ?[:,]? ?",
