@@ -88,7 +88,7 @@ def _unboxed(text: str) -> str | None:
     lines = [line for line in text.splitlines() if line.strip()]
     if (stated := _after_hashes(lines)) or (stated := _last_statement(lines)):
         return stated
-    return last_quantity(text)
+    return last_quantity(text) or (_bare(lines[0]) if len(lines) == 1 and not _WORD.search(text) else None)
 
 
 def _tagged(text: str) -> tuple[int, int] | None:

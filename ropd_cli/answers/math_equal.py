@@ -5,7 +5,8 @@ The result that a text states is read by ``stated_result``. Two results are equa
 ``x < 3`` = ``(-\infty, 3)``, ``x = 5`` = ``5``. A formula is the whole result but for units and words that change no
 value (``5 cm`` = ``5``); where more is left, only the same text is equal. ``50%`` is both 50 and 0.5; a number with its
 base, ``11_2``, is both its digits and its value. Values are compared exactly; where a side is written as a decimal and
-neither is whole, up to a millionth of the larger.
+neither is whole, up to a millionth of the larger. Two decimals must also be the same where the longer one is rounded or
+cut to the digits of the other: ``16386.17`` is not ``16386.16``.
 
 Any result is decided. Where that took no value (a formula that can't be read, or is not computed within its limits)
 the two are not equal, and ``Comparison.undecided`` says why: a model must not lose its wrong answers by writing

@@ -24,11 +24,14 @@ _ALIGNED, _END = re.compile(r"\\begin\{(?:align|split|gather|eqnarray)"), re.com
 _NO_WORDS = re.compile(r"\\(?:begin|operatorname|mathbb|mathrm)")
 _STATES = re.compile(r"(?:^(?:is|are|be|equals|get|gives|obtain)|[:=])$")
 _AMOUNT = re.compile(
-    r"(?:percent|hundred|thousand|lakh|crore|[mbtr]+illion|dozen|tenth|pair)s?|squared|cubed|%|[万亿千百].*", re.I
+    r"(?:percent|hundred|thousand|lakh|crore|[mbtr]+illion|dozen|tenth|pair)s?(?![a-z])"
+    r"|at (?:most|least)|or (?:more|less|fewer)|squared|cubed|%|[万亿千百].*",
+    re.I,
 )
 _CHANGES = re.compile(
-    r"(?:^|\s)(?:\S{0,30}?\d\S{0,30}(?:\s[A-Za-z]+)?\s(?:or|and)(?:\s[a-z]\s=)?|(?<!from )\d\S{0,30}\sto"
-    r"|at\s(?:least|most)|up\sto|(?:less|more|fewer|greater|higher|lower|larger|smaller|other)\sthan|not|minus|negative"
+    r"(?:^|\s)(?:\S{0,30}?\d\S{0,30}(?:\s[A-Za-z]+)?\s(?:or|and|in)(?:\s[a-z]\s=)?|(?<!from )\d\S{0,30}\sto"
+    r"|at\s(?:least|most)|up\sto|(?:less|more|fewer|greater|higher|lower|larger|smaller|other)\sthan|minus|negative"
+    r"|(?:not|cannot|\S{0,9}n['’]t)(?:\sbe)?"
     r"|\S{0,40}\\[pb]?mod"
     r"|under|over|above|below|twice|double|half(?:\s\w+)*)$",
     re.IGNORECASE,
@@ -107,7 +110,7 @@ def _quantity(pieces: list[str], at: int) -> str:
         found = found[:-1]
     while found.startswith("(") and _open(found) > 0:
         found = found[1:]
-    if last + 1 < len(pieces) and (amount := _AMOUNT.fullmatch(pieces[last + 1].rstrip("*_.,;:!?"))):
+    if last + 1 < len(pieces) and (amount := _AMOUNT.match(" ".join(pieces[last + 1 : last + 3]))):
         found += f" {amount[0]}"
     changes = _CHANGES.search(" ".join(pieces[max(0, first - _BEFORE) : first]))
     return f"{changes[0].strip()} {found}" if changes else found

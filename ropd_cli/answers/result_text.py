@@ -62,7 +62,7 @@ _LABEL = re.compile(
     r"(?:\x01[^\x01\x02]{0,80}[=:]\x02|(?:(?:[A-Za-z]{2,20}(?![A-Za-z])|\x01[^\x01\x02]*\x02) ?){1,8}[=:]"
     r"|(?:m ?)?\\(?:angle|max|min) ?[A-Z]{0,3} ?=|\|[A-Z]{2}\| ?=|[A-Z]\([^()]{0,40}[=|][^()]{0,40}\) ?=) ?(?!=)"
 )
-"""What an equation or a colon gives a value to: "Total =", ``\angle ABC =``, ``P(X = 2) =``."""
+r"""What an equation or a colon gives a value to: "Total =", ``\angle ABC =``, ``P(X = 2) =``."""
 _LEAD = re.compile(
     r"(?:\\approx|=|(?:approximately|approx\.?|about|around|roughly|exactly|equals|equal to|a total of|total of|only"
     r"|just|indeed|simply|therefore|thus|hence|then|clearly)(?![A-Za-z])) ?[:,]? ?",
@@ -90,7 +90,7 @@ _CHANGING = re.compile(
     r"|dozens?|pairs?|half|halves|thirds?|quarters?|fourths?|fifths?|zero|one|two|three|four|five|six|seven|eight|nine|ten"
     r"|eleven|twelve|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|score|twice|double|triple|times|squared|cubed"
     r"|plus|minus|and|or|not|never|no|wrong|incorrect|than|least|most|below|above|under|over|mod|modulo|base|to"
-    r"|remainder|negative|factorial|choose|if|unless|between|through|until|except|but|without"
+    r"|remainder|negative|powers?|roots?|factorial|choose|if|unless|between|through|until|except|but|without"
 )
 """Words after a number that make it another one, or an open one."""
 _REST = re.compile(r"[A-Za-z\s/.,;()\x01\x02_*'-]*")
