@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, create_model, field_validator, model_validator
 
-from ropd_cli.config.extra_body import check_extra_body
 from ropd_cli.config.distillation import DiscriminatorConfig, DistilConfig
+from ropd_cli.config.extra_body import check_extra_body
 from ropd_cli.config.section import Section
 
 # a section of that name hides a method of pydantic's that nobody calls any more
