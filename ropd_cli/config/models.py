@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, create_model, field_validator, model_validator
 
+from ropd_cli.config.distillation import DiscriminatorConfig, DistilConfig
 from ropd_cli.config.extra_body import check_extra_body
-from ropd_cli.config.methods import DiscriminatorConfig, DistilConfig
 from ropd_cli.config.rewarding import JudgeConfig, RewardConfig
 from ropd_cli.config.score import ScoreConfig, VerifiableConfig
 from ropd_cli.config.section import Section
