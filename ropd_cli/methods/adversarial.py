@@ -47,6 +47,7 @@ class Gad(Method):
             "critic": {
                 "enable": True,
                 "strategy": train.strategy,
+                "use_dynamic_bsz": True,  # also where the actor takes one sequence at once: of so many tokens at most
                 "ppo_max_token_len_per_gpu": f"${{{_ACTOR}.ppo_max_token_len_per_gpu}}",
                 "ppo_infer_max_token_len_per_gpu": f"${{{_ACTOR}.ppo_max_token_len_per_gpu}}",
                 "optim": {
@@ -65,7 +66,9 @@ class Gad(Method):
                     "path": config.student.model_path,
                     "use_remove_padding": True,
                     "enable_gradient_checkpointing": "${actor_rollout_ref.model.enable_gradient_checkpointing}",
-                    "override_config": {"attn_implementation": "sdpa"},
+                    "override_config": {
+                        "attn_implementation": "${actor_rollout_ref.model.override_config.attn_implementation}"
+                    },
                 },
             },
             "trainer": {"v1": {"sampler": {"sampler_kwargs": {"deferred": True}}}},

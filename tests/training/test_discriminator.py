@@ -191,6 +191,7 @@ def test_settings_of_the_discriminator_arrive_in_verl_s_dataclass(tiny_model, de
     for name in ("mixed_precision", "param_offload", "optimizer_offload", "use_torch_compile", "strategy"):
         assert getattr(made.engine, name) == getattr(actor.engine, name), name
     assert made.engine.mixed_precision["param_dtype"] == "fp32" and made.use_dynamic_bsz
+    assert made.model.hf_config._attn_implementation == "sdpa"
     assert made.ppo_infer_max_token_len_per_gpu == actor.ppo_max_token_len_per_gpu
     assert tree.trainer.v1.sampler.sampler_kwargs.deferred
     assert dict(tree.ropd.discriminator) == {"warmup_epochs": 1.0, "warmup_steps": None, "updates_per_step": 2}
