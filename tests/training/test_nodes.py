@@ -265,7 +265,7 @@ def test_the_key_is_in_no_environment_of_a_node_and_in_no_file(files, cluster, t
     assert not trained.knowing
     read_through = [file for place in (cluster.folder, files.folder) for file in place.rglob("*") if file.is_file()]
     names = {file.name for file in read_through}
-    assert {"gcs_server.out", "train.log", "metrics.jsonl"} <= names and any("worker-" in name for name in names)
+    assert {"dashboard.log", "train.log", "metrics.jsonl"} <= names and any("worker-" in name for name in names)
     assert not [file for file in read_through if KEY.encode() in file.read_bytes()]
 
 
