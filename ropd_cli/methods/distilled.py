@@ -27,7 +27,7 @@ _SEQUENCES_AT_ONCE = 64
 class Distilled(Method):
     """The loss is verl's clipped policy gradient, with the negative distillation loss of a token as its advantage."""
 
-    sections = frozenset({"distil"})
+    sections = frozenset({"distil", "reward"})
     loss: ClassVar[str]
     """The name of verl's distillation loss."""
 

@@ -28,6 +28,7 @@ class Ropd(Method):
     """``method: ropd``."""
 
     name = "ropd"
+    sections = frozenset({"reward"})
 
     def needs(self, config: RopdConfig) -> Needs:
         answers = bool(config.reward.exact)

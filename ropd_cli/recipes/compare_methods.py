@@ -237,7 +237,7 @@ def _point(
         accuracy=fmean(is_right(prompt, answers) for prompt in held_out),
         checks=_checks(held_out, answers),
         samples=groups * config.rollout.n if method.samples else 0,
-        teacher_answers=groups * method.needs(config).teacher_answers,
+        teacher_answers=round(total("answers/trained")) or groups * method.needs(config).teacher_answers,
         judge_calls=round(total("judge/requests_sent", "judge/cache_hits")),
         judge_tokens=round(total("judge/prompt_tokens", "judge/completion_tokens")),
         seconds=round(total("timing_s/step"), 1),

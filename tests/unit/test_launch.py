@@ -87,6 +87,11 @@ def start(folder, **settings):
             InputError,
             r"8 answers .*4 x 2\) do not divide by 3 devices",
         ),
+        (
+            {"method": "t-judge", "reward__exact": 0.5},
+            ConfigError,
+            "reward.exact: method t-judge reads no reward section",
+        ),
         ({"distil__devices": 2}, ConfigError, "distil.devices: method ropd reads no distil section"),
         ({"method": "lopd"}, ConfigError, "distil.teacher_path is not set"),
         ({"method": "lopd", "distil__teacher_path": "./nowhere"}, InputError, "no model in"),
