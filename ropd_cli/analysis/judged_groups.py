@@ -232,7 +232,7 @@ class GroupView:
             faults.append(f"{stats.missing} of {stats.n} rewards missing")
         if 0 < self.unanswered < len(self.rewards):
             faults.append(f"{self.unanswered} without an answer")
-        if stats.zero_variance:
+        if stats.zero_variance and not self.is_unrewarded:
             faults.append("all rewards equal")
         if stats.teacher_below_student:
             faults.append("teacher below students")
@@ -270,6 +270,11 @@ class GroupView:
         return self.uid if self.step is None else f"step {self.step}, {self.uid}"
 
     @property
+    def is_unrewarded(self) -> bool:
+        """Whether rewards play no part: nobody judged the answers, and each reward is 0."""
+        return self.verdicts is not None and not self.verdicts.answers and not any(self.rewards)
+
+    @property
     def texts(self) -> list[ShownAnswer]:
         """The answers as they are shown, the teacher's first."""
         judged = {(a.source, a.index) for a in self.judged}
@@ -283,6 +288,9 @@ class GroupView:
                 score = self.score_of(source, index)
                 heading += ", score –" if score is None else f", score {score:.2f}"
                 heading += self._raw(source, index)
+            elif source == "student" and self.rewards and not self.is_unrewarded:
+                reward = self.rewards[index]
+                heading += ", reward –" if reward is None else f", reward {reward:.2f}"
             if finish_reason and finish_reason != "stop":
                 heading += f", ended by {finish_reason}"
             thinking, answer = split_thinking(text)

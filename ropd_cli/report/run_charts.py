@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ropd_cli.analysis.run_data import RunData
 from ropd_cli.report.charts import Chart, Line, chart
+from ropd_cli.report.run_words import is_unrewarded, setting
 
 
 def course_charts(runs: Sequence[RunData]) -> list[Chart]:
@@ -26,8 +27,14 @@ def course_charts(runs: Sequence[RunData]) -> list[Chart]:
         ]
         return chart(title, lines, unit=unit, low=0.0, high=high)
 
+    # the loss of lopd is its distance
+    is_lopd = all(setting(run.config, "method") == "lopd" for run in runs)
+    distance = "actor/distillation/loss" if is_lopd else "actor/distillation/k1"
     charts = [
         metrics("Loss on the teacher's answers, per token", ("loss", "train/loss")),
+        metrics("Distance to the teacher, mean log(student / teacher) of a token", ("", distance)),
+        metrics("Loss of the discriminator", ("before its update", "discriminator/loss")),
+        metrics("Pairs in which the discriminator prefers the teacher", ("", "discriminator/accuracy"), unit="%"),
         metrics(
             "Mean score by the rubric" if all(run.has_rubrics for run in runs) else "Mean reward",
             ("rollouts", "reward/mean"),
@@ -85,10 +92,9 @@ def _validation(runs: Sequence[RunData]) -> Iterator[Chart | None]:
 
 def _of_one_run(run: RunData) -> list[Chart | None]:
     """Return the charts that have too many lines for several runs."""
-    shares = [
-        Line("without spread", run.share_by_step(lambda row: row.dead), 0),
-        Line("failed", run.share_by_step(lambda row: row.error is not None), 4),
-    ]
+    shares = [Line("failed", run.share_by_step(lambda row: row.error is not None), 4)]
+    if not is_unrewarded(run.config):
+        shares.insert(0, Line("without spread", run.share_by_step(lambda row: row.dead), 0))
     if run.has_rubrics:
         shares.append(Line("teacher below student", run.share_by_step(lambda row: row.below), 1))
     categories = []

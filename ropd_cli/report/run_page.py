@@ -20,7 +20,7 @@ from ropd_cli.lint import RULES
 from ropd_cli.llm.urls import BUILTIN
 from ropd_cli.report.pages import render
 from ropd_cli.report.run_charts import course_charts
-from ropd_cli.report.run_words import lost, outcome, setting, watched, worth_a_look
+from ropd_cli.report.run_words import is_unrewarded, lost, outcome, setting, watched, worth_a_look
 from ropd_cli.util.visible_text import visible
 
 LONGEST = 6_000
@@ -54,6 +54,7 @@ def page(run: RunData, *, template: str = "run.html", title: str | None = None, 
         student=_student(run),
         rubricator=_judge(config, "rubricator"),
         verifier=_judge(config, "verifier"),
+        method=setting(config, "method") or "ropd",
         by_std=setting(config, "train.norm_adv_by_std") is not False,
         sentences=[*outcome(run), *watched(run)],
         cards=_cards(run),
@@ -138,9 +139,10 @@ def _cards(run: RunData) -> list[tuple[str, str]]:
     cards = [
         (f"{len(run.steps)}", "steps"),
         (f"{len(judged):,}", f"groups judged, {len(run.failed):,} failed"),
-        (f"{dead / len(judged):.0%}" if judged else "–", "of them without spread"),
     ]
-    if run.trend:
+    if not is_unrewarded(run.config):
+        cards.append((f"{dead / len(judged):.0%}" if judged else "–", "of them without spread"))
+    if run.trend and not is_unrewarded(run.config):
         cards.append((f"{run.trend[0]:.2f} → {run.trend[1]:.2f}", "mean reward, first to last third"))
     if run.has_rubrics:
         findings = sum(counts.total() for counts in run.lint.values())

@@ -43,7 +43,9 @@ def course(run: RunData) -> list[Sentence]:
     if run.is_supervised:
         return _supervised(run)
     lines: list[Sentence] = []
-    if run.trend is None:
+    if is_unrewarded(run.config):
+        pass
+    elif run.trend is None:
         lines.append(("There are too few steps to say whether the reward rose.", ""))
     else:
         before, after, change = run.trend
@@ -56,7 +58,7 @@ def course(run: RunData) -> list[Sentence]:
     lines += _teacher(run)
     judged = run.judged
     dead = sum(row.dead for row in judged)
-    if judged and dead > 0.3 * len(judged):
+    if judged and dead > 0.3 * len(judged) and not is_unrewarded(run.config):
         lines.append((f"{dead / len(judged):.0%} of the groups had equal rewards and taught nothing.", "bad"))
     if run.hardest:
         hard = run.hardest[0]
@@ -69,7 +71,8 @@ def course(run: RunData) -> list[Sentence]:
         lines.append((words, ""))
     failed, of = len(run.failed), len(run.rows)
     words = f"{failed:,} of {of:,} groups could not be judged; they stay out of the update."
-    lines.append((words if failed else "Every group was judged.", "bad" if failed > 0.1 * of else ""))
+    whole = "No group failed." if is_unrewarded(run.config) else "Every group was judged."
+    lines.append((words if failed else whole, "bad" if failed > 0.1 * of else ""))
     return lines
 
 
@@ -172,12 +175,17 @@ def worth_a_look(run: RunData) -> list[str]:
         )
     if run.ends[1]:
         before, after = (sum(row.dead for row in rows) / len(rows) for rows in run.ends)
-        if after >= _DEAD:
+        if after >= _DEAD and not is_unrewarded(run.config):
             lines.append(
                 f"Groups without spread, from which nothing is learned: {before:.0%} in the first third of the steps, "
                 f"{after:.0%} in the last. That is so where prompts have become too easy, or are too hard."
             )
     return lines
+
+
+def is_unrewarded(config: Any) -> bool:
+    """Return whether a run's method learns from log-probabilities, and its rewards say nothing."""
+    return setting(config, "method") in ("lopd", "exopd")
 
 
 def setting(config: Any, path: str) -> Any:
