@@ -79,9 +79,22 @@ class OvdFilter(OvdReward):
     def needs(self, config: RopdConfig) -> Needs:
         return replace(super().needs(config), teacher_answers=1)
 
+    def check(self, config: RopdConfig, prompts: Sequence[Prompt]) -> None:
+        super().check(config, prompts)
+        for key, value, wanted in (
+            ("train.rollout_is", config.train.rollout_is, ("auto", "none")),
+            ("train.async", "one_step" if config.train.is_async else "none", ("none",)),
+        ):
+            if value not in wanted:
+                raise InputError(
+                    f"{key} is {value}, and a teacher answer has no log-probabilities of a rollout",
+                    f"set {key} to none",
+                )
+
     def verl_settings(self, config: RopdConfig) -> dict[str, Any]:
         # a demonstration was not sampled: its old log-probabilities are the actor's own
-        return {"algorithm": {"rollout_correction": {"bypass_mode": False, "rollout_is": None}}}
+        correction = {"bypass_mode": False, "rollout_is": None}
+        return {"algorithm": {"rollout_correction": correction}, "ropd": {"replaces": True}}
 
     def rewarder(self, resources: Resources) -> Rewarder:
         config = resources.config

@@ -6,6 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from ropd_cli.config import RopdConfig
+from ropd_cli.errors import InputError
+from ropd_cli.methods import method_of
 from ropd_cli.methods.base import Resources, Rewarded, Rewarder
 from ropd_cli.methods.demonstrations import FilterRewarder, demonstration_ids
 from ropd_cli.methods.ropd import Ropd
@@ -92,6 +95,18 @@ async def test_the_owner_of_judging_hands_it_on_counts_and_writes_it(run_judge, 
     assert (written["b"]["replaced"], written["b"]["too_long"]) == ([], 2)
     assert texts[0] == written["a"]["teacher_answers"][0]
     await judge.close()
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [({"rollout_is": "token"}, "train.rollout_is is token"), ({"async": "one_step"}, "train.async is")],
+)
+def test_what_does_not_go_with_answers_that_nobody_sampled(tree, said):
+    config = RopdConfig.model_validate({"method": "ovd-filter", "train": tree})
+    with pytest.raises(InputError, match=said):
+        method_of(config).check(config, [])
+    # verl's figures of how vLLM and trainer differ are left out (training/verl/trainer.py)
+    assert method_of(config).verl_settings(config)["ropd"] == {"replaces": True}
 
 
 def test_an_answer_ends_the_turn():
