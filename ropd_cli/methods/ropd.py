@@ -29,6 +29,10 @@ class Ropd(Method):
 
     name = "ropd"
     sections = frozenset({"reward"})
+    fixed = (  # what the paper compares: a run is one of them from end to end
+        *("judge.m", "judge.form", "judge.rubric_per", "judge.blind", "judge.teacher_in_pool"),
+        *("judge.rotate_answers", "judge.reuse"),
+    )
 
     def needs(self, config: RopdConfig) -> Needs:
         answers = bool(config.reward.exact)
