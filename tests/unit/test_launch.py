@@ -196,8 +196,14 @@ def test_an_unfinished_run_is_not_overwritten_and_a_resumed_one_is_the_same(fold
     assert "--resume" in caught.value.hint
     with pytest.raises(InputError, match=r"other values of .*train\.lr"):
         launch._first_step(load_config(None, flags={"train.lr": 1e-4}, environ={}), launch._run_of(config), resume=True)
-    same = load_config(None, flags={"out": "elsewhere", "train.lr": 1e-3, "train.steps": 99, "judge.m": 3}, environ={})
+    same = load_config(
+        None, flags={"out": "elsewhere", "train.lr": 1e-3, "train.steps": 99, "judge.repeats": 3}, environ={}
+    )
     assert launch._first_step(same, launch._run_of(config), resume=True) == 0
+    for key in ("judge.m=3", "judge.blind=false", "judge.reuse=epoch"):  # what the paper compares
+        with pytest.raises(InputError, match=rf"other values of {key.partition('=')[0]}$"):
+            other = load_config(None, flags={"train.lr": 1e-3}, overrides=[key], environ={})
+            launch._first_step(other, launch._run_of(config), resume=True)
     sft = {"out": str(folder / "run"), "method": "sft"}
     (folder / "run" / "config.yaml").write_text(launch.dump_config(load_config(None, flags=sft, environ={})))
     with pytest.raises(InputError, match=r"other values of judge\.m$"):  # it decides which answers a step has
