@@ -159,11 +159,14 @@ def test_a_teacher_that_is_served_already(files, tiny_model):
     options = JudgeOptions(str(teacher), "cpu", max_model_len=64, dtype="float32", kv_cache_gb=1)
     with JudgeServer.start(options, environ=files.environ, log=Path(files.folder / "server.log")) as server:
         server.wait_ready(lambda _: None)
-        train(files, tiny_model, "lopd", "served", distil__strength=1.25, distil__endpoint__base_url=server.url)
-    for step, student in enumerate([tiny_model, files.folder / "served/checkpoints/global_step_1/actor/huggingface"]):
+        settings = {"distil__strength": 1.25, "distil__endpoint__base_url": server.url}
+        train(files, tiny_model, "lopd", "served", **settings)
+        train(files, tiny_model, "lopd", "served", "--resume", train__steps=3, **settings)
+    folders = [files.folder / f"served/checkpoints/global_step_{step}/actor/huggingface" for step in (1, 2)]
+    for step, student in enumerate([tiny_model, *folders]):
         kept = seen(files, "served", step)
         check_log_probs(kept, teacher=teacher, actor=student)
         assert kept["losses"][kept["mask"]].tolist() == pytest.approx(
             (kept["actor"] - kept["teacher"])[kept["mask"]].tolist(), abs=1e-6
         )
-    assert len(rows_of(files, "served")) == 2
+    assert len(rows_of(files, "served")) == 3
