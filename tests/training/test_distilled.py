@@ -159,7 +159,7 @@ def test_a_teacher_that_is_served_already(files, tiny_model):
     options = JudgeOptions(str(teacher), "cpu", max_model_len=64, dtype="float32", kv_cache_gb=1)
     with JudgeServer.start(options, environ=files.environ, log=Path(files.folder / "server.log")) as server:
         server.wait_ready(lambda _: None)
-        settings = {"distil__strength": 1.25, "distil__endpoint__base_url": server.url}
+        settings = {"distil__strength": 1.25, "distil__endpoint__base_url": server.url, "train__keep_checkpoints": 3}
         train(files, tiny_model, "lopd", "served", **settings)
         train(files, tiny_model, "lopd", "served", "--resume", train__steps=3, **settings)
     folders = [files.folder / f"served/checkpoints/global_step_{step}/actor/huggingface" for step in (1, 2)]
