@@ -276,6 +276,7 @@ def test_nothing_of_the_run_is_left_on_a_node(trained):
 
 def test_a_second_training_is_refused_and_a_killed_one_leaves_nothing(files, cluster, trained):
     command = [sys.executable, "-m", "ropd_cli", "train", "--config", "run.yaml", "--out", "killed"]
+    command += ["--set", "train.steps=500"]  # it is not to end by itself
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, cwd=files.folder, env=files.environ, **silent) as training:
         try:
@@ -283,8 +284,8 @@ def test_a_second_training_is_refused_and_a_killed_one_leaves_nothing(files, clu
             while not all(any("VLLM::Worker" in title for title in titles.values()) for titles in cluster.titles()):
                 assert training.poll() is None and time.monotonic() < deadline
                 time.sleep(0.5)
+            working = Look(set(), cluster.titles(), []).working  # before it can be over
             assert "another verl training runs in this Ray cluster" in refused(files)
-            working = Look(set(), cluster.titles(), []).working
         finally:
             training.kill()
     assert len(working) > 8 and not psutil.wait_procs(working, timeout=60)[1]
