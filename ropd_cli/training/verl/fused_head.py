@@ -7,6 +7,7 @@ Upstream: https://github.com/verl-project/verl/pull/7427.
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 from verl.utils import fsdp_utils
@@ -14,6 +15,7 @@ from verl.utils import fsdp_utils
 _select = fsdp_utils._select_fsdp2_wrap_targets
 
 
+@wraps(_select)
 def without_last_layer(model: Any, layers: list[str]) -> list[Any]:
     """Return the modules that become units of FSDP2, without the last layer."""
     last = model.get_output_embeddings()
