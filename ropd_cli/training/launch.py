@@ -285,8 +285,6 @@ def _check_sizes(config: RopdConfig) -> None:
         problems.append(
             f"{devices} devices are no multiple of rollout.tensor_parallel_size {rollout.tensor_parallel_size}"
         )
-    if train.is_async and method_of(config).replaces:
-        problems.append(f"train.async one_step does not go with method {config.method}")
     has_weights = train.rollout_is != "none" and (train.rollout_is != "auto" or config.device == "gpu")
     if train.is_async and not has_weights and (config.device == "gpu" or rollout.top_p < 1):
         problems.append("train.async one_step needs train.rollout_is token here: nothing else corrects older rollouts")

@@ -172,7 +172,6 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
         "ropd": {
             "run_dir": str(run.path),
             "thinking_tags": config.model_dump(mode="json")["student"]["endpoint"]["thinking_tags"],
-            "replaces": method_of(config).replaces,
         },
     }
 

@@ -76,19 +76,17 @@ class _Judged(_Mixed):
 
     def close_deferred(self, rewards: dict[str, list[float | None]]) -> dict[str, float]:
         """Close a step whose rewards, by group, the trainer knows after sampling; its metrics."""
-        left_out = self._left_out if self._refill["missing"] else None
         metrics: dict[str, float] = ray.get(
-            self._owner.close_step.remote(self._step, self._taken, left_out, deferred=rewards)
+            self._owner.close_step.remote(self._step, self._taken, self._replaced, deferred=rewards)
         )
         return metrics
 
     def _close(self, taken: list[str]) -> None:
-        left_out = self._left_out if self._refill["zero_variance"] or self._refill["missing"] else None
         if self._is_deferred:
             self._taken = taken
             missing = ray.get(self._owner.missing.remote(taken))
         else:
-            self._own = ray.get(self._owner.close_step.remote(self._step, taken, left_out))
+            self._own = ray.get(self._owner.close_step.remote(self._step, taken, self._replaced))
             missing = int(self._own["groups/missing"])
         if ray.get(self._owner.stopped.remote()) is not None:
             self._stop(missing)
@@ -97,6 +95,11 @@ class _Judged(_Mixed):
             self._stop(missing)
         if self._refill["zero_variance"] and self._own["groups/zero_variance"] == self._own["groups/judged"]:
             self._stop_flat()
+
+    @property
+    def _replaced(self) -> dict[str, str] | None:
+        """The groups that were evicted, and why; None without refill."""
+        return self._left_out if self._refill["zero_variance"] or self._refill["missing"] else None
 
     def _check_missing(self, missing: int) -> None:
         if missing > self._limit:

@@ -62,7 +62,9 @@ class _Ropd(_Mixed):
         return batch
 
     def _save_step_before(self, data_state: Any) -> None:
-        raise NotImplementedError
+        """Save the step before a stopped one, with the data loader as it was then."""
+        self.train_dataloader.state_dict = lambda: data_state
+        self._save_checkpoint()
 
     def _save_checkpoint(self) -> None:
         super()._save_checkpoint()
@@ -94,10 +96,6 @@ class RopdTrainer(_Ropd, PPOTrainerSync):
     def _build_replay_buffer(self) -> Any:
         self.trainer_mode = "sync"  # any other name would make verl take the ways of its asynchronous trainers
         return super()._build_replay_buffer()
-
-    def _save_step_before(self, data_state: Any) -> None:
-        self.train_dataloader.state_dict = lambda: data_state
-        self._save_checkpoint()
 
 
 @register_trainer(ASYNC_TRAINER)
