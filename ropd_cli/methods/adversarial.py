@@ -12,7 +12,7 @@ from typing import Any
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import ConfigError
-from ropd_cli.methods.base import Method, Needs, Resources, Rewarder
+from ropd_cli.methods.base import Method, Needs, Resources, Rewarder, optimizer
 from ropd_cli.methods.distilled import NoReward
 from ropd_cli.records.schemas import Prompt
 
@@ -50,14 +50,7 @@ class Gad(Method):
                 "use_dynamic_bsz": True,  # also where the actor takes one sequence at once: of so many tokens at most
                 "ppo_max_token_len_per_gpu": f"${{{_ACTOR}.ppo_max_token_len_per_gpu}}",
                 "ppo_infer_max_token_len_per_gpu": f"${{{_ACTOR}.ppo_max_token_len_per_gpu}}",
-                "optim": {
-                    "lr": settings.lr or train.lr,
-                    "lr_scheduler_type": train.lr_schedule,
-                    "lr_warmup_steps": train.warmup_steps,
-                    "betas": list(train.betas),
-                    "weight_decay": train.weight_decay,
-                    "clip_grad": train.grad_clip,
-                },
+                "optim": optimizer(train, settings.lr),
                 "fsdp": {
                     name: f"${{{fsdp}.{name}}}"
                     for name in ("mixed_precision", "param_offload", "optimizer_offload", "use_torch_compile")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from ropd_cli.config import EndpointConfig, RopdConfig
+from ropd_cli.config import EndpointConfig, RopdConfig, TrainConfig
 from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ChatRequest
@@ -77,6 +77,18 @@ class Rewarder(ABC):
         """Close the endpoints."""
         for client in self.clients.values():
             await client.close()
+
+
+def optimizer(train: TrainConfig, lr: float | None = None) -> dict[str, Any]:
+    """Return verl's settings of an optimizer (AdamW and its schedule); ``lr`` None: that of the section ``train``."""
+    return {
+        "lr": lr or train.lr,
+        "lr_scheduler_type": train.lr_schedule,
+        "lr_warmup_steps": train.warmup_steps,
+        "betas": list(train.betas),
+        "weight_decay": train.weight_decay,
+        "clip_grad": train.grad_clip,
+    }
 
 
 def named(endpoint: EndpointConfig, role: str) -> EndpointConfig:

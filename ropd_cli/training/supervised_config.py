@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ropd_cli.config import RopdConfig
+from ropd_cli.methods.base import optimizer
 from ropd_cli.methods.sft import answers_per_prompt
 from ropd_cli.training.device_choices import ACTOR, MODEL, ROLLOUT, Choice, Machine, device_choices
 from ropd_cli.training.raw_keys import FILE_LOGGER, Effect, check_effects, check_names
@@ -101,14 +102,7 @@ def _settings(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, A
             "param_offload": train.offload == "all",
             "optimizer_offload": train.offload in ("optimizer", "all"),
         },
-        "optim": {
-            "lr": train.lr,
-            "lr_scheduler_type": train.lr_schedule,
-            "lr_warmup_steps": train.warmup_steps,
-            "betas": list(train.betas),
-            "weight_decay": train.weight_decay,
-            "clip_grad": train.grad_clip,
-        },
+        "optim": optimizer(train),
         "checkpoint": {"save_contents": ["model", "optimizer", "extra", "hf_model"]},
         "trainer": {
             "nnodes": train.nodes,

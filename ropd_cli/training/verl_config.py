@@ -8,6 +8,7 @@ from typing import Any
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import MissingPackage
 from ropd_cli.methods import method_of
+from ropd_cli.methods.base import optimizer
 from ropd_cli.training.device_choices import Machine, device_choices, whole_sequence
 from ropd_cli.training.raw_keys import EFFECTS, check_effects, check_names
 from ropd_cli.training.run_dir import RunDir
@@ -108,14 +109,7 @@ def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]
                 "kl_loss_coef": train.kl_coef,
                 "entropy_coeff": 0,
                 "data_loader_seed": config.seed,
-                "optim": {
-                    "lr": train.lr,
-                    "lr_scheduler_type": train.lr_schedule,
-                    "lr_warmup_steps": train.warmup_steps,
-                    "betas": list(train.betas),
-                    "weight_decay": train.weight_decay,
-                    "clip_grad": train.grad_clip,  # actor.grad_clip is read by nobody
-                },
+                "optim": optimizer(train),  # with clip_grad: actor.grad_clip is read by nobody
                 "checkpoint": {"save_contents": ["model", "optimizer", "extra", "hf_model"]},
             },
             "rollout": {
