@@ -28,6 +28,14 @@ def compare_methods(
         typer.Option("--held-out", help="Prompts with answers to measure by, not a made task.", show_default=False),
     ] = None,
     points: Annotated[int, typer.Option("--points", min=1, help="Checkpoints that are measured per run.")] = 3,
+    teacher_path: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher-path",
+            help="Checkpoint that lopd and exopd distil from: a folder or hub name.",
+            show_default=False,
+        ),
+    ] = None,
     add: Annotated[
         list[Path] | None,
         typer.Option("--add", help="compare.json of another comparison, whose cells are taken in.", show_default=False),
@@ -67,6 +75,7 @@ def compare_methods(
         task=task,
         held_out=held_out,
         points=points,
+        teacher_path=teacher_path,
         overrides=tuple(overrides or ()),
         added=tuple(add or ()),
         model_path=model_path,

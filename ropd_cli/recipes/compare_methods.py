@@ -25,26 +25,27 @@ from ropd_cli.errors import ConfigError, InputError
 from ropd_cli.llm.cache import default_cache_dir
 from ropd_cli.method.block import render_question
 from ropd_cli.methods import METHODS, method_of
-from ropd_cli.recipes.small_task import greedy_answers, make_index
+from ropd_cli.recipes.small_task import greedy_answers, make_index, make_prompts
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import AnswerRecord, Prompt, load_prompts
-from ropd_cli.stages.prepare import Output, Part, Plan, Source, prepare, write_all
 from ropd_cli.training import launch
 from ropd_cli.training.run_dir import Place, RunDir
 from ropd_cli.util.progress import Progress
 
-HELD_OUT_PROMPTS = 200
 TASKS: dict[str, tuple[int, tuple[str, ...]]] = {
     "sums": (112, ()),
     "long-sums": (224, ("data.max_prompt_tokens=112", "data.max_response_tokens=48")),
 }
 """Made tasks: the number of their prompts to train on, and settings for their size."""
 FLIPPED = "builtin://checkable?flip={share}&seed={seed}"
+ABLATIONS = {
+    "m1": "ablations/one-answer",
+    "per-rollout": "ablations/rubric-per-rollout",
+    "unblinded": "ablations/not-blind",
+    "no-pool": "ablations/no-teacher-in-pool",
+}
+"""Shipped files that ``method@variant`` lays over the configuration."""
 VARIANTS: dict[str, tuple[str, ...]] = {
-    "m1": ("judge.m=1", "judge.rotate_answers=false"),
-    "per-rollout": ("judge.rubric_per=rollout",),
-    "unblinded": ("judge.blind=false",),
-    "no-pool": ("judge.teacher_in_pool=false",),
     "discriminating": ("reward.criterion_weights=discriminating",),
     "dropout": ("reward.criterion_dropout=0.25",),
     "reuse": ("judge.reuse=epoch",),
@@ -52,7 +53,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         f"{role}.base_url={FLIPPED.format(share=0.1, seed='{seed}')}" for role in ("rubricator", "verifier")
     ),
 }
-"""What ``method@variant`` sets; ``{seed}`` is the cell's."""
+"""Settings of other variants; ``{seed}`` is the cell's."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Options:
     task: str = "sums"
     held_out: Path | None = None
     points: int = 3
+    teacher_path: str | None = None
+    """The checkpoint that ``lopd`` and ``exopd`` distil from."""
     overrides: tuple[str, ...] = ()
     added: tuple[Path, ...] = ()
     model_path: str | None = None
@@ -91,14 +94,14 @@ class Paths:
         return self.path / "cells" / label / f"seed-{seed}"
 
 
-def settings_of(label: str, seed: int) -> list[str]:
-    """Return the settings that ``method@variant@…`` stands for. Raises InputError for a name that is not known."""
+def variants_of(label: str) -> tuple[str, list[str]]:
+    """Return the method and the variants of ``method@variant@…``. Raises InputError for a name that is not known."""
     method, *variants = label.split("@")
-    unknown = [method] if method not in METHODS else [name for name in variants if name not in VARIANTS]
-    if unknown:
-        known = METHODS if unknown[0] == method else VARIANTS
-        raise InputError(f"--methods {label}: no {unknown[0]!r} is known", f"there is {', '.join(known)}")
-    return [f"method={method}", *(each.replace("{seed}", str(seed)) for name in variants for each in VARIANTS[name])]
+    known = [*ABLATIONS, *VARIANTS]
+    for name, names in ((method, METHODS), *((variant, known) for variant in variants)):
+        if name not in names:
+            raise InputError(f"--methods {label}: no {name!r} is known", f"there is {', '.join(names)}")
+    return method, variants
 
 
 def compare_methods(options: Options, progress: Progress) -> list[CellResult]:
@@ -110,8 +113,9 @@ def compare_methods(options: Options, progress: Progress) -> list[CellResult]:
     paths = Paths(options.out.absolute())
     if not options.held_out and options.task not in TASKS:
         raise InputError(f"--task {options.task}: no such task", f"there is {', '.join(TASKS)}; or give --held-out")
+    student = options.model_path or (None if options.held_out else str(fetch_small_student(_models(options))))
     configs = {
-        (label, seed): config_of(options, paths, label, seed)
+        (label, seed): config_of(options, paths, student, label, seed)
         for label in options.labels
         for seed in range(options.seeds)
     }
@@ -130,20 +134,27 @@ def compare_methods(options: Options, progress: Progress) -> list[CellResult]:
     return sorted(results.values(), key=lambda cell: _order(cell, options.labels))
 
 
-def config_of(options: Options, paths: Paths, label: str, seed: int) -> RopdConfig:
-    """Return the configuration of a cell. Raises ConfigError."""
+def config_of(options: Options, paths: Paths, student: str | None, label: str, seed: int) -> RopdConfig:
+    """Return the configuration of a cell. Raises ConfigError or InputError."""
+    method, variants = variants_of(label)
     own = {key: value for key, value in options.environ.items() if key == "ROPD_CACHE_DIR"}
-    flags: dict[str, Any] = {"seed": seed, "out": str(paths.cell(label, seed) / "run"), "cache_dir": options.cache_dir}
+    flags: dict[str, Any] = {
+        "method": method,
+        "seed": seed,
+        "out": str(paths.cell(label, seed) / "run"),
+        "cache_dir": options.cache_dir,
+        "student.model_path": student,
+    }
     if not options.held_out:
-        models = Path(options.cache_dir or options.environ.get("ROPD_CACHE_DIR") or default_cache_dir()) / "models"
         flags |= {"data.prompts": str(paths.prompts), "data.index": str(paths.index), "device": installed_device()}
-        flags["student.model_path"] = options.model_path or str(fetch_small_student(models))
-    elif options.model_path:
-        flags["student.model_path"] = options.model_path
+    if method_of(RopdConfig(method=method)).needs(RopdConfig()).checkpoint:
+        flags["distil.teacher_path"] = options.teacher_path
+    files = [options.config, *(ABLATIONS[name] for name in variants if name in ABLATIONS)]
+    settings = [each.replace("{seed}", str(seed)) for name in variants for each in VARIANTS.get(name, ())]
     sizes = () if options.held_out else TASKS[options.task][1]
-    settings = [*sizes, *options.overrides, *settings_of(label, seed)]
     try:
-        config = load_config(options.config, overrides=settings, flags=flags, environ=own)
+        config = load_config(files, overrides=[*sizes, *options.overrides, *settings], flags=flags, environ=own)
+        method_of(config).check(config, [])
     except ConfigError as fault:
         raise InputError(f"{label}: {fault.message}", fault.hint) from fault
     if config.train.steps is None:
@@ -151,6 +162,11 @@ def config_of(options: Options, paths: Paths, label: str, seed: int) -> RopdConf
     every = max(1, -(-config.train.steps // options.points))
     train = config.train.model_copy(update={"save_every": every, "keep_checkpoints": options.points + 1})
     return config.model_copy(update={"train": train})
+
+
+def _models(options: Options) -> Path:
+    """Return the folder of fetched models."""
+    return Path(options.cache_dir or options.environ.get("ROPD_CACHE_DIR") or default_cache_dir()) / "models"
 
 
 def _task(options: Options, paths: Paths, config: RopdConfig, progress: Progress) -> list[Prompt]:
@@ -164,18 +180,11 @@ def _task(options: Options, paths: Paths, config: RopdConfig, progress: Progress
                 "held-out answers are graded by exact match: give each prompt its `answer`",
             )
         return prompts
-    if not paths.index.exists():
-        plan = Plan(
-            Source(options.task), parts=(Part("held-out", HELD_OUT_PROMPTS),), size=TASKS[options.task][0], seed=0
-        )
-        made = prepare(plan)
-        files = [
-            Output(paths.prompts, "train", made.train),
-            Output(paths.held_out, "held-out", made.parts["held-out"]),
-        ]
-        write_all(files, force=True)
-        asyncio.run(make_index(paths.prompts, paths.teacher, paths.index, config, progress))
-    return load_prompts(paths.held_out)
+    if paths.index.exists():
+        return load_prompts(paths.held_out)
+    held_out = make_prompts(options.task, TASKS[options.task][0], 0, paths.prompts, paths.held_out)
+    asyncio.run(make_index(paths.prompts, paths.teacher, paths.index, config, progress))
+    return held_out
 
 
 def _cell(

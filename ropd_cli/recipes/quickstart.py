@@ -25,17 +25,15 @@ from ropd_cli.engines.vllm_sampling import installed_device
 from ropd_cli.errors import MissingPackage
 from ropd_cli.llm.cache import default_cache_dir
 from ropd_cli.recipes.quickstart_summary import Outcome, compare, three_samples
-from ropd_cli.recipes.small_task import greedy_answers, make_index
+from ropd_cli.recipes.small_task import greedy_answers, make_index, make_prompts
 from ropd_cli.records.files import write_atomic
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.report.run_page import page
-from ropd_cli.stages.prepare import Output, Part, Plan, Source, prepare, write_all
 from ropd_cli.training import launch
 from ropd_cli.training.run_dir import Place
 from ropd_cli.util.progress import Progress
 
 TRAIN_PROMPTS = 112
-HELD_OUT_PROMPTS = 200
 NEEDED_BYTES = 4_000_000_000  # the checkpoint with its optimiser state, twice while it is replaced
 
 
@@ -100,11 +98,7 @@ def _outcome(options: Options, paths: Paths, environ: Mapping[str, str], progres
     own = {key: value for key, value in environ.items() if key == "ROPD_CACHE_DIR"}
     config = load_config("quickstart", overrides=options.overrides, flags=flags, environ=own)
     with timed(seconds, "teacher"):
-        plan = Plan(Source("sums"), parts=(Part("held-out", HELD_OUT_PROMPTS),), size=TRAIN_PROMPTS, seed=options.seed)
-        prepared = prepare(plan)
-        held_out = prepared.parts["held-out"]
-        files = [Output(paths.prompts, "train", prepared.train), Output(paths.held_out, "held-out", held_out)]
-        write_all(files, force=False)
+        held_out = make_prompts("sums", TRAIN_PROMPTS, options.seed, paths.prompts, paths.held_out)
         asyncio.run(make_index(paths.prompts, paths.teacher, paths.index, config, progress))
     with timed(seconds, "before"):
         before = asyncio.run(greedy_answers(paths.held_out, paths.before, model_path, config, environ, progress))

@@ -1,5 +1,5 @@
-"""Parts of recipes that train a small student on a task of the built-in provider: its teacher's answers, and what a
-model answers to held-out prompts."""
+"""Parts of recipes that train a small student on a task of the built-in provider: its prompts, its teacher's answers,
+and what a model answers to held-out prompts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,22 @@ from ropd_cli.errors import RopdError
 from ropd_cli.index import IndexWriter
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.client import ChatClient
-from ropd_cli.records.schemas import AnswerRecord, load_models
+from ropd_cli.records.schemas import AnswerRecord, Prompt, load_models
+from ropd_cli.stages.prepare import Output, Part, Plan, Source, prepare, write_all
 from ropd_cli.stages.rollout import RolloutFiles, rollout_local
 from ropd_cli.stages.teacher import TeacherFiles, Wanted, teacher_gen
 from ropd_cli.util.progress import Progress
 
+HELD_OUT_PROMPTS = 200
 TEACHER_URL = "builtin://checkable"
+
+
+def make_prompts(task: str, size: int, seed: int, train: Path, held_out: Path) -> list[Prompt]:
+    """Write a made task's prompts to train on, and ``HELD_OUT_PROMPTS`` others; return these."""
+    prepared = prepare(Plan(Source(task), parts=(Part("held-out", HELD_OUT_PROMPTS),), size=size, seed=seed))
+    others = prepared.parts["held-out"]
+    write_all([Output(train, "train", prepared.train), Output(held_out, "held-out", others)], force=False)
+    return others
 
 
 async def make_index(prompts: Path, answers: Path, index: Path, config: RopdConfig, progress: Progress) -> None:

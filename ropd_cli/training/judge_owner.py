@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,11 +91,13 @@ class RunJudge:
         """Of the last step that was closed."""
         kept = self._run.kept_books()
         self._open: dict[str, Book] = restored(kept) if kept is not None else {}
+        self._judging: set[str] = set()
         self._before = self._counters()
 
     async def judge(self, group_id: str, step: int, uid: str, rollouts: Sequence[Answer]) -> GroupRewards:
         """Rewards of the rollouts of one prompt, which ``step`` has sampled. The group stays open until a step takes
         it (``close_step``)."""
+        self._judging.add(group_id)
         arrived = time.monotonic()
         group = group_of(self._prompts[uid], tuple(rollouts), with_rubric=self._config.judge.rubrics != "induced")
         rewarded: Rewarded | None = None
@@ -137,6 +139,7 @@ class RunJudge:
         book.repair = rewarded.repair if rewarded is not None else None
         rewards = book.count()
         self._open[group_id] = book
+        self._judging.discard(group_id)
         self._last_fault = book.tally.last_fault or self._last_fault
         second = self._second if rewards is not None else None
         if second is not None and rubric is not None and verdicts is not None and second.wants(step, uid):
@@ -153,6 +156,10 @@ class RunJudge:
     async def missing(self, taken: Sequence[str]) -> int:
         """How many of these groups have no rewards."""
         return sum(group_id not in self._open or self._open[group_id].rewards is None for group_id in taken)
+
+    async def sampled(self, group_ids: Collection[str]) -> bool:
+        """Whether all rollouts of these groups are there, judged or not."""
+        return all(group_id in self._judging or group_id in self._open for group_id in group_ids)
 
     async def unjudged(self, why: str) -> None:
         """Take note that a group has failed before it could be judged."""

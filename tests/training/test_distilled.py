@@ -161,6 +161,7 @@ def test_a_teacher_that_is_served_already(files, tiny_model):
         server.wait_ready(lambda _: None)
         settings = {"distil__strength": 1.25, "distil__endpoint__base_url": server.url, "train__keep_checkpoints": 3}
         train(files, tiny_model, "lopd", "served", **settings)
+        (files.folder / "served" / "result.json").unlink()
         train(files, tiny_model, "lopd", "served", "--resume", train__steps=3, **settings)
     folders = [files.folder / f"served/checkpoints/global_step_{step}/actor/huggingface" for step in (1, 2)]
     for step, student in enumerate([tiny_model, *folders]):

@@ -41,7 +41,8 @@ def runs(shell, tiny_model):
         (shell.folder / "plain.yaml").write_text("reward: {combine: sum, criterion_weights: rubric}\n")
         profile = ("train", "--profile", "reference", "--config", "run.yaml")
         shell.ropd(*profile, "--out", "run")
-        keys = ("student.from_run=run", "train.steps=1", "reward.criterion_dropout=0", "reward.length=0")
+        keys = ["student.from_run=run", "train.steps=1", "reward.criterion_dropout=0", "reward.length=0"]
+        keys.append("verl.trainer.rollout_data_dir=dumped-second")
         shell.ropd(*profile, "-c", "plain.yaml", "--out", "second", *(w for key in keys for w in ("--set", key)))
     return shell
 

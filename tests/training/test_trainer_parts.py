@@ -139,6 +139,21 @@ def test_failures_count_for_the_limit_whether_they_are_replaced_or_not(sampler):
     assert sampler._run.stop().kind == "TrainingError" and sampler.submitted == [1]
 
 
+@pytest.mark.parametrize("sampler", ["JudgedAsyncSampler"], indirect=True)
+def test_a_step_takes_its_groups_when_the_next_ones_are_sampled(sampler, monkeypatch):
+    from types import SimpleNamespace
+
+    sampled = {"c"}
+    asked = SimpleNamespace(remote=lambda ids: set(ids) <= sampled)
+    monkeypatch.setattr(type(sampler)._owner, "sampled", asked, raising=False)
+    sampler.running_keys["train"], sampler.pending_keys["train"] = {"c"}, {"d"}
+    sampler.prompt_global_steps["train"] = {"c": 1, "d": 1}
+    assert not sampler._has_enough_samples(1, "train", 2, {"a", "b"})
+    sampled.add("d")
+    assert sampler._has_enough_samples(1, "train", 2, {"a", "b"})
+    assert not sampler._has_enough_samples(1, "train", 2, {"a"})
+
+
 def test_a_demonstration_takes_the_place_of_a_rollout_with_its_reward(monkeypatch, tiny_model):
     from types import SimpleNamespace
 

@@ -13,7 +13,7 @@ from ropd_cli.config import load_config
 from ropd_cli.errors import InputError
 from ropd_cli.llm.urls import identity, model_name
 from ropd_cli.methods import METHODS
-from ropd_cli.recipes.compare_methods import VARIANTS, settings_of
+from ropd_cli.recipes.compare_methods import ABLATIONS, VARIANTS, Options, Paths, config_of
 from ropd_cli.report.compare_report import charts, markdown, page
 
 
@@ -33,22 +33,31 @@ CELLS = [
 ]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_is_a_configuration(variant):
-    settings = settings_of(f"ropd@{variant}", 3)
-    config = load_config("quickstart", overrides=settings, environ={})
-    assert config.method == "ropd" and config != load_config("quickstart", environ={})
+def configured(tmp_path, label, seed=0, **options):
+    """The configuration of a cell."""
+    return config_of(Options(tmp_path, (label,), **options), Paths(tmp_path), "student", label, seed)
 
 
-def test_labels():
-    assert settings_of("ropd", 0) == ["method=ropd"]
-    assert settings_of("ropd@m1@no-pool", 0)[1:] == [*VARIANTS["m1"], *VARIANTS["no-pool"]]
-    assert settings_of("t-judge@flip10", 2)[1].endswith("?flip=0.1&seed=2")
-    for label, known in (("grpo", METHODS), ("ropd@m2", VARIANTS)):
+@pytest.mark.parametrize("variant", [*ABLATIONS, *VARIANTS])
+def test_every_variant_is_a_configuration(tmp_path, variant):
+    config, plain = configured(tmp_path, f"ropd@{variant}"), configured(tmp_path, "ropd")
+    assert config.method == "ropd" and config.model_copy(update={"out": plain.out}) != plain
+
+
+def test_labels(tmp_path):
+    config = configured(tmp_path, "ropd@m1@no-pool@flip10", seed=2)
+    assert (config.judge.m, config.judge.rotate_answers, config.judge.teacher_in_pool) == (1, False, False)
+    assert config.seed == 2 and config.verifier.base_url.endswith("?flip=0.1&seed=2")
+    for label, known in (("grpo", METHODS), ("ropd@m2", [*ABLATIONS, *VARIANTS])):
         with pytest.raises(InputError) as caught:
-            settings_of(label, 0)
+            configured(tmp_path, label)
         assert label.partition("@")[2] or label in caught.value.message
         assert all(name in caught.value.hint for name in known)
+
+
+def test_a_distillation_needs_its_teacher_before_anything_starts(tmp_path):
+    with pytest.raises(InputError, match=r"lopd: .*distil\.teacher_path is not set"):
+        configured(tmp_path, "lopd")
 
 
 def test_rows_are_means_over_seeds_with_changes_paired_by_seed():
@@ -96,8 +105,8 @@ def test_a_tenth_of_the_verdicts_is_turned_round_and_always_the_same():
             read_flips(query)
 
 
-def test_a_noisy_judge_is_another_endpoint_by_the_same_name():
-    config = load_config("quickstart", overrides=settings_of("ropd@flip10", 1), environ={})
+def test_a_noisy_judge_is_another_endpoint_by_the_same_name(tmp_path):
+    config = configured(tmp_path, "ropd@flip10", seed=1)
     plain = load_config("quickstart", environ={})
     assert identity(config.verifier.base_url) != identity(plain.verifier.base_url)
     unnamed = config.verifier.model_copy(update={"model": None})

@@ -180,4 +180,14 @@ class JudgedSampler(_Judged, ReplayBuffer):
 
 
 class JudgedAsyncSampler(_Judged, ReplayBufferAsync):
-    """For training that samples one step ahead."""
+    """For training that samples one step ahead: a step takes its groups when the next step's are sampled.
+
+    The update needs the engine's memory. A rollout that it broke off would end under other weights, and its group would
+    be judged together with the one after it: no judge would work during that update.
+    """
+
+    def _has_enough_samples(self, global_steps: int, partition_id: str, *args: Any) -> bool:
+        if not super()._has_enough_samples(global_steps, partition_id, *args):
+            return False
+        in_flight = self.pending_keys[partition_id] | self.running_keys[partition_id]
+        return partition_id == "val" or bool(ray.get(self._owner.sampled.remote(list(in_flight))))

@@ -100,8 +100,8 @@ class RopdTrainer(_Ropd, PPOTrainerSync):
 
 @register_trainer(ASYNC_TRAINER)
 class RopdAsyncTrainer(_Ropd, PPOTrainerColocateAsync):
-    """As verl's colocated asynchronous trainer, one step ahead at most: while a step is learnt from, the next one's
-    groups are judged, and its rollouts are sampled between the updates.
+    """As verl's colocated asynchronous trainer, one step ahead at most: the next step's groups are sampled while this
+    one's are judged, and judged while this one is learnt from.
 
     A checkpoint holds the groups in flight: verl saves their prompts and rollouts, the owner of judging what they were
     judged.
