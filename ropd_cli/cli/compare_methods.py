@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ropd_cli.cli._options import CacheDir, Set, command
+from ropd_cli.cli._options import CacheDir, command
 from ropd_cli.cli._screen import Screen
 
 
@@ -28,14 +28,6 @@ def compare_methods(
         typer.Option("--held-out", help="Prompts with answers to measure by, not a made task.", show_default=False),
     ] = None,
     points: Annotated[int, typer.Option("--points", min=1, help="Checkpoints that are measured per run.")] = 3,
-    teacher_path: Annotated[
-        str | None,
-        typer.Option(
-            "--teacher-path",
-            help="Checkpoint that lopd and exopd distil from: a folder or hub name.",
-            show_default=False,
-        ),
-    ] = None,
     add: Annotated[
         list[Path] | None,
         typer.Option("--add", help="compare.json of another comparison, whose cells are taken in.", show_default=False),
@@ -44,7 +36,16 @@ def compare_methods(
         str | None,
         typer.Option("--model-path", help="Student: a folder or hub name.", show_default="SmolLM2-135M-Instruct"),
     ] = None,
-    overrides: Set = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="[METHOD:]KEY=VALUE",
+            help="Set a configuration key, of all methods or of one: train.steps=8, gad:discriminator.warmup_steps=2. "
+            "Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     cache_dir: CacheDir = None,
     *,
     screen: Screen,
@@ -75,7 +76,6 @@ def compare_methods(
         task=task,
         held_out=held_out,
         points=points,
-        teacher_path=teacher_path,
         overrides=tuple(overrides or ()),
         added=tuple(add or ()),
         model_path=model_path,

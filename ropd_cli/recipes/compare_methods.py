@@ -67,9 +67,8 @@ class Options:
     task: str = "sums"
     held_out: Path | None = None
     points: int = 3
-    teacher_path: str | None = None
-    """The checkpoint that ``lopd`` and ``exopd`` distil from."""
     overrides: tuple[str, ...] = ()
+    """``key=value`` for all methods, ``method:key=value`` for one of them."""
     added: tuple[Path, ...] = ()
     model_path: str | None = None
     cache_dir: str | None = None
@@ -147,13 +146,16 @@ def config_of(options: Options, paths: Paths, student: str | None, label: str, s
     }
     if not options.held_out:
         flags |= {"data.prompts": str(paths.prompts), "data.index": str(paths.index), "device": installed_device()}
-    if method_of(RopdConfig(method=method)).needs(RopdConfig()).checkpoint:
-        flags["distil.teacher_path"] = options.teacher_path
     files = [options.config, *(ABLATIONS[name] for name in variants if name in ABLATIONS)]
-    settings = [each.replace("{seed}", str(seed)) for name in variants for each in VARIANTS.get(name, ())]
-    sizes = () if options.held_out else TASKS[options.task][1]
+    settings = [] if options.held_out else list(TASKS[options.task][1])
+    for text in options.overrides:
+        named, colon, setting = text.partition(":")
+        is_for_one = bool(colon) and named.partition("@")[0] in METHODS
+        if not is_for_one or named in (method, label):
+            settings.append(setting if is_for_one else text)
+    settings += [each.replace("{seed}", str(seed)) for name in variants for each in VARIANTS.get(name, ())]
     try:
-        config = load_config(files, overrides=[*sizes, *options.overrides, *settings], flags=flags, environ=own)
+        config = load_config(files, overrides=settings, flags=flags, environ=own)
         method_of(config).check(config, [])
     except ConfigError as fault:
         raise InputError(f"{label}: {fault.message}", fault.hint) from fault

@@ -55,6 +55,16 @@ def test_labels(tmp_path):
         assert all(name in caught.value.hint for name in known)
 
 
+def test_a_setting_for_one_method(tmp_path):
+    overrides = ("train.steps=8", "lopd:distil.teacher_path=/t", "ropd:train.lr=1", "ropd@m1:train.lr=2")
+    sft, ropd, m1 = (
+        configured(tmp_path, label, overrides=overrides, model_path=None) for label in ("sft", "ropd", "ropd@m1")
+    )
+    assert (sft.train.steps, sft.train.lr) == (8, 2e-5) and (ropd.train.lr, m1.train.lr) == (1, 2)
+    with pytest.raises(InputError, match="gad: .*warmup"):
+        configured(tmp_path, "gad", overrides=("gad:discriminator.warmup_stepz=2",))
+
+
 def test_a_distillation_needs_its_teacher_before_anything_starts(tmp_path):
     with pytest.raises(InputError, match=r"lopd: .*distil\.teacher_path is not set"):
         configured(tmp_path, "lopd")
