@@ -23,7 +23,15 @@ from typing import Any
 import orjson
 
 import ropd_cli.lint
-from ropd_cli.analysis.judged_groups import GroupRow, GroupView, iter_groups, load_groups, step_files, views_of
+from ropd_cli.analysis.judged_groups import (
+    GroupRow,
+    GroupView,
+    common_lines,
+    iter_groups,
+    load_groups,
+    step_files,
+    views_of,
+)
 from ropd_cli.analysis.query import Query
 from ropd_cli.errors import InputError
 from ropd_cli.lint import Finding
@@ -31,7 +39,7 @@ from ropd_cli.records.files import is_salvaging
 from ropd_cli.records.json_text import loads
 from ropd_cli.util.progress import NoProgress, Progress
 
-LAYOUT = 4
+LAYOUT = 5
 LOCK_WAIT_S = 30.0
 KEPT_BYTES = 16 << 20
 _SCHEMA = """
@@ -137,6 +145,17 @@ class Catalogue:
         where, values, order = (query or Query()).sql()
         selected = self._db.execute(f"SELECT n FROM groups WHERE {where} ORDER BY {order}", values)
         return [n for (n,) in selected]
+
+    def uid_of(self, text: str) -> str:
+        """Return the uid that a text is or, where it is none, begins; the text itself where none begins so.
+
+        Raises InputError where several do.
+        """
+        like = "SELECT DISTINCT uid FROM groups WHERE substr(uid, 1, length(?)) = ? ORDER BY uid = ? DESC LIMIT 4"
+        uids = [uid for (uid,) in self._db.execute(like, [text] * 3)]
+        if len(uids) < 2 or uids[0] == text:
+            return uids[0] if uids else text
+        raise InputError(f"--uid {text}: several uids begin so", f"{', '.join(uids[:3])} …; --uid '{text}*' lists them")
 
     def rows(self, numbers: Sequence[int]) -> list[GroupRow]:
         """Return the lines of these groups, in this order."""
@@ -272,6 +291,7 @@ def _refresh(db: sqlite3.Connection, parts: Sequence[_Part], progress: Progress)
             _forget(db, path)
     if not changed:
         return
+    common = common_lines(parts[0].views())  # always the same part, so that lines do not depend on when they were read
     progress.start(len(changed), "index")
     columns, marks = ", ".join(_INSERT), ", ".join(f":{name}" for name in _INSERT)
     try:
@@ -281,7 +301,7 @@ def _refresh(db: sqlite3.Connection, parts: Sequence[_Part], progress: Progress)
                 stamped = (part.key, part.stamp)
                 file = db.execute("INSERT INTO files (path, stamp) VALUES (?, ?)", stamped).lastrowid
                 for place, view in enumerate(part.views()):
-                    values = _values(view) | {"file": file, "place": place}
+                    values = _values(view, common) | {"file": file, "place": place}
                     db.execute(f"INSERT INTO groups ({columns}) VALUES ({marks})", values)
             progress.advance()
     finally:
@@ -293,9 +313,9 @@ def _forget(db: sqlite3.Connection, path: str) -> None:
     db.execute("DELETE FROM files WHERE path = ?", (path,))
 
 
-def _values(view: GroupView) -> dict[str, Any]:
+def _values(view: GroupView, common: frozenset[str] = frozenset()) -> dict[str, Any]:
     """Return what lists and filters need of a group, by column; ``_row`` reads it."""
-    row = view.row(0)
+    row = view.row(0, common)
     criteria = [c.criterion for part in view.by_rubric if part.criteria for c in part.criteria.rubrics]
     words = (row.uid, view.question or "", *criteria, *row.rules, row.error or "")
     rules = f"|{'|'.join(row.rules)}|" if row.rules else ""  # so that a rule is found with its bars alone

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +36,8 @@ from ropd_cli.records.schemas import (
 )
 
 _QUESTION_CHARS = 160
+_COMPARED = 16
+"""Questions that are compared for what they have in common."""
 _SUPERVISED = re.compile("^method: sft$", re.MULTILINE)
 _NUMBERS = re.compile(r"-?\d+(?:[.,]\d+)*")
 
@@ -64,6 +68,7 @@ class GroupRow:
         return {
             "uid": self.uid,
             "step": self.step,
+            "question": self.question,
             "rollouts": self.rollouts,
             "criteria": self.criteria,
             "mean": self.mean,
@@ -243,8 +248,8 @@ class GroupView:
                 faults.append(f"met by {word}: {', '.join(ids)}")
         return faults
 
-    def row(self, n: int) -> GroupRow:
-        """Return the group as line ``n`` of a list."""
+    def row(self, n: int, common: frozenset[str] = frozenset()) -> GroupRow:
+        """Return the group as line ``n`` of a list; ``common`` are lines that the list's questions share."""
         stats = self.stats
         return GroupRow(
             n=n,
@@ -261,7 +266,7 @@ class GroupView:
             error=self.error,
             rules=tuple(dict.fromkeys(finding.rule for finding in self.findings)),
             faults=tuple(self.faults),
-            question=_last_line(self.question),
+            question=_task(self.question, common),
         )
 
     @property
@@ -455,11 +460,23 @@ def _question(messages: tuple[Message, ...]) -> str:
     return render_question([message.model_dump(mode="json") for message in messages])
 
 
-def _last_line(question: str | None) -> str:
-    """Return what a list shows of a question: its last line, since a task stands at the end of a prompt."""
-    lines = [line.strip() for line in (question or "").splitlines() if line.strip()]
-    words = lines[-1] if lines else ""
+def common_lines(views: Iterable[GroupView]) -> frozenset[str]:
+    """Return the lines that more than one question has, by the first questions: instructions, examples, roles."""
+    questions = islice(dict.fromkeys(view.question for view in views if view.question), _COMPARED)
+    counts = Counter(line for question in questions for line in set(_lines(question)))
+    return frozenset(line for line, count in counts.items() if count > 1)
+
+
+def _task(question: str | None, common: frozenset[str]) -> str:
+    """Return what a list shows of a question: the first line that is its own, else its last."""
+    lines = _lines(question or "")
+    own = [line for line in lines if line not in common] if common else []
+    words = own[0] if own else lines[-1] if lines else ""
     return words if len(words) <= _QUESTION_CHARS else words[: _QUESTION_CHARS - 1] + "…"
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _finite(value: float | None) -> float | None:

@@ -34,13 +34,17 @@ class Query:
     sort: str = "step"
     reverse: bool = False
 
+    @property
+    def is_pattern(self) -> bool:
+        """Whether the uid has wildcards."""
+        return self.uid is not None and ("*" in self.uid or "?" in self.uid)
+
     def sql(self) -> tuple[str, list[Any], str]:
         """Return (condition, its values, order). Raises KeyError for an unknown order."""
         parts, values = ["1"], list[Any]()
-        glob = self.uid is not None and ("*" in self.uid or "?" in self.uid)
         for value, condition in (
             (self.step, "step = ?"),
-            (self.uid, "uid GLOB ?" if glob else "uid = ?"),
+            (self.uid, "uid GLOB ?" if self.is_pattern else "uid = ?"),
             (self.search.casefold() if self.search else None, "instr(search, ?) > 0"),
             (f"|{self.lint}|" if self.lint else None, "instr(rules, ?) > 0"),
             (self.min_spread, "spread >= ?"),

@@ -12,7 +12,14 @@ import orjson
 import yaml
 
 from ropd_cli.analysis.intervals import Interval, difference_of_means
-from ropd_cli.analysis.judged_groups import GroupRow, GroupView, step_files, views_of, without_numbers
+from ropd_cli.analysis.judged_groups import (
+    GroupRow,
+    GroupView,
+    common_lines,
+    step_files,
+    views_of,
+    without_numbers,
+)
 from ropd_cli.errors import InputError, RopdError
 from ropd_cli.index import TeacherIndex
 from ropd_cli.records.files import read_journal
@@ -230,10 +237,11 @@ def read_run(path: Path, progress: Progress | None = None) -> RunData:
     criteria: dict[str, CriterionRow] = {}
     progress.start(len(files), "step")
     begins: list[int] = []
+    common = common_lines(views_of(files[0])) if files else frozenset()
     for file in files:
         begins.append(len(data.rows))
         for view in _trained_on(file):
-            _book(data, criteria, view)
+            _book(data, criteria, view, common)
         progress.advance()
     progress.finish()
     if not data.rows:
@@ -250,9 +258,9 @@ def _trained_on(file: Path) -> Iterator[GroupView]:
     return (view for view in views_of(file) if view.left_out is None)
 
 
-def _book(data: RunData, criteria: dict[str, CriterionRow], view: GroupView) -> None:
+def _book(data: RunData, criteria: dict[str, CriterionRow], view: GroupView, common: frozenset[str]) -> None:
     """Add a group's line, its findings and its criteria to what is known of the run."""
-    row = view.row(len(data.rows))
+    row = view.row(len(data.rows), common)
     data.rows.append(row)
     data.scale = data.scale or view.scale
     for finding in view.findings:

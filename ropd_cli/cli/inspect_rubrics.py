@@ -31,7 +31,8 @@ class Filters:
     """Which groups are shown; the names are those of Query."""
 
     uid: Annotated[
-        str | None, _filter_option("--uid", help="Show this group in full; with * or ? list the groups that match.")
+        str | None,
+        _filter_option("--uid", help="Show the group with this uid, or unique beginning of one; * and ? list groups."),
     ] = None
     step: Annotated[int | None, _filter_option("--step", help="Only groups of this training step.")] = None
     search: Annotated[
@@ -131,6 +132,8 @@ def inspect_rubrics(
         judge=judge.name if judge else "",
         progress=screen.progress(),
     ) as catalogue:
+        if query.uid is not None and not query.is_pattern:
+            query = replace(query, uid=catalogue.uid_of(query.uid))
         judged: dict[str, Any] = {}
         if judge is not None:
             fitting = catalogue.numbers(replace(query, lint=None))[:limit]
@@ -165,7 +168,7 @@ def _show(
     numbers = catalogue.numbers(query)
     if not numbers:
         raise InputError(f"{path}: no group of {query.words}", f"ropd inspect-rubrics {path} lists what is there")
-    full = query.uid is not None and "*" not in query.uid and "?" not in query.uid
+    full = query.uid is not None and not query.is_pattern
     sums = catalogue.summary(query)
     if html is not None:
         from ropd_cli.report.groups_page import page

@@ -26,7 +26,7 @@ from textual.widgets.option_list import Option
 from ropd_cli.analysis.catalogue import Catalogue
 from ropd_cli.analysis.judged_groups import GroupRow
 from ropd_cli.analysis.query import SORTS, Query
-from ropd_cli.report.groups_text import in_full, notes, spread_bar
+from ropd_cli.report.groups_text import in_full, question_and_notes, spread_bar
 from ropd_cli.report.words import number
 from ropd_cli.util.terminal import Text
 
@@ -92,9 +92,6 @@ class GroupLine(Visual):
 
     def render_strips(self, width: int, height: int | None, style: Style, options: RenderOptions) -> list[Strip]:
         row = self._rows.row(self._at)
-        question = Text(row.question)
-        if wrong := notes(row):
-            question.append(" · ").append_text(wrong)
         cells = {
             "step": Text("" if row.step is None else str(row.step)),
             "uid": Text(row.uid),
@@ -104,7 +101,7 @@ class GroupLine(Visual):
             "spread": Text(number(row.spread)),
             "": Text(spread_bar(row.spread), style="cyan"),
             "teacher": Text(number(row.teacher), style="red" if row.below else ""),
-            "question · notes": question,
+            "question · notes": question_and_notes(row),
         }
         content = Content.from_rich_text(_line(cells, width, self._rows.has_steps))
         return content.render_strips(width, 1, style, options)

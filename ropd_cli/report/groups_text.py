@@ -17,7 +17,7 @@ from rich.table import Table
 
 from ropd_cli.analysis.judged_groups import GroupRow, GroupView, ShownAnswer
 from ropd_cli.lint import RULES
-from ropd_cli.report.words import by_rubrics, label, mark, number, raw_score, summary_line
+from ropd_cli.report.words import label, mark, number, raw_score, summary_line
 from ropd_cli.util.terminal import Text
 from ropd_cli.util.visible_text import visible
 
@@ -31,30 +31,35 @@ class GroupList:
     more: str = ""
 
     def __rich_console__(self, _console: object, options: ConsoleOptions) -> Iterator[RenderableType]:
+        columns = {
+            "step": [Text("" if row.step is None else str(row.step)) for row in self.rows],
+            "uid": [Text(row.uid) for row in self.rows],
+            "n": [Text(str(row.rollouts or "")) for row in self.rows],
+            "K": [Text(str(row.criteria or "")) for row in self.rows],
+            "mean": [Text(number(row.mean)) for row in self.rows],
+            "spread": [Text(number(row.spread)) for row in self.rows],
+            "": [Text(spread_bar(row.spread), style="cyan") for row in self.rows],
+            "teacher": [Text(number(row.teacher)) for row in self.rows],
+            "question · notes": [question_and_notes(row) for row in self.rows],
+        }
+        told = {name: cells for name, cells in columns.items() if any(c.plain.strip() not in ("", "–") for c in cells)}
         table = _table()
-        steps = any(row.step is not None for row in self.rows)
-        if steps:
-            table.add_column("step", justify="right")
-        rubrics = by_rubrics(self.rows)
-        table.add_column("uid", max_width=20, overflow="fold")
-        for name in ("n", "K", "mean", "spread") if rubrics else ("n", "mean", "spread"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("", no_wrap=True, style="cyan")
-        if rubrics:
-            table.add_column("teacher", justify="right", no_wrap=True)
-        table.add_column("notes", ratio=1)
-        for row in self.rows:
-            criteria, teacher = ([str(row.criteria or "")], [number(row.teacher)]) if rubrics else ([], [])
-            cells = [str(row.rollouts or ""), *criteria, number(row.mean), number(row.spread)]
-            first = [Text("" if row.step is None else str(row.step))] if steps else []
-            bar = Text(spread_bar(row.spread))
-            table.add_row(*first, Text(row.uid), *map(Text, cells), bar, *map(Text, teacher), notes(row))
+        for name in told:
+            if name == "uid":
+                table.add_column(name, max_width=20, overflow="fold")
+            elif name == "question · notes":
+                table.add_column(name, ratio=1)
+            else:
+                table.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
+        for cells in zip(*told.values(), strict=True):
+            table.add_row(*cells)
         yield table
         if self.more:
             yield Text(self.more, style="dim")
         yield Text(summary_line(self.sums))
 
 
+_QUESTION_CELLS = 60
 BAR_CELLS = 5
 WIDEST_SPREAD = 0.5
 """Standard deviation of rewards in [0, 1], at most."""
@@ -76,6 +81,15 @@ def notes(row: GroupRow) -> Text:
     text = Text("; ".join(faults), style="yellow")
     if row.rules:
         text.append(f"{'; ' if faults else ''}lint: {', '.join(row.rules)}", style="dim")
+    return text
+
+
+def question_and_notes(row: GroupRow) -> Text:
+    """Return a group's question, cut to ``_QUESTION_CELLS``, and what is wrong with it, in a line."""
+    text = Text(row.question)
+    text.truncate(_QUESTION_CELLS, overflow="ellipsis")
+    if wrong := notes(row):
+        text.append(" · " if row.question else "").append_text(wrong)
     return text
 
 

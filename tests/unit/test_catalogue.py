@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from ropd_cli.analysis import catalogue as catalogue_module
 from ropd_cli.analysis.catalogue import Catalogue
-from ropd_cli.analysis.judged_groups import load_groups, views_of
+from ropd_cli.analysis.judged_groups import GroupView, common_lines, load_groups, views_of
 from ropd_cli.analysis.query import SORTS, Query
 from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError
@@ -81,14 +81,15 @@ def test_a_growing_run_is_gone_on_with(run, tmp_path, monkeypatch):
     plain = module.views_of
     monkeypatch.setattr(module, "views_of", lambda file: read.append(file.name) or plain(file))
     with opened(run, tmp_path) as catalogue:
-        assert len(catalogue) > before and read == [files[-1].name]
+        # the first one for what questions have in common
+        assert len(catalogue) > before and read == [files[0].name, files[-1].name]
         assert [r.step for r in catalogue.rows(catalogue.numbers())] == sorted(
             r.step for r in catalogue.rows(catalogue.numbers())
         )
     files[0].unlink()
     with opened(run, tmp_path) as catalogue:
         assert 1 not in {row.step for row in catalogue.rows(catalogue.numbers())}
-    assert read == [files[-1].name]
+    assert len(read) == 2
 
 
 def test_a_damaged_catalogue_and_an_unfinished_file(run, tmp_path):
@@ -109,6 +110,29 @@ def test_a_damaged_catalogue_and_an_unfinished_file(run, tmp_path):
     file.write_bytes(b'{"uid": "a"}\n' + whole)
     with pytest.raises(InputError, match=r"all\.jsonl:1"):
         opened(file, tmp_path)
+
+
+def test_a_list_shows_what_is_a_question_s_own():
+    instruction = "Reason step by step, and write the final answer in \\boxed{}."
+    texts = [f"{instruction}\n\nHow many eggs are {k} dozen?\nCount them.\n{instruction}" for k in range(3)]
+    views = [GroupView(f"u{k}", "", question=text) for k, text in enumerate(texts)]
+    common = common_lines(iter(views))
+    assert [view.row(0, common).question for view in views] == [f"How many eggs are {k} dozen?" for k in range(3)]
+    assert views[0].row(0, common_lines(views[:1])).question == instruction  # nothing to tell it by
+    assert GroupView("u", "").row(0, common).question == ""
+
+
+def test_the_beginning_of_a_uid_is_enough(run, tmp_path):
+    with opened(run, tmp_path) as catalogue:
+        uids = {row.uid for row in catalogue.rows(catalogue.numbers())}
+        for uid in uids:
+            begun = next(uid[:k] for k in range(1, len(uid) + 1) if sum(u.startswith(uid[:k]) for u in uids) == 1)
+            assert catalogue.uid_of(begun) == catalogue.uid_of(uid) == uid
+        assert catalogue.uid_of("no such") == "no such"
+        with pytest.raises(InputError, match="several uids begin so"):
+            catalogue.uid_of("")
+    shown = CliRunner().invoke(app, ["inspect-rubrics", str(run), "--uid", begun, "--cache-dir", str(tmp_path)])
+    assert shown.exit_code == 0 and f", {uid}" in shown.output
 
 
 QUERIES = [
