@@ -8,14 +8,14 @@ from typing import Any
 import orjson
 
 from ropd_cli.builtin.criteria_checks import ALONE, BOXED, CHECKS, RIGHT, Check, form_asked
-from ropd_cli.builtin.noise import Flips
+from ropd_cli.builtin.noise import Noise
 from ropd_cli.builtin.solvers import Solution, Unsolvable, solve
 from ropd_cli.method.block import read_block
 from ropd_cli.method.replies import MAX_CRITERIA, MIN_CRITERIA, RUBRIC_VERSION, SCORES_VERSION, VERDICTS_VERSION
 
 _TAG = re.compile(r"<question-([0-9a-f]{16})>")
 SEPARATES_WELL = 0.5
-EXACT = Flips()
+EXACT = Noise()
 
 
 class NotJudgeable(ValueError):
@@ -88,7 +88,7 @@ def weight(check: Check, failing: float) -> int:
     return check.points if failing >= SEPARATES_WELL else max(1, check.points - 1)
 
 
-def write_verdicts(text: str, flips: Flips = EXACT) -> dict[str, Any]:
+def write_verdicts(text: str, noise: Noise = EXACT) -> dict[str, Any]:
     """Return the verdicts on the answers in a verifier's message, in the wire format: on all, or on those that it is
     asked for. Whether the message tells a reference from a rollout makes no difference here. Raises NotJudgeable.
     """
@@ -101,13 +101,15 @@ def write_verdicts(text: str, flips: Flips = EXACT) -> dict[str, Any]:
         raise NotJudgeable(f"the rubric in the message can't be read ({fault})") from fault
     rows = []
     for number, answer in _judged(text, answers, tag):
-        judgement = [flips(check.holds(answer, result, question), answer, check.name) for (check, result), _ in rules]
+        judgement = [
+            noise.verdict(check.holds(answer, result, question), answer, check.name) for (check, result), _ in rules
+        ]
         score = sum(points for (_, points), met in zip(rules, judgement, strict=True) if met)
         rows.append({"answer_index": number, "judgement": judgement, "final_score": score})
     return {"schema_version": VERDICTS_VERSION, "answers": rows}
 
 
-def write_scores(text: str, flips: Flips = EXACT) -> dict[str, Any]:
+def write_scores(text: str, noise: Noise = EXACT) -> dict[str, Any]:
     """Return the scores of the answers that a scorer's message asks for, in the wire format: ``share_of_checks`` on the
     message's scale. Raises NotJudgeable.
     """
@@ -116,18 +118,20 @@ def write_scores(text: str, flips: Flips = EXACT) -> dict[str, Any]:
     if scale is None:
         raise NotJudgeable("the scale in the message can't be read, it is none from 0 to a whole number")
     rows = [
-        {"answer_index": number, "score": round(int(scale[1]) * share_of_checks(question, answer, flips))}
+        {"answer_index": number, "score": round(int(scale[1]) * share_of_checks(question, answer, noise))}
         for number, answer in _judged(text, answers, tag)
     ]
     return {"schema_version": SCORES_VERSION, "answers": rows}
 
 
-def share_of_checks(question_text: str, answer: str, flips: Flips = EXACT) -> float:
+def share_of_checks(question_text: str, answer: str, noise: Noise = EXACT) -> float:
     """Return the share of the weight of the checks that fit a question which an answer meets. Raises NotJudgeable."""
     question, form = _solve(question_text), form_asked(question_text)
     checks = [check for check in CHECKS if fits(check, form)]
     met = sum(
-        check.points for check in checks if flips(check.holds(answer, question.result, question), answer, check.name)
+        check.points
+        for check in checks
+        if noise.verdict(check.holds(answer, question.result, question), answer, check.name)
     )
     return met / sum(check.points for check in checks)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ropd_cli.builtin.noise import Flips, read_flips
+from ropd_cli.builtin.noise import Noise, read_noise
 from ropd_cli.builtin.rule_judges import EXACT, NotJudgeable, role_of, write_rubric, write_scores, write_verdicts
 from ropd_cli.builtin.solvers import Unsolvable
 from ropd_cli.builtin.teacher import write_answer
@@ -41,11 +41,11 @@ class InProcess:
     """The provider as a client's transport, without a port. Raises what ``check_name`` raises."""
 
     def __init__(self, name: str) -> None:
-        self._flips = check_name(name)
+        self._noise = check_name(name)
 
     async def post(self, path: str, body: bytes) -> Answer:
         """Return the response to a request's body."""
-        status, content = respond(path, body, self._flips)
+        status, content = respond(path, body, self._noise)
         await asyncio.sleep(0)  # as a request over a wire would, it lets others go first
         return Answer(status, content)
 
@@ -53,18 +53,18 @@ class InProcess:
         """Nothing is open."""
 
 
-def check_name(name: str) -> Flips:
-    """Return the verdicts that a provider turns round. Raises InputError for a name that is no embedded provider's."""
+def check_name(name: str) -> Noise:
+    """Return how often a provider is wrong on purpose. Raises InputError for a name that is no embedded provider's."""
     provider, _, query = name.partition("?")
     if provider not in NAMES:
         raise InputError(f"base_url 'builtin://{name}': no such embedded provider", f"there is {', '.join(NAMES)}")
-    return read_flips(query)
+    return read_noise(query)
 
 
-def respond(path: str, body: bytes, flips: Flips = EXACT) -> tuple[int, bytes]:
+def respond(path: str, body: bytes, noise: Noise = EXACT) -> tuple[int, bytes]:
     """Return (status, JSON) of a POST to ``path`` below ``/v1``."""
     try:
-        document = complete_response(body, flips) if path == "responses" else complete(body, flips)
+        document = complete_response(body, noise) if path == "responses" else complete(body, noise)
         return 200, orjson.dumps(document)
     except (BadRequest, NotJudgeable, Unsolvable) as fault:
         return 400, orjson.dumps({"error": {"message": str(fault), "type": "invalid_request_error", "code": None}})
@@ -76,13 +76,13 @@ def create_app(name: str) -> Starlette:
     from starlette.responses import Response
     from starlette.routing import Route
 
-    flips = check_name(name)
+    noise = check_name(name)
 
     def answer(status: int, content: bytes) -> Response:
         return Response(content, status_code=status, media_type="application/json")
 
     async def post(request: Request) -> Response:
-        return answer(*respond(request.url.path.removeprefix("/v1/"), await request.body(), flips))
+        return answer(*respond(request.url.path.removeprefix("/v1/"), await request.body(), noise))
 
     async def models(_request: Request) -> Response:
         listed = [{"id": one, "object": "model", "owned_by": "ropd"} for one in NAMES]
@@ -101,7 +101,7 @@ def create_app(name: str) -> Starlette:
     )
 
 
-def complete_response(body: bytes, flips: Flips = EXACT) -> dict[str, Any]:
+def complete_response(body: bytes, noise: Noise = EXACT) -> dict[str, Any]:
     """Return a document of the Responses API for a request's body. Raises as ``complete`` does."""
     request = _load(body)
     said = request.get("input")
@@ -110,7 +110,7 @@ def complete_response(body: bytes, flips: Flips = EXACT) -> dict[str, Any]:
         messages = [{"role": "system", "content": request["instructions"]}, *messages]
     asked: dict[str, Any] = {name: request[name] for name in ("model", "temperature", "stream") if name in request}
     asked |= {"messages": messages, "max_tokens": request.get("max_output_tokens")}
-    done = complete(orjson.dumps(asked), flips)
+    done = complete(orjson.dumps(asked), noise)
     choice, usage = done["choices"][0], done["usage"]
     cut = choice["finish_reason"] == "length"
     content = [{"type": "output_text", "text": choice["message"]["content"], "annotations": []}]
@@ -130,13 +130,13 @@ def complete_response(body: bytes, flips: Flips = EXACT) -> dict[str, Any]:
     }
 
 
-def complete(body: bytes, flips: Flips = EXACT) -> dict[str, Any]:
+def complete(body: bytes, noise: Noise = EXACT) -> dict[str, Any]:
     """Return a chat completion for a request's body. Raises BadRequest, NotJudgeable or Unsolvable."""
     request = _read(body)
     messages = request["messages"]
     role, text = _judging(messages)
     choices = [
-        _choice(index, _answer(role, text, request, index, flips), request) for index in range(request.get("n") or 1)
+        _choice(index, _answer(role, text, request, index, noise), request) for index in range(request.get("n") or 1)
     ]
     asked = sum(_tokens(render_question([message])) for message in messages)
     said = sum(_tokens(choice["message"]["content"]) for choice in choices)
@@ -160,19 +160,20 @@ def _judging(messages: list[dict[str, Any]]) -> tuple[str | None, str]:
     return None, ""
 
 
-def _answer(role: str | None, text: str, request: dict[str, Any], index: int, flips: Flips) -> str:
+def _answer(role: str | None, text: str, request: dict[str, Any], index: int, noise: Noise) -> str:
     if role == "rubricator":
         return orjson.dumps(write_rubric(text)).decode()
     if role == "verifier":
-        return orjson.dumps(write_verdicts(text, flips)).decode()
+        return orjson.dumps(write_verdicts(text, noise)).decode()
     if role == "scorer":
-        return orjson.dumps(write_scores(text, flips)).decode()
+        return orjson.dumps(write_scores(text, noise)).decode()
     seed = request.get("seed")
     if seed is not None:
         number = seed + index
     else:
         number = index if request.get("temperature") == 0 else random.getrandbits(32)
-    return write_answer(render_question(request["messages"]), number)
+    question = render_question(request["messages"])
+    return write_answer(question, number, noise.slip(question, number))
 
 
 def _choice(index: int, text: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""The built-in teacher: the right result, worked out, written in different ways."""
+"""The built-in teacher and student: a result, worked out or got wrong, written in different ways."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from ropd_cli.builtin.criteria_checks import ALONE, BOXED, form_asked
 from ropd_cli.builtin.solvers import Solution, solve
@@ -43,14 +44,25 @@ _ALONE: tuple[Wording, ...] = (
 WORDINGS = 8
 
 
-def write_answer(question_text: str, number: int) -> str:
-    """Answer ``number`` to a question; WORDINGS consecutive numbers give as many different texts.
+_SLIPS = (1, -1, 10, -10, 2, 100)
+"""What a wrong result is off by."""
+
+
+def write_answer(question_text: str, number: int, slip: int = 0) -> str:
+    """Answer ``number`` to a question; WORDINGS consecutive numbers give as many different texts. A ``slip`` above 0
+    makes it wrong, or leaves it without the form that was asked for.
 
     Which wording comes first depends on the question, so no wording goes with a place in the list. Raises
     Unsolvable for a question that the solvers don't know.
     """
     question = solve(question_text)
     form = form_asked(question_text)
+    if slip:
+        kind = slip % (len(_SLIPS) + 1)
+        if kind == len(_SLIPS) and form is BOXED:
+            form = None
+        else:
+            question = replace(question, result=str(int(question.result) + _SLIPS[kind % len(_SLIPS)]))
     place = (number + sum(question_text.encode())) % WORDINGS
     if form is ALONE:
         return _ALONE[place]("", question.result)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ropd_cli.builtin.criteria_checks import CHECKS, RIGHT
+from ropd_cli.builtin.noise import read_noise
 from ropd_cli.builtin.request_reading import final_result, results_agree
 from ropd_cli.builtin.rule_judges import NotJudgeable, role_of, write_rubric, write_verdicts
 from ropd_cli.builtin.server import create_app
@@ -281,3 +282,16 @@ except InputError as fault:
     sys.exit(fault.exit_code)
 """
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == code
+
+
+def test_a_student_that_is_right_half_of_the_time():
+    noise = read_noise("skill=0.5&seed=1")
+    boxed = QUESTION + " Write the result as \\boxed{result}."
+    slips = [noise.slip(boxed, number) for number in range(2000)]
+    assert 0.47 < slips.count(0) / 2000 < 0.53
+    assert slips == [noise.slip(boxed, number) for number in range(2000)]
+    for number, slip in enumerate(slips[:200]):
+        text, right = write_answer(boxed, number, slip), write_answer(boxed, number)
+        assert (text == right) == (slip == 0)
+    assert any("boxed" not in write_answer(boxed, number, slip) for number, slip in enumerate(slips[:200]))
+    assert read_noise("").slip(boxed, 0) == 0

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from ropd_cli.analysis.method_runs import CellResult, Point, by_task, read_cells, rows_of, write_cells
-from ropd_cli.builtin.noise import Flips, read_flips
+from ropd_cli.builtin.noise import Noise, read_noise
 from ropd_cli.config import load_config
 from ropd_cli.errors import InputError
 from ropd_cli.llm.urls import identity, model_name
@@ -103,16 +103,16 @@ def test_cells_are_written_and_read_back(tmp_path):
 
 
 def test_a_tenth_of_the_verdicts_is_turned_round_and_always_the_same():
-    flips = read_flips("flip=0.1&seed=4")
+    flips = read_noise("flip=0.1&seed=4").verdict
     turned = [flips(True, f"answer {k}", "right") for k in range(4000)]
     assert 0.08 < turned.count(False) / 4000 < 0.12
     assert turned == [flips(True, f"answer {k}", "right") for k in range(4000)]
     assert turned == [not flips(False, f"answer {k}", "right") for k in range(4000)]
-    assert turned != [Flips(0.1, "5")(True, f"answer {k}", "right") for k in range(4000)]
-    assert all(Flips()(True, f"answer {k}", "right") for k in range(100))
-    for query in ("flip=2", "flip=x", "flop=1"):
+    assert turned != [Noise(0.1, seed="5").verdict(True, f"answer {k}", "right") for k in range(4000)]
+    assert all(Noise().verdict(True, f"answer {k}", "right") for k in range(100))
+    for query in ("flip=2", "flip=x", "flop=1", "skill=-1"):
         with pytest.raises(InputError, match="not understood"):
-            read_flips(query)
+            read_noise(query)
 
 
 def test_a_noisy_judge_is_another_endpoint_by_the_same_name(tmp_path):
