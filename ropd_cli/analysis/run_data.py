@@ -22,6 +22,7 @@ from ropd_cli.analysis.judged_groups import (
 )
 from ropd_cli.errors import InputError, RopdError
 from ropd_cli.index import TeacherIndex
+from ropd_cli.lint.records import BY_RULES
 from ropd_cli.records.files import read_journal
 from ropd_cli.util.progress import NoProgress, Progress
 from ropd_cli.util.yaml_text import load_yaml
@@ -108,6 +109,8 @@ class RunData:
     """Findings, by rule and step."""
     scale: int | None = None
     """The top of the judge's scale, where it gave one score per answer."""
+    by_rules: bool = False
+    """The built-in provider wrote the rubrics, and the linter is not made for these."""
 
     @property
     def name(self) -> str:
@@ -263,6 +266,7 @@ def _book(data: RunData, criteria: dict[str, CriterionRow], view: GroupView, com
     row = view.row(len(data.rows), common)
     data.rows.append(row)
     data.scale = data.scale or view.scale
+    data.by_rules |= view.rubric is not None and view.rubric.model == BY_RULES
     for finding in view.findings:
         data.lint.setdefault(finding.rule, Counter())[step_of(row)] += 1
     for part in view.by_rubric:

@@ -7,6 +7,10 @@ from typing import Any
 
 from ropd_cli.records.schemas import Rubric, RubricRecord, VerdictRecord
 
+BY_RULES = "checkable"
+"""The model name of the built-in provider. Its rubrics name the answer and hold checks that all rollouts meet on
+purpose."""
+
 
 @dataclass(frozen=True)
 class Linted:
@@ -18,6 +22,8 @@ class Linted:
     """
 
     rubric: Rubric
+    by_rules: bool = False
+    """The built-in provider wrote it."""
     question: str | None = None
     answer: str | None = None
     """The prompt's checkable final answer."""
@@ -60,6 +66,7 @@ def linted(
         some.append(
             Linted(
                 rubric,
+                record.model == BY_RULES,
                 question,
                 answer,
                 student_JK=tuple(a.judgement for a in judged if a.source == "student"),

@@ -195,8 +195,9 @@ CERTAIN = tuple(_CHECKS)
 
 
 def lint(rubric: Linted, rules: Iterable[str] = CERTAIN) -> list[Finding]:
-    """Return what the rules of these names find, in their order; of one rule in the order of the criteria."""
-    return [finding for name in rules for finding in _CHECKS[name](rubric)]
+    """Return what the rules of these names find, in their order; of one rule in the order of the criteria. Nothing of a
+    rubric by the built-in provider, for which they are not made."""
+    return [] if rubric.by_rules else [finding for name in rules for finding in _CHECKS[name](rubric)]
 
 
 def lint_group(group: Group, record: RubricRecord, verdicts: VerdictRecord | None) -> list[Finding] | None:

@@ -144,7 +144,7 @@ def _cards(run: RunData) -> list[tuple[str, str]]:
         cards.append((f"{dead / len(judged):.0%}" if judged else "–", "of them without spread"))
     if run.trend and not is_unrewarded(run.config):
         cards.append((f"{run.trend[0]:.2f} → {run.trend[1]:.2f}", "mean reward, first to last third"))
-    if run.has_rubrics:
+    if run.has_rubrics and not run.by_rules:
         findings = sum(counts.total() for counts in run.lint.values())
         cards.append((f"{findings / max(1, len(run.rows)):.1f}", "linter findings per group"))
     cards += _time_card(run)

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from ropd_cli.lint import CERTAIN, JUDGE_KINDS, RULES, Linted, lint
-from ropd_cli.records.schemas import Criterion, Rubric
+from ropd_cli.lint import CERTAIN, JUDGE_KINDS, RULES, Linted, lint, linted
+from ropd_cli.records.schemas import Criterion, Rubric, RubricRecord
 
 REFERENCE = [
     (True, "Reaches the same conclusion as the reference answer.", ""),
@@ -187,3 +187,17 @@ def test_criteria_that_every_answer_meets_all_or_none_of_are_near_duplicates():
     assert found(rows[::2] * 2) == []  # no answer meets neither: both may just be easy
     assert found((*rows[:4], (True, None, False))) == []
     assert found(tuple((a, a, a) for a, _, _ in rows)) == [("c1", "c2", "c3")]
+
+
+def test_rubrics_of_the_built_in_provider_are_passed_over():
+    rubric = Rubric(
+        rubrics=(Criterion(category="c", criterion_id="c1", criterion="The final result is 31.", points=5),),
+        maximum_score=5,
+    )
+    record = RubricRecord(
+        uid="u", raw_prompt_hash="h", rubric=rubric, rubric_hash="r", model="a-model", template_hash="t"
+    )
+    found, none = (
+        lint(linted(record.model_copy(update={"model": model}), None, "sum?", "31")[0]) for model in ("m", "checkable")
+    )
+    assert "gives-answer-away" in {finding.rule for finding in found} and none == []
