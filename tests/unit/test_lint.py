@@ -190,10 +190,8 @@ def test_criteria_that_every_answer_meets_all_or_none_of_are_near_duplicates():
 
 
 def test_rubrics_of_the_built_in_provider_are_passed_over():
-    rubric = Rubric(
-        rubrics=(Criterion(category="c", criterion_id="c1", criterion="The final result is 31.", points=5),),
-        maximum_score=5,
-    )
+    criterion = Criterion(category="c", criterion_id="c1", criterion="The final result is 31.", points=5)
+    rubric = Rubric(rubrics=(criterion,), maximum_score=5)
     record = RubricRecord(
         uid="u", raw_prompt_hash="h", rubric=rubric, rubric_hash="r", model="a-model", template_hash="t"
     )
