@@ -366,6 +366,8 @@ def step_files(folder: Path) -> list[Path]:
             f"{folder}: a run of method sft has no rubrics; it is trained on the teacher's answers themselves",
             f"ropd report {folder} shows its loss",
         )
+    if not files and config.is_file():
+        raise InputError(f"{folder}: no step of this run is finished", f"see {folder / 'train.log'}")
     if not files:
         raise InputError(
             f"{folder}: no groups/step-N.jsonl.zst in it", "give the directory of a training run, or a file"

@@ -9,7 +9,8 @@ import typer
 
 from ropd_cli.cli._options import CacheDir, Config, ConfigOptions, MaxCost, Seed, Set, command
 from ropd_cli.cli._screen import Screen
-from ropd_cli.errors import InputError, OutputBusy
+from ropd_cli.errors import EXIT_INTERRUPTED, InputError, OutputBusy
+from ropd_cli.util.visible_text import print_err
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -98,6 +99,9 @@ def train(
     is_ours = True
     try:
         result = launch.train(resolved, resume=resume, environ=os.environ, progress=screen.progress(), force=force)
+    except KeyboardInterrupt:
+        print_err("ropd: interrupted; finished steps are kept, --resume continues from the last checkpoint")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     except OutputBusy:
         is_ours = False  # the process that trains writes the page
         raise

@@ -155,7 +155,7 @@ def _cards(run: RunData) -> list[tuple[str, str]]:
     if in_steps is not None:
         cost = max(in_steps, run.spent_usd or 0.0)
         beside = cost - in_steps
-        what = f", ${beside:,.2f} of it in validations and in steps that were made again" if beside >= 0.005 else ""
+        what = f", ${beside:,.2f} of it beside the finished steps" if beside >= 0.005 else ""
         cards.append((f"${cost:,.2f}", f"for judging{what}"))
     return cards
 

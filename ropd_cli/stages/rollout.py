@@ -55,7 +55,9 @@ def pending(files: RolloutFiles, endpoint: EndpointConfig, n: int) -> Iterator[C
     done = Finished(files.out)
     how = _how(files, endpoint.sampling.model_dump(mode="json", exclude_none=True), n)
     for prompt in load_prompts(files.prompts, files.limit):
-        if not done.holds(prompt.uid, _request_hash(prompt, endpoint.model or "", how)):
+        model = endpoint.model or ""
+        origin = {"raw_prompt_hash": prompt.raw_prompt_hash, "model": model, "sampling": how}
+        if not done.holds(prompt.uid, _request_hash(prompt, model, how), **origin):
             messages = with_system(prompt.messages, files.system_prompt)
             yield from (endpoint_request(endpoint, messages, sample=number) for number in range(n))
 
@@ -107,7 +109,7 @@ async def _rollout(
 
     async def work(prompt: Prompt) -> AnswerRecord | None:
         hash = _request_hash(prompt, model, how)
-        if done.holds(prompt.uid, hash):
+        if done.holds(prompt.uid, hash, raw_prompt_hash=prompt.raw_prompt_hash, model=model, sampling=how):
             return None
         answers = await sampler(numbers[prompt.uid], with_system(prompt.messages, files.system_prompt))
         record = AnswerRecord(

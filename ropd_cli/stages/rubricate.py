@@ -54,7 +54,7 @@ async def rubricate(
 
         async def work(bare: Group) -> RubricRecord | None:
             plan = _plan(bare, files, index, rubricator)
-            if done.holds(bare.uid, plan.hash):
+            if done.holds(bare.uid, plan.hash, **_origin(plan, rubricator)):
                 return None
             record = await rubricator.rubric(plan.group, block=plan.block, requests=plan.requests)
             return record.model_copy(update={"request_hash": plan.hash})
@@ -78,8 +78,17 @@ def pending(files: RubricateFiles, rubricator: Rubricator) -> Iterator[ChatReque
     with closing(TeacherIndex.open(files.index)) as index:
         for bare in files.groups(rubricator):
             plan = _plan(bare, files, index, rubricator)
-            if not done.holds(bare.uid, plan.hash):
+            if not done.holds(bare.uid, plan.hash, **_origin(plan, rubricator)):
                 yield from (each.request for each in plan.requests)
+
+
+def _origin(plan: _Plan, rubricator: Rubricator) -> dict[str, object]:
+    """Return what a record of a group says of where it is from."""
+    return {
+        "raw_prompt_hash": plan.group.raw_prompt_hash,
+        "model": rubricator.endpoint.model,
+        "template_hash": rubricator.templates.rubricator_hash,
+    }
 
 
 class _Plan(NamedTuple):

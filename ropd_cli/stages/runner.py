@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypedDict, TypeVar, Unpack
@@ -56,6 +56,16 @@ class Tally:
     """Already in the output."""
 
 
+_RECORDED = {
+    "raw_prompt_hash": "prompt",
+    "model": "model",
+    "sampling": "sampling",
+    "rubric_hash": "rubric",
+    "template_hash": "template",
+}
+"""Fields of records by which a change is told, in words."""
+
+
 class Finished:
     """What an output file already holds: uid and the digest of what was asked (``request_hash``)."""
 
@@ -69,17 +79,29 @@ class Finished:
         """How many of the uids are still to do."""
         return sum(uid not in self._hashes for uid in uids)
 
-    def holds(self, uid: str, request_hash: str) -> bool:
-        """Whether the record of ``uid`` is there. Raises InputError where it answers another question than
-        ``request_hash`` stands for; a record of unknown origin is taken as it is."""
+    def holds(self, uid: str, request_hash: str, **now: object) -> bool:
+        """Whether the record of ``uid`` is there. ``now``: what fields of a new record would be.
+
+        Raises InputError where it answers another question than ``request_hash`` stands for; a record of unknown origin
+        is taken as it is.
+        """
         if uid not in self._hashes:
             return False
         if self._hashes[uid] not in (None, request_hash):
             raise InputError(
-                f"{self._out}: the record of uid {uid!r} was made from other answers, templates or settings",
-                "give another --out, or delete the file to make all of it again",
+                f"{self._out}: the record of uid {uid!r} was made from {self._changed(uid, now)}",
+                "give another --out, or delete the file to make all of it again: replies in the cache cost nothing",
             )
         return True
+
+    def _changed(self, uid: str, now: Mapping[str, object]) -> str:
+        """Return in words what the record of ``uid`` was made from."""
+        record = next(r for _, r in existing_records(self._out) if r.get("uid") == uid)
+        for name, words in _RECORDED.items():
+            if name in now and record.get(name) != now[name]:
+                told = "" if name.endswith("hash") else f" ({record.get(name)}, now {now[name]})"
+                return f"another {words}{told}"
+        return "other answers or settings"
 
 
 class Options(TypedDict):

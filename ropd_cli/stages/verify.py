@@ -55,7 +55,7 @@ async def verify(
 
         async def work(bare: Group) -> VerdictRecord | None:
             plan = _plan(bare, rubrics, files, index, verifier)
-            if done.holds(bare.uid, plan.hash):
+            if done.holds(bare.uid, plan.hash, **_origin(plan, verifier)):
                 return None
             record = await verifier.verdicts(plan.group, plan.rubric, block=plan.block, requests=plan.requests)
             return record.model_copy(update={"request_hash": plan.hash})
@@ -80,8 +80,18 @@ def pending(files: VerifyFiles, verifier: Verifier) -> Iterator[ChatRequest]:
     with _index_of(files) as index:
         for bare in groups:
             plan = _plan(bare, rubrics, files, index, verifier)
-            if not done.holds(bare.uid, plan.hash):
+            if not done.holds(bare.uid, plan.hash, **_origin(plan, verifier)):
                 yield from (request for each in plan.requests for request in each.requests)
+
+
+def _origin(plan: _Plan, verifier: Verifier) -> dict[str, object]:
+    """Return what a record of a group says of where it is from."""
+    return {
+        "raw_prompt_hash": plan.group.raw_prompt_hash,
+        "model": verifier.endpoint.model,
+        "rubric_hash": plan.rubric.rubric_hash,
+        "template_hash": verifier.templates.verifier_hash,
+    }
 
 
 Rubrics = Packed[RubricRecord]

@@ -125,7 +125,7 @@ def test_the_cost_of_judging_is_that_of_the_run(tmp_path):
     steps = f"${len(rows) / 2:,.2f}"
     assert f"{steps} for judging " in words(page(read_run(path)))
     (path / "spent.json").write_text(json.dumps({"usd": len(rows) / 2 + 1.25}))
-    more = f"${len(rows) / 2 + 1.25:,.2f} for judging, $1.25 of it in validations and in steps that were made again"
+    more = f"${len(rows) / 2 + 1.25:,.2f} for judging, $1.25 of it beside the finished steps"
     assert more in words(page(read_run(path)))
 
 

@@ -205,12 +205,20 @@ async def test_what_is_there_is_not_done_again(out):
 
 
 def test_a_record_of_another_question_is_neither_kept_nor_overwritten(out):
-    out.write_text('{"uid": "1", "request_hash": "one"}\n')
+    out.write_text('{"uid": "1", "request_hash": "one", "model": "a", "template_hash": "x"}\n')
     done = Finished(out)
     assert done.holds("1", "one")
     assert not done.holds("2", "one")
-    with pytest.raises(InputError, match="uid '1' was made from other answers, templates or settings"):
-        done.holds("1", "two")
+    for now, words in (
+        ({}, "other answers or settings"),
+        ({"model": "a", "template_hash": "x"}, "other answers or settings"),
+        ({"model": "b"}, "another model (a, now b)"),
+        ({"model": "a", "template_hash": "y"}, "another template"),
+    ):
+        with pytest.raises(InputError) as caught:
+            done.holds("1", "two", **now)
+        assert caught.value.message.endswith(f"the record of uid '1' was made from {words}")
+        assert "cost nothing" in caught.value.hint
 
 
 async def test_a_finished_parquet_file_is_gone_on_with(tmp_path):

@@ -62,7 +62,7 @@ async def teacher_gen(
 
         async def work(prompt: Prompt) -> AnswerRecord | None:
             asked = request_hash(prompt, teachers, wanted)
-            if done.holds(prompt.uid, asked):
+            if done.holds(prompt.uid, asked, raw_prompt_hash=prompt.raw_prompt_hash):
                 return None
             collection = Collection(prompt, teachers, wanted, opened)
             try:
@@ -104,7 +104,7 @@ async def pending(
     prompts, done = _opened(files, teachers, wanted)
     async with open_grader(wanted, grader) as opened:
         for prompt in prompts:
-            if done.holds(prompt.uid, request_hash(prompt, teachers, wanted)):
+            if done.holds(prompt.uid, request_hash(prompt, teachers, wanted), raw_prompt_hash=prompt.raw_prompt_hash):
                 continue
             source = CachedReplies(cache, teachers)
             with suppress(RepliesMissing, TooFewAnswers):
