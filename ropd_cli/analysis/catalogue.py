@@ -23,19 +23,13 @@ from typing import Any
 import orjson
 
 import ropd_cli.lint
-from ropd_cli.analysis.judged_groups import (
-    GroupRow,
-    GroupView,
-    common_lines,
-    iter_groups,
-    load_groups,
-    step_files,
-    views_of,
-)
+from ropd_cli.analysis.group_files import iter_groups, load_groups, step_files, views_of
+from ropd_cli.analysis.judged_groups import GroupRow, GroupView, common_lines
 from ropd_cli.analysis.query import Query
 from ropd_cli.errors import InputError
 from ropd_cli.lint import Finding
 from ropd_cli.records.files import is_salvaging
+from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.json_text import loads
 from ropd_cli.util.progress import NoProgress, Progress
 
@@ -85,10 +79,8 @@ class Catalogue:
         cls,
         path: Path,
         cache_dir: Path,
+        sources: Sources = Sources(),
         *,
-        rubrics: Path | None = None,
-        rollouts: Path | None = None,
-        prompts: Path | None = None,
         judge: str = "",
         progress: Progress | None = None,
     ) -> Catalogue:
@@ -100,11 +92,11 @@ class Catalogue:
         Raises InputError for a path that holds no groups, and for a record that is none (file and line).
         """
         progress = progress or NoProgress()
-        sources = [path.absolute(), *(p.absolute() if p is not None else None for p in (rubrics, rollouts, prompts))]
         files = step_files(path) if path.is_dir() else [path]
-        companions = [p for p in (rubrics, rollouts, prompts) if p is not None]
+        companions = sources.files
+        named = [str(file.absolute()) for file in (path, *companions)]
         name = hashlib.sha256(
-            repr([LAYOUT, _linter(), list(map(str, sources)), judge, is_salvaging()]).encode()
+            repr([LAYOUT, _linter(), named, sources.m, sources.seed, judge, is_salvaging()]).encode()
         ).hexdigest()[:24]
         place = cache_dir / "catalogues" / f"{name}.db"
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +106,7 @@ class Catalogue:
             size = sum(file.stat().st_size for file in [*files, *companions])
             # small files are read once; of large ones no more than one group is held
             load: Callable[..., Iterable[GroupView]] = cache(load_groups) if size <= KEPT_BYTES else iter_groups
-            views = partial(load, path, rubrics=rubrics, rollouts=rollouts, prompts=prompts)
+            views = partial(load, path, sources)
             parts = [_Part(path.absolute(), _stamp([*files, *companions]), views)]
         with _alone(place):
             connection = _connect(place)

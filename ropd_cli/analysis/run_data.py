@@ -11,13 +11,12 @@ from typing import Any
 import orjson
 import yaml
 
+from ropd_cli.analysis.group_files import step_files, views_of
 from ropd_cli.analysis.intervals import Interval, difference_of_means
 from ropd_cli.analysis.judged_groups import (
     GroupRow,
     GroupView,
     common_lines,
-    step_files,
-    views_of,
     without_numbers,
 )
 from ropd_cli.errors import InputError, RopdError

@@ -12,7 +12,7 @@ import orjson
 
 from ropd_cli.cli._options import Device, RequestOptions
 from ropd_cli.cli._screen import Screen, exit_partial
-from ropd_cli.cli._stages import engine_options, in_words, open_cache, stats_words, with_model
+from ropd_cli.cli._stages import asking, engine_options, in_words, open_cache, stats_words, with_model
 from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.config.masking import shown_url
 from ropd_cli.engines.vllm_sampling import LocalModel, SamplingOptions
@@ -116,6 +116,7 @@ class Evaluating:
         async def open_source() -> AsyncIterator[Source]:
             if self.endpoint is not None:
                 async with ChatClient.open(self.endpoint, cache=cache, shared=shared, stats=self.stats) as client:
+                    progress.note(asking(client))
                     yield EndpointSource(client)
                 return
             wanted = self.config.eval

@@ -99,9 +99,16 @@ def run_clients(
                 await stack.enter_async_context(ChatClient.open(endpoint, cache=cache, shared=shared, stats=one))
                 for endpoint, one in zip(endpoints, stats, strict=True)
             ]
+            for client in clients:
+                progress.note(asking(client))
             return await stage(clients, progress)
 
     return screen.run(work())
+
+
+def asking(client: ChatClient) -> str:
+    """Return a line that says who is asked, before anything is sent."""
+    return f"asking {client.endpoint.model} at {client.shown}"
 
 
 def stats_words(stats: Sequence[ClientStats], share_done: float) -> str:

@@ -23,6 +23,7 @@ ON_A_SCREEN = 100
 """Groups listed on a terminal without --limit."""
 ON_A_PAGE = 5_000
 _filter_option = partial(typer.Option, rich_help_panel="Which groups")
+_source_option = partial(typer.Option, show_default="what PATH was made from")
 _output_option = partial(typer.Option, rich_help_panel="Output")
 
 
@@ -78,11 +79,9 @@ def inspect_rubrics(
     html: Annotated[
         Path | None, _output_option("--html", help="Write a self-contained page of the groups to this file.")
     ] = None,
-    rubrics: Annotated[Path | None, typer.Option("--rubrics", help="Rubrics file, where PATH holds verdicts.")] = None,
-    rollouts: Annotated[
-        Path | None, typer.Option("--rollouts", help="Answers file, to show the rollouts' texts.")
-    ] = None,
-    prompts: Annotated[Path | None, typer.Option("--prompts", help="Prompts file, to show the questions.")] = None,
+    rubrics: Annotated[Path | None, _source_option("--rubrics", help="Rubrics file.")] = None,
+    rollouts: Annotated[Path | None, _source_option("--rollouts", help="Answers file with the rollouts.")] = None,
+    prompts: Annotated[Path | None, _source_option("--prompts", help="Prompts file.")] = None,
     lint_judge: Annotated[
         bool,
         typer.Option("--lint-judge", help="Also ask a model what is wrong with the rubrics: one call per rubric."),
@@ -107,6 +106,7 @@ def inspect_rubrics(
     from ropd_cli.cli._lint_judge import LintJudge
     from ropd_cli.lint import CERTAIN, RULES
     from ropd_cli.llm.cache import default_cache_dir
+    from ropd_cli.records.group_sources import Sources
 
     if sort not in SORTS:
         raise InputError(f"--sort {sort}: no such order", f"one of {', '.join(SORTS)}")
@@ -123,12 +123,17 @@ def inspect_rubrics(
     judge = LintJudge(settings) if lint_judge else None
     folder = Path(settings.cache_dir or default_cache_dir())
     spooled = next((each for each in (path, rubrics, rollouts, prompts) if is_stdin(each)), None)
+    known = Sources.of(path)
+    sources = replace(
+        known,
+        rubrics=rubrics or known.rubrics,
+        rollouts=rollouts or known.rollouts,
+        prompts=prompts or known.prompts,
+    )
     with Catalogue.open(
         path,
         spooled.parent if spooled is not None else folder,  # what was piped in goes, and its index with it
-        rubrics=rubrics,
-        rollouts=rollouts,
-        prompts=prompts,
+        sources,
         judge=judge.name if judge else "",
         progress=screen.progress(),
     ) as catalogue:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 EPSILON = 1e-8
-"""eps of the score and of the advantage: guards the division, far below any difference that counts."""
+"""eps of the advantage, and of the score of a rubric without weight: guards the division."""
 
 
 def score(
     judgement_K: Sequence[bool | None], weights_K: Sequence[int], counted_K: Sequence[bool] | None = None
 ) -> float | None:
-    """Score of one answer: score_i = sum_k w_k v_ik / (sum_k w_k + eps), in [0, 1].
+    """Score of one answer: score_i = sum_k w_k v_ik / sum_k w_k, in [0, 1]; 0 for a rubric without weight.
 
     Shapes (K,), weights positive. ``counted_K`` says which criteria the sums run over (None: all). None where
     one of those has no judgement, so that an unread criterion is never counted as failed. Raises
@@ -31,7 +31,7 @@ def score(
     if None in judgement_K:
         return None
     earned = sum(w for w, v in zip(weights_K, judgement_K, strict=True) if v)
-    return earned / (sum(weights_K) + EPSILON)
+    return earned / (sum(weights_K) or EPSILON)
 
 
 def judged_for_all(judgements_GK: Sequence[Sequence[bool | None]]) -> tuple[bool, ...]:

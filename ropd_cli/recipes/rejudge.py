@@ -18,7 +18,7 @@ import orjson
 from pydantic import ValidationError
 
 from ropd_cli.analysis.agreement import Pair
-from ropd_cli.analysis.judged_groups import step_files
+from ropd_cli.analysis.group_files import step_files
 from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.errors import InputError
 from ropd_cli.llm.client import ChatRequest

@@ -12,6 +12,7 @@ from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.client import ChatRequest
 from ropd_cli.method.block import Block
 from ropd_cli.method.groups import request_hash
+from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.schemas import Group, RubricRecord
 from ropd_cli.stages.groups import GroupFile, with_teacher
 from ropd_cli.stages.rubricator import Rubricator, RubricRequest
@@ -50,6 +51,8 @@ async def rubricate(
     if groups.left_out:
         progress.note(f"{groups.left_out} prompts without rollouts are left out")
     done = Finished(files.out)
+    settings = rubricator.settings
+    Sources(files.prompts, None, files.rollouts, files.index, settings.m, files.seed).write(files.out)
     with closing(TeacherIndex.open(files.index)) as index:
 
         async def work(bare: Group) -> RubricRecord | None:

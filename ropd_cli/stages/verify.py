@@ -13,6 +13,7 @@ from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.client import ChatRequest
 from ropd_cli.method.block import Block
 from ropd_cli.method.groups import request_hash
+from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.packed import Packed
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord
 from ropd_cli.stages.groups import GroupFile, with_teacher
@@ -51,6 +52,8 @@ async def verify(
     if groups.left_out:
         progress.note(f"{groups.left_out} prompts without rollouts or without a rubric are left out")
     done = Finished(files.out)
+    sources = Sources(files.prompts, files.rubrics, files.rollouts, files.index, verifier.settings.m, files.seed)
+    sources.write(files.out)
     with _index_of(files) as index:
 
         async def work(bare: Group) -> VerdictRecord | None:

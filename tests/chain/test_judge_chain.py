@@ -219,6 +219,26 @@ def test_nothing_is_asked_twice(files, judge):
     assert len(judge.requests) == sent
 
 
+def test_a_group_is_shown_with_all_that_its_file_was_made_from(files, judge):
+    files.rubricate(judge.url)
+    files.verify(judge.url)
+    names = ["prompts.jsonl", "rollouts.jsonl", "rubrics.jsonl", "verdicts.jsonl", "teacher.index"]
+    (files.folder / "moved").mkdir()
+    for path in files.folder.iterdir():
+        if path.name.removesuffix(".sources.json") in names:
+            path.rename(files.folder / "moved" / path.name)
+
+    def shown():
+        done = files.ropd("inspect-rubrics", "moved/verdicts.jsonl", "--uid", "a", "--json", "--cache-dir", "cache")
+        return json.loads(done.stdout)["groups"][0]
+
+    group = shown()
+    assert group["question"] == QUESTIONS["a"] and len(group["teacher_answers"]) == 4
+    assert group["rubric"] is not None and len(group["answers"]) == 3
+    (files.folder / "moved/rollouts.jsonl").unlink()
+    assert shown()["rubric"] is not None and shown()["answers"] == []
+
+
 def test_other_settings_are_not_mixed_into_a_file(files, judge):
     files.rubricate(judge.url)
     code, error = files.rubricate(judge.url, "--temperature", "0.1")

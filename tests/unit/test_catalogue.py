@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from ropd_cli.analysis import catalogue as catalogue_module
 from ropd_cli.analysis.catalogue import Catalogue
-from ropd_cli.analysis.judged_groups import GroupView, common_lines, load_groups, views_of
+from ropd_cli.analysis.group_files import load_groups, views_of
+from ropd_cli.analysis.judged_groups import GroupView, common_lines
 from ropd_cli.analysis.query import SORTS, Query
 from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError

@@ -9,11 +9,12 @@ from rich.console import Console, Group
 from typer.testing import CliRunner
 
 from ropd_cli.analysis.catalogue import Catalogue
-from ropd_cli.analysis.judged_groups import load_groups
+from ropd_cli.analysis.group_files import load_groups
 from ropd_cli.analysis.query import Query
 from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError
 from ropd_cli.method.scoring import score
+from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import (
     AnswerRecord,
@@ -180,9 +181,8 @@ def test_a_verdicts_file_and_what_other_files_add(tmp_path):
         out.append({"uid": "a", "prompt": [m.model_dump() for m in MESSAGES]})
     [bare] = load_groups(tmp_path / "v.jsonl")
     assert bare.criterion_ids == ("c1", "c2", "c3", "c4")
-    [view] = load_groups(
-        tmp_path / "v.jsonl", rubrics=tmp_path / "r.jsonl", rollouts=tmp_path / "a.jsonl", prompts=tmp_path / "p.jsonl"
-    )
+    sources = Sources(rubrics=tmp_path / "r.jsonl", rollouts=tmp_path / "a.jsonl", prompts=tmp_path / "p.jsonl")
+    [view] = load_groups(tmp_path / "v.jsonl", sources)
     text = shown_in_full(view, 80)
     for part in ("What is 6 * 7?", "States 3.", "It is 41.", "teacher 1.00"):
         assert part in text
@@ -199,7 +199,7 @@ def test_what_grpo_is_given_stands_beside_the_scores(tmp_path):
         written = rubric.model_copy(update={"origin": "reused" if shows else None})
         for file, one in zip(files, (record, written), strict=True):
             file.write_text(json.dumps(one.to_json()) + "\n")
-        (view,) = load_groups(files[0], rubrics=files[1])
+        (view,) = load_groups(files[0], Sources(rubrics=files[1]))
         text = shown_in_full(view, 100)
         html = page_of([view], "Groups")
         assert ("1.25" in text, "6.00" in text, "-0.75" in text) == (shows,) * 3
@@ -214,7 +214,7 @@ def test_verdicts_are_not_shown_under_another_rubric(tmp_path):
         out.append(verdict_record(rubric_record("a", 4), [[True] * 4]).to_json())
     with RecordWriter(tmp_path / "r.jsonl") as out:
         out.append(rubric_record("a", 5).to_json())
-    [view] = load_groups(tmp_path / "v.jsonl", rubrics=tmp_path / "r.jsonl")
+    [view] = load_groups(tmp_path / "v.jsonl", Sources(rubrics=tmp_path / "r.jsonl"))
     assert view.rubric is None
 
 
@@ -279,7 +279,7 @@ def test_a_rubric_a_rollout_is_shown_with_what_was_judged_by_it(tmp_path):
     for name, each in (("r.jsonl", record), ("v.jsonl", verdicts)):
         with RecordWriter(tmp_path / name) as out:
             out.append(each.to_json())
-    (view,) = load_groups(tmp_path / "v.jsonl", rubrics=tmp_path / "r.jsonl")
+    (view,) = load_groups(tmp_path / "v.jsonl", Sources(rubrics=tmp_path / "r.jsonl"))
     parts = view.by_rubric
     assert [(part.of_rollout, len(part.criterion_ids), len(part.judged)) for part in parts] == [(0, 4, 2), (2, 5, 2)]
     assert view.score_of("teacher", 0) == pytest.approx((0.25 + 0.5) / 2)

@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from ropd_cli.analysis.catalogue import Catalogue
-from ropd_cli.analysis.judged_groups import iter_groups
+from ropd_cli.analysis.group_files import iter_groups
 from ropd_cli.records.packed import Packed
 from ropd_cli.records.schemas import RubricRecord
 

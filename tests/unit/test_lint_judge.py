@@ -9,7 +9,7 @@ from runs import write_run
 from servers import Reply, Status
 from typer.testing import CliRunner
 
-from ropd_cli.analysis.judged_groups import load_groups
+from ropd_cli.analysis.group_files import load_groups
 from ropd_cli.cli.main import app
 from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.errors import InputError, ProviderError, ReplyInvalid

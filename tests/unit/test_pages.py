@@ -11,7 +11,7 @@ from test_agreement import pair, record
 from test_eval_reports import document
 
 from ropd_cli.analysis.agreement import figures
-from ropd_cli.analysis.judged_groups import load_groups
+from ropd_cli.analysis.group_files import load_groups
 from ropd_cli.analysis.run_data import read_run
 from ropd_cli.report import agreement_report, eval_report, groups_page, pages, run_page, runs_page
 from ropd_cli.util.visible_text import visible

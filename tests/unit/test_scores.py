@@ -12,7 +12,7 @@ from runs import scored_record, write_run
 from servers import Reply, Status
 from typer.testing import CliRunner
 
-from ropd_cli.analysis.judged_groups import load_groups, view_of
+from ropd_cli.analysis.group_files import load_groups, view_of
 from ropd_cli.analysis.run_data import read_run
 from ropd_cli.builtin.rule_judges import NotJudgeable, role_of, write_scores
 from ropd_cli.cli.main import app

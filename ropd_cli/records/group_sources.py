@@ -1,0 +1,54 @@
+"""What a rubrics or verdicts file was made from, kept beside it in ``<file>.sources.json``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ropd_cli.records.files import write_atomic
+
+_PATHS = ("prompts", "rubrics", "rollouts", "index")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files that the groups of a file are made of; None for what is not known. ``m`` and ``seed`` say which
+    teacher answers of the index."""
+
+    prompts: Path | None = None
+    rubrics: Path | None = None
+    rollouts: Path | None = None
+    index: Path | None = None
+    m: int = 0
+    seed: int = 0
+
+    @classmethod
+    def of(cls, path: Path) -> Sources:
+        """Return what stands beside a file, as far as it is still there."""
+        try:
+            document = orjson.loads(_beside(path).read_bytes())
+        except (OSError, orjson.JSONDecodeError):
+            return cls()
+        found: dict[str, Any] = {name: path.parent / document[name] for name in _PATHS if document.get(name)}
+        found = {name: file for name, file in found.items() if file.exists()}
+        return cls(**found, m=int(document.get("m", 0)), seed=int(document.get("seed", 0)))
+
+    def write(self, path: Path) -> None:
+        """Write them down beside a file, by paths from its folder, so that both can be moved together."""
+        paths = {name: getattr(self, name) for name in _PATHS}
+        relative = {name: os.path.relpath(file, path.parent) for name, file in paths.items() if file is not None}
+        document = relative | {"m": self.m, "seed": self.seed}
+        write_atomic(_beside(path), orjson.dumps(document, option=orjson.OPT_INDENT_2))
+
+    @property
+    def files(self) -> list[Path]:
+        """Those that are known."""
+        return [file for name in _PATHS if (file := getattr(self, name)) is not None]
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".sources.json")
