@@ -217,3 +217,6 @@ def test_the_site_is_built_strictly(tmp_path):
     for page in ("index.html", "tutorial/index.html", "commands/train/index.html", "formats/index.html"):
         text = (tmp_path / "site" / page).read_text()
         assert not re.search(r'(?:src|href)="https?://(?:fonts|cdn|unpkg|cdnjs)', text)
+    keys = {key for section in ("Everything else", "Endpoints") for key in documented(section)}
+    text = (tmp_path / "site/configuration/index.html").read_text()
+    assert keys <= set(re.findall(r'<td id="([\w.]+)"', text))
