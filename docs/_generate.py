@@ -256,22 +256,23 @@ def _inner(annotation: Any) -> Iterator[type[BaseModel]]:
 def formats_page() -> str:
     parts = [
         "# Formats of the records\n",
-        "The fields of each record, with its JSON Schema. [Files](files.md) describes how files are read and written, and what the fields",
-        "mean together. `JSON` is any JSON value.\n",
+        "The fields of each record, with its JSON Schema. [Files](files.md) describes how files are read and written, and",
+        "how fields depend on each other. `JSON` is any JSON value; an optional field may be null.\n",
     ]
     shown: list[type[BaseModel]] = []
     for name, (model, where, example) in RECORDS.items():
         parts.append(f"## {name}\n\n`{model.__name__}`: {where} ([schema](schemas/{name}.json)).\n")
         for each in models_of(model):
             if each in shown:
-                parts.append(f"`{each.__name__}` is as above.\n")
                 continue
             shown.append(each)
-            parts.append(f"| `{each.__name__}` | type | |\n|---|---|---|")
+            if each is not model:
+                parts.append(f"`{each.__name__}`:\n")
             for field_name, field in each.model_fields.items():
-                needed = "" if field.is_required() else " (optional)"
-                kind = _kind(field.annotation).replace("|", "\\|")
-                parts.append(f"| `{field_name}`{needed} | {kind} | {MEANINGS[f'{each.__name__}.{field_name}']} |")
+                kind = _kind(field.annotation)
+                if not field.is_required():
+                    kind = f"{kind.removesuffix(' or null')}, optional"
+                parts.append(f"- `{field_name}` ({kind}): {MEANINGS[f'{each.__name__}.{field_name}']}")
             parts.append("")
         parts.append(f"```json\n{example}\n```\n")
     return "\n".join(parts)
