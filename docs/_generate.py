@@ -271,7 +271,8 @@ def formats_page() -> str:
             for field_name, field in each.model_fields.items():
                 kind = _kind(field.annotation)
                 if not field.is_required():
-                    kind = f"{kind.removesuffix(' or null')}, optional"
+                    is_nullable = type(None) in get_args(field.annotation)
+                    kind = f"{kind.removesuffix(' or null') if is_nullable else kind}, optional"
                 parts.append(f"- `{field_name}` ({kind}): {MEANINGS[f'{each.__name__}.{field_name}']}")
             parts.append("")
         parts.append(f"```json\n{example}\n```\n")
