@@ -1,5 +1,5 @@
 """Writes the pages that are made from the program itself: ``docs/commands/*.md``, ``docs/commands.md``,
-``docs/formats.md`` and ``docs/schemas/*.json``.
+``docs/keys.md``, ``docs/formats.md`` and ``docs/schemas/*.json``.
 
     python docs/_generate.py            write them
     python docs/_generate.py --check    say which are out of date; exit code 1 if any is
@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
 from ropd_cli.cli.main import COMMANDS, load_command
+from ropd_cli.config import RopdConfig
+from ropd_cli.config.describe import KeyDescription, all_keys
+from ropd_cli.config.models import EndpointConfig
 from ropd_cli.records import schemas
 
 DOCS = Path(__file__).parent
@@ -130,6 +133,90 @@ def _default(option: Any) -> str:
 
 def _cell(text: str | None) -> str:
     return " ".join((text or "").split()).replace("|", "\\|")
+
+
+# --- configuration keys ----------------------------------------------------------------------------------------------
+
+ENDPOINTS = ("endpoint", "teacher", "student.endpoint", "rubricator", "verifier", "monitor.judge", "lint.judge")
+"""Sections that have the keys of an endpoint, which the page lists once."""
+MORE = {
+    "api": "endpoints.md#azure-openai",
+    "ca_file": "endpoints.md#proxies-and-certificates",
+    "structured_output": "endpoints.md#json",
+    "thinking_tags": "endpoints.md#thinking",
+    "limits.max_pause_s": "endpoints.md#when-an-endpoint-stops-answering",
+    "base_url": "builtin.md",
+    "method": "methods.md",
+    "cache_max_gb": "cache.md",
+    "prices": "endpoints.md#tokens-and-money",
+    "max_cost": "costs.md",
+    "teachers": "teacher-index.md#several-teachers",
+    "verl": "training.md#raw-settings",
+    "judge.form": "rubrics.md#three-forms-of-the-requests",
+    "judge.rubric_per": "rubrics.md#choices",
+    "judge.rubrics": "rewards.md#rubrics-that-the-data-set-brings",
+    "judge.min_coverage": "method.md#verdicts-with-gaps",
+    "judge.repair": "training.md#repairing-rubrics",
+    "judge.reuse": "training.md#reusing-rubrics",
+    "judge.templates": "rubrics.md#your-own-templates",
+    "judge.max_failed_fraction": "training.md#missing-groups",
+    "score.per": "rewards.md#one-score-per-answer",
+    "verifiable.graders": "rewards.md#right-or-wrong",
+    "reward.rubric": "rewards.md",
+    "reward.criterion_weights": "rewards.md#criteria-that-separate",
+    "reward.criterion_dropout": "rewards.md#criterion-dropout",
+    "reward.combine": "rewards.md#parts-normalised-apart",
+    "distil.teacher_path": "methods.md#lopd",
+    "discriminator.warmup_epochs": "methods.md#gad",
+    "student.from_run": "training.md#starting-from-another-run",
+    "student.enable_thinking": "training.md#thinking-and-lora",
+    "data.prompts": "files.md#prompts",
+    "data.index": "teacher-index.md",
+    "train.async": "training.md#one-step-ahead",
+    "train.nodes": "clusters.md",
+    "train.prompts_per_step": "training.md#steps-and-sizes",
+    "train.refill.zero_variance": "training.md#refill",
+    "train.save_every": "training.md#checkpoints",
+    "train.trackers": "training.md#trackers",
+    "train.watchdog_s": "training.md#the-training-process",
+    "validate.benchmarks": "training.md#validation",
+    "monitor.share": "training.md#hack-monitor",
+    "eval.benchmarks": "eval.md#benchmarks",
+}
+"""Where a page says more about a key."""
+
+
+def keys_page() -> str:
+    """Return the page of all keys of a configuration, a table per section."""
+    parts = [
+        "# Configuration keys\n",
+        "All keys with their types, defaults and meanings, as `ropd config explain` prints them. [Configuration](configuration.md)",
+        "says how they are set.\n",
+        "## Endpoints\n",
+        f"The sections {', '.join(f'`{name}`' for name in ENDPOINTS)}",
+        "and the entries of `teachers` have these keys. `sampling.temperature` is 0.7 for the rubricator, and 0.0 for the verifier,",
+        "`monitor.judge` and `lint.judge`.\n",
+        *_keys_table(all_keys(EndpointConfig())),
+        "## Run\n",
+    ]
+    keys = [each for each in all_keys() if not f"{each.key}.".startswith(tuple(f"{name}." for name in ENDPOINTS))]
+    parts += _keys_table(each for each in keys if "." not in each.key)
+    for name, field in RopdConfig.model_fields.items():
+        section = [each for each in keys if each.key.startswith(f"{name}.")]
+        if section:
+            about = " ".join((getattr(field.annotation, "__doc__", None) or "").split())
+            parts += [f"## {name}\n", f"{about}\n", *_keys_table(section)]
+    return "\n".join(parts)
+
+
+def _keys_table(keys: Iterable[KeyDescription]) -> list[str]:
+    rows = ["| key | type | default | |", "|---|---|---|---|"]
+    for each in keys:
+        kind = ", ".join(filter(None, (each.type, each.limits)))
+        default = each.default if isinstance(each.default, str) else json.dumps(each.default)
+        meaning = each.meaning + (f" ([more]({MORE[each.key]}))" if each.key in MORE else "")
+        rows.append(f"| `{each.key}` | {_cell(kind)} | `{_cell(default)}` | {_cell(meaning)} |")
+    return [*rows, ""]
 
 
 # --- formats ---------------------------------------------------------------------------------------------------------
@@ -301,6 +388,7 @@ def _kind(annotation: Any) -> str:
 def pages() -> Iterator[tuple[Path, str]]:
     """(file, text) of every page that is made here."""
     yield from command_pages()
+    yield DOCS / "keys.md", keys_page() + NOTE
     yield DOCS / "formats.md", formats_page() + NOTE
     for name, (model, _, _) in RECORDS.items():
         yield DOCS / "schemas" / f"{name}.json", json.dumps(model.model_json_schema(), indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""A hook of mkdocs: give each key in a table of configuration keys an anchor, as ``configuration/#judge.m``."""
+"""A hook of mkdocs: give each key in a table of configuration keys an anchor, as ``keys/#judge.m``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Anchors(Treeprocessor):
     def run(self, root: Element) -> None:
         for table in root.iter("table"):
             heads = ["".join(head.itertext()) for head in table.iter("th")]
-            if heads[:2] != ["key", "default"]:
+            if heads[:3] != ["key", "type", "default"]:
                 continue
             for row in table.iter("tr"):
                 cell = row.find("td")

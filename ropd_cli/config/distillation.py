@@ -10,7 +10,7 @@ from ropd_cli.config.section import Section
 class TeacherServerConfig(Section):
     """A vLLM server that has the teacher already; its log-probabilities come over HTTP."""
 
-    base_url: str | None = Field(None, description="null: the run starts a vLLM of its own for the teacher")
+    base_url: str | None = Field(None, description="vLLM server with the teacher; null: the run starts its own")
     model: str | None = Field(None, description="name there; null: teacher_path")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     timeout_s: float = Field(600.0, gt=0, description="seconds per request, to the last byte")
@@ -20,7 +20,7 @@ class TeacherServerConfig(Section):
 class DistilConfig(Section):
     """`lopd`, `exopd`: a teacher whose weights are there."""
 
-    teacher_path: str | None = Field(None, description="Hugging Face folder or hub name")
+    teacher_path: str | None = Field(None, description="the teacher: Hugging Face folder or hub name")
     strength: float = Field(1.25, ge=1, description="exopd: extrapolation beyond the teacher; 1 is lopd")
     devices: int = Field(1, ge=1, description="further devices for the teacher")
     tensor_parallel_size: int = Field(1, ge=1, description="devices per copy of the teacher")
@@ -35,5 +35,5 @@ class DiscriminatorConfig(Section):
         1.0, ge=0, description="epochs of cross-entropy on the teacher's answers, before the scores count"
     )
     warmup_steps: int | None = Field(None, ge=0, description="the same in steps; null: warmup_epochs")
-    lr: float | None = Field(None, gt=0, description="null: train.lr")
+    lr: float | None = Field(None, gt=0, description="learning rate; null: train.lr")
     updates_per_step: int = Field(1, ge=1, description="updates of the discriminator per step")

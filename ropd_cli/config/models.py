@@ -59,14 +59,22 @@ class EndpointConfig(Section):
     """
 
     model: str | None = Field(None, description="model name at the endpoint")
-    base_url: str | None = Field(None, description="OpenAI-compatible endpoint; null: OpenAI's own")
-    api: Literal["chat", "responses", "azure"] = Field("chat", description="azure: Chat Completions of Azure OpenAI")
-    api_version: Annotated[str | None, BeforeValidator(_date_as_text)] = Field(None, description="of Azure OpenAI")
+    base_url: str | None = Field(
+        None, description="OpenAI-compatible endpoint; null: OpenAI; builtin://checkable: built-in"
+    )
+    api: Literal["chat", "responses", "azure"] = Field(
+        "chat", description="Chat Completions, Responses, or Azure OpenAI"
+    )
+    api_version: Annotated[str | None, BeforeValidator(_date_as_text)] = Field(
+        None, description="API version of Azure OpenAI"
+    )
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     ca_file: str | None = Field(None, description="PEM file of further trusted certificates")
-    headers: dict[str, str] = Field(default_factory=dict, description="sent with every request")
+    headers: dict[str, str] = Field(
+        default_factory=dict, description="sent with every request; ${NAME} is an environment variable"
+    )
     extra_body: Annotated[dict[str, Any], AfterValidator(check_extra_body)] = Field(
-        default_factory=dict, description="merged into every request's JSON"
+        default_factory=dict, description="merged into the JSON of every request"
     )
     structured_output: Literal["json_schema", "json_object", "text"] = Field(
         "json_schema", description="how JSON is requested at first; a refusal falls back to the next"
@@ -99,9 +107,9 @@ class StudentConfig(Section):
     endpoint: EndpointConfig = Field(EndpointConfig(), description="`ropd rollout` from an API instead of a folder")
     system_prompt: str | None = Field(None, description="for prompts without one")
     enable_thinking: bool | None = Field(None, description="passed to the chat template; null: not passed")
-    lora_rank: int = Field(0, ge=0, description="0: all weights are trained")
+    lora_rank: int = Field(0, ge=0, description="rank of the adapter; 0: all weights are trained")
     lora_alpha: int = Field(16, ge=1, description="scale of the LoRA adapter")
-    dtype: Literal["float32", "bfloat16"] | None = Field(None, description="null: by device")
+    dtype: Literal["float32", "bfloat16"] | None = Field(None, description="of the computation; null: by device")
 
     @model_validator(mode="after")
     def _fits(self) -> StudentConfig:
@@ -141,7 +149,9 @@ class RefillConfig(Section):
 
     zero_variance: bool = Field(False, description="replace groups whose rewards are all equal")
     missing: bool = Field(False, description="replace groups that could not be judged")
-    max_batches: int = Field(3, ge=1, description="further prompts per step, at most, times prompts_per_step")
+    max_batches: int = Field(
+        3, ge=1, description="maximum of further prompts per step, as a multiple of prompts_per_step"
+    )
 
     @property
     def is_on(self) -> bool:
@@ -166,8 +176,8 @@ class TrainConfig(_Async):
     prompts_per_step: int = Field(32, ge=1, description="prompts per step")
     prompts_per_update: int | None = Field(None, ge=1, description="PPO mini-batch; null: prompts_per_step")
     lr: float = Field(1e-6, gt=0, description="learning rate")
-    lr_schedule: Literal["constant", "cosine"] = Field("cosine", description="constant or cosine")
-    warmup_steps: int = Field(0, ge=0, description="steps until the learning rate is reached")
+    lr_schedule: Literal["constant", "cosine"] = Field("cosine", description="course after the warm-up")
+    warmup_steps: int = Field(0, ge=0, description="steps in which the learning rate rises to lr")
     betas: tuple[float, float] = Field((0.9, 0.95), description="of AdamW")
     weight_decay: float = Field(0.1, ge=0, description="of AdamW")
     grad_clip: float = Field(1.0, gt=0, description="maximum norm of the gradient")
@@ -187,7 +197,7 @@ class TrainConfig(_Async):
     offload: Literal["auto", "none", "optimizer", "all"] = Field(
         "auto", description="GPU: moved to main memory during rollouts; auto: all on one device, else none"
     )
-    strategy: Literal["fsdp", "fsdp2"] = Field("fsdp2", description="fsdp or fsdp2")
+    strategy: Literal["fsdp", "fsdp2"] = Field("fsdp2", description="verl's engine")
     save_every: int | None = Field(None, ge=1, description="steps between checkpoints; null: only at the end")
     keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints to keep")
     nodes: int = Field(1, ge=1, description="nodes of a Ray cluster")
@@ -213,7 +223,9 @@ class EvalConfig(Section):
     n: int = Field(16, ge=1, description="samples per problem")
     temperature: float | None = Field(1.0, ge=0, le=2, description="null: the endpoint's own")
     top_p: float | None = Field(0.95, gt=0, le=1, description="null: the endpoint's own")
-    max_tokens: int | None = Field(32_768, ge=1, description="per reply, thinking included")
+    max_tokens: int | None = Field(
+        32_768, ge=1, description="maximum tokens per reply, thinking included; null: endpoint's or model's"
+    )
     max_model_len: int | None = Field(None, ge=16, description="prompt and reply in local vLLM; null: the model's")
     max_num_seqs: int = Field(256, ge=1, description="simultaneous sequences in local vLLM")
 
@@ -291,13 +303,14 @@ class RopdConfig(Section):
         Field("ropd", description="how the student learns")
     )
     seed: int = Field(0, description="of data order and sampling")
-    device: Literal["cpu", "gpu"] = Field("gpu", description="cpu or gpu")
+    device: Literal["cpu", "gpu"] = Field("gpu", description="where to train")
     cache_dir: str | None = Field(None, description="cache of replies; null: the user's cache directory")
     cache_max_gb: float | None = Field(
         20.0, gt=0, description="size above which the oldest replies are removed; null: no limit"
     )
     prices: dict[str, PriceConfig] = Field(
-        default_factory=dict, description="dollars per million tokens, by model name"
+        default_factory=dict,
+        description="by model: {input, cached_input, output} in dollars per million tokens, and batch_factor (0.5)",
     )
     max_cost: float | None = Field(None, ge=0, description="limit in dollars; no request is sent that could exceed it")
     endpoint: EndpointConfig = Field(EndpointConfig(), description="values that the sections of endpoints inherit")

@@ -21,7 +21,7 @@ class JudgeConfig(Section):
     form: Literal["shared-prefix", "group", "paper"] = Field(
         "shared-prefix", description="layout of the requests; paper: one verifier call per answer"
     )
-    language: Literal["en", "zh"] = Field("en", description="of the shipped templates")
+    language: Literal["en", "zh"] = Field("en", description="language of the shipped templates")
     rubric_per: Literal["group", "rollout"] = Field(
         "group", description="one rubric for all rollouts, or one per rollout"
     )
@@ -30,7 +30,7 @@ class JudgeConfig(Section):
     chunk_size: int | None = Field(None, ge=1, description="answers per verifier call; null: all of a group")
     repeats: int = Field(1, ge=1, description="verifier calls per question; the majority counts, of scores the median")
     rubrics: Literal["induced", "dataset", "both"] = Field(
-        "induced", description="written by the rubricator, from the data set, or both"
+        "induced", description="induced by the rubricator, from the data set, or both"
     )
     min_coverage: float = Field(
         0.5,
@@ -39,7 +39,7 @@ class JudgeConfig(Section):
         description="share of a rubric's weight that must be judged for all rollouts, else the group is missing",
     )
     max_answer_tokens: int = Field(
-        524_288, ge=16, description="longer answers are shown to the judges without their middle"
+        524_288, ge=16, description="longer answers are shown without their middle; four bytes count as a token"
     )
     on_no_answer: Literal["zero", "drop"] = Field(
         "zero", description="reward of a rollout without an answer: zero, or drop it"
