@@ -33,4 +33,5 @@ class _Anchors(Treeprocessor):
                 if cell is not None and code is not None and code.text:
                     cell.remove(code)
                     cell.set("id", code.text)
+                    cell.set("style", "white-space: nowrap")  # a key is not broken within a word
                     SubElement(cell, "a", href=f"#{code.text}").append(code)
