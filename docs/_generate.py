@@ -210,12 +210,12 @@ def keys_page() -> str:
 
 
 def _keys_table(keys: Iterable[KeyDescription]) -> list[str]:
-    rows = ["| key | type | default | |", "|---|---|---|---|"]
+    rows = ["| key | default | meaning | type |", "|---|---|---|---|"]
     for each in keys:
         kind = ", ".join(filter(None, (each.type, each.limits)))
         default = each.default if isinstance(each.default, str) else json.dumps(each.default)
         meaning = each.meaning + (f" ([more]({MORE[each.key]}))" if each.key in MORE else "")
-        rows.append(f"| `{each.key}` | {_cell(kind)} | `{_cell(default)}` | {_cell(meaning)} |")
+        rows.append(f"| `{each.key}` | `{_cell(default)}` | {_cell(meaning)} | {_cell(kind)} |")
     return [*rows, ""]
 
 

@@ -25,7 +25,7 @@ class _Anchors(Treeprocessor):
     def run(self, root: Element) -> None:
         for table in root.iter("table"):
             heads = ["".join(head.itertext()) for head in table.iter("th")]
-            if heads[:3] != ["key", "type", "default"]:
+            if heads[:3] != ["key", "default", "meaning"]:
                 continue
             for row in table.iter("tr"):
                 cell = row.find("td")

@@ -92,7 +92,7 @@ def leaves(model, path=""):
 def documented():
     """Return the keys of the page of keys, with their defaults as they are written."""
     text = (ROOT / "docs" / "keys.md").read_text()
-    return dict(re.findall(r"^\| `([\w.]+)` \| .*? \| `(.*?)` \|", text, re.MULTILINE))
+    return dict(re.findall(r"^\| `([\w.]+)` \| `(.*?)` \|", text, re.MULTILINE))
 
 
 def same(shown, value):
