@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 app = command_group("data")
 
 NAME_HELP = (
-    "dapo-math-17k, rar-science, rar-medicine, gsm8k, hf:OWNER/NAME[:CONFIG], reasoning-gym:TASK, sums; any name "
-    "with --local."
+    "dapo-math-17k, rar-science, rar-medicine, gsm8k, hf:OWNER/NAME[:CONFIG], reasoning-gym:TASK, sums, long-sums; "
+    "any name with --local."
 )
 HELD_OUT = "held-out"
 SHOWN = 10
