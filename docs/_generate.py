@@ -1,5 +1,5 @@
 """Writes the pages that are made from the program itself: ``docs/commands/*.md``, ``docs/commands.md``,
-``docs/formats.md`` and ``docs/schemas/*.json``.
+``docs/keys.md``, ``docs/formats.md`` and ``docs/schemas/*.json``.
 
     python docs/_generate.py            write them
     python docs/_generate.py --check    say which are out of date; exit code 1 if any is
@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
 from ropd_cli.cli.main import COMMANDS, load_command
+from ropd_cli.config import RopdConfig
+from ropd_cli.config.describe import KeyDescription, all_keys
+from ropd_cli.config.models import EndpointConfig
 from ropd_cli.records import schemas
 
 DOCS = Path(__file__).parent
@@ -132,6 +135,90 @@ def _cell(text: str | None) -> str:
     return " ".join((text or "").split()).replace("|", "\\|")
 
 
+# --- configuration keys ----------------------------------------------------------------------------------------------
+
+ENDPOINTS = ("endpoint", "teacher", "student.endpoint", "rubricator", "verifier", "monitor.judge", "lint.judge")
+"""Sections that have the keys of an endpoint, which the page lists once."""
+MORE = {
+    "api": "endpoints.md#azure-openai",
+    "ca_file": "endpoints.md#proxies-and-certificates",
+    "structured_output": "endpoints.md#json",
+    "thinking_tags": "endpoints.md#thinking",
+    "limits.max_pause_s": "endpoints.md#when-an-endpoint-stops-answering",
+    "base_url": "builtin.md",
+    "method": "methods.md",
+    "cache_max_gb": "cache.md",
+    "prices": "endpoints.md#tokens-and-money",
+    "max_cost": "costs.md",
+    "teachers": "teacher-index.md#several-teachers",
+    "verl": "training.md#raw-settings",
+    "judge.form": "rubrics.md#three-forms-of-the-requests",
+    "judge.rubric_per": "rubrics.md#choices",
+    "judge.rubrics": "rewards.md#rubrics-that-the-data-set-brings",
+    "judge.min_coverage": "method.md#verdicts-with-gaps",
+    "judge.repair": "training.md#repairing-rubrics",
+    "judge.reuse": "training.md#reusing-rubrics",
+    "judge.templates": "rubrics.md#your-own-templates",
+    "judge.max_failed_fraction": "training.md#missing-groups",
+    "score.per": "rewards.md#one-score-per-answer",
+    "verifiable.graders": "rewards.md#right-or-wrong",
+    "reward.rubric": "rewards.md",
+    "reward.criterion_weights": "rewards.md#criteria-that-separate",
+    "reward.criterion_dropout": "rewards.md#criterion-dropout",
+    "reward.combine": "rewards.md#parts-normalised-apart",
+    "distil.teacher_path": "methods.md#lopd",
+    "discriminator.warmup_epochs": "methods.md#gad",
+    "student.from_run": "training.md#starting-from-another-run",
+    "student.enable_thinking": "training.md#thinking-and-lora",
+    "data.prompts": "files.md#prompts",
+    "data.index": "teacher-index.md",
+    "train.async": "training.md#one-step-ahead",
+    "train.nodes": "clusters.md",
+    "train.prompts_per_step": "training.md#steps-and-sizes",
+    "train.refill.zero_variance": "training.md#refill",
+    "train.save_every": "training.md#checkpoints",
+    "train.trackers": "training.md#trackers",
+    "train.watchdog_s": "training.md#the-training-process",
+    "validate.benchmarks": "training.md#validation",
+    "monitor.share": "training.md#hack-monitor",
+    "eval.benchmarks": "eval.md#benchmarks",
+}
+"""Where a page says more about a key."""
+
+
+def keys_page() -> str:
+    """Return the page of all keys of a configuration, a table per section."""
+    parts = [
+        "# Configuration keys\n",
+        "All keys with their types, defaults and meanings, as `ropd config explain` prints them. [Configuration](configuration.md)",
+        "says how they are set.\n",
+        "## Endpoints\n",
+        f"The sections {', '.join(f'`{name}`' for name in ENDPOINTS)}",
+        "and the entries of `teachers` have these keys. `sampling.temperature` is 0.7 for the rubricator, and 0.0 for the verifier,",
+        "`monitor.judge` and `lint.judge`.\n",
+        *_keys_table(all_keys(EndpointConfig())),
+        "## Run\n",
+    ]
+    keys = [each for each in all_keys() if not f"{each.key}.".startswith(tuple(f"{name}." for name in ENDPOINTS))]
+    parts += _keys_table(each for each in keys if "." not in each.key)
+    for name, field in RopdConfig.model_fields.items():
+        section = [each for each in keys if each.key.startswith(f"{name}.")]
+        if section:
+            about = " ".join((getattr(field.annotation, "__doc__", None) or "").split())
+            parts += [f"## {name}\n", f"{about}\n", *_keys_table(section)]
+    return "\n".join(parts)
+
+
+def _keys_table(keys: Iterable[KeyDescription]) -> list[str]:
+    rows = ["| key | default | meaning | type |", "|---|---|---|---|"]
+    for each in keys:
+        kind = ", ".join(filter(None, (each.type, each.limits)))
+        default = each.default if isinstance(each.default, str) else json.dumps(each.default)
+        meaning = each.meaning + (f" ([more]({MORE[each.key]}))" if each.key in MORE else "")
+        rows.append(f"| `{each.key}` | `{_cell(default)}` | {_cell(meaning)} | {_cell(kind)} |")
+    return [*rows, ""]
+
+
 # --- formats ---------------------------------------------------------------------------------------------------------
 
 RECORDS: dict[str, tuple[type[BaseModel], str, str]] = {
@@ -162,10 +249,10 @@ RECORDS: dict[str, tuple[type[BaseModel], str, str]] = {
     ),
 }
 MEANINGS = {
-    "Prompt.uid": "name of the prompt, unique in a file",
+    "Prompt.uid": "name of the prompt, unique in its file",
     "Prompt.prompt": "a text, or chat messages",
     "Prompt.answer": "the checkable final answer",
-    "Prompt.data_source": "where it comes from; handed to your own reward function",
+    "Prompt.data_source": "its source; passed to your own reward function",
     "Prompt.rubric": "a rubric that the data set brings (`judge.rubrics`)",
     "Message.role": "`system`, `user`, `assistant` …",
     "Message.content": "a text, or content parts",
@@ -173,34 +260,34 @@ MEANINGS = {
     "AnswerRecord.prompt": "the prompt that was answered",
     "AnswerRecord.raw_prompt_hash": "SHA-256 of the prompt's messages; an answer belongs to a prompt of the same hash",
     "AnswerRecord.answers": "the answers, in the order of their samples",
-    "AnswerRecord.model": "who answered",
-    "AnswerRecord.sampling": "what was sent with the request",
-    "AnswerRecord.endpoint": "where, without secrets",
+    "AnswerRecord.model": "model that answered",
+    "AnswerRecord.sampling": "sampling parameters of the request",
+    "AnswerRecord.endpoint": "URL, without secrets",
     "AnswerRecord.template": "hash of a system prompt of the teacher's own",
     "Answer.text": "the answer",
     "Answer.finish_reason": "`stop`, `length` (cut off) or `content_filter` (refused)",
     "Answer.usage": "tokens, as the endpoint counted them",
-    "Answer.reasoning": "thinking that was kept apart from the text",
-    "Answer.created": "Unix time at which it came",
-    "Answer.correct": "whether its final result is the prompt's `answer`, where that was looked at",
-    "Answer.model": "where it is another than the record's",
-    "Answer.endpoint": "where it is another than the record's",
-    "Answer.sampling": "where it is another than the record's",
+    "Answer.reasoning": "thinking, where it is apart from the text",
+    "Answer.created": "Unix time of the reply",
+    "Answer.correct": "whether the final result is the prompt's `answer`, if compared",
+    "Answer.model": "if it differs from the record's",
+    "Answer.endpoint": "if it differs from the record's",
+    "Answer.sampling": "if it differs from the record's",
     "Usage.prompt_tokens": "tokens of the request",
     "Usage.completion_tokens": "tokens of the reply",
-    "Usage.cached_tokens": "of the request's tokens, those that the endpoint had in its own prefix cache",
+    "Usage.cached_tokens": "tokens of the request that were in the endpoint's prefix cache",
     "RubricRecord.uid": "of the prompt",
     "RubricRecord.raw_prompt_hash": "of the prompt",
-    "RubricRecord.rubric": "the group's rubric; null where no rollout had an answer, and with a rubric a rollout",
-    "RubricRecord.rubric_hash": "stands for the rubric in verdicts",
-    "RubricRecord.rubrics": "with a rubric a rollout: one each, null for a rollout without an answer",
-    "RubricRecord.model": "who wrote it",
-    "RubricRecord.template_hash": "hash of all the text of ours in the request",
+    "RubricRecord.rubric": "the group's rubric; null if no rollout has an answer, and with a rubric per rollout",
+    "RubricRecord.rubric_hash": "identifies the rubric in verdicts",
+    "RubricRecord.rubrics": "with a rubric per rollout: one each, null for a rollout without an answer",
+    "RubricRecord.model": "model that wrote it",
+    "RubricRecord.template_hash": "hash of system message, template and extra instructions",
     "RubricRecord.usage": "tokens, as the endpoint counted them",
-    "RubricRecord.mended": "what of the reply was put right",
-    "RubricRecord.cut": "answers that were shown without their middle",
-    "RubricRecord.origin": "`reused` from an earlier group of the prompt, or `renewed` because that one told no rollouts apart any more",
-    "RubricRecord.repaired": "rules of the linter that the rubric before this one broke",
+    "RubricRecord.mended": "corrections of the reply",
+    "RubricRecord.cut": "answers shown without their middle",
+    "RubricRecord.origin": "`reused` from an earlier group of the prompt, or `renewed` because that one no longer separated the rollouts",
+    "RubricRecord.repaired": "linter rules that the previous rubric broke",
     "Rubric.schema_version": "of the format",
     "Rubric.rubrics": "the criteria",
     "Rubric.maximum_score": "the sum of their points",
@@ -210,28 +297,28 @@ MEANINGS = {
     "Criterion.points": "its weight, 1 to 5",
     "VerdictRecord.uid": "of the prompt",
     "VerdictRecord.raw_prompt_hash": "of the prompt",
-    "VerdictRecord.rubric_hash": "of the rubric they were given by",
+    "VerdictRecord.rubric_hash": "of the rubric that was applied",
     "VerdictRecord.answers": "the verdict on each rollout and each teacher answer",
-    "VerdictRecord.rewards": "one a rollout; null is missing",
-    "VerdictRecord.parts": "what rewards were mixed from, by name, one a rollout",
-    "VerdictRecord.shaped": "what GRPO is given, one a rollout, where it is not the reward",
-    "VerdictRecord.weights": "weights of the criteria in `shaped`, one a criterion",
-    "VerdictRecord.coverage": "part of the rubric's weight that was judged for all rollouts",
-    "VerdictRecord.agreement": "part of the judgements on which all repeats agree",
-    "VerdictRecord.scale": "the highest score the judge could give, where it gave one score per answer",
-    "VerdictRecord.cut": "answers that were shown without their middle",
-    "VerdictRecord.model": "who judged",
-    "VerdictRecord.template_hash": "hash of all the text of ours in the request",
+    "VerdictRecord.rewards": "one per rollout; null is missing",
+    "VerdictRecord.parts": "unweighted parts of the rewards, by name, one value per rollout",
+    "VerdictRecord.shaped": "what GRPO is given, one per rollout, if it is not the reward",
+    "VerdictRecord.weights": "weights in `shaped`, one per criterion",
+    "VerdictRecord.coverage": "share of the rubric's weight that was judged for all rollouts",
+    "VerdictRecord.agreement": "share of judgements on which all repeats agree",
+    "VerdictRecord.scale": "highest possible score, with one score per answer",
+    "VerdictRecord.cut": "answers shown without their middle",
+    "VerdictRecord.model": "model that judged",
+    "VerdictRecord.template_hash": "hash of system message, template and extra instructions",
     "VerdictRecord.usage": "tokens, as the endpoint counted them",
     "AnswerVerdict.source": "`student` or `teacher`",
     "AnswerVerdict.index": "from 0, among the answers of its source",
-    "AnswerVerdict.judgement": "one a criterion: true, false, null where the judge gave none; empty where it was not shown, or given one score",
-    "AnswerVerdict.score": "weighted share of the criteria met, or one score over `scale`, from 0 to 1; null is missing",
+    "AnswerVerdict.judgement": "one per criterion: true, false, or null (no verdict); empty if the answer was not shown, or has one score",
+    "AnswerVerdict.score": "weighted share of criteria met, or score / `scale`, from 0 to 1; null is missing",
     "FailedRecord.uid": "of the record",
-    "FailedRecord.error": "why it failed; the next run tries it again",
+    "FailedRecord.error": "the failure",
     "Failure.stage": "the stage",
     "Failure.type": "kind of error",
-    "Failure.message": "what was said",
+    "Failure.message": "its message",
 }
 
 
@@ -256,22 +343,24 @@ def _inner(annotation: Any) -> Iterator[type[BaseModel]]:
 def formats_page() -> str:
     parts = [
         "# Formats of the records\n",
-        "Made from the program's own schemas. [Files](files.md) says which command writes what, and how files are kept; unknown fields of a",
-        "record are kept and passed on. `JSON` is any JSON value. Each record has a JSON Schema in `docs/schemas`.\n",
+        "The fields of each record, with its JSON Schema. [Files](files.md) describes how files are read and written, and",
+        "how fields depend on each other. `JSON` is any JSON value; an optional field may be null.\n",
     ]
     shown: list[type[BaseModel]] = []
     for name, (model, where, example) in RECORDS.items():
         parts.append(f"## {name}\n\n`{model.__name__}`: {where} ([schema](schemas/{name}.json)).\n")
         for each in models_of(model):
             if each in shown:
-                parts.append(f"`{each.__name__}` is as above.\n")
                 continue
             shown.append(each)
-            parts.append(f"| `{each.__name__}` | type | |\n|---|---|---|")
+            if each is not model:
+                parts.append(f"`{each.__name__}`:\n")
             for field_name, field in each.model_fields.items():
-                needed = "" if field.is_required() else " (optional)"
-                kind = _kind(field.annotation).replace("|", "\\|")
-                parts.append(f"| `{field_name}`{needed} | {kind} | {MEANINGS[f'{each.__name__}.{field_name}']} |")
+                kind = _kind(field.annotation)
+                if not field.is_required():
+                    is_nullable = type(None) in get_args(field.annotation)
+                    kind = f"{kind.removesuffix(' or null') if is_nullable else kind}, optional"
+                parts.append(f"- `{field_name}` ({kind}): {MEANINGS[f'{each.__name__}.{field_name}']}")
             parts.append("")
         parts.append(f"```json\n{example}\n```\n")
     return "\n".join(parts)
@@ -283,7 +372,7 @@ def _kind(annotation: Any) -> str:
         return names[annotation]
     arguments = getattr(annotation, "__args__", ())
     origin = str(getattr(annotation, "__origin__", ""))
-    if "Literal" in origin or "Literal" in str(annotation):
+    if get_origin(annotation) is Literal:
         return " or ".join(f"`{a}`" for a in arguments)
     if "dict" in origin:
         return "object"
@@ -299,6 +388,7 @@ def _kind(annotation: Any) -> str:
 def pages() -> Iterator[tuple[Path, str]]:
     """(file, text) of every page that is made here."""
     yield from command_pages()
+    yield DOCS / "keys.md", keys_page() + NOTE
     yield DOCS / "formats.md", formats_page() + NOTE
     for name, (model, _, _) in RECORDS.items():
         yield DOCS / "schemas" / f"{name}.json", json.dumps(model.model_json_schema(), indent=2) + "\n"

@@ -73,7 +73,7 @@ def _check_outputs(outs: Mapping[str, list[Path]], inputs: list[Path]) -> None:
             place = Path(os.path.realpath(page))
             folder = next((each for each in inputs if each.is_dir() and _is_in(place, each)), None)
             if folder is not None and page.is_file() and page.suffix not in (".html", ".htm", ".md"):
-                raise InputError(f"{page}: a file of {folder}, and no page", "give the page a name of its own")
+                raise InputError(f"{page}: is a file of {folder}, not a page", "give the page another name")
 
 
 def _is_in(place: Path, folder: Path) -> bool:

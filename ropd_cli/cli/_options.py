@@ -87,7 +87,7 @@ Config = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        help="YAML configuration: a path, or a shipped name (repeatable: each is laid over those before it).",
+        help="YAML configuration: a path, or a shipped name (repeatable; later ones override earlier ones).",
     ),
 ]
 Set = Annotated[
@@ -96,17 +96,17 @@ Set = Annotated[
 ]
 CacheDir = Annotated[
     Path | None,
-    _run_option("--cache-dir", help="Folder of the cache of replies.", show_default="the user cache directory"),
+    _run_option("--cache-dir", help="Folder of cached replies.", show_default="the user cache directory"),
 ]
 MaxCost = Annotated[
     float | None,
     _run_option(
         "--max-cost",
         min=0.0,
-        help="Dollars. No request is sent that could exceed them (prices stand in the configuration).",
+        help="Limit in dollars. No request is sent that could exceed it (prices: see the configuration).",
     ),
 ]
-Seed = Annotated[int | None, _run_option("--seed", help="Seed; sent to the endpoint where it is set.")]
+Seed = Annotated[int | None, _run_option("--seed", help="Seed of sampling; sent to the endpoint if set.")]
 TemplatesFolder = Annotated[
     Path | None, typer.Option("--templates", help="Folder of your own templates.", show_default="the shipped ones")
 ]
@@ -143,7 +143,7 @@ class ReadOptions:
 
     salvage: Annotated[
         bool,
-        _run_option("--salvage", help="Skip damaged records of files; by default they are errors."),
+        _run_option("--salvage", help="Skip damaged records; by default they are errors."),
     ] = False
 
 
@@ -154,7 +154,7 @@ class RequestOptions(ConfigOptions, ReadOptions):
     no_cache: Annotated[bool, _run_option("--no-cache", help="Do not read or write the cache.")] = False
     max_cost: MaxCost = None
     max_failed_fraction: Annotated[
-        float | None, _run_option("--max-failed-fraction", min=0.0, max=1.0, help="Stop when a larger share fails.")
+        float | None, _run_option("--max-failed-fraction", min=0.0, max=1.0, help="Stop if a larger share fails.")
     ] = None
     dry_run: Annotated[bool, _run_option("--dry-run", help="Print calls, tokens and cost; send nothing.")] = False
 
@@ -202,13 +202,13 @@ class EndpointOptions:
     top_p: Annotated[
         float | None, _endpoint_option("--top-p", min=0.0, max=1.0, help="Probability mass of nucleus sampling.")
     ] = None
-    max_tokens: Annotated[int | None, _endpoint_option("--max-tokens", min=1, help="Tokens per reply, at most.")] = None
+    max_tokens: Annotated[int | None, _endpoint_option("--max-tokens", min=1, help="Maximum tokens per reply.")] = None
     reasoning_effort: Annotated[
-        str | None, _endpoint_option("--reasoning-effort", help="low, medium, high …, where the model has it.")
+        str | None, _endpoint_option("--reasoning-effort", help="low, medium, high …, if the model has it.")
     ] = None
     timeout: Annotated[float | None, _endpoint_option("--timeout", min=0.1, help="Seconds per request.")] = None
     concurrency: Annotated[
-        int | None, _endpoint_option("--concurrency", min=1, help="Requests at once.", show_default="32")
+        int | None, _endpoint_option("--concurrency", min=1, help="Simultaneous requests.", show_default="32")
     ] = None
     rpm: Annotated[int | None, _endpoint_option("--rpm", min=1, help="Requests per minute.")] = None
     tpm: Annotated[int | None, _endpoint_option("--tpm", min=1, help="Tokens per minute, of prompts and replies.")] = (

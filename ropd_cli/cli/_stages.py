@@ -125,7 +125,7 @@ def stats_words(stats: Sequence[ClientStats], share_done: float) -> str:
 
 def in_words(forecast: Forecast, model: str) -> str:
     """Return a forecast as a line."""
-    cost = "no price known, see prices in docs/configuration.md"
+    cost = "no price known, see ropd config explain prices"
     if forecast.cost_usd is not None:
         cost = dollars(forecast.cost_usd)
     basis = "as the cached replies had" if forecast.measured else "estimated"

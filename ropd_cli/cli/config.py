@@ -11,7 +11,7 @@ from ropd_cli.cli._options import ConfigOptions, command, command_group
 from ropd_cli.cli._screen import Screen
 from ropd_cli.errors import InputError
 
-app = command_group("config", help="Show, explain and begin configurations.")
+app = command_group("config", help="Show and explain configurations, and print shipped ones.")
 
 
 @app.command("init")
@@ -26,7 +26,7 @@ def init(
     *,
     screen: Screen,
 ) -> None:
-    """Print a shipped configuration, to begin your own with: ropd config init gpu-math > run.yaml."""
+    """Print a shipped configuration to start from: ropd config init gpu-math > run.yaml."""
     from ropd_cli.records.files import write_atomic
     from ropd_cli.util.resources import find_config, shipped_configs
 
@@ -103,7 +103,7 @@ def explain(
 @app.command("schema")
 @command
 def schema(*, screen: Screen) -> None:
-    """Print the JSON schema of configurations, for editors that check and complete YAML by one."""
+    """Print the JSON schema of configurations, for editors that check and complete YAML."""
     import json
 
     from ropd_cli.config import RopdConfig

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 app = command_group("data")
 
 NAME_HELP = (
-    "dapo-math-17k, rar-science, rar-medicine, gsm8k, hf:OWNER/NAME[:CONFIG], reasoning-gym:TASK, sums; any name "
-    "with --local."
+    "dapo-math-17k, rar-science, rar-medicine, gsm8k, hf:OWNER/NAME[:CONFIG], reasoning-gym:TASK, sums, long-sums; "
+    "any name with --local."
 )
 HELD_OUT = "held-out"
 SHOWN = 10
@@ -59,14 +59,14 @@ def prepare(
     ] = None,
     drop_column: Annotated[list[str] | None, typer.Option(help="Column to leave out (repeatable).")] = None,
     bad_rows: Annotated[
-        Literal["error", "drop"], typer.Option(help="Stop at a row that is no prompt, or leave it out.")
+        Literal["error", "drop"], typer.Option(help="Stop at a row that is not a valid prompt, or leave it out.")
     ] = "error",
     require_answer: Annotated[
         bool, typer.Option("--require-answer", help="Leave out prompts without an answer.")
     ] = False,
     dedup: Annotated[
         Literal["exact", "normalized"],
-        typer.Option(help="Prompts that count as one: of one hash, or equal but for case, space and punctuation."),
+        typer.Option(help="Duplicates: prompts of one hash, or equal except for case, spaces and punctuation."),
     ] = "exact",
     tokenizer: Annotated[
         str | None,
@@ -82,16 +82,16 @@ def prepare(
             "ifeval and gsm8k-sample are included.",
         ),
     ] = None,
-    ngram: Annotated[int, typer.Option(min=1, help="Words in a row that make an overlap.")] = 13,
+    ngram: Annotated[int, typer.Option(min=1, help="Number of consecutive words that count as an overlap.")] = 13,
     contaminated: Annotated[
         Literal["drop", "keep"],
         typer.Option(help="Leave overlapping prompts out, or keep and list them."),
     ] = "drop",
     size: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of prompts, exactly.", show_default="100 of a generated task, else all"),
+        typer.Option(min=1, help="Exact number of prompts.", show_default="100 for a generated task, else all"),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Number of prompts, at most, drawn by --seed.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of prompts, drawn by --seed.")] = None,
     held_out: Annotated[
         str | None, typer.Option(metavar="N", help="Number or share (0.1, 10%) of held-out prompts.")
     ] = None,
@@ -100,26 +100,26 @@ def prepare(
         list[str] | None, typer.Option(metavar="NAME=N:FILE", help="Another held-out part (repeatable).")
     ] = None,
     shuffle: Annotated[
-        bool, typer.Option("--shuffle/--no-shuffle", help="Draw parts by --seed, or in the order of the rows.")
+        bool, typer.Option("--shuffle/--no-shuffle", help="Draw parts by --seed, or take rows in file order.")
     ] = True,
     seed: Annotated[int, typer.Option(help="Seed of generated questions, parts and --limit.")] = 0,
     param: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Setting of a reasoning-gym task (repeatable)."),
     ] = None,
-    system: Annotated[str | None, typer.Option(help="System prompt where a prompt has none.")] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt for prompts without one.")] = None,
     instruction: Annotated[
         str | None,
         typer.Option(help="Text after each question; '' for none.", show_default="the set's own"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that hold something else.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files with other content.")] = False,
     *,
     read: ReadOptions,
     screen: Screen,
 ) -> None:
     """Write the prompts of a data set, a task or a file, in the prompts format and in verl's columns.
 
-    Repeated prompts are written once. Each row that is left out is listed in OUT.dropped.jsonl with the reason. The
+    Repeated prompts are written once. Rows that are left out are listed in OUT.dropped.jsonl with the reason. The
     same command again writes the same files.
     """
     from ropd_cli.errors import InputError

@@ -29,7 +29,7 @@ def build(
     answers: Annotated[list[Path], typer.Argument(help="Answers files of a teacher, from ropd teacher-gen.")],
     out: Annotated[Path, typer.Option(help="Index file; created, or added to.")],
     use_truncated: Annotated[
-        bool, typer.Option("--use-truncated", help="Use answers that were cut off like others.")
+        bool, typer.Option("--use-truncated", help="Use answers that were cut off like the others.")
     ] = False,
     *,
     read: ReadOptions,
@@ -37,9 +37,9 @@ def build(
 ) -> None:
     """Add answers files to an index.
 
-    What the index already holds is not added twice. An answer that is empty, or thinking alone, is left out; one that
-    was cut off by the token limit is kept, marked, and not used. Readers see the old index until the build is
-    finished; a build that was killed leaves the index as it was.
+    Answers that the index already has are not added again. Empty answers and thinking without an answer are left out.
+    An answer that was cut off by the token limit is kept, marked, and not used. Readers see the old index until the
+    build is finished; a build that was killed leaves the index as it was.
     """
     from ropd_cli.index import IndexWriter
     from ropd_cli.records.files import count_records
@@ -164,15 +164,15 @@ def merge(
     out: Annotated[Path, typer.Option(help="Index file; created, or added to.")],
     on_conflict: Annotated[
         Literal["first", "last", "error"],
-        typer.Option(help="Which source an equal answer keeps; error: stop at the first one."),
+        typer.Option(help="Source to keep for equal answers; error: stop at the first."),
     ] = "first",
     *,
     screen: Screen,
 ) -> None:
     """Merge several indexes into one.
 
-    Answers to the same prompt are put together, equal ones once; what --out holds comes first. An answer that one index
-    marks as cut off and another does not is used.
+    Answers to the same prompt are joined, equal ones once; those in --out come first. An answer that only some of the
+    indexes mark as cut off is used.
     """
     from ropd_cli.index import IndexWriter, TeacherIndex
 
@@ -195,7 +195,7 @@ def export(
         Literal["v1", "v2"], typer.Option("--format", help="v2: all answers per prompt; v1: the first.")
     ] = "v2",
     plain: Annotated[
-        bool, typer.Option("--plain", help="Write the format's own fields only; an import is then not equal.")
+        bool, typer.Option("--plain", help="Write only the format's own fields; a later import is then not equal.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     *,
@@ -203,7 +203,7 @@ def export(
 ) -> None:
     """Write an index as JSON Lines of the method's reference implementation.
 
-    v2 has one additional field for what that format has no place for, so that an import gives an equal index.
+    v2 has one additional field for data that the format lacks, so that an import gives an equal index.
     """
     from ropd_cli.errors import InputError
     from ropd_cli.index import TeacherIndex
@@ -225,7 +225,7 @@ def import_(
     files: Annotated[list[Path], typer.Argument(help="JSON Lines of the reference implementation, v1 or v2.")],
     out: Annotated[Path, typer.Option(help="Index file; created, or added to.")],
     prompts: Annotated[
-        Path | None, typer.Option(help="Prompts file, to give rows their prompt's text by its hash.")
+        Path | None, typer.Option(help="Prompts file, to find the text of a row's prompt by its hash.")
     ] = None,
     *,
     read: ReadOptions,

@@ -84,7 +84,7 @@ def inspect_rubrics(
     prompts: Annotated[Path | None, _source_option("--prompts", help="Prompts file.")] = None,
     lint_judge: Annotated[
         bool,
-        typer.Option("--lint-judge", help="Also ask a model what is wrong with the rubrics: one call per rubric."),
+        typer.Option("--lint-judge", help="Also ask a model for faults of the rubrics: one call per rubric."),
     ] = False,
     endpoint: EndpointOptions,
     run: RequestOptions,
@@ -93,13 +93,13 @@ def inspect_rubrics(
     """Show rubrics, verdicts and scores of groups.
 
     Without --uid: one line per group, with its mean reward, the spread of its rewards, the mean score of the
-    teacher's answers, what is wrong with it, and what the linter finds in its rubric. With --uid: question,
-    criteria, the verdict on each answer. With --browse: all of it full-screen (? shows the keys).
+    teacher's answers, its faults, and the linter's findings in its rubric. With --uid: question, criteria, and the
+    verdict on each answer. With --browse: all of it full-screen (? shows the keys).
 
-    With --lint-judge, a model (lint.judge) reads the rubrics of the groups that fit the filters (with --limit, of the
-    first LIMIT); its findings stand with the linter's. A rubric that it could not read is missing: exit code 3.
+    With --lint-judge, a model (lint.judge) reads the rubrics of the groups that match the filters (with --limit, of the
+    first LIMIT); its findings appear with the linter's. A failed call is reported as missing: exit code 3.
 
-    The first call on a path writes an index of it to the cache directory; later calls open at once.
+    The first call on a path writes an index of it to the cache directory; later calls start at once.
     """
     from ropd_cli.analysis.catalogue import Catalogue
     from ropd_cli.analysis.query import SORTS, Query

@@ -27,7 +27,7 @@ from ropd_cli.util.visible_text import guard_streams, print_err, print_out
 # name -> (module, attribute, line of help). The attribute is a function, or a typer.Typer of subcommands.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "quickstart": ("quickstart", "quickstart", "Distil a small student on this machine, from nothing."),
-    "config": ("config", "app", "Show, explain and begin configurations."),
+    "config": ("config", "app", "Show and explain configurations, and print shipped ones."),
     "data": ("data", "app", "Prepare prompts."),
     "teacher-gen": ("teacher_gen", "teacher_gen", "Ask a teacher for m answers per prompt."),
     "rollout": ("rollout", "rollout", "Sample n student answers per prompt."),

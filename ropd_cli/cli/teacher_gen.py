@@ -32,7 +32,7 @@ _batch_option = partial(typer.Option, rich_help_panel="Batches")
 @command
 def teacher_gen(
     prompts: Annotated[Path, typer.Argument(help="Prompts file.")],
-    out: Annotated[Path, typer.Option(help="Answers file; what it holds is kept.")],
+    out: Annotated[Path, typer.Option(help="Answers file; existing records are kept.")],
     m: Annotated[
         int | None, typer.Option("--m", "-m", min=1, help="Distinct answers per prompt.", show_default="4")
     ] = None,
@@ -44,7 +44,7 @@ def teacher_gen(
         ),
     ] = None,
     system_prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT|@FILE", help="System prompt where a prompt has none.")
+        str | None, typer.Option(metavar="TEXT|@FILE", help="System prompt for prompts without one.")
     ] = None,
     keep: Annotated[
         Literal["any", "correct", "majority"],
@@ -62,12 +62,12 @@ def teacher_gen(
     ] = "refuse",
     tries: Annotated[
         int | None,
-        _answers_option(min=1, help="Samples per answer that is wanted, at most.", show_default="3"),
+        _answers_option(min=1, help="Maximum number of samples per wanted answer.", show_default="3"),
     ] = None,
-    force: Annotated[bool, _answers_option("--force", help="Accept answers that are the same.")] = False,
+    force: Annotated[bool, _answers_option("--force", help="Accept identical answers.")] = False,
     retry_max_tokens: Annotated[
         int | None,
-        _answers_option(min=1, help="Ask again with this limit where an answer was cut off."),
+        _answers_option(min=1, help="Ask again with this limit if an answer was cut off."),
     ] = None,
     keep_truncated: Annotated[
         bool, _answers_option("--keep-truncated", help="Write answers that were cut off, in addition to the m.")
@@ -77,7 +77,7 @@ def teacher_gen(
     ] = False,
     n_per_request: Annotated[
         Literal["auto", "1"],
-        _answers_option(metavar="auto|1", help="Samples per request: several where the endpoint can, or one."),
+        _answers_option(metavar="auto|1", help="Samples per request: several if the endpoint supports it, or one."),
     ] = "auto",
     batch_api: Annotated[
         bool, _batch_option("--batch-api", help="Send the requests as batches: half the price, within a day.")
@@ -96,7 +96,7 @@ def teacher_gen(
 ) -> None:
     """Ask a teacher for m answers per prompt.
 
-    Answers that are empty, cut off, the same as another, or not to be kept are asked for again. With --seed,
+    Answers that are empty, cut off, identical to another, or not to be kept are asked for again. With --seed,
     sample s is sent seed + s. The same command again continues where it stopped, and tries failed prompts again.
     """
     from ropd_cli.llm.chat import ClientStats

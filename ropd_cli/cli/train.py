@@ -26,12 +26,12 @@ def train(
         typer.Option(
             "--profile",
             metavar="paper|reference",
-            help="Numbers of the paper or of its reference code; those of --config go over them.",
+            help="Numbers of the paper or of its reference code; --config overrides them.",
         ),
     ] = None,
     set_: Set = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Run directory.", show_default="out of the configuration")
+        Path | None, typer.Option("--out", help="Run directory.", show_default="out in the configuration")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the last checkpoint of the run directory.")
@@ -44,9 +44,11 @@ def train(
     ] = False,
     diff: Annotated[
         tuple[str, str] | None,
-        typer.Option("--diff", metavar="PROFILE PROFILE", help="Print in what two profiles differ; train nothing."),
+        typer.Option(
+            "--diff", metavar="PROFILE PROFILE", help="Print the differences between two profiles; train nothing."
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Train on untested versions of verl and vLLM, too.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train even on untested versions of verl and vLLM.")] = False,
     max_cost: MaxCost = None,
     seed: Seed = None,
     cache_dir: CacheDir = None,
@@ -55,8 +57,7 @@ def train(
 ) -> None:
     """Train the student (verl GRPO, vLLM rollouts).
 
-    Every group of rollouts is judged by the rubricator and the verifier while others still generate.
-    A finished run is not trained again: its result is printed.
+    Groups are judged while others are still being sampled. A finished run is not trained again: its result is printed.
     """
     import os
 

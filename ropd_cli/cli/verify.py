@@ -16,7 +16,7 @@ def verify(
     prompts: Annotated[Path, typer.Argument(help="Prompts file.")],
     rubrics: Annotated[Path, typer.Option("--rubrics", help="Rubrics file.")],
     rollouts: Annotated[Path, typer.Option("--rollouts", help="The student's answers.")],
-    out: Annotated[Path, typer.Option("--out", help="Verdicts file; what it holds is kept.")],
+    out: Annotated[Path, typer.Option("--out", help="Verdicts file; existing records are kept.")],
     index: Annotated[
         Path | None,
         typer.Option("--index", help="Teacher index, to mix its answers in. Without it only rollouts are judged."),
@@ -42,7 +42,7 @@ def verify(
 ) -> None:
     """Judge every answer by its group's rubric.
 
-    A group that could not be judged is listed as failed. Its reward is missing, which is not a reward of 0.
+    A group that could not be judged is listed as failed. Its rewards are missing, not 0.
 
     The same command again continues where it stopped, and tries failed groups again.
     """

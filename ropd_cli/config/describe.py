@@ -35,17 +35,17 @@ def describe(key: str) -> list[KeyDescription]:
     return found
 
 
-def all_keys(model: type[BaseModel] = RopdConfig, path: str = "") -> Iterator[KeyDescription]:
-    """Yield every key, in the order of the configuration."""
-    for name, field in model.model_fields.items():
-        key = f"{path}{name}"
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            yield from all_keys(section, f"{key}.")
+def all_keys(defaults: BaseModel | None = None, path: str = "") -> Iterator[KeyDescription]:
+    """Yield every key, in the order of the configuration. ``defaults`` is the section to describe, with its default
+    values (None: a whole configuration); a section has other defaults in one place than in another."""
+    defaults = RopdConfig() if defaults is None else defaults
+    for name, field in type(defaults).model_fields.items():
+        key, default = f"{path}{name}", getattr(defaults, name)
+        if isinstance(default, BaseModel):
+            yield from all_keys(default, f"{key}.")
             continue
-        default = field.get_default(call_default_factory=True)
         limits = ", ".join(filter(None, map(_limit, field.metadata)))
-        yield KeyDescription(key, type_words(section), _plain(default), field.description or "", limits)
+        yield KeyDescription(key, type_words(field.annotation), default, field.description or "", limits)
 
 
 def type_words(annotation: Any) -> str:
@@ -75,7 +75,3 @@ def _limit(constraint: Any) -> str:
         for sign, words in signs.items()
         if isinstance(value := getattr(constraint, sign, None), int | float)
     )
-
-
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

@@ -87,7 +87,7 @@ def load_config(
     except ValidationError as fault:
         problems += [_describe(error) for error in _without_heirs(fault.errors())]
     if problems:
-        raise ConfigError(problems, source, "ropd's keys and defaults are listed in docs/configuration.md")
+        raise ConfigError(problems, source, "ropd config explain lists the keys and their defaults")
     return config
 
 

@@ -22,24 +22,26 @@ warnings.filterwarnings("ignore", message='Field name "validate" in "RopdConfig"
 class SamplingConfig(Section):
     """What is sent with a request; None is left out, so the endpoint's own default holds."""
 
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    max_tokens: int | None = Field(None, ge=1)
-    reasoning_effort: str | None = None
-    seed: int | None = None
+    temperature: float | None = Field(None, ge=0, le=2, description="sampling temperature")
+    top_p: float | None = Field(None, gt=0, le=1, description="probability mass of nucleus sampling")
+    max_tokens: int | None = Field(None, ge=1, description="maximum tokens per reply")
+    reasoning_effort: str | None = Field(None, description="low, medium, high …, if the model has it")
+    seed: int | None = Field(None, description="sample s is sent seed + s")
 
 
 class LimitsConfig(Section):
     """How an endpoint is treated. None of this changes an answer, so none of it is in a cache key."""
 
-    timeout_s: float = Field(120.0, gt=0, description="of one request, from sending to the last byte")
-    connect_timeout_s: float = Field(10.0, gt=0)
-    first_byte_timeout_s: float | None = Field(None, gt=0, description="None: timeout_s alone holds")
-    concurrency: int = Field(32, ge=1)
-    rpm: int | None = Field(None, ge=1, description="requests a minute")
-    tpm: int | None = Field(None, ge=1, description="tokens a minute, of prompts and replies")
-    max_retries: int = Field(5, ge=0)
-    max_pause_s: float = Field(600.0, ge=0, description="so long an endpoint that stopped answering is waited for")
+    timeout_s: float = Field(120.0, gt=0, description="seconds per request, to the last byte")
+    connect_timeout_s: float = Field(10.0, gt=0, description="seconds to connect")
+    first_byte_timeout_s: float | None = Field(
+        None, gt=0, description="seconds until the response begins; null: timeout_s alone"
+    )
+    concurrency: int = Field(32, ge=1, description="simultaneous requests")
+    rpm: int | None = Field(None, ge=1, description="requests per minute")
+    tpm: int | None = Field(None, ge=1, description="tokens per minute, of prompts and replies")
+    max_retries: int = Field(5, ge=0, description="retries per request")
+    max_pause_s: float = Field(600.0, ge=0, description="seconds to wait for an endpoint that stopped answering")
 
 
 def _date_as_text(value: Any) -> Any:
@@ -56,22 +58,30 @@ class EndpointConfig(Section):
     ``api_key_env`` when the first request is made. ``${NAME}`` in the value of a header is that environment variable.
     """
 
-    model: str | None = None
-    base_url: str | None = None
-    api: Literal["chat", "responses", "azure"] = Field("chat", description="azure: Chat Completions of Azure OpenAI")
-    api_version: Annotated[str | None, BeforeValidator(_date_as_text)] = Field(None, description="of Azure OpenAI")
-    api_key_env: str = "OPENAI_API_KEY"
-    ca_file: str | None = Field(None, description="PEM file of certificates to trust besides the system's")
-    headers: dict[str, str] = Field(default_factory=dict, description="sent with every request")
+    model: str | None = Field(None, description="model name at the endpoint")
+    base_url: str | None = Field(
+        None, description="OpenAI-compatible endpoint; null: OpenAI; builtin://checkable: built-in"
+    )
+    api: Literal["chat", "responses", "azure"] = Field(
+        "chat", description="Chat Completions, Responses, or Azure OpenAI"
+    )
+    api_version: Annotated[str | None, BeforeValidator(_date_as_text)] = Field(
+        None, description="API version of Azure OpenAI"
+    )
+    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
+    ca_file: str | None = Field(None, description="PEM file of further trusted certificates")
+    headers: dict[str, str] = Field(
+        default_factory=dict, description="sent with every request; ${NAME} is an environment variable"
+    )
     extra_body: Annotated[dict[str, Any], AfterValidator(check_extra_body)] = Field(
-        default_factory=dict, description="merged into every request's JSON"
+        default_factory=dict, description="merged into the JSON of every request"
     )
     structured_output: Literal["json_schema", "json_object", "text"] = Field(
-        "json_schema", description="how JSON is asked for at first; what an endpoint refuses falls back to the next"
+        "json_schema", description="how JSON is requested at first; a refusal falls back to the next"
     )
-    prompt_cache_key: bool = Field(False, description="send OpenAI's prompt_cache_key, one a group")
+    prompt_cache_key: bool = Field(False, description="send OpenAI's prompt_cache_key, one per group")
     thinking_tags: tuple[tuple[_Tag, _Tag], ...] | None = Field(
-        None, description="[open, close] pairs around the model's thinking; None: those of the models we know"
+        None, description="[open, close] pairs around the model's thinking; null: those of known models"
     )
     sampling: SamplingConfig = SamplingConfig()
     limits: LimitsConfig = LimitsConfig()
@@ -83,7 +93,7 @@ class PriceConfig(Section):
     input: float = Field(ge=0)
     cached_input: float | None = Field(None, ge=0)
     output: float = Field(ge=0)
-    batch_factor: float = Field(0.5, ge=0, description="factor of these prices for a request of a batch")
+    batch_factor: float = Field(0.5, ge=0, description="price factor of requests in a batch")
 
 
 class StudentConfig(Section):
@@ -91,15 +101,15 @@ class StudentConfig(Section):
 
     model_path: str | None = Field(None, description="Hugging Face folder or hub name")
     from_run: str | None = Field(
-        None, description="training: directory of a finished run, whose checkpoint takes the place of model_path"
+        None, description="training: directory of a finished run to take the model from, in place of model_path"
     )
-    from_checkpoint: Literal["final", "best"] = Field("final", description="of from_run")
+    from_checkpoint: Literal["final", "best"] = Field("final", description="checkpoint of from_run")
     endpoint: EndpointConfig = Field(EndpointConfig(), description="`ropd rollout` from an API instead of a folder")
-    system_prompt: str | None = None
-    enable_thinking: bool | None = Field(None, description="passed to the chat template; None: not passed")
-    lora_rank: int = Field(0, ge=0, description="0: all weights are trained")
-    lora_alpha: int = Field(16, ge=1)
-    dtype: Literal["float32", "bfloat16"] | None = Field(None, description="None: by device")
+    system_prompt: str | None = Field(None, description="for prompts without one")
+    enable_thinking: bool | None = Field(None, description="passed to the chat template; null: not passed")
+    lora_rank: int = Field(0, ge=0, description="rank of the adapter; 0: all weights are trained")
+    lora_alpha: int = Field(16, ge=1, description="scale of the LoRA adapter")
+    dtype: Literal["float32", "bfloat16"] | None = Field(None, description="of the computation; null: by device")
 
     @model_validator(mode="after")
     def _fits(self) -> StudentConfig:
@@ -111,27 +121,27 @@ class StudentConfig(Section):
 class DataConfig(Section):
     """Prompts to train on and the teacher's answers to them."""
 
-    prompts: str | None = None
-    index: str | None = None
+    prompts: str | None = Field(None, description="prompts file to train on")
+    index: str | None = Field(None, description="teacher index")
     on_few_answers: Literal["error", "skip"] = Field(
         "error",
         description="a prompt with fewer than judge.m distinct answers in the index stops the run, or is left out",
     )
-    max_prompt_tokens: int = Field(2048, ge=1)
-    max_response_tokens: int = Field(8192, ge=1)
-    shuffle: bool = True
+    max_prompt_tokens: int = Field(2048, ge=1, description="a longer prompt is an error")
+    max_response_tokens: int = Field(8192, ge=1, description="rollouts are cut off here")
+    shuffle: bool = Field(True, description="shuffle the prompts by seed")
 
 
 class RolloutConfig(Section):
     """How the student samples, and how vLLM is sized."""
 
-    n: int = Field(8, ge=1)
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_num_seqs: int | None = Field(None, ge=1)
-    gpu_memory_utilization: float = Field(0.5, gt=0, lt=1)
-    tensor_parallel_size: int = Field(1, ge=1)
-    kv_cache_gb: int = Field(1, ge=1, description="CPU only: memory vLLM takes for its cache")
+    n: int = Field(8, ge=1, description="rollouts per prompt")
+    temperature: float = Field(1.0, ge=0, description="sampling temperature")
+    top_p: float = Field(1.0, gt=0, le=1, description="probability mass of nucleus sampling")
+    max_num_seqs: int | None = Field(None, ge=1, description="simultaneous sequences in vLLM; null: by device")
+    gpu_memory_utilization: float = Field(0.5, gt=0, lt=1, description="share of GPU memory for vLLM")
+    tensor_parallel_size: int = Field(1, ge=1, description="devices per copy of the student in vLLM")
+    kv_cache_gb: int = Field(1, ge=1, description="CPU only: size of vLLM's cache in GB")
 
 
 class RefillConfig(Section):
@@ -139,7 +149,9 @@ class RefillConfig(Section):
 
     zero_variance: bool = Field(False, description="replace groups whose rewards are all equal")
     missing: bool = Field(False, description="replace groups that could not be judged")
-    max_batches: int = Field(3, ge=1, description="at most so many times train.prompts_per_step prompts per step")
+    max_batches: int = Field(
+        3, ge=1, description="maximum of further prompts per step, as a multiple of prompts_per_step"
+    )
 
     @property
     def is_on(self) -> bool:
@@ -149,7 +161,7 @@ class RefillConfig(Section):
 _ASYNC: Any = {
     "async": (
         Literal["none", "one_step"],
-        Field("none", description="one_step: judge and sample the next step while this one is learnt from"),
+        Field("none", description="one_step: sample and judge one step ahead of the update"),
     )
 }
 # the key is a keyword of Python's, so it can't stand in the body of a class
@@ -159,41 +171,41 @@ _Async: Any = create_model("_Async", __base__=Section, **_ASYNC)
 class TrainConfig(_Async):
     """GRPO, in the paper's terms."""
 
-    steps: int | None = Field(None, ge=1, description="None: `epochs` over the prompts")
-    epochs: int = Field(1, ge=1)
-    prompts_per_step: int = Field(32, ge=1)
-    prompts_per_update: int | None = Field(None, ge=1, description="PPO mini-batch; None: prompts_per_step")
-    lr: float = Field(1e-6, gt=0)
-    lr_schedule: Literal["constant", "cosine"] = "cosine"
-    warmup_steps: int = Field(0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = Field(0.1, ge=0)
-    grad_clip: float = Field(1.0, gt=0)
-    clip_ratio: float = Field(0.2, gt=0)
-    norm_adv_by_std: bool = True
-    kl_coef: float = Field(0.0, ge=0)
+    steps: int | None = Field(None, ge=1, description="null: `epochs` over the prompts")
+    epochs: int = Field(1, ge=1, description="passes over the prompts, if steps is null")
+    prompts_per_step: int = Field(32, ge=1, description="prompts per step")
+    prompts_per_update: int | None = Field(None, ge=1, description="PPO mini-batch; null: prompts_per_step")
+    lr: float = Field(1e-6, gt=0, description="learning rate")
+    lr_schedule: Literal["constant", "cosine"] = Field("cosine", description="course after the warm-up")
+    warmup_steps: int = Field(0, ge=0, description="steps in which the learning rate rises to lr")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="of AdamW")
+    weight_decay: float = Field(0.1, ge=0, description="of AdamW")
+    grad_clip: float = Field(1.0, gt=0, description="maximum norm of the gradient")
+    clip_ratio: float = Field(0.2, gt=0, description="PPO clip")
+    norm_adv_by_std: bool = Field(True, description="divide advantages by the group's standard deviation")
+    kl_coef: float = Field(0.0, ge=0, description="weight of the KL term against the initial model; 0: no such model")
     loss_agg_mode: Literal["token-mean", "token-sum"] = Field(
-        "token-mean", description="how verl sums the loss over a batch's tokens"
+        "token-mean", description="how verl aggregates the loss over a batch's tokens"
     )
     rollout_is: Literal["auto", "none", "token", "sequence"] = Field(
         "auto",
         description="truncated importance sampling between vLLM and trainer; auto: token on a GPU, none on a CPU",
     )
     trackers: list[Literal["tensorboard", "wandb", "mlflow", "trackio", "swanlab"]] = Field(
-        ["tensorboard"], description="where the curves go beside metrics.jsonl"
+        ["tensorboard"], description="where metrics go besides metrics.jsonl"
     )
     offload: Literal["auto", "none", "optimizer", "all"] = Field(
-        "auto", description="GPU: what waits in main memory during rollouts; auto: all on one device, else none"
+        "auto", description="GPU: moved to main memory during rollouts; auto: all on one device, else none"
     )
-    strategy: Literal["fsdp", "fsdp2"] = "fsdp2"
-    save_every: int | None = Field(None, ge=1, description="steps; None: at the end only")
-    keep_checkpoints: int = Field(2, ge=1)
-    nodes: int = Field(1, ge=1)
-    devices_per_node: int = Field(1, ge=1)
+    strategy: Literal["fsdp", "fsdp2"] = Field("fsdp2", description="verl's engine")
+    save_every: int | None = Field(None, ge=1, description="steps between checkpoints; null: only at the end")
+    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints to keep")
+    nodes: int = Field(1, ge=1, description="nodes of a Ray cluster")
+    devices_per_node: int = Field(1, ge=1, description="devices per node")
     watchdog_s: float = Field(
-        1800.0, gt=0, description="a training that starts or samples is stopped after so long without a judged group"
+        1800.0, gt=0, description="seconds without progress after which a run is stopped, except in updates"
     )
-    watchdog_update_s: float = Field(7200.0, gt=0, description="as watchdog_s, for one update of the weights")
+    watchdog_update_s: float = Field(7200.0, gt=0, description="as watchdog_s, during an update")
     refill: RefillConfig = RefillConfig()
 
     @property
@@ -205,17 +217,17 @@ class TrainConfig(_Async):
 class EvalConfig(Section):
     """`ropd eval`: what is asked, and how the model under test samples."""
 
-    benchmarks: list[str] = Field(default_factory=list, description="by name, in the order of the report")
-    data: dict[str, str] = Field(default_factory=dict, description="files to read benchmarks from, by name")
-    grader: dict[str, str] = Field(default_factory=dict, description="how files of your own are graded, by name")
+    benchmarks: list[str] = Field(default_factory=list, description="names, in the order of the report")
+    data: dict[str, str] = Field(default_factory=dict, description="files of benchmarks, by name")
+    grader: dict[str, str] = Field(default_factory=dict, description="graders of your own files, by name")
     n: int = Field(16, ge=1, description="samples per problem")
-    temperature: float | None = Field(1.0, ge=0, le=2)
-    top_p: float | None = Field(0.95, gt=0, le=1)
-    max_tokens: int | None = Field(32_768, ge=1)
-    max_model_len: int | None = Field(
-        None, ge=16, description="prompt and reply on vLLM here; None: as the model allows"
+    temperature: float | None = Field(1.0, ge=0, le=2, description="null: the endpoint's own")
+    top_p: float | None = Field(0.95, gt=0, le=1, description="null: the endpoint's own")
+    max_tokens: int | None = Field(
+        32_768, ge=1, description="maximum tokens per reply, thinking included; null: endpoint's or model's"
     )
-    max_num_seqs: int = Field(256, ge=1, description="sequences at once on vLLM here")
+    max_model_len: int | None = Field(None, ge=16, description="prompt and reply in local vLLM; null: the model's")
+    max_num_seqs: int = Field(256, ge=1, description="simultaneous sequences in local vLLM")
 
     @field_validator("data")
     @classmethod
@@ -232,16 +244,16 @@ class EvalConfig(Section):
 class ValidateConfig(Section):
     """Benchmarks that a training is measured by; they are read and graded as `eval.data` and `eval.grader` say."""
 
-    benchmarks: list[str] = Field(default_factory=list, description="as those of `ropd eval`; none: no validation")
-    every: int | None = Field(None, ge=1, description="steps; None: where a checkpoint is saved")
+    benchmarks: list[str] = Field(
+        default_factory=list, description="benchmarks, as of `ropd eval`; none: no validation"
+    )
+    every: int | None = Field(None, ge=1, description="steps; null: whenever a checkpoint is saved")
     before: bool = Field(True, description="also before the first step")
     n: int = Field(1, ge=1, description="samples per problem")
-    limit: int | None = Field(None, ge=1, description="the first problems of each benchmark only")
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(0.95, gt=0, le=1)
-    best_by: str | None = Field(
-        None, description="the benchmark whose score chooses the best checkpoint; None: the first"
-    )
+    limit: int | None = Field(None, ge=1, description="use the first problems of each benchmark")
+    temperature: float = Field(1.0, ge=0, description="sampling temperature")
+    top_p: float = Field(0.95, gt=0, le=1, description="probability mass of nucleus sampling")
+    best_by: str | None = Field(None, description="benchmark that chooses the best checkpoint; null: the first")
 
     @model_validator(mode="after")
     def _fits(self) -> ValidateConfig:
@@ -253,26 +265,24 @@ class ValidateConfig(Section):
 class ThresholdsConfig(Section):
     """Limits of the monitor's figures, as means over `monitor.window` steps; None: no limit."""
 
-    gap_growth: float | None = Field(
-        None, gt=0, description="growth of the first judge's mean over the second's, at most"
-    )
+    gap_growth: float | None = Field(None, gt=0, description="maximum growth of the gap between the judges' means")
     rank_agreement: float | None = Field(
-        None, gt=0, le=1, description="share of rollout pairs that both judges order alike, at least"
+        None, gt=0, le=1, description="minimum share of rollout pairs that both judges order alike"
     )
-    length_ratio: float | None = Field(
-        None, gt=1, description="factor by which rollouts get longer or shorter, at most"
+    length_ratio: float | None = Field(None, gt=1, description="maximum factor by which rollouts get longer or shorter")
+    fence_attempts: float | None = Field(
+        None, gt=0, lt=1, description="maximum share of rollouts that address the judge"
     )
-    fence_attempts: float | None = Field(None, gt=0, lt=1, description="share of the rollouts, at most")
 
 
 class MonitorConfig(Section):
     """What a training monitors besides its rewards."""
 
-    share: float = Field(0.0, ge=0, le=1, description="share of the groups that a second judge judges, too; 0: none")
+    share: float = Field(0.0, ge=0, le=1, description="share of the groups for the second judge; 0: none")
     judge: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.0))
-    templates: str | None = Field(None, description="folder of the second judge's templates; None: judge.templates")
+    templates: str | None = Field(None, description="folder of the second judge's templates; null: judge.templates")
     window: int = Field(
-        5, ge=1, description="steps that a figure is averaged over before it is held against a threshold"
+        5, ge=1, description="steps over which a figure is averaged before it is compared with a threshold"
     )
     wait_s: float = Field(30.0, ge=0, description="seconds that a step waits for the second judge")
     warn: ThresholdsConfig = ThresholdsConfig(gap_growth=0.1, rank_agreement=0.6, length_ratio=2.0, fence_attempts=0.05)
@@ -290,22 +300,23 @@ class RopdConfig(Section):
 
     out: str | None = Field(None, description="run directory")
     method: Literal["ropd", "sft", "t-judge", "ovd-reward", "ovd-filter", "gad", "lopd", "exopd", "grpo-verifiable"] = (
-        Field("ropd", description="how the student learns (docs/methods.md)")
+        Field("ropd", description="how the student learns")
     )
-    seed: int = 0
-    device: Literal["cpu", "gpu"] = "gpu"
-    cache_dir: str | None = None
+    seed: int = Field(0, description="of data order and sampling")
+    device: Literal["cpu", "gpu"] = Field("gpu", description="where to train")
+    cache_dir: str | None = Field(None, description="cache of replies; null: the user's cache directory")
     cache_max_gb: float | None = Field(
-        20.0, gt=0, description="above it the oldest replies are removed; None: no limit"
+        20.0, gt=0, description="size above which the oldest replies are removed; null: no limit"
     )
-    prices: dict[str, PriceConfig] = Field(default_factory=dict, description="by model name")
-    max_cost: float | None = Field(None, ge=0, description="dollars; no request is sent that could go beyond it")
-    endpoint: EndpointConfig = Field(
-        EndpointConfig(), description="what every endpoint's section has that it leaves out itself"
+    prices: dict[str, PriceConfig] = Field(
+        default_factory=dict,
+        description="by model: {input, cached_input, output} in dollars per million tokens, and batch_factor (0.5)",
     )
+    max_cost: float | None = Field(None, ge=0, description="limit in dollars; no request is sent that could exceed it")
+    endpoint: EndpointConfig = Field(EndpointConfig(), description="values that the sections of endpoints inherit")
     teacher: EndpointConfig = EndpointConfig()
     teachers: dict[str, EndpointConfig] = Field(
-        default_factory=dict, description="further teachers by name; what an entry leaves out is as in `teacher`"
+        default_factory=dict, description="further teachers by name; they inherit from `teacher`"
     )
     rubricator: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.7))
     verifier: EndpointConfig = EndpointConfig(sampling=SamplingConfig(temperature=0.0))

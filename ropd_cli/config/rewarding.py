@@ -16,21 +16,21 @@ class JudgeConfig(Section):
 
     m: int = Field(4, ge=1, description="distinct teacher answers per prompt")
     rotate_answers: bool = Field(
-        True, description="of an index with more than m answers each epoch takes others; false: always the same"
+        True, description="with more than m answers in the index: other answers in each epoch; false: always the same"
     )
     form: Literal["shared-prefix", "group", "paper"] = Field(
-        "shared-prefix", description="how the requests are laid out; paper: one verifier call per rollout"
+        "shared-prefix", description="layout of the requests; paper: one verifier call per answer"
     )
-    language: Literal["en", "zh"] = Field("en", description="of the shipped templates")
+    language: Literal["en", "zh"] = Field("en", description="language of the shipped templates")
     rubric_per: Literal["group", "rollout"] = Field(
         "group", description="one rubric for all rollouts, or one per rollout"
     )
     blind: bool = Field(True, description="the verifier is not told which answers are the teacher's")
     teacher_in_pool: bool = Field(True, description="the verifier judges the teacher's answers too")
-    chunk_size: int | None = Field(None, ge=1, description="answers per verifier call; None: all of a group")
+    chunk_size: int | None = Field(None, ge=1, description="answers per verifier call; null: all of a group")
     repeats: int = Field(1, ge=1, description="verifier calls per question; the majority counts, of scores the median")
     rubrics: Literal["induced", "dataset", "both"] = Field(
-        "induced", description="written by the rubricator, from the data set, or both"
+        "induced", description="induced by the rubricator, from the data set, or both"
     )
     min_coverage: float = Field(
         0.5,
@@ -39,19 +39,21 @@ class JudgeConfig(Section):
         description="share of a rubric's weight that must be judged for all rollouts, else the group is missing",
     )
     max_answer_tokens: int = Field(
-        524_288, ge=16, description="a longer answer is shown to the judges without its middle"
+        524_288, ge=16, description="longer answers are shown without their middle; four bytes count as a token"
     )
-    on_no_answer: Literal["zero", "drop"] = "zero"
-    templates: str | None = Field(None, description="folder of your own templates; None: the shipped ones")
+    on_no_answer: Literal["zero", "drop"] = Field(
+        "zero", description="reward of a rollout without an answer: zero, or drop it"
+    )
+    templates: str | None = Field(None, description="folder of your own templates; null: the shipped ones")
     rubricator_instructions: str | None = Field(None, description="added to the rubricator's template")
     verifier_instructions: str | None = Field(None, description="added to the verifier's template")
-    repair: bool = Field(
-        False, description="training: ask the rubricator once more where all rewards of a group are equal"
-    )
+    repair: bool = Field(False, description="training: ask for another rubric if all rewards of a group are equal")
     reuse: Literal["none", "epoch"] = Field(
-        "none", description="training: epoch keeps a prompt's rubric for later epochs, until it tells no rollouts apart"
+        "none", description="training: epoch keeps a prompt's rubric until it no longer separates the rollouts"
     )
-    max_failed_fraction: float = Field(0.25, ge=0, le=1, description="share of a step's groups; above it a run stops")
+    max_failed_fraction: float = Field(
+        0.25, ge=0, le=1, description="share of a step's groups; if more are missing, the run stops"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> JudgeConfig:
@@ -75,12 +77,12 @@ class RewardConfig(Section):
     length: float = Field(0.0, description="weight of: 1 up to length_free_tokens, falling to 0 at length_max_tokens")
     format: float = Field(0.0, description="weight of: format_pattern is found in the answer")
     custom: float = Field(0.0, description="weight of your own function")
-    length_free_tokens: int = Field(1024, ge=0)
-    length_max_tokens: int = Field(8192, ge=1)
-    format_pattern: str = Field(r"\\boxed\{.+\}", description="a regular expression")
+    length_free_tokens: int = Field(1024, ge=0, description="length up to which the part is 1")
+    length_max_tokens: int = Field(8192, ge=1, description="length from which the part is 0")
+    format_pattern: str = Field(r"\\boxed\{.+\}", description="regular expression")
     custom_function: str | None = Field(None, description="FILE.py:NAME or MODULE:NAME, as verl's compute_score")
     criterion_weights: Literal["rubric", "discriminating"] = Field(
-        "rubric", description="in the update: the rubric's points, or scaled by how a criterion separates the rollouts"
+        "rubric", description="in the update: the points, or points scaled by how a criterion separates the rollouts"
     )
     criterion_dropout: float = Field(
         0.0, ge=0, le=0.5, description="in the update: probability that a criterion is left out of a group's scores"

@@ -113,7 +113,7 @@ def load_eval_set(spec: str) -> EvalSet:
 def _of_rows(name: str, rows: Iterator[Row], *, shows_text: bool) -> EvalSet:
     questions = tuple(_question(row) for row in rows)
     if not questions:
-        raise InputError(f"evaluation set {name}: no questions in it", "one record a line, each with a question")
+        raise InputError(f"evaluation set {name}: no questions in it", "one record per line, each with a question")
     return EvalSet(name, questions, shows_text)
 
 

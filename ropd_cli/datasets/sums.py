@@ -51,7 +51,7 @@ def make_sums(train: int, held_out: int, seed: int, name: str = "sums") -> Split
     sums = task.pairs()
     if train + held_out > len(sums):
         raise InputError(
-            f"{name}: {len(sums)} different ones, asked for are {train} and {held_out} held out",
+            f"{name}: only {len(sums)} different questions exist; {train} and {held_out} held out are requested",
             "lower --size or --held-out",
         )
     random.Random(seed).shuffle(sums)

@@ -28,7 +28,7 @@ def prices(case: Case) -> list[Check]:
     if not lacking:
         return []
     names = ", ".join(dict.fromkeys(lacking))
-    mend = f"prices: {{{lacking[0]}: {{input: …, output: …}}}} in the configuration, in dollars a million tokens"
+    mend = f"prices: {{{lacking[0]}: {{input: …, output: …}}}} in the configuration, in dollars per million tokens"
     if case.config.max_cost is None:
         return [HERE.warn("prices", f"no price of {names}: the cost can't be told, and is not limited", mend)]
     found = f"no price of {names}, and max_cost {case.config.max_cost:g} is set: a limit that can't be kept"

@@ -105,7 +105,7 @@ class Budget:
             raise ConfigError(
                 [f"prices.{model}: missing, and a limit on the cost is set"],
                 "configuration",
-                f"give the model's price in dollars a million tokens: prices: {{{model}: {{input: …, output: …}}}} "
+                f"give the model's price in dollars per million tokens: prices: {{{model}: {{input: …, output: …}}}} "
                 f"(there is a price of: {known})",
             )
         return price

@@ -407,7 +407,7 @@ def load_prompts(path: str | Path, limit: int | None = None) -> list[Prompt]:
         if limit is not None and len(prompts) >= limit:
             break
     if not prompts:
-        raise InputError(f"{path}: no prompts in it", "one JSON object with a 'prompt' a line")
+        raise InputError(f"{path}: no prompts in it", "one JSON object with a 'prompt' per line")
     return prompts
 
 

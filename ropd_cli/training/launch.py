@@ -175,7 +175,7 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
         write_records(run.skipped, checked.skipped)
         aside = run.set_aside_after(first)
         if aside is not None:
-            progress.note(f"what was made after step {first} is made again; the earlier files are in {aside}")
+            progress.note(f"steps after {first} are made again; their earlier files are in {aside}")
         run.stopped.unlink(missing_ok=True)
         if first < steps:  # else only the end of it was lost
             progress.start(steps - first, "train")

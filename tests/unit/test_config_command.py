@@ -59,6 +59,7 @@ def test_every_key_is_explained():
     keys = list(all_keys())
     assert len({each.key for each in keys}) == len(keys) > 150
     assert not [each for each in keys if "<class" in each.type or "typing" in each.type]
+    assert not [each.key for each in keys if not each.meaning]
     one = ropd("config", "explain", "judge.m").stdout
     assert "integer, at least 1" in one and "default: 4" in one and "distinct teacher answers" in one
     assert "one of none, one_step" in ropd("config", "explain", "train.async").stdout

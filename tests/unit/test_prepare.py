@@ -54,7 +54,7 @@ def test_parameters_reach_the_task_and_wrong_ones_are_named():
     with pytest.raises(InputError, match="chain_sums") as caught:
         made("reasoning-gym:chain_sums")
     assert "chain_sum" in caught.value.hint
-    with pytest.raises(InputError, match="323 different ones"):
+    with pytest.raises(InputError, match="only 323 different questions exist"):
         made("sums", 400)
     with pytest.raises(InputError, match="gsm9k") as caught:
         made("gsm9k")
@@ -148,7 +148,7 @@ def test_csv_json_and_verl_s_columns(tmp_path):
 def test_repeated_prompts_count_once_and_too_few_are_said(tmp_path):
     file = lines(tmp_path / "a.jsonl", *({"prompt": each} for each in ("a", "b", "a", "c")))
     assert [text(p) for p in run(file)] == ["a", "b", "c"]
-    with pytest.raises(InputError, match=r"3 different prompts, asked for are 3 and 1 held out.*1 \(duplicate\)"):
+    with pytest.raises(InputError, match=r"3 different prompts; 3 and 1 held out are requested.*1 \(duplicate\)"):
         run(file, size=3, parts=(Part("h", 1),))
     lines(file, {"prompt": "a", "uid": "1"}, {"prompt": "b", "uid": "1"})
     with pytest.raises(InputError, match=r"a\.jsonl:2: uid '1'") as caught:

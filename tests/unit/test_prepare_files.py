@@ -116,10 +116,10 @@ def test_writing_is_whole_and_never_over_something_else(tmp_path, name):
     assert [p.raw_prompt_hash for p in load_prompts(out)] == [p.raw_prompt_hash for p in split.train]
     before = out.read_bytes()
     assert write(split.train, out) is False
-    with pytest.raises(InputError, match="something else"):
+    with pytest.raises(InputError, match="other content"):
         write(split.held_out, out)
     other = Output(tmp_path / f"other-{name}", "dev", split.train)
-    with pytest.raises(InputError, match="something else"):  # and then none of the files is written
+    with pytest.raises(InputError, match="other content"):  # and then none of the files is written
         write_all([other, Output(out, "train", split.held_out)], force=False)
     assert out.read_bytes() == before and os.listdir(tmp_path) == [name]
     assert write(split.held_out, out, force=True) is True

@@ -79,7 +79,7 @@ class HealthBenchTask(Task):
         self._client = client
         self._judging = Judging()
         title = (
-            f"HealthBench: points met / positive points, judged by {client.endpoint.model or '?'}, a call a criterion"
+            f"HealthBench: points met / positive points, judged by {client.endpoint.model or '?'}, a call per criterion"
         )
         self.metrics = (Metric(NAME, title, binary=False, clipped=True),)
 

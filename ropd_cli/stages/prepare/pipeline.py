@@ -59,7 +59,7 @@ def fill_pool(plan: Plan, reader: ColumnReader, ledger: Ledger) -> list[Pooled]:
                 raise
             ledger.leave_out(row.number, None, "bad row", error=fault.message)
     if not ledger.read:
-        raise InputError(f"{source}: no prompts in it", "one record a line, each with a prompt")
+        raise InputError(f"{source}: no prompts in it", "one record per line, each with a prompt")
     return sieve.pool
 
 
@@ -175,7 +175,7 @@ def draw(plan: Plan, kept: list[Pooled], tokens: Mapping[int, int], ledger: Ledg
     if wanted < 1 or left < wanted:
         left_out = ", ".join(f"{count} ({why})" for why, count in ledger.dropped.items())
         raise InputError(
-            f"{plan.source}: {len(kept)} different prompts, asked for are {max(wanted, 1)} and {sum(apart)} held out"
+            f"{plan.source}: {len(kept)} different prompts; {max(wanted, 1)} and {sum(apart)} held out are requested"
             + (f"; left out were {left_out}" if left_out else ""),
             "lower --size or what is held out, or loosen the filters",
         )

@@ -62,7 +62,7 @@ def write_all(outputs: Sequence[Output], *, force: bool) -> list[bool]:
             is_new = not (output.file.exists() and _same(output.file, temporary))
             if is_new and output.file.exists() and not force:
                 raise InputError(
-                    f"{output.file}: holds something else already", "give another --out, or overwrite it by --force"
+                    f"{output.file}: exists with other content", "give another --out, or overwrite it by --force"
                 )
             if not is_new:
                 temporary.unlink()
