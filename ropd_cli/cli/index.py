@@ -1,4 +1,4 @@
-"""``ropd index build | show | get | check | merge | export | import``."""
+"""``ropd index build | show | get | check | merge | export | import | rehash``."""
 
 from __future__ import annotations
 
@@ -128,15 +128,19 @@ def check(
 ) -> None:
     """Check that an index is whole, and that every prompt has m distinct answers.
 
-    Exit code 2 where it is not.
+    Exit code 2 where the index is damaged, 3 where answers are missing.
     """
-    from ropd_cli.errors import EXIT_INPUT
+    from ropd_cli.errors import EXIT_INPUT, EXIT_PARTIAL
     from ropd_cli.index import TeacherIndex
     from ropd_cli.index.integrity import SHOWN, integrity
     from ropd_cli.records.schemas import load_prompts
+    from ropd_cli.stages.foreign_answers import same_text
 
+    wanted = load_prompts(prompts) if prompts is not None else []
     with closing(TeacherIndex.open(index)) as opened:
-        coverage = opened.check(load_prompts(prompts), m) if prompts is not None else None
+        coverage = opened.check(wanted, m) if prompts is not None else None
+        missing = set(coverage.missing) if coverage is not None else set()
+        by_text = same_text(opened, [prompt for prompt in wanted if prompt.uid in missing]) if missing else []
         damage = None if quick else list(integrity(opened, lambda rows: screen.track(rows, len(rows), "check")))
         prompts_read = opened.prompts if damage == [] else 0
     document: dict[str, Any] = {"index": str(index)}
@@ -147,14 +151,18 @@ def check(
         lines += [f"{index}: whole, {prompts_read} prompts read"] if not damage else []
     if coverage is not None:
         document |= _coverage_document(coverage, m)
+        document["same_text"] = len(by_text)
         lines += _coverage_lines(str(index), coverage, m)
+        if by_text:
+            lines.append(f"{index}: {len(by_text)} of these prompts match by text, not by hash")
     screen.result(document, "\n".join(lines) or f"{index}: opened")
     if damage:
         screen.note("hint: copy it again, or build it again from the answers files")
-    if coverage is not None and not coverage.complete:
-        screen.note("hint: run ropd teacher-gen for them, then ropd index build, or ask for fewer with -m")
-    if damage or (coverage is not None and not coverage.complete):
         raise typer.Exit(EXIT_INPUT)
+    if coverage is not None and not coverage.complete:
+        again = "run ropd teacher-gen for them, then ropd index build, or ask for fewer with -m"
+        screen.note(f"hint: {f'ropd index rehash {index} {prompts}' if by_text else again}")
+        raise typer.Exit(EXIT_PARTIAL)
 
 
 @app.command("merge")
@@ -222,27 +230,63 @@ def export(
 @app.command("import")
 @command
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="JSON Lines of the reference implementation, v1 or v2.")],
-    out: Annotated[Path, typer.Option(help="Index file; created, or added to.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Answers made elsewhere (JSON Lines, JSON, CSV, TSV, Parquet), hf:OWNER/NAME[:CONFIG], or an index of "
+            "the reference implementation (v1, v2)."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Index file, created or added to; or an answers file (.jsonl, .jsonl.zst), made anew.")
+    ],
     prompts: Annotated[
-        Path | None, typer.Option(help="Prompts file, to find the text of a row's prompt by its hash.")
+        Path | None, typer.Option(help="Prompts file; answers are matched to its prompts by their text.")
     ] = None,
+    prompt_field: Annotated[
+        str | None, typer.Option("--prompt-field", help="Column of the prompts.", show_default="guessed")
+    ] = None,
+    response_field: Annotated[
+        str | None, typer.Option("--response-field", help="Column of the answers.", show_default="guessed")
+    ] = None,
+    uid_field: Annotated[
+        str | None, typer.Option("--uid-field", help="Column of the uids, without --prompts.", show_default="uid")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Model that answered.", show_default="a column, where there is one")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Split of a Hugging Face data set.")] = "train",
     *,
     read: ReadOptions,
     screen: Screen,
 ) -> None:
-    """Add rows of the method's reference implementation to an index."""
-    from ropd_cli.index import IndexWriter
-    from ropd_cli.index.exchange import imported_rows, prompts_by_hash
-    from ropd_cli.records.files import count_records
+    """Add answers that were made elsewhere to an index.
 
-    known = prompts_by_hash(prompts) if prompts is not None else {}
-    total = sum(map(count_records, files))
-    with IndexWriter(out) as writer:
-        rows = (row for file in files for row in imported_rows(file, known))
-        for row in screen.track(rows, total, "import"):
-            writer.add_row(row)
-    _print_added(screen, out, writer.added)
+    The columns of prompts and answers are guessed and shown. A chat whose last message is the assistant's has its
+    answer there. Rows of one prompt are joined. With --prompts, a bare text, one user message, and a text with blanks
+    around it are the same prompt.
+    """
+    from ropd_cli.cli._foreign_answers import Fields, add_answers
+
+    fields = Fields(prompt_field, response_field, uid_field, model, split)
+    add_answers(screen, files, out, prompts, fields, _print_added)
+
+
+@app.command("rehash")
+@command
+def rehash_(
+    index: IndexFile, prompts: Annotated[Path, typer.Argument(help="Prompts file.")], *, screen: Screen
+) -> None:
+    """Give a prompts file the answers that the index has to the same texts in another form.
+
+    A prompt as a bare text and the same prompt as a message have different hashes, and so have texts with and without
+    blanks around them. Nothing is asked of a teacher.
+    """
+    from ropd_cli.records.schemas import load_prompts
+    from ropd_cli.stages.foreign_answers import rehash
+
+    count = rehash(index, load_prompts(prompts))
+    screen.result({"index": str(index), "prompts": count}, f"{index}: answers of {count} prompts found by their text")
 
 
 def _print_added(screen: Screen, out: Path, added: Added) -> None:

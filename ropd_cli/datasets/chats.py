@@ -15,8 +15,8 @@ _HINT = "each message has a role and a content, and the last is the user's: mend
 
 def chat_messages(
     value: Any, where: str, *, columnar: bool = False, cut_replies: bool = True
-) -> tuple[list[dict[str, Any]], int]:
-    """Return the messages of a prompt, and how many replies at its end were cut off: it may be a text, a chat
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the messages of a prompt, and the replies that were cut off at its end: it may be a text, a chat
     (role/content, or ShareGPT's from/value, in any case of letters), or a chat as text.
 
     ``columnar``: a key that only other rows have reads as null. Raises InputError that names ``where``.
@@ -32,7 +32,7 @@ def chat_messages(
                 "write them as JSON, a list of {role, content}",
             ) from fault
         if chat is None:
-            return [{"role": "user", "content": value}], 0
+            return [{"role": "user", "content": value}], []
         value = chat
     if isinstance(value, dict) and _is_columns(value):
         value = [dict(zip(value, each, strict=True)) for each in zip(*value.values(), strict=True)]
@@ -42,13 +42,13 @@ def chat_messages(
             "name the column of the prompts by --prompt-field",
         )
     messages = [_message(each, columnar=columnar) for each in value]
-    count = len(messages)
+    replies: list[dict[str, Any]] = []
     while cut_replies and messages and isinstance(messages[-1], dict) and messages[-1].get("role") == "assistant":
-        messages.pop()
+        replies.insert(0, messages.pop())
     wrong = chat_fault(messages) if messages else "no question among the messages"
     if wrong is not None:
         raise InputError(f"{where}: {wrong}", _HINT)
-    return messages, count - len(messages)
+    return messages, replies
 
 
 def alpaca_messages(instruction: str | None, parts: Mapping[str, Any], where: str) -> str | list[dict[str, Any]]:

@@ -131,7 +131,9 @@ class ColumnReader:
     def read(self, row: Row) -> Candidate:
         """Raises InputError that names the row, what is wrong with it and how to mend it."""
         notes: list[str] = []
-        raw, messages = self._prompt(row, notes)
+        raw, messages, replies = self._prompt(row)
+        if replies:
+            notes.append("prompts whose last messages, replies, were cut off")
         used = set(self.chosen["prompt"].columns)
         fields: dict[str, Any] = {}
         for name in ("answer", "rubric", "data_source", "ability", "system"):
@@ -167,8 +169,16 @@ class ColumnReader:
         known = self.recipe.columns.get(name) if self.recipe else None
         return GUESSES.get(name, ()) if known is None else known
 
-    def _prompt(self, row: Row, notes: list[str]) -> tuple[Any, list[Any]]:
-        """The prompt as it stands in the row, and its messages."""
+    def prompt_and_replies(self, row: Row) -> tuple[str | list[Any], list[Any]]:
+        """Return a row's prompt, a text where it is no more than one, and the replies that stood at its end. Raises
+        InputError that names the row."""
+        raw, messages, replies = self._prompt(row)
+        system = self._get(row, "system", self.chosen["system"].columns[0]) if "system" in self.chosen else None
+        messages = with_system(messages, system if isinstance(system, str) else None)
+        return raw if messages == [{"role": "user", "content": raw}] else messages, replies
+
+    def _prompt(self, row: Row) -> tuple[Any, list[Any], list[Any]]:
+        """The prompt as it stands in the row, its messages, and the replies after them."""
         if "prompt" not in self.chosen:
             names = ", ".join(map(str, row.record))
             raise InputError(f"{row.where}: no field with a prompt among {names}", "name it by --prompt-field")
@@ -176,10 +186,8 @@ class ColumnReader:
         raw = self._get(row, "prompt", column)
         if parts and (is_missing(raw) or isinstance(raw, str)):
             raw = alpaca_messages(raw, {part: row.record.get(part) for part in parts}, row.where)
-        messages, cut = chat_messages(raw, row.where, columnar=row.columnar)
-        if cut:
-            notes.append("prompts whose last messages, replies, were cut off")
-        return raw, messages
+        messages, replies = chat_messages(raw, row.where, columnar=row.columnar)
+        return raw, messages, replies
 
     def _get(self, row: Row, name: str, column: str) -> Any:
         record = row.record

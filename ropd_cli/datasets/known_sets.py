@@ -62,6 +62,16 @@ RECIPES: Mapping[str, Recipe] = {
         ability="medicine",
         left_out=("rubric_list", "rubric_count"),
     ),
+    "rubrichub": Recipe(
+        hub="sojuL/RubricHub_v1",
+        columns={"prompt": ("prompt",), "answer": (), "rubric": ("Rubrics", "reward_model.rubrics")},
+        data_source="sojuL/RubricHub_v1",
+    ),
+    "openrubrics": Recipe(
+        hub="OpenRubrics/OpenRubrics",
+        columns={"prompt": ("instruction", "prompt"), "answer": (), "rubric": ("rubric",)},
+        data_source="OpenRubrics/OpenRubrics",
+    ),
 }
 """``answer`` of RaR is empty on purpose: its reference answers are prose, which nothing can check for equality. They
 are kept as ``reference_answer``."""

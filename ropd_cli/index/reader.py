@@ -117,6 +117,11 @@ class TeacherIndex:
         pair = self.query(_DIGESTS[_PAIR], (raw_prompt_hash, uid))
         return len(_distinct(pair or self.query(_DIGESTS[_HASH], (raw_prompt_hash,))))
 
+    def prompt_texts(self) -> Iterator[tuple[int, Any]]:
+        """Yield each prompt's number and, where it is known, the prompt as JSON holds it."""
+        for number, prompt in self.query("SELECT id, prompt FROM prompts WHERE prompt IS NOT NULL ORDER BY id"):
+            yield number, orjson.loads(prompt)
+
     def rows(self) -> Iterator[Row]:
         """Yield every prompt with its answers, in the order the prompts were added."""
         for (number,) in self.query("SELECT id FROM prompts ORDER BY id"):

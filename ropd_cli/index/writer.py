@@ -35,7 +35,7 @@ from ropd_cli.index.layout import (
 from ropd_cli.index.rows import Row, Source, rest_of
 from ropd_cli.records.files import disk_errors
 from ropd_cli.records.outputs import sole_writer
-from ropd_cli.records.schemas import Answer, AnswerRecord
+from ropd_cli.records.schemas import Answer, AnswerRecord, prompt_hash
 
 Prefer = Literal["first", "last", "error"]
 
@@ -78,6 +78,11 @@ class IndexWriter:
     def add(self, record: AnswerRecord) -> None:
         """Add the answers of one record: those that can be used, and, marked, those that were cut off."""
         prompt = record.prompt if isinstance(record.prompt, str) else [m.model_dump(mode="json") for m in record.prompt]
+        if prompt_hash(record.prompt) != record.raw_prompt_hash:
+            raise InputError(
+                f"uid {record.uid!r}: raw_prompt_hash is not that of its prompt",
+                "ropd index import reads answers that were made elsewhere, and needs no hash",
+            )
         number = self._prompt(record.uid, record.raw_prompt_hash, prompt)
         seed = seed_of(record.uid, record.raw_prompt_hash)
         for answer in record.answers:

@@ -3,7 +3,9 @@
 - the reference's ``{"schema_version": "ropd.rubric.v1", "rubrics": [...]}``;
 - a list of criteria, each with a text (``criterion``, ``description`` or ``text``) and a number (``points`` or
   ``weight``): the column of Rubrics as Rewards (RaR) is one;
-- a JSON string of either. The field is ``rubric``, else ``extra_info.rubric``.
+- a numbered text, a criterion per item, all of one weight (OpenRubrics; its ``[Hard Rule]`` and ``[Principle]`` are
+  left out of the criterion);
+- a JSON string of the first two. The field is ``rubric``, else ``extra_info.rubric``.
 
 A criterion with a negative weight describes a mistake (RaR calls it a *pitfall*). A score here is a share of
 positive points, so it is turned round: the answer earns the points by avoiding the mistake. But many of RaR's
@@ -38,6 +40,8 @@ _AVOIDS = re.compile(
     r"(?:(?:the|this)\s+)?(?:(?:response|answer|solution)\s+)?(?:avoids|avoiding|refrains)\b", re.IGNORECASE
 )
 """A demand in a pitfall of RaR; elsewhere it may be the mistake ("avoids the question")."""
+_NUMBERED = re.compile(r"^\s*\d{1,3}[.)]\s+", re.MULTILINE)
+_MARK = re.compile(r"\s*\[(?:hard rule|principle)\]\s*$", re.IGNORECASE)
 _HINT = "see the forms of a data set's rubrics in docs/rewards.md"
 
 
@@ -75,11 +79,13 @@ def merged(dataset: Rubric, induced: Rubric) -> Rubric:
 
 
 def _items(raw: Any, uid: str) -> list[Any]:
+    if isinstance(raw, str) and (listed := _NUMBERED.split(raw)[1:]):
+        return [{"criterion": _MARK.sub("", " ".join(each.split())), "points": 1} for each in listed]
     if isinstance(raw, str):
         try:
             raw = json.loads(raw)
         except ValueError as fault:
-            raise _bad(uid, f"its `rubric` is a text and no JSON ({fault})") from fault
+            raise _bad(uid, f"its `rubric` is a text, and neither a numbered list nor JSON ({fault})") from fault
     if isinstance(raw, dict):
         raw = raw.get("rubrics")
     if not isinstance(raw, list | tuple):

@@ -90,7 +90,7 @@ def test_weights_become_whole_and_keep_their_order(weights):
     [
         ([], "0 criteria"),
         ([RAR[0]] * 101, "101 criteria"),
-        ("no json", "no JSON"),
+        ("no json", "nor JSON"),
         (7, "neither a list"),
         ({"other": []}, "neither a list"),
         ([{"text": "x", "weight": 10**400}], "criterion 1 has no `points`"),

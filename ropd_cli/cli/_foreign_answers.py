@@ -1,0 +1,114 @@
+"""Read answers that were made elsewhere into an index or an answers file (``ropd index import``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ropd_cli.cli._screen import Screen
+from ropd_cli.datasets.hub import HubSet, hub_rows
+from ropd_cli.datasets.local_files import Row, local_rows
+from ropd_cli.errors import InputError
+from ropd_cli.index import IndexWriter
+from ropd_cli.index.exchange import V1, V2, imported_rows, prompts_by_hash
+from ropd_cli.records.files import write_records
+from ropd_cli.records.schemas import AnswerRecord
+from ropd_cli.stages.foreign_answers import ForeignAnswers, joined, prompts_by_text
+
+if TYPE_CHECKING:
+    from ropd_cli.index import Added
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The columns that a user has named, the model, and the split of a data set of the hub."""
+
+    prompt: str | None = None
+    response: str | None = None
+    uid: str | None = None
+    model: str | None = None
+    split: str = "train"
+
+    @property
+    def named(self) -> dict[str, str]:
+        named = {"prompt": self.prompt, "response": self.response, "uid": self.uid}
+        return {name: column for name, column in named.items() if column is not None}
+
+
+def add_answers(
+    screen: Screen,
+    files: list[Path],
+    out: Path,
+    prompts: Path | None,
+    fields: Fields,
+    print_added: Callable[[Screen, Path, Added], None],
+) -> None:
+    """Add the answers of files to an index, or write them as an answers file. Raises InputError."""
+    rows = {str(file): partial(_rows, str(file), fields.split) for file in files}
+    of_reference = [name for name, some in rows.items() if _is_of_reference(some())]
+    known = prompts_by_text(prompts) if prompts is not None and len(of_reference) < len(rows) else None
+    foreign = [
+        ForeignAnswers(name, some, fields.named, fields.model, known)
+        for name, some in rows.items()
+        if name not in of_reference
+    ]
+    for each in foreign:
+        each.choose()
+        screen.note(f"{each.name}: {each.columns}")
+    records = chain.from_iterable(map(_counted, foreign))
+    if out.name.endswith((".jsonl", ".jsonl.zst")):
+        if of_reference:
+            raise InputError(f"{of_reference[0]}: an index of the reference's", "--out names an index for it")
+        written = joined(records)
+        if not written:
+            raise _none(foreign, prompts)
+        write_records(out, (record.to_json() for record in written))
+        count = sum(len(record.answers) for record in written)
+        document = {"out": str(out), "prompts": len(written), "answers": count}
+        screen.result(document, f"{out}: {count} answers to {len(written)} prompts written")
+    else:
+        hashes = prompts_by_hash(prompts) if prompts is not None and of_reference else {}
+        with IndexWriter(out) as writer:
+            for name in of_reference:
+                for row in imported_rows(Path(name), hashes):
+                    writer.add_row(row)
+            for record in records:
+                writer.add(record)
+            if foreign and not writer.added.answers and not writer.added.known and not writer.added.unusable:
+                raise _none(foreign, prompts)
+        print_added(screen, out, writer.added)
+    for each in foreign:
+        if each.unmatched:
+            places = ", ".join(each.examples)
+            screen.note(f"{len(each.unmatched)} prompts of {each.name} are not in {prompts}: {places} …")
+        if each.empty:
+            screen.note(f"{each.name}: {each.empty} rows without an answer")
+
+
+def _counted(answers: ForeignAnswers) -> Iterable[AnswerRecord]:
+    return answers.records()
+
+
+def _rows(name: str, split: str) -> Iterator[Row]:
+    if not name.startswith("hf:"):
+        return local_rows(Path(name))
+    path, _, config = name.removeprefix("hf:").partition(":")
+    return hub_rows(HubSet(path, config or None, split))
+
+
+def _is_of_reference(rows: Iterator[Row]) -> bool:
+    return any(row.record.get("schema_version") in (V1, V2) for row in islice(rows, 1))
+
+
+def _none(foreign: list[ForeignAnswers], prompts: Path | None) -> InputError:
+    unmatched = sum(len(each.unmatched) for each in foreign)
+    if not unmatched:
+        return InputError(f"{foreign[0].name}: no row has an answer", f"columns: {foreign[0].columns}")
+    return InputError(
+        f"none of the {unmatched} prompts of {foreign[0].name} is in {prompts}",
+        f"their texts have to be equal ({foreign[0].columns}); without --prompts each is taken as it stands",
+    )
