@@ -87,7 +87,7 @@ Config = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        help="YAML configuration: a path, or a shipped name (repeatable: each is laid over those before it).",
+        help="YAML configuration: a path, or a shipped name (repeatable: later files override earlier ones).",
     ),
 ]
 Set = Annotated[
@@ -103,10 +103,10 @@ MaxCost = Annotated[
     _run_option(
         "--max-cost",
         min=0.0,
-        help="Dollars. No request is sent that could exceed them (prices stand in the configuration).",
+        help="Limit in dollars: no request is sent that could exceed it. Needs the key prices.",
     ),
 ]
-Seed = Annotated[int | None, _run_option("--seed", help="Seed; sent to the endpoint where it is set.")]
+Seed = Annotated[int | None, _run_option("--seed", help="Seed of sampling; sent to the endpoint if set.")]
 TemplatesFolder = Annotated[
     Path | None, typer.Option("--templates", help="Folder of your own templates.", show_default="the shipped ones")
 ]
@@ -143,7 +143,7 @@ class ReadOptions:
 
     salvage: Annotated[
         bool,
-        _run_option("--salvage", help="Skip damaged records of files; by default they are errors."),
+        _run_option("--salvage", help="Skip damaged records of input files instead of failing."),
     ] = False
 
 

@@ -16,7 +16,7 @@ from ropd_cli.errors import InputError
 @command
 def rollout(
     prompts: Annotated[Path, typer.Argument(help="Prompts file.")],
-    out: Annotated[Path, typer.Option("--out", help="Answers file; what it holds is kept.")],
+    out: Annotated[Path, typer.Option("--out", help="Answers file; existing records are kept.")],
     n: Annotated[int | None, typer.Option("--n", "-n", min=1, help="Rollouts per prompt.", show_default="8")] = None,
     model_path: ModelPath = None,
     device: Device = None,

@@ -16,7 +16,7 @@ def rubricate(
     prompts: Annotated[Path, typer.Argument(help="Prompts file.")],
     index: Annotated[Path, typer.Option("--index", help="Teacher index.")],
     rollouts: Annotated[Path, typer.Option("--rollouts", help="The student's answers.")],
-    out: Annotated[Path, typer.Option("--out", help="Rubrics file; what it holds is kept.")],
+    out: Annotated[Path, typer.Option("--out", help="Rubrics file; existing records are kept.")],
     m: Annotated[
         int | None,
         typer.Option("--m", "-m", min=1, help="Distinct teacher answers shown per prompt.", show_default="4"),

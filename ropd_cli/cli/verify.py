@@ -16,7 +16,7 @@ def verify(
     prompts: Annotated[Path, typer.Argument(help="Prompts file.")],
     rubrics: Annotated[Path, typer.Option("--rubrics", help="Rubrics file.")],
     rollouts: Annotated[Path, typer.Option("--rollouts", help="The student's answers.")],
-    out: Annotated[Path, typer.Option("--out", help="Verdicts file; what it holds is kept.")],
+    out: Annotated[Path, typer.Option("--out", help="Verdicts file; existing records are kept.")],
     index: Annotated[
         Path | None,
         typer.Option("--index", help="Teacher index, to mix its answers in. Without it only rollouts are judged."),
