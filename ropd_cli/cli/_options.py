@@ -87,7 +87,7 @@ Config = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        help="YAML configuration: a path, or a shipped name (repeatable; later ones override earlier ones).",
+        help="YAML configuration: a path, or a shipped name (repeatable: later files override earlier ones).",
     ),
 ]
 Set = Annotated[
@@ -103,7 +103,7 @@ MaxCost = Annotated[
     _run_option(
         "--max-cost",
         min=0.0,
-        help="Limit in dollars. No request is sent that could exceed it (prices: see the configuration).",
+        help="Limit in dollars: no request is sent that could exceed it. Needs the key prices.",
     ),
 ]
 Seed = Annotated[int | None, _run_option("--seed", help="Seed of sampling; sent to the endpoint if set.")]
@@ -143,7 +143,7 @@ class ReadOptions:
 
     salvage: Annotated[
         bool,
-        _run_option("--salvage", help="Skip damaged records; by default they are errors."),
+        _run_option("--salvage", help="Skip damaged records of input files instead of failing."),
     ] = False
 
 

@@ -29,15 +29,13 @@ def doctor(
     offline: Annotated[
         bool, typer.Option("--offline", "--no-calls", help="Send nothing: ask no endpoint and no hub.")
     ] = False,
-    device: Annotated[
-        Literal["gpu", "cpu"] | None, typer.Option("--device", help="As the key device: what is checked for.")
-    ] = None,
+    device: Annotated[Literal["gpu", "cpu"] | None, typer.Option("--device", help="Check for this device.")] = None,
     simulate: Annotated[
         str | None,
         typer.Option(
             "--simulate",
             metavar="GPU:COUNT",
-            help="Forecast the run on such GPUs per node, as H100-80GB:8; check nothing else.",
+            help="Only forecast the run on these GPUs per node, for example H100-80GB:8.",
         ),
     ] = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds per answer, at most.")] = 60.0,
@@ -47,9 +45,9 @@ def doctor(
     """Check what works on this machine, and how to mend what does not.
 
     Checks packages, devices and disk; with a configuration also its endpoints, judges, teacher index and student,
-    and what a run would cost. Endpoints are asked a few short questions, which are announced first. Exit code 1
-    where a check fails. With --simulate nothing is checked here: whether the run fits on GPUs that are elsewhere, and
-    how long a step takes, with the arithmetic.
+    and the cost of a run. Endpoints get a few short questions, which are announced first. Exit code 1 if a check
+    fails. With --simulate nothing is checked: the command forecasts whether the run fits on other GPUs, and how long a
+    step takes.
     """
     import sys
 

@@ -40,7 +40,7 @@ def evaluate(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Directory of the evaluation; what it holds is kept.")
+        Path | None, typer.Option("--out", help="Directory of the evaluation; existing samples are kept.")
     ] = None,
     data: Annotated[
         list[str] | None,
@@ -96,8 +96,8 @@ def evaluate(
     """Measure a model on benchmarks, with the uncertainty of each figure.
 
     The model is a checkpoint that runs on vLLM on this machine (--model-path, or --model with a folder), or an
-    endpoint (--base-url, --model). Samples, grades and reports are written to --out. The same command again does
-    what is not done yet, also with more benchmarks or a larger --n.
+    endpoint (--base-url, --model). Samples, grades and reports are written to --out. The same command again
+    continues where it stopped, also with more benchmarks or a larger --n.
     """
     if context.invoked_subcommand is not None:
         return

@@ -27,9 +27,8 @@ def quickstart(
     """Distil a small student on this machine, from nothing.
 
     Fetches the student, makes a small task (sums) with held-out prompts, has the built-in teacher answer it,
-    measures the student, trains it on rubric rewards with verl and vLLM, and measures it again. No GPU and no
-    account are needed; on 2 cores it takes about a quarter of an hour. The same command again continues where it
-    stopped.
+    measures the student, trains it on rubric rewards with verl and vLLM, and measures it again. It needs no GPU and no
+    account, and takes about ten minutes on 2 cores. The same command again continues where it stopped.
     """
     import os
 

@@ -32,7 +32,7 @@ def rejudge(
         typer.Option("--out", help="Folder for verdicts and figures.", show_default="RUN/rejudge/JUDGE"),
     ] = None,
     repeats: Annotated[
-        int, typer.Option("--repeats", min=1, help="Judgings per group; from 2 on the flip rate is measured.")
+        int, typer.Option("--repeats", min=1, help="Judgings per group; 2 or more measure the flip rate.")
     ] = 1,
     new_rubrics: Annotated[bool, typer.Option("--new-rubrics", help="Have the rubricator write new rubrics.")] = False,
     rubrics: Annotated[
@@ -54,13 +54,13 @@ def rejudge(
 ) -> None:
     """Judge the saved groups of a run again, and measure how far the judges agree.
 
-    Nothing is generated. The judge is the run's own, from its config.yaml, with what the options change: another
-    model, endpoint, template or rubric. The same judge is answered by the cache; --repeats asks it again.
+    Nothing is generated. The judge is that of the run's config.yaml, with what the options change: another model,
+    endpoint, template or rubric. The cache answers for an unchanged judge; --repeats asks it again.
 
     The same command again continues where it stopped, and tries failed groups again.
 
-    Where config.yaml names an endpoint of its own and a key of yours would be sent there, --trust-run-config is
-    needed: the run may be somebody else's.
+    The run may be somebody else's: --trust-run-config is needed if one of your keys would be sent to an endpoint that
+    only its config.yaml names.
     """
     from ropd_cli.cli._stages import in_words, open_cache, run_clients, with_model
     from ropd_cli.llm.chat import ClientStats
@@ -74,6 +74,8 @@ def rejudge(
 
     if new_rubrics and rubrics is not None:
         raise InputError("--new-rubrics and --rubrics are two choices", "leave one of them out")
+    if not run.exists():
+        raise InputError(f"{run}: no such run directory", "give the --out of ropd train, or DIR/run of a quickstart")
     own = (run if run.is_dir() else run.parent.parent) / "config.yaml"
     flags = endpoint.flags("verifier") | {"judge.templates": str(templates) if templates else None}
     settings = requests.load(flags)
@@ -87,7 +89,7 @@ def rejudge(
     source: RubricSource = "new" if new_rubrics else "file" if rubrics is not None else "saved"
     if out is None:
         if not run.is_dir():
-            raise InputError("a group file has no place of its own for the figures", "say where: --out DIR")
+            raise InputError("the figures of a group file need an output directory", "give --out DIR")
         writer = settings.rubricator
         by = [writer.model, writer.base_url, writer.sampling.model_dump()] if new_rubrics else rubrics or ""
         out = default_out(run, settings.judge, texts, judge, f"{source} {by}")

@@ -92,9 +92,9 @@ def serve_judge(
     """Serve a judge over HTTP: vLLM, or built-in rules.
 
     With --model: starts vLLM's OpenAI server with prefix caching and strict structured output, prints the settings
-    for a configuration on stdout once it answers, and watches it. The log is kept.
+    for a configuration on stdout once it answers, and watches the server. The log is kept.
 
-    Without --model: serves the built-in provider, a set of rules for small checkable tasks and no language model,
+    Without --model: serves the built-in provider, a set of rules for small checkable tasks, not a language model,
     and prints the URL to give as --base-url.
 
     Ctrl-C stops it.

@@ -57,12 +57,12 @@ def teacher_gen(
         Literal["refuse", "keep"],
         _answers_option(
             metavar="refuse|keep",
-            help="With --keep correct: refuse prompts without an `answer`, or keep any answer to them.",
+            help="With --keep correct: refuse prompts without an `answer`, or keep any of their answers.",
         ),
     ] = "refuse",
     tries: Annotated[
         int | None,
-        _answers_option(min=1, help="Maximum number of samples per wanted answer.", show_default="3"),
+        _answers_option(min=1, help="Maximum samples per answer.", show_default="3"),
     ] = None,
     force: Annotated[bool, _answers_option("--force", help="Accept identical answers.")] = False,
     retry_max_tokens: Annotated[
@@ -96,7 +96,7 @@ def teacher_gen(
 ) -> None:
     """Ask a teacher for m answers per prompt.
 
-    Answers that are empty, cut off, identical to another, or not to be kept are asked for again. With --seed,
+    Answers that are empty, cut off, equal to another one or rejected by --keep are requested again. With --seed,
     sample s is sent seed + s. The same command again continues where it stopped, and tries failed prompts again.
     """
     from ropd_cli.llm.chat import ClientStats

@@ -105,7 +105,7 @@ def gpus(case: Case) -> list[Check]:
             checks.append(HERE.fail("devices_per_node", found, mend))
         return checks
     if not needed:
-        return [HERE.ok("gpu", "none found; device: cpu works without (docs/cpu.md)")]
+        return [HERE.ok("gpu", "none found; device: cpu needs none (docs/cpu.md)")]
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     why = f" (CUDA_VISIBLE_DEVICES is {hidden!r})" if hidden is not None else ""
     mend = "run it on a machine with a GPU (does nvidia-smi list it, is torch a build for CUDA?), "

@@ -33,7 +33,7 @@ NO_FORM = (400, 404, 422, 501)
 _WORTH_RETRYING = (408, 409, 424, 425, 429, 498)
 URL_HINT = "is it the URL of an OpenAI-compatible API? It usually ends in /v1"
 _HINTS = {
-    400: "the server says what it does not take; an option set to null in the configuration is not sent",
+    400: "the line quotes the server; an option that is null in the configuration is not sent",
     403: "the key has no right to this model or endpoint",
     407: "the proxy asks for a user and a password: HTTP_PROXY=http://USER:PASSWORD@HOST:PORT",
     404: "check the model's name (--model) and the URL (--base-url, it usually ends in /v1)",

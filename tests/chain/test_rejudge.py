@@ -183,6 +183,8 @@ def test_what_it_refuses(judged_run, tmp_path):
     assert "no group judged by a rubric in these steps" in rejudge(judged_run, "--step", 99, code=2)
     assert "neither a step" in rejudge(judged_run, "--step", "a-b", code=2)
     assert "two choices" in rejudge(judged_run, "--new-rubrics", "--rubrics", "r.jsonl", code=2)
+    done = CliRunner().invoke(app, ["rejudge", str(tmp_path / "none")])
+    assert done.exit_code == 2 and "none: no such run directory" in done.stderr
     (tmp_path / "x.jsonl").write_text('{"uid": "a"}\n')
     done = CliRunner().invoke(app, ["rejudge", str(tmp_path / "x.jsonl"), "--out", str(tmp_path / "o"), "--model", "m"])
     assert done.exit_code == 2 and "x.jsonl:1: no group of a training run" in done.stderr

@@ -93,7 +93,7 @@ async def test_a_retry_after_beyond_patience_is_not_waited_for(server):
 @pytest.mark.parametrize(
     ("step", "said", "hint"),
     [
-        (Status(400), "the server's words", "does not take"),
+        (Status(400), "the server's words", "the line quotes the server"),
         (Status(401), "the server's words", "MY_KEY"),
         (Status(403), "the server's words", "no right"),
         (Status(404, body={"detail": "Not Found"}), "Not Found", "--model"),
