@@ -20,7 +20,7 @@ LAYERS = {  # room (first part of the module's name below ropd_cli) -> layer
     "methods": 8,
     "judging": 9,
     "training": 9,
-    **dict.fromkeys(["recipes", "doctor"], 10),
+    **dict.fromkeys(["recipes", "doctor", "serving"], 10),
     "cli": 11,
     "__main__": 12,
 }
