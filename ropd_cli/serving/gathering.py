@@ -121,7 +121,9 @@ class Gatherer:
     async def _judge(self, key: Hashable, gathering: Gathering) -> None:
         # in an order of their own, whichever came first: the same rollouts are the same requests after a restart
         siblings = sorted(gathering.siblings, key=lambda sibling: sibling.rollout.text)
-        came = f"{len(siblings)} of {gathering.n} rollouts of a prompt came, and no further one in {self._timeout_s:g} s"
+        came = (
+            f"{len(siblings)} of {gathering.n} rollouts of a prompt came, and no further one in {self._timeout_s:g} s"
+        )
         try:
             if len(siblings) < 2:
                 judged = GroupRewards(None, f"{came}; a group is judged together")
@@ -135,7 +137,9 @@ class Gatherer:
             rewards = judged.rewards or (None,) * len(siblings)
             why = judged.error or "the rollout has no reward of its own"
             self._settle(siblings, [RolloutReward(one, why if one is None else None) for one in rewards])
-        if not any(sibling.outcome.exception() is None and sibling.outcome.result().reward for sibling in siblings):
+        if not any(
+            sibling.outcome.exception() is None and sibling.outcome.result().reward is not None for sibling in siblings
+        ):
             for sibling in siblings:  # whoever asks again is judged anew
                 sibling.is_waited_for = True
         self._forget(key)

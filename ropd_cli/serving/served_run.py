@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import InputError, ProviderDown
@@ -65,6 +66,7 @@ class ServedRun(RunJudge):
         super().__init__(str(run_dir.path))
         rows = self._run.metric_rows()
         self._step = rows[-1]["step"] + 1 if rows else 1
+        self._by_hash = {prompt_hash(prompt.messages): prompt for prompt in self._prompts.values()}
         self._under_way: dict[str, asyncio.Task[GroupRewards]] = {}
         self._writing = asyncio.Lock()
         self.counts: Counter[str] = Counter()
@@ -78,26 +80,37 @@ class ServedRun(RunJudge):
         """The resolved configuration."""
         return self._config
 
+    def knows(self, uid: str) -> bool:
+        """Return whether ``data.prompts`` has a prompt of this uid."""
+        return uid in self._prompts
+
     def asked(
         self,
         prompt: str | Sequence[dict[str, Any]] | None,
         *,
         uid: str | None = None,
+        answer: str | None = None,
         teacher_answers: Sequence[str] | None = None,
         step: int | None = None,
         **fields: Any,
     ) -> Asked:
-        """Return what is asked about: the prompt of this uid in ``data.prompts``, else the one that is given, with its
-        teacher answers. Raises InputError where there is none, or it lacks what the method needs."""
+        """Return what is asked about: the prompt of ``data.prompts`` by its uid or its text, else the one that is given;
+        with its teacher answers. Raises InputError where there is none, or it lacks what the method needs."""
         known = self._prompts.get(uid) if uid is not None else None
         if known is None:
             if prompt is None:
                 raise InputError(f"no prompt, and uid {uid!r} is not in data.prompts", "send prompt, or a uid of those")
-            messages = prompt if isinstance(prompt, str) else tuple(Message.model_validate(one) for one in prompt)
-            known = Prompt(uid=uid or prompt_hash(messages)[:16], prompt=messages, **fields)
+            try:
+                messages = prompt if isinstance(prompt, str) else tuple(Message.model_validate(one) for one in prompt)
+                sent = Prompt(uid=uid or prompt_hash(messages)[:16], prompt=messages, answer=answer, **fields)
+            except ValidationError as fault:
+                raise InputError(
+                    f"prompt: {fault.errors()[0]['msg']}", "a text, or messages with role and content"
+                ) from fault
+            known = self._by_hash.get(prompt_hash(sent.messages), sent)
         if self._needs.answers and not known.answer:
             raise InputError(f"method {self._config.method} needs the checkable answer of a prompt", "send answer")
-        if teacher_answers is None:
+        if not teacher_answers:
             epoch = self._epoch(step) if step is not None and self._prompts else 0
             m = self._needs.teacher_answers
             teacher_answers = indexed_answers(self._config, self._index, m, known, epoch)
@@ -146,8 +159,9 @@ class ServedRun(RunJudge):
         if not taken:
             return
         metrics = await self.close_step(self._step, taken)
-        with open(self._run.metrics, "ab") as file:
-            file.write(orjson.dumps({"step": self._step, **metrics}, option=orjson.OPT_APPEND_NEWLINE))
+        row = orjson.dumps({"step": self._step, **metrics}, option=orjson.OPT_APPEND_NEWLINE)
+        with open(self._run.metrics, "ab") as file:  # noqa: ASYNC230 - a line
+            file.write(row)
         self._step += 1
 
     def figures(self) -> dict[str, float]:

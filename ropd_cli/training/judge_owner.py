@@ -154,7 +154,7 @@ class RunJudge:
         self._judging.discard(group_id)
         self._last_fault = book.tally.last_fault or self._last_fault
         second = self._second if rewards is not None else None
-        if second is not None and rubric is not None and verdicts is not None and second.wants(step, uid):
+        if second is not None and rubric is not None and verdicts is not None and second.wants(step, group.uid):
             second.start(group_id, group, rubric, verdicts)
         self._keep_spent()
         self._heartbeat.beat()
