@@ -94,8 +94,10 @@ class ServedRun(RunJudge):
         step: int | None = None,
         **fields: Any,
     ) -> Asked:
-        """Return what is asked about: the prompt of ``data.prompts`` by its uid or its text, else the one that is given;
-        with its teacher answers. Raises InputError where there is none, or it lacks what the method needs."""
+        """Return what is asked about: the prompt of ``data.prompts`` by its uid or its text, else the one that is sent.
+
+        Raises InputError where there is none, or it lacks what the method needs.
+        """
         known = self._prompts.get(uid) if uid is not None else None
         if known is None:
             if prompt is None:
@@ -141,8 +143,8 @@ class ServedRun(RunJudge):
             if step is not None and step > self._step:
                 await self._end_step([each for each in self._open if each != group_id])
                 self._step = step
-            elif step is None and len(self._open) >= self._config.train.prompts_per_step:
-                await self._end_step(list(self._open))
+            while step is None and len(self._open) >= (count := self._config.train.prompts_per_step):
+                await self._end_step(list(self._open)[:count])
             self._write_open()
         return judged
 

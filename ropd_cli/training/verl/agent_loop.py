@@ -126,7 +126,7 @@ class GroupAgentLoopWorker(_Worker):
         if barrier.rewards.done():
             return
         if judged.rewards is None:
-            barrier.rewards.set_exception(GroupNotJudged(f"{kwargs['uid']}: {judged.error}"))
+            barrier.rewards.set_exception(GroupNotJudged(judged.error))
         else:
             sessions = sorted(barrier.rollouts)
             barrier.replaced = {sessions[k]: text for k, text in judged.replaced.items()}
@@ -162,7 +162,7 @@ class JudgedAgentLoopWorker(GroupAgentLoopWorker):
     async def _judged(self, rollouts: Sequence[Answer], kwargs: Mapping[str, Any]) -> GroupRewards:
         uid = kwargs["extra_info"]["ropd_uid"]
         judged: GroupRewards = await self._judge.judge.remote(kwargs["uid"], int(kwargs["global_steps"]), uid, rollouts)
-        return judged
+        return judged if judged.error is None else judged._replace(error=f"uid {uid}: {judged.error}")
 
     async def _read_by_teacher(self, output: Any) -> None:
         """Add the teacher's log-probabilities where verl's own distillation puts them: that of a token stands at the
