@@ -50,8 +50,8 @@ actor_rollout_ref:
 reward: {{num_workers: 1}}
 transfer_queue: {{backend: {{SimpleStorage: {{num_data_storage_units: 1}}}}}}
 trainer:
-  {{device: cpu, nnodes: 1, n_gpus_per_node: 1, logger: [console], val_before_train: false, test_freq: -1, save_freq: -1,
-   total_training_steps: 2, resume_mode: disable, rollout_data_dir: dumped}}
+  {{device: cpu, nnodes: 1, n_gpus_per_node: 1, logger: [console], val_before_train: false, test_freq: -1,
+   save_freq: -1, total_training_steps: 2, resume_mode: disable, rollout_data_dir: dumped}}
 ray_kwargs: {{ray_init: {{address: local, num_gpus: 1, num_cpus: 8, include_dashboard: false, _temp_dir: {ray}}}}}
 """
 ENVIRONMENT = {

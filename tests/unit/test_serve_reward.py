@@ -103,7 +103,7 @@ def test_a_group_a_batch_and_what_teacher_answers_of_one_s_own_do(url):
 
 
 def test_rollouts_that_come_one_by_one_are_judged_together(url, judge):
-    """OpenRLHF's shape and slime's, mixed with our own; the label names the prompt, whatever the template made of it."""
+    """In three shapes; the label names the prompt, whatever a template made of it."""
     before = len(judge.default.of("verifier"))
     shown = f"<|im_start|>user\n{QUESTIONS['b']}<|im_end|>\n<|im_start|>assistant\n<think>\n"
     end = "hm</think>"
