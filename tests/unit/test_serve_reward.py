@@ -46,7 +46,7 @@ def at_once(calls):
 
 def write_config(folder, judge, **more):
     write_inputs(folder)
-    endpoint = {"base_url": judge.url, "model": "judge", "limits": {"max_retries": 0}}
+    endpoint = {"base_url": judge.url, "model": "judge", "limits": {"max_retries": 0, "max_pause_s": 0.5}}
     config = {
         "data": {"prompts": "prompts.jsonl", "index": "i.db"},
         "judge": {"m": 2},
@@ -200,13 +200,13 @@ def _references(part):
 def test_an_outage_is_missing_and_never_zero(url, judge):
     body = {"query": [f"{QUESTIONS['b']}n{k}" for k in range(4)], "prompts": [QUESTIONS["b"]] * 4}
     reader, judge.default = judge.default, Status(503)
-    try:
-        status, document = post(f"{url}/rewards", {"uid": "a", "completions": ["1", "2", "3", "4"]}, TOKEN)
-        assert status == 200 and document["rewards"] == [None] * 4 and "503" in document["error"]
-        status, document = post(f"{url}/openrlhf", body, TOKEN)
-        assert status == 503 and document["error"].startswith("no reward: ")
-    finally:
-        judge.default = reader
+    status, document = post(f"{url}/rewards", {"uid": "a", "completions": ["1", "2", "3", "4"]}, TOKEN)
+    assert status == 200 and document["rewards"] == [None] * 4 and "503" in document["error"]
+    judge.default = reader
+    judge.down()  # for longer than an endpoint is waited for, which a training would stop at
+    status, document = post(f"{url}/openrlhf", body, TOKEN)
+    judge.up()
+    assert status == 503 and "has stopped answering" in document["error"]
     assert post(f"{url}/openrlhf", body, TOKEN)[0] == 200
 
 
