@@ -173,7 +173,10 @@ class ServedRun(RunJudge):
 
     async def close(self) -> None:
         """End the step at hand, and close endpoints and files."""
-        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        under_way = list(self._under_way.values())
+        for task in under_way:  # replies that came are in the cache
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
         async with self._writing:
             await self._end_step(list(self._open))
         await super().close()
