@@ -20,6 +20,7 @@ from servers import ScriptedServer, Status, until
 from typer.testing import CliRunner
 
 from ropd_cli.cli.main import app
+from ropd_cli.records.files import read_records
 
 TOKEN = "a long secret"
 TEXTS = ["right", "a box", "rude", "something that is neither right nor short at all, really"]
@@ -199,14 +200,17 @@ def _references(part):
 
 def test_an_outage_is_missing_and_never_zero(url, judge):
     body = {"query": [f"{QUESTIONS['b']}n{k}" for k in range(4)], "prompts": [QUESTIONS["b"]] * 4}
+    assert post(f"{url}/rewards", {"uid": "a", "completions": TEXTS}, TOKEN)[0] == 200  # the judge is there
     reader, judge.default = judge.default, Status(503)
     status, document = post(f"{url}/rewards", {"uid": "a", "completions": ["1", "2", "3", "4"]}, TOKEN)
     assert status == 200 and document["rewards"] == [None] * 4 and "503" in document["error"]
     judge.default = reader
     judge.down()  # for longer than an endpoint is waited for, which a training would stop at
-    status, document = post(f"{url}/openrlhf", body, TOKEN)
+    for _ in range(3):
+        status, document = post(f"{url}/openrlhf", body, TOKEN)
+        assert status == 503 and document["error"].startswith("no reward: ")
     judge.up()
-    assert status == 503 and "has stopped answering" in document["error"]
+    assert "has stopped answering" in document["error"]
     assert post(f"{url}/openrlhf", body, TOKEN)[0] == 200
 
 
@@ -231,6 +235,8 @@ async def test_a_kill_in_the_middle_and_nothing_is_asked_twice(tmp_path):
                 assert all(isinstance(future.exception(), OSError) for future in half)
         sent = len(judge.requests)
         assert sent == 4
+        groups = [group for _, group in read_records(tmp_path / "served" / "groups" / "step-1.jsonl.zst")]
+        assert {group["uid"] for group in groups} == {"a", "b"}
         for uid in rollouts:
             rollouts[uid].reverse()
         with served(tmp_path) as (_, url):
