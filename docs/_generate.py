@@ -39,6 +39,7 @@ GUIDES = {
     "doctor": "../doctor.md",
     "cache": "../cache.md",
     "serve-judge": "../local-judge.md",
+    "serve-reward": "../reward-server.md",
     "quickstart": "../cpu.md",
     "rollout": "../rubrics.md",
 }

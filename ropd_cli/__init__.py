@@ -3,16 +3,21 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Judge", "JudgedGroup", "__version__"]
+__all__ = ["Judge", "JudgedGroup", "__version__", "verl_reward"]
 
 if TYPE_CHECKING:
     from ropd_cli.judging import Judge, JudgedGroup
+    from ropd_cli.training.verl.reward_client import VerlReward as verl_reward
 
 
 def __getattr__(name: str) -> Any:
-    """Import the judge when it is used: the command line's help does without it."""
+    """Import the judge, or verl, when it is used: the command line's help does without them."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "verl_reward":
+        from ropd_cli.training.verl.reward_client import VerlReward
+
+        return VerlReward
     from ropd_cli import judging
 
     return getattr(judging, name)

@@ -178,31 +178,12 @@ class Judge:
         record = Prompt(uid=uid or prompt_hash(messages)[:16], prompt=messages, answer=answer, **fields)
         answers = tuple(one if isinstance(one, Answer) else Answer(text=one, finish_reason="stop") for one in rollouts)
         if teacher_answers is None:
-            teacher_answers = self._indexed(record, epoch if self.config.judge.rotate_answers else 0)
+            epoch = epoch if self.config.judge.rotate_answers else 0
+            teacher_answers = indexed_answers(self.config, self._index, self._needs.teacher_answers, record, epoch)
         with_rubric = self.config.judge.rubrics != "induced"
         group = group_of(record, answers, tuple(teacher_answers), with_rubric=with_rubric)
         rewarded: Rewarded = await self._rewarder.reward(group)
         return JudgedGroup(rewarded.verdicts.rewards, rewarded.rubric, rewarded.verdicts)
-
-    def _indexed(self, prompt: Prompt, epoch: int) -> tuple[str, ...]:
-        """Return the teacher's answers in the index. A bare text and one message of a user's are the same prompt."""
-        m = self._needs.teacher_answers
-        if not m:
-            return ()
-        if self._index is None:
-            raise InputError(
-                f"method {self.config.method} needs {m} teacher answers per prompt, and data.index is not set",
-                "name the teacher index in data.index, or give teacher_answers",
-            )
-        hashes = [prompt_hash(prompt.messages)]
-        if len(prompt.messages) == 1 and isinstance(content := prompt.messages[0].content, str):
-            hashes.append(prompt_hash(content))
-        for known in hashes:
-            if stored := self._index.get(raw_prompt_hash=known):
-                return self._index.answers(stored[0].uid, known, m, seed=self.config.seed, epoch=epoch)
-        raise InputError(
-            f"{self.config.data.index}: no answer to the prompt {str(prompt.prompt)[:80]!r}", "index it first"
-        )
 
     async def _completions(
         self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]
@@ -246,3 +227,24 @@ def _text(completion: str | Iterable[Mapping[str, Any]]) -> str:
     if isinstance(completion, str):
         return completion
     return "".join(str(message.get("content") or "") for message in completion if message.get("role") == "assistant")
+
+
+def indexed_answers(
+    config: RopdConfig, index: TeacherIndex | None, m: int, prompt: Prompt, epoch: int = 0
+) -> tuple[str, ...]:
+    """Return m of the teacher's answers in the index; none where none are needed. A bare text and one message of a
+    user's are the same prompt. Raises InputError where they are not there."""
+    if not m:
+        return ()
+    if index is None:
+        raise InputError(
+            f"method {config.method} needs {m} teacher answers per prompt, and data.index is not set",
+            "name the teacher index in data.index, or give teacher_answers",
+        )
+    hashes = [prompt_hash(prompt.messages)]
+    if len(prompt.messages) == 1 and isinstance(content := prompt.messages[0].content, str):
+        hashes.append(prompt_hash(content))
+    for known in hashes:
+        if stored := index.get(raw_prompt_hash=known):
+            return index.answers(stored[0].uid, known, m, seed=config.seed, epoch=epoch)
+    raise InputError(f"{config.data.index}: no answer to the prompt {str(prompt.prompt)[:80]!r}", "index it first")

@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "doctor": ("doctor", "doctor", "Check what works on this machine, and how to mend what does not."),
     "cache": ("cache", "app", "Show, clean and export the cache of replies."),
     "serve-judge": ("serve_judge", "serve_judge", "Serve a judge over HTTP: vLLM, or built-in rules."),
+    "serve-reward": ("serve_reward", "serve_reward", "Serve rewards over HTTP to a trainer of your own."),
 }
 
 

@@ -160,24 +160,16 @@ def _stopped_by_signals(screen: Screen, log: Path) -> Iterator[None]:
 
 def _serve_builtin(screen: Screen, name: str, host: str, port: int, not_its: list[str]) -> None:
     """Serve the embedded provider until Ctrl-C."""
-    import socket
-
     import uvicorn
 
     from ropd_cli.builtin.server import create_app
-    from ropd_cli.engines.judge_server import cant_listen
+    from ropd_cli.engines.judge_server import listening
 
     if not_its:
         flags = ", ".join(map(_flag, not_its))
         raise InputError(f"{flags}: only with --model; the built-in provider has no such option", "add --model")
     app = create_app(name)
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as fault:
-        raise cant_listen(host, port, fault) from fault
-    listener.listen(128)
+    listener = listening(host, port)
     url = f"http://{host}:{listener.getsockname()[1]}/v1"
     screen.result({"url": url, "provider": name}, url)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))

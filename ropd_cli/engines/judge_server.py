@@ -284,5 +284,18 @@ def cant_listen(host: str, port: int, fault: OSError) -> InputError:
     return InputError(f"can't listen on {host}:{port} ({fault.strerror})", "choose another --port or --host")
 
 
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; port 0 is any free one. Raises InputError for an address that can't be had."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as fault:
+        listener.close()
+        raise cant_listen(host, port, fault) from fault
+    listener.listen(1024)
+    return listener
+
+
 def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host

@@ -57,6 +57,11 @@ class Breaker:
             await pause(max(0.01, min(look_at, deadline) - now))
         return False
 
+    def wait_anew(self) -> None:
+        """Begin the wait for an endpoint that does not answer anew, with a probe."""
+        if self._open_since is not None:
+            self._open_since = self._probe_at = time.monotonic()
+
     def leave(self, probe: bool) -> None:
         """The attempt that was let through is over, whatever came of it."""
         if probe:

@@ -41,6 +41,11 @@ class Shared:
         """Return another with the same money and nothing else in common: what fails there holds up nothing here."""
         return Shared(self.budget, self.say)
 
+    def wait_anew(self) -> None:
+        """Wait as long again for the endpoints that were given up: whoever asks next may find them back."""
+        for breaker in self._breakers.values():
+            breaker.wait_anew()
+
     def limiter(self, endpoint: EndpointConfig) -> Limiter:
         """Return the limiter of an endpoint; the same for sections that name the same URL, model and key, and
         then of their limits the lowest."""

@@ -63,27 +63,28 @@ def keep(books: Iterable[Book], path: Path) -> None:
 
 def restored(path: Path) -> dict[str, Book]:
     """Read what ``keep`` wrote, by group id."""
-    books = {}
-    for _, kept in read_records(path):
-        record = kept["record"]
-        group = Group(
-            uid=record["uid"],
-            prompt=tuple(Message.model_validate(message) for message in record["prompt"]),
-            raw_prompt_hash=record["raw_prompt_hash"],
-            teacher_answers=tuple(record["teacher_answers"]),
-            rollouts=tuple(Answer.model_validate(rollout) for rollout in record["rollouts"]),
-            answer=record["answer"],
-        )
-        rubric, verdicts = record["rubric"], record["verdicts"]
-        book = Book(
-            group_id=kept["group_id"],
-            record=record,
-            group=group,
-            rubric=RubricRecord.model_validate(rubric) if rubric else None,
-            verdicts=VerdictRecord.model_validate(verdicts) if verdicts else None,
-            fault=kept["fault"],
-            repair=kept["repair"],
-        )
-        book.count()
-        books[book.group_id] = book
-    return books
+    return {kept["group_id"]: book_of(**kept) for _, kept in read_records(path)}
+
+
+def book_of(group_id: str, record: dict[str, Any], fault: str | None, repair: str | None = None) -> Book:
+    """Return the book of a group's line in a group file."""
+    group = Group(
+        uid=record["uid"],
+        prompt=tuple(Message.model_validate(message) for message in record["prompt"]),
+        raw_prompt_hash=record["raw_prompt_hash"],
+        teacher_answers=tuple(record["teacher_answers"]),
+        rollouts=tuple(Answer.model_validate(rollout) for rollout in record["rollouts"]),
+        answer=record["answer"],
+    )
+    rubric, verdicts = record["rubric"], record["verdicts"]
+    book = Book(
+        group_id=group_id,
+        record=record,
+        group=group,
+        rubric=RubricRecord.model_validate(rubric) if rubric else None,
+        verdicts=VerdictRecord.model_validate(verdicts) if verdicts else None,
+        fault=fault,
+        repair=repair,
+    )
+    book.count()
+    return book

@@ -25,7 +25,7 @@ from ropd_cli.method.groups import group_of
 from ropd_cli.methods import method_of
 from ropd_cli.methods.base import Resources, Rewarded
 from ropd_cli.records.files import write_records
-from ropd_cli.records.schemas import Answer, Failure, Prompt, load_prompts
+from ropd_cli.records.schemas import Answer, Failure, Group, Prompt, load_prompts
 from ropd_cli.stages.groups import with_teacher
 from ropd_cli.stages.runner import RECORD_ERRORS
 from ropd_cli.training.books import Book, keep, restored
@@ -65,10 +65,12 @@ class RunJudge:
         self._run = RunDir(Path(run_dir))
         self._heartbeat = Heartbeat(self._run.heartbeat)
         self._config = RopdConfig.model_validate(load_yaml(self._run.config.read_text(encoding="utf-8")))
-        self._prompts: dict[str, Prompt] = {p.uid: p for p in load_prompts(str(self._config.data.prompts))}
+        prompts = self._config.data.prompts
+        self._prompts: dict[str, Prompt] = {p.uid: p for p in load_prompts(prompts)} if prompts else {}
         self._method = method_of(self._config)
         self._needs = self._method.needs(self._config)
-        self._index = TeacherIndex.open(Path(str(self._config.data.index))) if self._needs.teacher_answers else None
+        index = self._config.data.index if self._needs.teacher_answers else None
+        self._index = TeacherIndex.open(Path(index)) if index else None
         count = self._run.prompt_count() or len(self._prompts)
         self._steps_per_epoch = max(1, count // self._config.train.prompts_per_step)
         self._cache = ReplyCache.open(self._config.cache_dir, self._config.cache_max_gb)
@@ -97,17 +99,27 @@ class RunJudge:
     async def judge(self, group_id: str, step: int, uid: str, rollouts: Sequence[Answer]) -> GroupRewards:
         """Rewards of the rollouts of one prompt, which ``step`` has sampled. The group stays open until a step takes
         it (``close_step``)."""
+        return await self.judge_group(group_id, step, self._group(self._prompts[uid], rollouts))
+
+    def _group(self, prompt: Prompt, rollouts: Sequence[Answer], teacher_answers: Sequence[str] = ()) -> Group:
+        with_rubric = self._config.judge.rubrics != "induced"
+        return group_of(prompt, tuple(rollouts), tuple(teacher_answers), with_rubric=with_rubric)
+
+    def _epoch(self, step: int) -> int:
+        """Which of more than ``judge.m`` teacher answers a step's groups get."""
+        return (step - 1) // self._steps_per_epoch if self._config.judge.rotate_answers else 0
+
+    async def judge_group(self, group_id: str, step: int, group: Group) -> GroupRewards:
+        """As ``judge``; a group that has its teacher answers keeps them."""
         self._judging.add(group_id)
         arrived = time.monotonic()
-        group = group_of(self._prompts[uid], tuple(rollouts), with_rubric=self._config.judge.rubrics != "induced")
         rewarded: Rewarded | None = None
         fault: RopdError | None = self._stopped_by
         try:
             if fault is None:
-                epoch = (step - 1) // self._steps_per_epoch if self._config.judge.rotate_answers else 0
-                group = with_teacher(
-                    group, self._index, self._needs.teacher_answers, seed=self._config.seed, epoch=epoch
-                )
+                if not group.teacher_answers:
+                    m, seed = self._needs.teacher_answers, self._config.seed
+                    group = with_teacher(group, self._index, m, seed=seed, epoch=self._epoch(step))
                 rewarded = await self._rewarder.reward(group)
         except (*STOPS, *RECORD_ERRORS) as caught:
             fault = caught
@@ -142,7 +154,7 @@ class RunJudge:
         self._judging.discard(group_id)
         self._last_fault = book.tally.last_fault or self._last_fault
         second = self._second if rewards is not None else None
-        if second is not None and rubric is not None and verdicts is not None and second.wants(step, uid):
+        if second is not None and rubric is not None and verdicts is not None and second.wants(step, group.uid):
             second.start(group_id, group, rubric, verdicts)
         self._keep_spent()
         self._heartbeat.beat()

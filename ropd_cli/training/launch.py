@@ -95,7 +95,7 @@ class Result:
 def resolve(config: RopdConfig) -> tuple[Any, dict[str, Any] | None]:
     """For ``--dry-run``: verl's configuration, and a forecast of the judging where prompts and an index are
     named. Nothing is written or started."""
-    config, run = with_student_of_run(config), _run_of(config)
+    config, run = with_student_of_run(config), run_of(config)
     check_sections(config)
     prompts = load_prompts(str(config.data.prompts)) if config.data.prompts else []
     has_answers = config.data.index is not None or not method_of(config).needs(config).teacher_answers
@@ -130,8 +130,8 @@ def train(
     before anything starts, OutputBusy where another process trains it, TrainingError where the process failed, hung,
     or stopped at a limit.
     """
-    config = _with_absolute_paths(config)
-    run = _run_of(config)
+    config = with_absolute_paths(config)
+    run = run_of(config)
     done = run.finished()
     if done is not None:
         return Result(run.path, Path(done["model"]), done["steps"], run.metric_rows())
@@ -156,7 +156,7 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
             f"{method_of(config).needs(config).teacher_answers} distinct teacher answers and are left out; they are "
             f"listed in {run.skipped}"
         )
-    _check_method(config, prompts)
+    check_method(config, prompts)
     validation = open_validation(config, None, Shared())[1] if config.validate.benchmarks else []
     steps = steps_of(config, len(prompts))
     for line in schedule_warnings(config, run, len(prompts)):
@@ -222,13 +222,14 @@ def child_environment(config: RopdConfig, run: RunDir, environ: Mapping[str, str
     return {**files, **environ, **own}
 
 
-def _run_of(config: RopdConfig) -> RunDir:
+def run_of(config: RopdConfig) -> RunDir:
+    """Return the run directory that a configuration names. Raises InputError where it names none."""
     if config.out is None:
         raise InputError("out is not set", "name the run directory: out: runs/mine, or --out")
     return RunDir(Path(config.out).absolute())
 
 
-def _with_absolute_paths(config: RopdConfig) -> RopdConfig:
+def with_absolute_paths(config: RopdConfig) -> RopdConfig:
     """The configuration with the files it names as absolute paths: the run's processes have places of their own."""
     tree = config.model_dump()
     for section, key in PATHS:
@@ -310,7 +311,7 @@ def schedule_warnings(config: RopdConfig, run: RunDir, prompt_count: int) -> lis
     return warnings
 
 
-def _check_method(config: RopdConfig, prompts: list[Prompt]) -> None:
+def check_method(config: RopdConfig, prompts: list[Prompt]) -> None:
     """Raise InputError where the method lacks what it needs, or has settings or prompts that do not fit it."""
     method = method_of(config)
     needs = method.needs(config)
@@ -344,6 +345,12 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
         raise InputError(
             f"{run.path} holds an unfinished run", "go on with it by --resume, or choose another run directory by --out"
         )
+    check_same_run(config, run)
+    return run.saved.settle()
+
+
+def check_same_run(config: RopdConfig, run: RunDir) -> None:
+    """Raise InputError where a run directory was started with other values of keys that a run keeps."""
     # a run of an earlier version knows nothing of newer keys, which are as they are by default
     before = laid_over(RopdConfig().model_dump(mode="json"), read_yaml(run.config))
     keys, fixed = differing(before, config.model_dump(mode="json")), method_of(config).fixed
@@ -353,16 +360,20 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
             f"{run.path} was started with other values of {', '.join(changed)}",
             "resume with the same configuration, or choose another run directory",
         )
-    return run.saved.settle()
 
 
 def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:
     from omegaconf import OmegaConf
 
+    write_settings(config, run)
+    write_atomic(run.verl_config, OmegaConf.to_yaml(verl_config))
+
+
+def write_settings(config: RopdConfig, run: RunDir) -> None:
+    """Write what a run goes by: configuration, hashes of templates, versions."""
     with whole_file(run.config) as temporary:  # it is read again, so it holds what the user's own file holds
         temporary.touch(mode=0o600)
         temporary.write_text(dump_config(config), encoding="utf-8")
-    write_atomic(run.verl_config, OmegaConf.to_yaml(verl_config))
     hashes = method_of(config).template_hashes(config)
     write_atomic(run.prompts_lock, orjson.dumps(hashes, option=orjson.OPT_INDENT_2))
     write_atomic(run.versions, orjson.dumps(installed_versions(), option=orjson.OPT_INDENT_2))

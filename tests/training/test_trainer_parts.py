@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import numpy as np
 import pytest
@@ -204,6 +205,51 @@ def test_a_demonstration_takes_the_place_of_a_rollout_with_its_reward(monkeypatc
     # three words and the end of the turn
     assert (put[1].response_ids, put[1].response_mask, put[1].reward_score) == ([9, 10, 11, 1], [1, 1, 1, 1], 1.0)
     assert put[1].response_logprobs == [0.0, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("status", "reply", "rewards", "fault"),
+    [
+        (200, {"rewards": [1.0, None], "error": None}, {0: 1.0, 1: None}, ""),
+        (200, {"rewards": [None, None], "error": "out of money"}, None, "out of money"),
+        (400, {"error": "no answer to the prompt", "hint": None}, None, "/rewards: no answer to the prompt"),
+        (502, b"<html>", None, "ContentTypeError"),
+    ],
+)
+def test_rewards_of_a_server_are_those_of_a_group_or_none_at_all(monkeypatch, status, reply, rewards, fault):
+    from servers import Raw, ScriptedServer, Status
+
+    from ropd_cli.records.schemas import Answer
+    from ropd_cli.training.verl import agent_loop, reward_client
+
+    with ScriptedServer() as server:
+        headers = {} if isinstance(reply, dict) else {"Content-Type": "text/html"}
+        step = Status(status, body=reply, headers=headers)
+        server.default = Raw(json.dumps(reply).encode()) if status == 200 else step
+        worker = object.__new__(reward_client.ServedAgentLoopWorker)
+        worker._url, worker._headers = f"{server.url}/rewards", {"Authorization": "Bearer secret"}
+        row = {"uid": "u", "raw_prompt": [{"role": "user", "content": "w1"}], "global_steps": 3}
+        row |= {"extra_info": None, "reward_model": {"ground_truth": 7}}
+
+        async def run():
+            barrier = agent_loop.Barrier(2, asyncio.get_running_loop().create_future())
+            barrier.rollouts = {k: Answer(text=f"w{k}", finish_reason="stop") for k in range(2)}
+            await worker._reward_group(barrier, row)
+            return barrier.rewards.exception() or barrier.rewards.result()
+
+        outcome = asyncio.run(run())
+    assert outcome == rewards if rewards is not None else fault in str(outcome)
+    (request,) = server.requests
+    assert request.headers["authorization"] == "Bearer secret"
+    assert request.body == {
+        "prompt": row["raw_prompt"],
+        "uid": None,
+        "answer": "7",
+        "step": 3,
+        "n": 2,
+        "completions": ["w0", "w1"],
+        "finish_reasons": ["stop", "stop"],
+    }
 
 
 def test_settings_for_all_nodes_hold_no_secret():

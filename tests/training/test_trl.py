@@ -6,6 +6,8 @@ TRL is not in the environment of the tests (pip install trl accelerate); without
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from judges import read
@@ -22,7 +24,31 @@ trl = pytest.importorskip("trl", reason="needs pip install trl accelerate")
 PROMPTS = 4
 
 
-def test_two_steps_of_trl_with_the_rewards_of_verify(shell, tiny_model):
+def example():
+    """The lines of the documentation."""
+    page = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
+    lines = re.search(r"## TRL\n.*?```python\n(.*?)```", page, re.DOTALL)[1]
+    assert len([line for line in lines.splitlines() if line.strip()]) <= 5
+    return lines
+
+
+def noting(seen, trl_reward):
+    """``Judge.trl_reward`` whose function keeps what it was called with, and returned."""
+
+    def made(judge):
+        reward = trl_reward(judge)
+
+        def noted(prompts, completions, **columns):
+            values = reward(prompts, completions, **columns)
+            seen.append((prompts, completions, values))
+            return values
+
+        return noted
+
+    return made
+
+
+def test_two_steps_of_trl_with_the_rewards_of_verify(shell, tiny_model, monkeypatch):
     from datasets import Dataset
 
     write_inputs(shell, PROMPTS)
@@ -30,26 +56,21 @@ def test_two_steps_of_trl_with_the_rewards_of_verify(shell, tiny_model):
     with ScriptedServer() as server:
         server.default = lambda body: reply_of(read(body))
         endpoint = {"base_url": server.url, "model": "judge"}
-        config = {"data.index": str(shell.folder / "teacher.index"), "cache_dir": str(shell.folder / "cache")}
-        config |= {"judge.m": 1, "rubricator": endpoint, "verifier": endpoint}
-        with ropd_cli.Judge.from_config(config) as judge:
-            reward = judge.trl_reward()
-
-            def noted(prompts, completions, **columns):
-                values = reward(prompts, completions, **columns)
-                seen.append((prompts, completions, values))
-                return values
-
-            rows = [{"prompt": f"w{k} w{k}"} for k in range(PROMPTS)]
-            args = trl.GRPOConfig(
-                output_dir=str(shell.folder / "trl"), max_steps=2, per_device_train_batch_size=2 * ROLLOUTS,
-                num_generations=ROLLOUTS, max_completion_length=12, learning_rate=1e-3, report_to=[], use_cpu=True,
-                bf16=False, save_strategy="no", logging_steps=1, seed=3,
-            )  # fmt: skip
-            trainer = trl.GRPOTrainer(
-                str(tiny_model), reward_funcs=noted, args=args, train_dataset=Dataset.from_list(rows)
-            )
-            trainer.train()
+        config = {"data": {"index": "teacher.index"}, "judge": {"m": 1}, "cache_dir": "cache"}
+        config |= {"rubricator": endpoint, "verifier": endpoint}
+        (shell.folder / "run.yaml").write_text(json.dumps(config))
+        monkeypatch.chdir(shell.folder)
+        monkeypatch.setattr(ropd_cli.Judge, "trl_reward", noting(seen, ropd_cli.Judge.trl_reward))
+        rows = [{"prompt": f"w{k} w{k}"} for k in range(PROMPTS)]
+        args = trl.GRPOConfig(
+            output_dir=str(shell.folder / "trl"), max_steps=2, per_device_train_batch_size=2 * ROLLOUTS,
+            num_generations=ROLLOUTS, max_completion_length=12, learning_rate=1e-3, report_to=[], use_cpu=True,
+            bf16=False, save_strategy="no", logging_steps=1, seed=3,
+        )  # fmt: skip
+        names = {"model": str(tiny_model), "args": args, "prompts": Dataset.from_list(rows)}
+        exec(example(), names)
+        names["judge"].close()
+        trainer = names["trainer"]
         logged = [row["reward"] for row in trainer.state.log_history if "reward" in row]
         assert len(seen) == len(logged) == 2
         for (_, _, values), mean in zip(seen, logged, strict=True):

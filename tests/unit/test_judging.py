@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import inspect
+import json
+import re
+from operator import attrgetter
+from pathlib import Path
 
 import pytest
 from judged_runs import QUESTIONS, write_inputs
@@ -11,7 +17,8 @@ from servers import Status
 import ropd_cli
 from ropd_cli.builtin.teacher import write_answer
 from ropd_cli.errors import InputError, ProviderError
-from ropd_cli.records.schemas import Answer
+from ropd_cli.index import IndexWriter
+from ropd_cli.records.schemas import Answer, AnswerRecord, prompt_hash
 
 ROLLOUTS = ("3 + 4 = 7", "3 + 4 = 9", "no idea", "")
 
@@ -106,7 +113,49 @@ def test_other_methods_reward_too(config):
         assert judge.rewards_sync(QUESTIONS["a"], ["7", r"\boxed{9}"], answer="7").rewards == (1.0, 0.0)
 
 
+def test_the_example_of_the_documentation(config, tmp_path, monkeypatch, capsys):
+    page = Path(__file__).parents[2] / "docs" / "python.md"
+    example = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)[0]
+    assert len([line for line in example.splitlines() if line.strip()]) <= 5
+    with IndexWriter(tmp_path / "i.db") as index:
+        texts = [write_answer("What is 12 + 19?", n) for n in range(2)]
+        answers = tuple(Answer(text=text) for text in texts)
+        question = "What is 12 + 19?"
+        index.add(
+            AnswerRecord(uid="c", prompt=question, raw_prompt_hash=prompt_hash(question), answers=answers, model="m")
+        )
+    sections = {"data": {"index": config.pop("data.index")}, **config}
+    (tmp_path / "run.yaml").write_text(json.dumps(sections))
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(example, names)
+    names["judge"].close()
+    rewards = ast.literal_eval(capsys.readouterr().out)
+    assert rewards[0] == max(rewards) > rewards[1]
+
+
+SIGNATURES = {
+    "Judge": "(config: 'RopdConfig') -> 'None'",
+    "Judge.from_config": "(config: 'str | Path | Mapping[str, Any] | RopdConfig') -> 'Judge'",
+    "Judge.rewards": "(self, prompt: 'Messages', rollouts: 'Sequence[str | Answer]', "
+    "teacher_answers: 'Sequence[str] | None' = None, *, answer: 'str | None' = None, uid: 'str | None' = None, "
+    "epoch: 'int' = 0, **fields: 'Any') -> 'JudgedGroup'",
+    "Judge.rewards_sync": "(self, prompt: 'Messages', rollouts: 'Sequence[str | Answer]', *args: 'Any', "
+    "**fields: 'Any') -> 'JudgedGroup'",
+    "Judge.trl_reward": "(self) -> 'TrlReward'",
+    "Judge.close": "(self) -> 'None'",
+}
+
+
+def test_the_public_signatures_are_frozen():
+    found = {name: str(inspect.signature(attrgetter(name)(ropd_cli))) for name in SIGNATURES}
+    assert found == SIGNATURES
+    public = {f"Judge.{name}" for name, each in vars(ropd_cli.Judge).items() if name[0] != "_" and callable(each)}
+    assert public <= set(SIGNATURES)
+    assert ropd_cli.JudgedGroup._fields == ("rewards", "rubric", "verdicts")
+
+
 def test_the_public_names():
-    assert set(ropd_cli.__all__) == {"Judge", "JudgedGroup", "__version__"}
+    assert set(ropd_cli.__all__) == {"Judge", "JudgedGroup", "__version__", "verl_reward"}
     with pytest.raises(AttributeError):
         _ = ropd_cli.nothing

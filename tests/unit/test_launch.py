@@ -164,7 +164,7 @@ def test_prompts_without_enough_answers_are_left_out_where_that_is_asked_for(fol
 
     # what a run went without, it goes on without; what it went with must still be there
     answer("none", "1", "2")
-    config = launch._with_absolute_paths(
+    config = launch.with_absolute_paths(
         load_config(None, flags=flags_of(folder, data__on_few_answers="skip"), environ={})
     )
     again = load_checked_prompts(config, skipped_before=["none", "one"])
@@ -180,7 +180,7 @@ def test_prompts_without_enough_answers_are_left_out_where_that_is_asked_for(fol
 def test_files_of_certificates_are_found_by_the_run_s_processes(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     roles = ("rubricator", "verifier", "monitor.judge")
-    config = launch._with_absolute_paths(
+    config = launch.with_absolute_paths(
         load_config(None, flags={f"{role}.ca_file": "corp.pem" for role in roles}, environ={})
     )
     endpoints = (config.rubricator, config.verifier, config.monitor.judge)
@@ -195,25 +195,25 @@ def test_an_unfinished_run_is_not_overwritten_and_a_resumed_one_is_the_same(fold
         start(folder)
     assert "--resume" in caught.value.hint
     with pytest.raises(InputError, match=r"other values of .*train\.lr"):
-        launch._first_step(load_config(None, flags={"train.lr": 1e-4}, environ={}), launch._run_of(config), resume=True)
+        launch._first_step(load_config(None, flags={"train.lr": 1e-4}, environ={}), launch.run_of(config), resume=True)
     same = load_config(
         None, flags={"out": "elsewhere", "train.lr": 1e-3, "train.steps": 99, "judge.repeats": 3}, environ={}
     )
-    assert launch._first_step(same, launch._run_of(config), resume=True) == 0
+    assert launch._first_step(same, launch.run_of(config), resume=True) == 0
     for key in ("judge.m=3", "judge.blind=false", "judge.reuse=epoch"):  # what the paper compares
         with pytest.raises(InputError, match=rf"other values of {key.partition('=')[0]}$"):
             other = load_config(None, flags={"train.lr": 1e-3}, overrides=[key], environ={})
-            launch._first_step(other, launch._run_of(config), resume=True)
+            launch._first_step(other, launch.run_of(config), resume=True)
     sft = {"out": str(folder / "run"), "method": "sft"}
     (folder / "run" / "config.yaml").write_text(launch.dump_config(load_config(None, flags=sft, environ={})))
     with pytest.raises(InputError, match=r"other values of judge\.m$"):  # it decides which answers a step has
         other = load_config(None, flags=sft | {"judge.m": 3}, environ={})
-        launch._first_step(other, launch._run_of(config), resume=True)
+        launch._first_step(other, launch.run_of(config), resume=True)
     # a run of a version that did not know a key yet
     older = yaml.safe_load(launch.dump_config(config))
     del older["reward"]["criterion_weights"]
     (folder / "run" / "config.yaml").write_text(yaml.safe_dump(older))
-    assert launch._first_step(same, launch._run_of(config), resume=True) == 0
+    assert launch._first_step(same, launch.run_of(config), resume=True) == 0
 
 
 def test_a_schedule_that_does_not_fit_the_run_is_said(folder):

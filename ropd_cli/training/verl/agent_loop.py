@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import ray
 import torch
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
-from ropd_cli.answers.thinking import sampled
+from ropd_cli.answers.thinking import Tags, sampled
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import RopdError
 from ropd_cli.method.rewards import on_grid
@@ -50,18 +50,14 @@ class Barrier:
     """Teacher answers that take the place of rollouts; there when the rewards are."""
 
 
-class JudgedAgentLoopWorker(_Worker):
-    """An agent loop worker whose sessions wait for their group's rewards."""
+class GroupAgentLoopWorker(_Worker):
+    """An agent loop worker whose sessions wait for their group's rewards, which ``_judged`` gives."""
+
+    thinking_tags: Tags | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._judge = ray.get_actor(OWNER)
         self._barriers: dict[str, Barrier] = {}
-        self._teacher = None
-        if self.config.ropd.get("has_teacher_server", False):
-            run = RunDir(Path(self.config.ropd.run_dir))
-            ours = RopdConfig.model_validate(load_yaml(run.config.read_text(encoding="utf-8")))
-            self._teacher = teacher_server(ours)
 
     async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
         if trajectory["validate"]:
@@ -86,15 +82,11 @@ class JudgedAgentLoopWorker(_Worker):
 
     async def _agent_loop_postprocess(self, output: Any, validate: bool, **kwargs: Any) -> None:
         outputs = output if isinstance(output, list) else [output]
-        if validate and outputs:
-            await self._grade(outputs[-1], kwargs)
         barrier = self._barriers.get(kwargs["uid"])
         if barrier is not None and not outputs and not barrier.rewards.done():
             barrier.rewards.set_exception(GroupNotJudged("a rollout came to nothing"))  # siblings must not wait for it
         if barrier is None or not outputs:
             return await super()._agent_loop_postprocess(output, validate, **kwargs)
-        if self._teacher is not None:
-            await self._read_by_teacher(outputs[-1])
         session = int(kwargs["session_id"])
         barrier.rollouts[session] = self._rollout(outputs[-1])
         if len(barrier.rollouts) == barrier.n:
@@ -115,6 +107,63 @@ class JudgedAgentLoopWorker(_Worker):
         if output.response_logprobs is not None:
             output.response_logprobs = [0.0] * len(output.response_ids)
 
+    def _rollout(self, output: Any) -> Answer:
+        """Text of an output; cut off by its length limit where it does not end in an end-of-turn token."""
+        ids = output.response_ids
+        limit = self.config.actor_rollout_ref.rollout.response_length
+        ended = bool(ids) and ids[-1] == self.tokenizer.eos_token_id
+        shown = self.tokenizer.decode(ids, skip_special_tokens=True)
+        text = sampled(shown, ids, output.prompt_ids, self.tokenizer, self.thinking_tags)
+        reason = "stop" if ended or len(ids) < limit else "length"
+        return Answer(text=text, finish_reason=reason, usage=Usage(completion_tokens=len(ids)))
+
+    async def _reward_group(self, barrier: Barrier, kwargs: dict[str, Any]) -> None:
+        rollouts = [barrier.rollouts[i] for i in sorted(barrier.rollouts)]
+        try:
+            judged = await self._judged(rollouts, kwargs)
+        except Exception as fault:
+            judged = GroupRewards(None, repr(fault))
+        if barrier.rewards.done():
+            return
+        if judged.rewards is None:
+            barrier.rewards.set_exception(GroupNotJudged(judged.error))
+        else:
+            sessions = sorted(barrier.rollouts)
+            barrier.replaced = {sessions[k]: text for k, text in judged.replaced.items()}
+            rewards = (None if reward is None else on_grid(reward) for reward in judged.rewards)
+            barrier.rewards.set_result(dict(zip(sessions, rewards, strict=True)))
+
+    async def _judged(self, rollouts: Sequence[Answer], kwargs: Mapping[str, Any]) -> GroupRewards:
+        """Return the rewards of a prompt's rollouts; ``kwargs`` is verl's row of the data set."""
+        raise NotImplementedError
+
+
+class JudgedAgentLoopWorker(GroupAgentLoopWorker):
+    """As that, for a run of ours: the run's owner of judging gives the rewards, and grades validations."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._judge = ray.get_actor(OWNER)
+        self.thinking_tags = self.config.ropd.thinking_tags
+        self._teacher = None
+        if self.config.ropd.get("has_teacher_server", False):
+            run = RunDir(Path(self.config.ropd.run_dir))
+            ours = RopdConfig.model_validate(load_yaml(run.config.read_text(encoding="utf-8")))
+            self._teacher = teacher_server(ours)
+
+    async def _agent_loop_postprocess(self, output: Any, validate: bool, **kwargs: Any) -> None:
+        outputs = output if isinstance(output, list) else [output]
+        if outputs and validate:
+            await self._grade(outputs[-1], kwargs)
+        elif outputs and self._teacher is not None:
+            await self._read_by_teacher(outputs[-1])
+        await super()._agent_loop_postprocess(output, validate, **kwargs)
+
+    async def _judged(self, rollouts: Sequence[Answer], kwargs: Mapping[str, Any]) -> GroupRewards:
+        uid = kwargs["extra_info"]["ropd_uid"]
+        judged: GroupRewards = await self._judge.judge.remote(kwargs["uid"], int(kwargs["global_steps"]), uid, rollouts)
+        return judged if judged.error is None else judged._replace(error=f"uid {uid}: {judged.error}")
+
     async def _read_by_teacher(self, output: Any) -> None:
         """Add the teacher's log-probabilities where verl's own distillation puts them: that of a token stands at the
         place before it, and the last place is empty. Shape (prompt + response, 1)."""
@@ -133,35 +182,6 @@ class JudgedAgentLoopWorker(_Worker):
         score = await self._judge.grade.remote(int(kwargs["global_steps"]), sample)
         output.reward_score = 0.0 if score is None else score
         output.extra_fields["reward_extra_info"] = {"score": output.reward_score}
-
-    def _rollout(self, output: Any) -> Answer:
-        """Text of an output; cut off by its length limit where it does not end in an end-of-turn token."""
-        ids = output.response_ids
-        limit = self.config.actor_rollout_ref.rollout.response_length
-        ended = bool(ids) and ids[-1] == self.tokenizer.eos_token_id
-        shown = self.tokenizer.decode(ids, skip_special_tokens=True)
-        text = sampled(shown, ids, output.prompt_ids, self.tokenizer, self.config.ropd.thinking_tags)
-        reason = "stop" if ended or len(ids) < limit else "length"
-        return Answer(text=text, finish_reason=reason, usage=Usage(completion_tokens=len(ids)))
-
-    async def _reward_group(self, barrier: Barrier, kwargs: dict[str, Any]) -> None:
-        rollouts = [barrier.rollouts[i] for i in sorted(barrier.rollouts)]
-        uid = kwargs["extra_info"]["ropd_uid"]
-        try:
-            judged: GroupRewards = await self._judge.judge.remote(
-                kwargs["uid"], int(kwargs["global_steps"]), uid, rollouts
-            )
-        except Exception as fault:
-            judged = GroupRewards(None, repr(fault))
-        if barrier.rewards.done():
-            return
-        if judged.rewards is None:
-            barrier.rewards.set_exception(GroupNotJudged(f"uid {uid}: {judged.error}"))
-        else:
-            sessions = sorted(barrier.rollouts)
-            barrier.replaced = {sessions[k]: text for k, text in judged.replaced.items()}
-            rewards = (None if reward is None else on_grid(reward) for reward in judged.rewards)
-            barrier.rewards.set_result(dict(zip(sessions, rewards, strict=True)))
 
 
 class _Owner(RunJudge):

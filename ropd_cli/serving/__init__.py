@@ -1,0 +1,1 @@
+"""Rewards over HTTP for any trainer: ``ropd serve-reward``."""

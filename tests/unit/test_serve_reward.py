@@ -1,0 +1,282 @@
+"""``ropd serve-reward``: its own shape and the trainers', rollouts that come one by one, what goes wrong, a kill."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import urllib.request
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from urllib.error import HTTPError
+
+import pytest
+from judged_runs import QUESTIONS, write_inputs
+from judges import Reader, score
+from processes import start_ropd
+from servers import ScriptedServer, Status, until
+from typer.testing import CliRunner
+
+from ropd_cli.cli.main import app
+from ropd_cli.records.files import read_records
+
+TOKEN = "a long secret"
+TEXTS = ["right", "a box", "rude", "something that is neither right nor short at all, really"]
+SCORES = [round(score(text), 6) for text in TEXTS]
+
+
+def post(url, body, token=None, **headers):
+    """(status, document) of a POST."""
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as response:
+            return response.status, json.load(response, parse_float=lambda number: round(float(number), 6))
+    except HTTPError as fault:
+        return fault.code, json.load(fault)
+
+
+def at_once(calls):
+    """What each call returns, all made at the same time."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result() for future in [pool.submit(*call) for call in calls]]
+
+
+def write_config(folder, judge, **more):
+    write_inputs(folder)
+    endpoint = {"base_url": judge.url, "model": "judge", "limits": {"max_retries": 0, "max_pause_s": 0.5}}
+    config = {
+        "data": {"prompts": "prompts.jsonl", "index": "i.db"},
+        "judge": {"m": 2},
+        "rollout": {"n": 4},
+        "rubricator": endpoint,
+        "verifier": endpoint,
+        "cache_dir": "cache",
+        "out": "served",
+    }
+    (folder / "run.yaml").write_text(json.dumps(config | more))
+
+
+@contextmanager
+def served(folder, *options, **environ):
+    """The running command and its URL."""
+    command = ["serve-reward", "--config", "run.yaml", "--port", "0", *options]
+    process = start_ropd(command, folder, {**os.environ, **environ})
+    try:
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+        assert "Traceback" not in errors
+
+
+@pytest.fixture(scope="module")
+def judge():
+    with ScriptedServer() as server:
+        server.default = Reader()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, judge):
+    folder = tmp_path_factory.mktemp("served")
+    write_config(folder, judge, train={"prompts_per_step": 2})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url(folder):
+    with served(folder, "--token-env", "TOKEN", "--gather-timeout", "1.5", TOKEN=TOKEN) as (_, url):
+        yield url
+
+
+def test_a_group_a_batch_and_what_teacher_answers_of_one_s_own_do(url):
+    group = {"uid": "a", "completions": TEXTS}
+    assert post(f"{url}/rewards", group, TOKEN) == (200, {"rewards": SCORES, "error": None})
+    by_text = [{"role": "user", "content": QUESTIONS["a"]}]
+    others = {"prompt": "a new one", "completions": TEXTS[:2], "n": 2, "teacher_answers": ["right", "box"], "step": 1}
+    status, document = post(f"{url}/rewards", {"groups": [{"prompt": by_text, "completions": TEXTS}, others]}, TOKEN)
+    assert status == 200
+    assert document == {"groups": [{"rewards": SCORES, "error": None}, {"rewards": SCORES[:2], "error": None}]}
+
+
+def test_rollouts_that_come_one_by_one_are_judged_together(url, judge):
+    """In three shapes; the label names the prompt, whatever a template made of it."""
+    before = len(judge.default.of("verifier"))
+    shown = f"<|im_start|>user\n{QUESTIONS['b']}<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    end = "hm</think>"
+    openrlhf = [{"query": [f"{shown}{end}{text}<|im_end|>"], "prompts": [shown], "labels": ["b"]} for text in TEXTS[:2]]
+    slime = {"prompt": shown, "response": f"{end}{TEXTS[2]}<|im_end|>\n", "label": "b"}
+    own = {"uid": "b", "completion": f"<think>\nhm</think>{TEXTS[3]}"}
+    first, second, third, fourth = at_once(
+        [
+            *((post, f"{url}/openrlhf", body, TOKEN) for body in openrlhf),
+            (post, f"{url}/slime", slime, TOKEN),
+            (post, f"{url}/rewards", own, TOKEN),
+        ]
+    )
+    assert [reply[1]["rewards"] for reply in (first, second)] == [[SCORES[0]], [SCORES[1]]]
+    assert first[1] == {"rewards": [SCORES[0]], "scores": [SCORES[0]], "extra_logs": {}}
+    assert third == (200, SCORES[2]) and fourth == (200, {"reward": SCORES[3], "error": None})
+    (seen,) = judge.default.of("verifier")[before:]
+    assert set(TEXTS) <= set(seen.answers) and seen.question.endswith(QUESTIONS["b"])
+
+
+def test_openrlhf_s_batch_and_a_group_that_stays_short(url):
+    prompts = [QUESTIONS["a"]] * 3
+    batch = {"query": [f"{QUESTIONS['a']}{text}</s>" for text in TEXTS[:3]], "prompts": prompts, "labels": ["7"] * 3}
+    status, document = post(f"{url}/openrlhf", batch, TOKEN)  # judged as they are after the time limit
+    assert (status, document["rewards"]) == (200, SCORES[:3])
+    status, document = post(f"{url}/slime", {"prompt": QUESTIONS["a"], "response": "right"}, TOKEN)
+    assert status == 503 and "1 of 4 rollouts of a prompt came" in document["error"]
+    status, document = post(f"{url}/rewards", {"uid": "a", "completion": "right"}, TOKEN)
+    assert status == 200 and document["reward"] is None and "judged together" in document["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "complaint"),
+    [
+        ("rewards", b"{", "not JSON"),
+        ("rewards", [], "not a JSON object"),
+        ("rewards", {"uid": "a", "completions": TEXTS, "reward": 1}, "reward: Extra inputs"),
+        ("rewards", {"uid": "zz", "completions": TEXTS}, "uid 'zz' is not in data.prompts"),
+        ("rewards", {"prompt": "never seen", "completions": TEXTS}, "no answer to the prompt 'never seen'"),
+        ("rewards", {"prompt": [{"text": "x"}], "completions": TEXTS}, "prompt: "),
+        ("rewards", {"uid": "a", "completions": TEXTS[:3]}, "3 completions, and rollout.n is 4"),
+        ("rewards", {"groups": [{"uid": "a", "completions": TEXTS, "n": 2}]}, "groups.0: 4 completions, and n is 2"),
+        ("rewards", {"uid": "a", "completions": TEXTS, "finish_reasons": ["stop"]}, "4 completions and 1 finish_reas"),
+        ("openrlhf", {"query": ["x", "y"], "prompts": ["x"]}, "different lengths"),
+        ("openrlhf", {"query": ["7"], "prompts": [QUESTIONS["a"]]}, "query does not hold its prompt"),
+        ("slime", {"prompt": "never seen", "response": "x", "label": "zz"}, "no answer to the prompt"),
+    ],
+)
+def test_what_can_t_be_answered_is_4xx_with_one_line(url, path, body, complaint):
+    status, document = post(f"{url}/{path}", body, TOKEN)
+    assert status == 400 and complaint in document["error"] and "\n" not in document["error"]
+
+
+def test_siblings_of_another_n_are_refused(url):
+    replies = at_once([(post, f"{url}/rewards", {"uid": "odd", "completion": "right", "n": n}, TOKEN) for n in (2, 3)])
+    assert sorted(status for status, _ in replies) == [200, 400]
+
+
+def test_the_token(url):
+    body = {"uid": "a", "completions": TEXTS}
+    basic = base64.b64encode(f"ropd:{TOKEN}".encode()).decode()
+    assert post(f"{url}/rewards", body, Authorization=f"Basic {basic}")[0] == 200
+    for headers in ({}, {"token": "wrong"}, {"Authorization": "Basic ???"}, {"Authorization": TOKEN}):
+        assert post(f"{url}/rewards", body, **headers) == (
+            401,
+            {"error": "missing or wrong token", "hint": "Authorization: Bearer TOKEN"},
+        )
+    with pytest.raises(HTTPError, match="401"):
+        urllib.request.urlopen(f"{url}/metrics")
+    assert json.load(urllib.request.urlopen(f"{url}/health"))["status"] == "ok"
+
+
+def test_metrics_and_schema(url):
+    post(f"{url}/rewards", {"uid": "a", "completions": TEXTS}, TOKEN)
+    request = urllib.request.Request(f"{url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    lines = urllib.request.urlopen(request).read().decode().splitlines()
+    values = dict(line.split() for line in lines if not line.startswith("#"))
+    assert float(values["ropd_groups_total"]) >= 1 and values["ropd_rollouts_waiting"] == "0"
+    document = json.load(urllib.request.urlopen(f"{url}/openapi.json"))
+    assert set(document["paths"]) == {"/rewards", "/openrlhf", "/slime", "/health", "/metrics"}
+    names = set(document["components"]["schemas"])
+    assert {name.rsplit("/", 1)[1] for name in _references(document)} <= names
+
+
+def _references(part):
+    if isinstance(part, dict):
+        for key, value in part.items():
+            yield from [value] if key == "$ref" else _references(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _references(value)
+
+
+def test_an_outage_is_missing_and_never_zero(url, judge):
+    body = {"query": [f"{QUESTIONS['b']}n{k}" for k in range(4)], "prompts": [QUESTIONS["b"]] * 4}
+    assert post(f"{url}/rewards", {"uid": "a", "completions": TEXTS}, TOKEN)[0] == 200  # the judge is there
+    reader, judge.default = judge.default, Status(503)
+    status, document = post(f"{url}/rewards", {"uid": "a", "completions": ["1", "2", "3", "4"]}, TOKEN)
+    assert status == 200 and document["rewards"] == [None] * 4 and "503" in document["error"]
+    judge.default = reader
+    judge.down()  # for longer than an endpoint is waited for, which a training would stop at
+    for _ in range(3):
+        status, document = post(f"{url}/openrlhf", body, TOKEN)
+        assert status == 503 and document["error"].startswith("no reward: ")
+    judge.up()
+    assert "has stopped answering" in document["error"]
+    assert post(f"{url}/openrlhf", body, TOKEN)[0] == 200
+
+
+async def test_a_kill_in_the_middle_and_nothing_is_asked_twice(tmp_path):
+    """The client asks all of its groups again; what was judged comes from the cache, in whichever order it comes."""
+    with ScriptedServer() as judge:
+        judge.default = Reader()
+        write_config(tmp_path, judge)
+        rollouts = {uid: [f"{uid} {text}" for text in TEXTS] for uid in QUESTIONS}
+
+        def ask(url, uids):
+            calls = [(url, uid, text) for uid in uids for text in rollouts[uid]]
+            shapes = [(post, f"{url}/slime", {"prompt": QUESTIONS[uid], "response": text}) for url, uid, text in calls]
+            return at_once(shapes)
+
+        with served(tmp_path) as (process, url):
+            first = ask(url, ["a", "b"])
+            with ThreadPoolExecutor(2) as pool:
+                half = [pool.submit(post, f"{url}/slime", {"prompt": QUESTIONS["odd"], "response": t}) for t in "xy"]
+                await until(lambda: b"rollouts_waiting 2" in urllib.request.urlopen(f"{url}/metrics").read())
+                process.kill()
+                assert all(isinstance(future.exception(), OSError) for future in half)
+        sent = len(judge.requests)
+        assert sent == 4
+        groups = [group for _, group in read_records(tmp_path / "served" / "groups" / "step-1.jsonl.zst")]
+        assert {group["uid"] for group in groups} == {"a", "b"}
+        for uid in rollouts:
+            rollouts[uid].reverse()
+        with served(tmp_path) as (_, url):
+            again = ask(url, ["a", "b", "odd"])
+        assert again[:4] == first[3::-1] and again[4:8] == first[:3:-1]
+        assert len(judge.requests) == sent + 2
+        assert set(Counter(json.dumps(body) for body in judge.bodies).values()) == {1}
+        listed = CliRunner().invoke(app, ["inspect-rubrics", str(tmp_path / "served"), "--json"])
+        assert sorted(group["uid"] for group in json.loads(listed.stdout)["groups"]) == ["a", "b", "odd"]
+        page = CliRunner().invoke(app, ["report", str(tmp_path / "served"), "--json"])
+        assert page.exit_code == 0, page.output
+
+
+def test_the_groups_are_in_steps_like_a_run_s(folder, url):
+    files = sorted(file.name for file in (folder / "served" / "groups").iterdir())
+    rows = [json.loads(line) for line in (folder / "served" / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) >= 2 and [row["step"] for row in rows] == list(range(1, len(rows) + 1))
+    assert {f"step-{row['step']}.jsonl.zst" for row in rows} <= set(files)
+    assert all(row["groups/judged"] + row["groups/missing"] == 2 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--host", "0.0.0.0"], "other machines could spend your money"),
+        (["--token-env", "NO_SUCH_TOKEN"], "--token-env NO_SUCH_TOKEN: the variable is not set"),
+        (["--set", "method=ovd-filter"], "no matter of rewards alone"),
+        (["--set", "data.index=gone.db"], "gone.db"),
+        (["--set", "rollout.n=2", "--out", "served"], "was started with other values of rollout.n"),
+    ],
+)
+def test_a_server_that_can_t_be_started_says_why(folder, url, options, complaint):
+    own = [] if "--out" in options else ["--out", "another"]
+    if not own:
+        subprocess.run(["cp", "-r", "served", "copy"], cwd=folder, check=True)
+        options = [*options[:-1], "copy"]
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        done = CliRunner().invoke(app, ["serve-reward", "--config", "run.yaml", "--port", "0", *options, *own])
+    finally:
+        os.chdir(before)
+    assert done.exit_code == 2 and complaint in done.output
