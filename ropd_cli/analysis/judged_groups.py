@@ -31,6 +31,7 @@ from ropd_cli.records.schemas import (
     Rubric,
     RubricRecord,
     VerdictRecord,
+    as_messages,
     first_fault,
     load_prompts,
 )
@@ -99,6 +100,8 @@ class GroupView:
     raw_prompt_hash: str
     step: int | None = None
     question: str | None = None
+    messages: tuple[Message, ...] = ()
+    """The prompt itself; ``question`` is its text."""
     teacher_answers: tuple[str, ...] = ()
     rollouts: tuple[Answer, ...] = ()
     rubric: RubricRecord | None = None
@@ -343,10 +346,12 @@ def iter_groups(
         if rubrics:
             view = _with_rubric(view, records)
         if view.key in answers and not view.rollouts:
-            view = replace(view, rollouts=answers[view.key].answers)
+            record = answers[view.key]
+            view = replace(view, rollouts=record.answers, messages=as_messages(record.prompt))
         if view.question is None and view.key in known:
             prompt = known[view.key]
-            view = replace(view, question=_question(prompt.messages), answer=prompt.answer)
+            question = _question(prompt.messages)
+            view = replace(view, question=question, messages=prompt.messages, answer=prompt.answer)
         yield view
     if is_empty:
         raise InputError(f"{path}: no groups in it", "give a rubrics file, a verdicts file or a run directory")
@@ -429,6 +434,7 @@ def view_of(record: dict[str, Any], where: str) -> GroupView:
         raw_prompt_hash=group.raw_prompt_hash,
         step=record.get("step"),
         question=_question(group.prompt) if group.prompt else None,
+        messages=group.prompt,
         teacher_answers=group.teacher_answers,
         rollouts=group.rollouts,
         rubric=_parse(RubricRecord, record["rubric"], where) if record.get("rubric") else None,
