@@ -86,7 +86,7 @@ def model_card(run: RunDir, step: int) -> str:
     name = without_folders(base) or "unknown"
     lines = [front_matter(head), f"# {name}, trained by {method}", ""]
     lines += [f"Made by [ropd](https://pypi.org/project/ropd-cli/), step {step} of a run of method `{method}`.", ""]
-    lines += ["## Training", "", *fact_lines(_facts(run, data, name, licence, method)), "", "## Measures", ""]
+    lines += ["## Training", "", *fact_lines(_facts(run, data, name, licence, method)), "", "## The run", ""]
     # the first sentence is of the end of the run, and may quote an error with its paths
     lines += [f"- {words}" for words, _ in outcome(data)[1:]]
     lines += _curve(data)
