@@ -35,6 +35,7 @@ GUIDES = {
     "compare-methods": "../comparison.md",
     "eval": "../eval.md",
     "rejudge": "../rejudge.md",
+    "export": "../export.md",
     "report": "../report.md",
     "doctor": "../doctor.md",
     "cache": "../cache.md",

@@ -17,7 +17,15 @@ from ropd_cli.index import TeacherIndex
 from ropd_cli.records.files import read_journal
 from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.packed import Key, Packed
-from ropd_cli.records.schemas import AnswerRecord, Group, RubricRecord, VerdictRecord, first_fault, load_prompts
+from ropd_cli.records.schemas import (
+    AnswerRecord,
+    Group,
+    RubricRecord,
+    VerdictRecord,
+    as_messages,
+    first_fault,
+    load_prompts,
+)
 
 _SUPERVISED = re.compile("^method: sft$", re.MULTILINE)
 
@@ -42,10 +50,12 @@ def iter_groups(path: Path, sources: Sources = Sources()) -> Iterator[GroupView]
             is_empty = False
             view = _with_rubric(view, records)
             if view.key in answers and not view.rollouts:
-                view = replace(view, rollouts=answers[view.key].answers)
+                record = answers[view.key]
+                view = replace(view, rollouts=record.answers, messages=as_messages(record.prompt))
             if view.question is None and view.key in known:
                 prompt = known[view.key]
-                view = replace(view, question=question_of(prompt.messages), answer=prompt.answer)
+                question = question_of(prompt.messages)
+                view = replace(view, question=question, messages=prompt.messages, answer=prompt.answer)
             if index is not None and not view.teacher_answers:
                 with suppress(IndexMissing, TooFewAnswers):  # the index has become another since
                     view = replace(view, teacher_answers=index.answers(*view.key, sources.m, seed=sources.seed))
@@ -128,6 +138,7 @@ def view_of(record: dict[str, Any], where: str) -> GroupView:
         raw_prompt_hash=group.raw_prompt_hash,
         step=record.get("step"),
         question=question_of(group.prompt) if group.prompt else None,
+        messages=group.prompt,
         teacher_answers=group.teacher_answers,
         rollouts=group.rollouts,
         rubric=_parse(RubricRecord, record["rubric"], where) if record.get("rubric") else None,

@@ -90,6 +90,8 @@ class GroupView:
     raw_prompt_hash: str
     step: int | None = None
     question: str | None = None
+    messages: tuple[Message, ...] = ()
+    """The prompt itself; ``question`` is its text."""
     teacher_answers: tuple[str, ...] = ()
     rollouts: tuple[Answer, ...] = ()
     rubric: RubricRecord | None = None

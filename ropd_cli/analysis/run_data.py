@@ -217,18 +217,18 @@ def read_run(path: Path, progress: Progress | None = None) -> RunData:
         raise InputError(f"{path}: no such run directory", "give the --out of ropd train, or DIR/run of a quickstart")
     data = RunData(
         path=path,
-        config=_document(path / "config.yaml"),
-        versions=_document(path / "versions.json"),
+        config=read_document(path / "config.yaml"),
+        versions=read_document(path / "versions.json"),
         metrics=_lines(path / "metrics.jsonl"),
         validations=_lines(path / "validation.jsonl"),
-        best=_document(path / "best.json"),
-        result=_document(path / "result.json"),
-        stopped=_document(path / "stopped.json"),
+        best=read_document(path / "best.json"),
+        result=read_document(path / "result.json"),
+        stopped=read_document(path / "stopped.json"),
         skipped=len(_lines(path / "skipped.jsonl")),
         monitor=_lines(path / "monitor.jsonl"),
     )
-    data.teachers = _teachers(data.config)
-    data.spent_usd = _document(path / "spent.json").get("usd")
+    data.teachers = teacher_models(data.config)
+    data.spent_usd = read_document(path / "spent.json").get("usd")
     ends = [file for name in ("metrics.jsonl", "result.json", "stopped.json") if (file := path / name).is_file()]
     data.written = max((file.stat().st_mtime for file in ends), default=None)
     if data.is_supervised:
@@ -318,7 +318,7 @@ def _in_full(files: list[Path], begins: list[int], wanted: set[int]) -> dict[int
     return full
 
 
-def _teachers(config: Mapping[str, Any]) -> tuple[str, ...]:
+def teacher_models(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the models that a run's teacher index names; none where it is gone."""
     data = config.get("data")
     place = data.get("index") if isinstance(data, Mapping) else None
@@ -334,7 +334,7 @@ def _teachers(config: Mapping[str, Any]) -> tuple[str, ...]:
         index.close()
 
 
-def _document(file: Path) -> dict[str, Any]:
+def read_document(file: Path) -> dict[str, Any]:
     """Return what a YAML or JSON file holds; nothing where there is none."""
     if not file.is_file():
         return {}

@@ -59,11 +59,12 @@ def show(
     import yaml
 
     from ropd_cli.config import RopdConfig
+    from ropd_cli.config.describe import changed
     from ropd_cli.config.masking import masked
 
     tree = masked(options.load().model_dump(mode="json"))
     if diff:
-        tree = _changed(tree, masked(RopdConfig().model_dump(mode="json")))
+        tree = changed(tree, masked(RopdConfig().model_dump(mode="json")))
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True) if tree else "nothing differs from the defaults"
     screen.result(tree, text.rstrip("\n"))
 
@@ -110,18 +111,6 @@ def schema(*, screen: Screen) -> None:
 
     document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **RopdConfig.model_json_schema()}
     screen.result(document, json.dumps(document, indent=2))
-
-
-def _changed(tree: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys that have other values than the defaults."""
-    changed: dict[str, Any] = {}
-    for key, value in tree.items():
-        default = defaults.get(key)
-        if value == default and key in defaults:
-            continue
-        inner = isinstance(value, dict) and isinstance(default, dict)
-        changed[key] = _changed(value, default) if inner else value  # type: ignore[arg-type]
-    return changed
 
 
 def _yaml(value: Any) -> str:

@@ -123,13 +123,7 @@ def inspect_rubrics(
     judge = LintJudge(settings) if lint_judge else None
     folder = Path(settings.cache_dir or default_cache_dir())
     spooled = next((each for each in (path, rubrics, rollouts, prompts) if is_stdin(each)), None)
-    known = Sources.of(path)
-    sources = replace(
-        known,
-        rubrics=rubrics or known.rubrics,
-        rollouts=rollouts or known.rollouts,
-        prompts=prompts or known.prompts,
-    )
+    sources = Sources.of(path, rubrics=rubrics, rollouts=rollouts, prompts=prompts)
     with Catalogue.open(
         path,
         spooled.parent if spooled is not None else folder,  # what was piped in goes, and its index with it

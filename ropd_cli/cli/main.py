@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "eval": ("eval", "app", "Measure a model on benchmarks, with the uncertainty of each figure."),
     "rejudge": ("rejudge", "rejudge", "Judge the saved groups of a run again, and measure how far the judges agree."),
     "report": ("report", "report", "Write one page of a training run, or of several side by side."),
+    "export": ("export", "app", "Export pairs, SFT rows, rubrics, verdicts or the model of a run."),
     "doctor": ("doctor", "doctor", "Check what works on this machine, and how to mend what does not."),
     "cache": ("cache", "app", "Show, clean and export the cache of replies."),
     "serve-judge": ("serve_judge", "serve_judge", "Serve a judge over HTTP: vLLM, or built-in rules."),

@@ -48,6 +48,18 @@ def all_keys(defaults: BaseModel | None = None, path: str = "") -> Iterator[KeyD
         yield KeyDescription(key, type_words(field.annotation), default, field.description or "", limits)
 
 
+def changed(tree: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys that have other values than the defaults."""
+    different: dict[str, Any] = {}
+    for key, value in tree.items():
+        default = defaults.get(key)
+        if value == default and key in defaults:
+            continue
+        is_section = isinstance(value, dict) and isinstance(default, dict)
+        different[key] = changed(value, default) if is_section else value  # type: ignore[arg-type]
+    return different
+
+
 def type_words(annotation: Any) -> str:
     """Return a type in words."""
     if annotation is NoneType:

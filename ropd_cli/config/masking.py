@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
@@ -21,6 +22,9 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCHEME = re.compile(r"(?:Bearer|Basic|Token) ", re.IGNORECASE)
 _CREDENTIAL = re.compile("auth|key|token|secret|cookie|passw", re.IGNORECASE)
 """Names of headers whose values are credentials."""
+
+_FOLDERS = re.compile(r"(?<![\w/.])~?/(?!/)[^\s,'\"]*/")
+"""The folders of an absolute path inside a text; a URL has none."""
 
 
 def masked(value: Any, key: str = "") -> Any:
@@ -36,6 +40,25 @@ def masked(value: Any, key: str = "") -> Any:
     if key == "api_key_env" and value is not None and not is_variable(str(value)):
         return MASK  # somebody has put the key itself there
     return value
+
+
+def public(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration as anybody may read it: secrets masked, of absolute paths the last name alone."""
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: shown(part) for name, part in value.items()}
+        if isinstance(value, list):
+            return [shown(part) for part in value]
+        return without_folders(value) if isinstance(value, str) else value
+
+    return {name: shown(part) for name, part in masked(config).items()}
+
+
+def without_folders(text: str) -> str:
+    """Return a text with the last name alone of each absolute path in it."""
+    text = text.removeprefix("file://")
+    return Path(text).name if text.startswith(("/", "~")) and "\n" not in text else _FOLDERS.sub("", text)
 
 
 def shown_url(url: str) -> str:

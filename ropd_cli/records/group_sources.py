@@ -27,14 +27,15 @@ class Sources:
     seed: int = 0
 
     @classmethod
-    def of(cls, path: Path) -> Sources:
-        """Return what stands beside a file, as far as it is still there."""
+    def of(cls, path: Path, **named: Path | None) -> Sources:
+        """Return what stands beside a file, as far as it is still there, and in its place what is ``named``."""
         try:
             document = orjson.loads(_beside(path).read_bytes())
         except (OSError, orjson.JSONDecodeError):
-            return cls()
+            document = {}
         found: dict[str, Any] = {name: path.parent / document[name] for name in _PATHS if document.get(name)}
         found = {name: file for name, file in found.items() if file.exists()}
+        found |= {name: file for name, file in named.items() if file is not None}
         return cls(**found, m=int(document.get("m", 0)), seed=int(document.get("seed", 0)))
 
     def write(self, path: Path) -> None:

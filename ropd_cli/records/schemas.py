@@ -68,9 +68,7 @@ class Prompt(RecordModel):
     @property
     def messages(self) -> tuple[Message, ...]:
         """The prompt as chat messages; a bare string is one user message."""
-        if isinstance(self.prompt, str):
-            return (Message(role="user", content=self.prompt),)
-        return self.prompt
+        return as_messages(self.prompt)
 
     @property
     def raw_prompt_hash(self) -> str:
@@ -324,6 +322,11 @@ class Group(RecordModel):
 
 
 M = TypeVar("M", bound=RecordModel)
+
+
+def as_messages(prompt: str | tuple[Message, ...]) -> tuple[Message, ...]:
+    """A prompt as chat messages; a bare string is one user message."""
+    return (Message(role="user", content=prompt),) if isinstance(prompt, str) else prompt
 
 
 def prompt_hash(prompt: str | Iterable[Any]) -> str:

@@ -48,7 +48,7 @@ def test_the_table_says_what_the_command_says(name):
     assert inspect.cleandoc(command.help or "").split("\n\n")[0].replace("\n", " ") == COMMANDS[name][2]
 
 
-@pytest.mark.parametrize("name", [n for n in COMMANDS if n not in ("config", "data", "index", "cache")])
+@pytest.mark.parametrize("name", [n for n in COMMANDS if n not in ("config", "data", "index", "cache", "export")])
 def test_every_command_has_the_common_options(name):
     options = {option for parameter in load_command(name).params for option in parameter.opts}
     assert {"--json", "--quiet", "--debug"} <= options
