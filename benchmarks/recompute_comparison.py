@@ -3,8 +3,10 @@
     python benchmarks/recompute_comparison.py runs/compare [runs/compare-long …]
 
 Nothing of the package is used: answers are graded by a regular expression, rollouts and teacher answers are counted in
-the group files, and intervals are computed from their formula. Cells whose run directory is elsewhere are named. Exit
-code 1 where a figure differs.
+the group files, and intervals are computed from their formula. Cells whose run directory is elsewhere are passed over.
+Printed besides, to explain an order: the share of last answers whose last number is right, boxed or not, the share with
+a box, the mean tokens of the last step's rollouts, and the share of groups without spread. Exit code 1 where a figure
+differs.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import zstandard
 from scipy.stats import t as student_t
 
 BOX = re.compile(r"\\boxed\{([^{}]*)\}")
+NUMBER = re.compile(r"\d+")
 CLOSE = 1e-6
 
 
@@ -86,6 +89,17 @@ def cell_of(folder: Path, cell: dict[str, Any], held_out: list[Any]) -> dict[str
     return found
 
 
+def explained(folder: Path, cell: dict[str, Any], held_out: list[Any]) -> str:
+    """What the last answers of a cell look like, in words."""
+    last = folder / "cells" / cell["label"] / f"seed-{cell['seed']}" / f"step-{cell['points'][-1]['step']}.jsonl"
+    texts = {record["uid"]: record["answers"][0]["text"] for record in lines(last)}
+    right = fmean((NUMBER.findall(texts[p["uid"]]) or [""])[-1] == p["answer"] for p in held_out)
+    boxed = fmean("\\boxed" in text for text in texts.values())
+    flat = "" if cell["without_spread"] is None else f", {cell['without_spread']:.0%} of groups without spread"
+    tokens = "" if cell["tokens_mean"] is None else f", {cell['tokens_mean']:.1f} tokens per rollout"
+    return f"right number {right:.1%}, boxed {boxed:.1%}{tokens}{flat}"
+
+
 def reward_range(group: dict[str, Any]) -> list[float]:
     """The rewards that are there, of those that the update was given."""
     rewards = group["verdicts"].get("shaped") or group["rewards"]
@@ -127,6 +141,7 @@ def main() -> int:
         for cell in here:
             found.append((cell["label"], cell["seed"], cell_of(folder, cell, held_out)))
             wrong += differences(f"{cell['label']} seed {cell['seed']}", found[-1][2], cell)
+            print(f"  {cell['label']}, seed {cell['seed']}: {explained(folder, cell, held_out)}")
         for label, own in groupby(sorted(found, key=lambda entry: entry[:2]), key=lambda entry: entry[0]):
             results = [cell for _, _, cell in own]
             before, after = ([cell["points"][k]["accuracy"] for cell in results] for k in (0, -1))
