@@ -1,4 +1,4 @@
-"""``ropd data prepare``."""
+"""``ropd data prepare`` and ``ropd data list``."""
 
 from __future__ import annotations
 
@@ -17,20 +17,12 @@ from ropd_cli.cli._screen import Screen
 if TYPE_CHECKING:
     from ropd_cli.stages.prepare import Part, Prepared
 
-app = command_group("data")
+app = command_group("data", help="Prepare prompts.")
 
-NAME_HELP = (
-    "dapo-math-17k, rar-science, rar-medicine, gsm8k, hf:OWNER/NAME[:CONFIG], reasoning-gym:TASK, sums, long-sums; "
-    "any name with --local."
-)
+NAME_HELP = "A name that ropd data list shows, hf:OWNER/NAME[:CONFIG] or reasoning-gym:TASK; any name with --local."
 HELD_OUT = "held-out"
 SHOWN = 10
 """Further columns in the summary."""
-
-
-@app.callback()
-def _group() -> None:
-    """Prepare prompts."""  # without a callback typer would make the one command the group itself
 
 
 @app.command("prepare")
@@ -175,6 +167,33 @@ def prepare(
     ]
     document = _document(prepared, files, listing)
     screen.result(document, "\n".join([lines[-1], *lines[:-1]]))
+
+
+@app.command("list")
+@command
+def list_sets(*, screen: Screen) -> None:
+    """List the names that data prepare knows.
+
+    It also takes hf:OWNER/NAME[:CONFIG], reasoning-gym:TASK, and files by --local.
+    """
+    from rich.table import Table
+
+    from ropd_cli.datasets.known_sets import RECIPES, SHIPPED
+    from ropd_cli.datasets.sums import SUM_TASKS
+
+    sources = dict.fromkeys(SUM_TASKS, "generated")
+    sources |= {name: "package" if name in SHIPPED else recipe.hub for name, recipe in RECIPES.items()}
+    sets = [
+        {"name": name, "source": sources[name], "about": known.about}
+        for name, known in {**SUM_TASKS, **RECIPES}.items()
+    ]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("name", "source"):
+        table.add_column(head, no_wrap=True)
+    table.add_column("what it holds")
+    for each in sets:
+        table.add_row(*each.values())
+    screen.result({"data_sets": sets}, table)
 
 
 def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) -> dict[str, Any]:

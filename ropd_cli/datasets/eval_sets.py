@@ -102,12 +102,17 @@ def load_eval_set(spec: str) -> EvalSet:
             raise _unknown(spec)
         return _of_rows(Path(spec).name.partition(".")[0], local_rows(Path(spec)), shows_text=False)
     if known.shipped is not None:
-        return _of_rows(spec, local_rows(SETS / known.shipped), shows_text=True)
+        return _of_rows(spec, local_rows(shipped_file(spec)), shows_text=True)
     try:
         return _of_rows(spec, hub_rows(known.hub), shows_text=False)
     except InputError as fault:
         sample = f", or take {spec}-sample, which comes with the package" if f"{spec}-sample" in KNOWN_SETS else ""
         raise type(fault)(fault.message, f"give a copy of it as {spec}=FILE{sample}") from fault
+
+
+def shipped_file(name: str) -> Path:
+    """Return the file of a set that comes with the package."""
+    return SETS / str(KNOWN_SETS[name].shipped)
 
 
 def _of_rows(name: str, rows: Iterator[Row], *, shows_text: bool) -> EvalSet:
