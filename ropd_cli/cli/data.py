@@ -183,10 +183,9 @@ def list_sets(*, screen: Screen) -> None:
 
     sources = dict.fromkeys(SUM_TASKS, "generated")
     sources |= {name: "package" if name in SHIPPED else recipe.hub for name, recipe in RECIPES.items()}
-    sets = [
-        {"name": name, "source": sources[name], "about": known.about}
-        for name, known in {**SUM_TASKS, **RECIPES}.items()
-    ]
+    about = {name: task.about for name, task in SUM_TASKS.items()}
+    about |= {name: recipe.about for name, recipe in RECIPES.items()}
+    sets = [{"name": name, "source": source, "about": about[name]} for name, source in sources.items()]
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("name", "source"):
         table.add_column(head, no_wrap=True)
