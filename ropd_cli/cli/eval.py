@@ -1,4 +1,4 @@
-"""``ropd eval`` and ``ropd eval compare``."""
+"""``ropd eval``, ``ropd eval compare`` and ``ropd eval list``."""
 
 from __future__ import annotations
 
@@ -161,6 +161,35 @@ def compare(
     if markdown is not None:
         write_atomic(markdown, compared_markdown(document))
     screen.result(document, compared_terminal(document))
+
+
+@app.command("list")
+@command
+def list_benchmarks(*, screen: Screen) -> None:
+    """List the benchmarks that eval knows.
+
+    Any other set is read from a file: --data NAME=FILE, graded by --grader NAME=KIND.
+    """
+    from rich.table import Table
+
+    from ropd_cli.datasets.eval_sets import KNOWN_SETS
+    from ropd_cli.evaluation.benchmarks import KINDS
+
+    known = [
+        {
+            "name": name,
+            "questions": each.questions,
+            "grader": KINDS[name],
+            "source": "package" if each.shipped else str(each.hub),
+        }
+        for name, each in KNOWN_SETS.items()
+    ]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("name", "questions", "grader", "source"):
+        table.add_column(head, justify="right" if head == "questions" else "left")
+    for each in known:
+        table.add_row(*map(str, each.values()))
+    screen.result({"benchmarks": known}, table)
 
 
 def _pairs(option: str, values: list[str] | None) -> dict[str, Any] | None:
