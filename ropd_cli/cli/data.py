@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ropd_cli.cli._completion import benchmarks, data_sets
 from ropd_cli.cli._options import ReadOptions, command, command_group
 from ropd_cli.cli._screen import Screen
 
@@ -28,7 +29,7 @@ SHOWN = 10
 @app.command("prepare")
 @command
 def prepare(
-    name: Annotated[str, typer.Argument(help=NAME_HELP)],
+    name: Annotated[str, typer.Argument(help=NAME_HELP, autocompletion=data_sets)],
     out: Annotated[Path, typer.Option(help="Prompts file (.jsonl, .jsonl.zst or .parquet).")],
     local: Annotated[
         Path | None,
@@ -70,6 +71,7 @@ def prepare(
         list[str] | None,
         typer.Option(
             metavar="NAME|FILE|NAME=FILE",
+            autocompletion=benchmarks,
             help="Leave out prompts that overlap with an evaluation set (repeatable, or separated by commas). math500, "
             "ifeval and gsm8k-sample are included.",
         ),

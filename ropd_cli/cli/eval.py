@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ropd_cli.cli._completion import benchmarks as known_benchmarks
 from ropd_cli.cli._options import (
     EndpointOptions,
     RequestOptions,
@@ -35,6 +36,7 @@ def evaluate(
         _benchmark_option(
             "--benchmarks",
             "-b",
+            autocompletion=known_benchmarks,
             help="Names, separated by commas: aime24, aime25, hmmt25, hmmt25nov, gpqa, healthbench (-hard, "
             "-consensus), ifeval, math500, gsm8k, gsm8k-sample, or names of --data.",
         ),

@@ -143,7 +143,7 @@ def _changes(benchmark: Document) -> Iterator[tuple[str, list[tuple[str, ...]]]]
     """Yield each run after the first, with a row per metric; as ``COMPARED`` from the metric on."""
     first, *others = benchmark["figures"]
     for other, difference in zip(others, benchmark["differences"], strict=True):
-        changes = []
+        changes: list[tuple[str, ...]] = []
         for metric, change in difference["metrics"].items():
             is_first = metric == benchmark["metric"]
             only_in_one = f" (+{change['only_in_one']} in one)" if change["only_in_one"] else ""

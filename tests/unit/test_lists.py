@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+from judged_runs import write_inputs
 from runs import write_run
 
 from ropd_cli.datasets.eval_sets import KNOWN_SETS, load_eval_set
@@ -69,3 +70,48 @@ def test_runs_says_how_far_each_run_is(tmp_path):
     assert runs["b/done"] == other | {"state": "finished", "steps": 3}
     assert shown[2].split() == ["stopped", "3/–", f"{reward:.2f}", "$1.50", str(tmp_path / "a/stopped")]
     assert listed("runs", tmp_path / "b/done/groups") == {"runs": []}
+
+
+COMPLETED = {
+    "ropd run": "runs",
+    "ropd eval l": "list",
+    "ropd train --config qu": "quickstart",
+    "ropd train -c ablations/no": "ablations/no-teacher-in-pool ablations/not-blind",
+    "ropd train -c m": "mine.yaml",
+    "ropd train -c ./m": "./mine.yaml",
+    "ropd doctor --set judge.mi": "judge.min_coverage=",
+    "ropd eval --benchmarks ai": "aime24 aime25",
+    "ropd eval -b aime24,ai": "aime24,aime25",
+    "ropd data prepare gsm": "gsm8k gsm8k-sample",
+    "ropd data prepare gsm8k --decontaminate ifeval,ma": "ifeval,math500",
+    "ropd inspect-rubrics run --sort s": "step spread",
+    "ropd inspect-rubrics run --uid s2": "s2g0 s2g1",
+    "ropd inspect-rubrics run --uid=s3": "s3g0 s3g1",
+    "ropd inspect-rubrics absent --uid s": "",
+    "ropd inspect-rubrics mine.yaml --uid s": "",
+    "ropd index get i.db --uid o": "odd",
+    "ropd index get absent --uid o": "",
+}
+ONE_PROCESS = """
+import os, sys
+from ropd_cli.cli.main import main
+lines, sys.argv = sys.argv[1:], ["ropd"]
+for line in lines:
+    os.environ |= {"_ROPD_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    try:
+        main()
+    except SystemExit:
+        print("--", flush=True)
+print(*{"torch", "openai", "vllm", "datasets", "pyarrow", "transformers"} & set(sys.modules))
+"""
+
+
+def test_values_are_completed_and_nothing_heavy_is_imported(tmp_path):
+    write_run(tmp_path / "run", steps=3, groups=2)
+    write_inputs(tmp_path)
+    (tmp_path / "mine.yaml").write_text("nothing of a group\n")
+    command = [sys.executable, "-c", ONE_PROCESS, *COMPLETED]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    *offered, heavy = done.stdout.split("--\n")
+    assert dict(zip(COMPLETED, (" ".join(each.split()) for each in offered), strict=True)) == COMPLETED
+    assert (heavy.strip(), done.stderr) == ("", "")
