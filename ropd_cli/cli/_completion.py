@@ -1,12 +1,12 @@
 """What the shell completes beside commands and options: the values that an option takes.
 
-Modules are imported where they are needed, as every press of the tab key is a start of the program. Where nothing
-fits, the shell completes file names itself.
+Modules are imported where they are needed, as every press of the tab key is a start of the program. Typer
+leaves out what does not fit. Where nothing is left, the shell completes file names itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,39 +20,37 @@ def config_files(incomplete: str) -> list[str]:
     from ropd_cli.util.resources import shipped_configs
 
     folder = incomplete[: incomplete.rfind("/") + 1]
-    files = sorted(f"{folder}{file.name}" for file in Path(folder).glob("*.y*ml"))
-    return _fitting([*shipped_configs(), *files], incomplete)
+    return [*shipped_configs(), *sorted(f"{folder}{file.name}" for file in Path(folder).glob("*.y*ml"))]
 
 
-def config_keys(incomplete: str) -> list[str]:
+def config_keys() -> list[str]:
     """Return the keys of a configuration, each with its equals sign."""
     from ropd_cli.config.describe import all_keys
 
-    return _fitting((f"{each.key}=" for each in all_keys()), incomplete)
+    return [f"{each.key}=" for each in all_keys()]
 
 
-def data_sets(incomplete: str) -> list[str]:
+def data_sets() -> list[str]:
     """Return the names that data prepare knows."""
     from ropd_cli.datasets.known_sets import RECIPES
     from ropd_cli.datasets.sums import SUM_TASKS
 
-    return _fitting([*SUM_TASKS, *RECIPES], incomplete)
+    return [*SUM_TASKS, *RECIPES]
 
 
 def benchmarks(incomplete: str) -> list[str]:
     """Return a list of benchmarks, separated by commas, with one more at its end."""
     from ropd_cli.datasets.eval_sets import KNOWN_SETS
 
-    begun = incomplete.rpartition(",")[0]
-    named = begun.split(",")
-    return _fitting((f"{begun},{name}" if begun else name for name in KNOWN_SETS if name not in named), incomplete)
+    begun = incomplete[: incomplete.rfind(",") + 1]
+    return [f"{begun}{name}" for name in KNOWN_SETS if name not in begun.split(",")]
 
 
-def sort_orders(incomplete: str) -> list[str]:
+def sort_orders() -> list[str]:
     """Return the columns that inspect-rubrics sorts by."""
     from ropd_cli.analysis.query import SORTS
 
-    return _fitting(SORTS, incomplete)
+    return list(SORTS)
 
 
 def uids_of_groups(context: typer.Context, incomplete: str) -> list[str]:
@@ -94,7 +92,3 @@ def _first(uids: Callable[[Path], Iterator[str]], context: typer.Context, incomp
             if len(found) == MOST_UIDS:
                 break
     return list(found)
-
-
-def _fitting(values: Iterable[str], incomplete: str) -> list[str]:
-    return [value for value in values if value.startswith(incomplete)]

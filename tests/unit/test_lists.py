@@ -81,12 +81,12 @@ COMPLETED = {
     "ropd train -c ./m": "./mine.yaml",
     "ropd doctor --set judge.mi": "judge.min_coverage=",
     "ropd eval --benchmarks ai": "aime24 aime25",
-    "ropd eval -b aime24,ai": "aime24,aime25",
+    "ropd eval -b aime24,ifeval,ai": "aime24,ifeval,aime25",
     "ropd data prepare gsm": "gsm8k gsm8k-sample",
     "ropd data prepare gsm8k --decontaminate ifeval,ma": "ifeval,math500",
     "ropd inspect-rubrics run --sort s": "step spread",
-    "ropd inspect-rubrics run --uid s2": "s2g0 s2g1",
-    "ropd inspect-rubrics run --uid=s3": "s3g0 s3g1",
+    "ropd inspect-rubrics run --uid s2g2": "s2g2 " + " ".join(f"s2g{k}" for k in range(20, 30)),
+    "ropd inspect-rubrics run --uid=s3g39": "s3g39",
     "ropd inspect-rubrics absent --uid s": "",
     "ropd inspect-rubrics mine.yaml --uid s": "",
     "ropd index get i.db --uid o": "odd",
@@ -107,7 +107,7 @@ print(*{"torch", "openai", "vllm", "datasets", "pyarrow", "transformers"} & set(
 
 
 def test_values_are_completed_and_nothing_heavy_is_imported(tmp_path):
-    write_run(tmp_path / "run", steps=3, groups=2)
+    write_run(tmp_path / "run", steps=3, groups=40)
     write_inputs(tmp_path)
     (tmp_path / "mine.yaml").write_text("nothing of a group\n")
     command = [sys.executable, "-c", ONE_PROCESS, *COMPLETED]
