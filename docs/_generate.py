@@ -36,6 +36,7 @@ GUIDES = {
     "eval": "../eval.md",
     "rejudge": "../rejudge.md",
     "export": "../export.md",
+    "runs": "../files.md#run-directory",
     "report": "../report.md",
     "doctor": "../doctor.md",
     "cache": "../cache.md",

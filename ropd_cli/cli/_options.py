@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from ropd_cli.cli._completion import config_files, config_keys
 from ropd_cli.cli._files import named_files
 from ropd_cli.errors import InputError
 
@@ -87,12 +88,15 @@ Config = Annotated[
         "--config",
         "-c",
         metavar="FILE",
+        autocompletion=config_files,
         help="YAML configuration: a path, or a shipped name (repeatable: later files override earlier ones).",
     ),
 ]
 Set = Annotated[
     list[str] | None,
-    _run_option("--set", metavar="A.B=VALUE", help="Set one configuration key (repeatable)."),
+    _run_option(
+        "--set", metavar="A.B=VALUE", autocompletion=config_keys, help="Set one configuration key (repeatable)."
+    ),
 ]
 CacheDir = Annotated[
     Path | None,

@@ -1,4 +1,4 @@
-"""``ropd data prepare``."""
+"""``ropd data prepare`` and ``ropd data list``."""
 
 from __future__ import annotations
 
@@ -11,32 +11,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ropd_cli.cli._completion import benchmarks, data_sets
 from ropd_cli.cli._options import ReadOptions, command, command_group
 from ropd_cli.cli._screen import Screen
 
 if TYPE_CHECKING:
     from ropd_cli.stages.prepare import Part, Prepared
 
-app = command_group("data")
+app = command_group("data", help="Prepare prompts.")
 
-NAME_HELP = (
-    "dapo-math-17k, rar-science, rar-medicine, gsm8k, hf:OWNER/NAME[:CONFIG], reasoning-gym:TASK, sums, long-sums; "
-    "any name with --local."
-)
+NAME_HELP = "A name that ropd data list shows, hf:OWNER/NAME[:CONFIG] or reasoning-gym:TASK; any name with --local."
 HELD_OUT = "held-out"
 SHOWN = 10
 """Further columns in the summary."""
 
 
-@app.callback()
-def _group() -> None:
-    """Prepare prompts."""  # without a callback typer would make the one command the group itself
-
-
 @app.command("prepare")
 @command
 def prepare(
-    name: Annotated[str, typer.Argument(help=NAME_HELP)],
+    name: Annotated[str, typer.Argument(help=NAME_HELP, autocompletion=data_sets)],
     out: Annotated[Path, typer.Option(help="Prompts file (.jsonl, .jsonl.zst or .parquet).")],
     local: Annotated[
         Path | None,
@@ -78,6 +71,7 @@ def prepare(
         list[str] | None,
         typer.Option(
             metavar="NAME|FILE|NAME=FILE",
+            autocompletion=benchmarks,
             help="Leave out prompts that overlap with an evaluation set (repeatable, or separated by commas). math500, "
             "ifeval and gsm8k-sample are included.",
         ),
@@ -175,6 +169,32 @@ def prepare(
     ]
     document = _document(prepared, files, listing)
     screen.result(document, "\n".join([lines[-1], *lines[:-1]]))
+
+
+@app.command("list")
+@command
+def list_sets(*, screen: Screen) -> None:
+    """List the names that data prepare knows.
+
+    It also takes hf:OWNER/NAME[:CONFIG], reasoning-gym:TASK, and files by --local.
+    """
+    from rich.table import Table
+
+    from ropd_cli.datasets.known_sets import RECIPES, SHIPPED
+    from ropd_cli.datasets.sums import SUM_TASKS
+
+    sources = dict.fromkeys(SUM_TASKS, "generated")
+    sources |= {name: "package" if name in SHIPPED else recipe.hub for name, recipe in RECIPES.items()}
+    about = {name: task.about for name, task in SUM_TASKS.items()}
+    about |= {name: recipe.about for name, recipe in RECIPES.items()}
+    sets = [{"name": name, "source": source, "about": about[name]} for name, source in sources.items()]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("name", "source"):
+        table.add_column(head, no_wrap=True)
+    table.add_column("what it holds")
+    for each in sets:
+        table.add_row(*each.values())
+    screen.result({"data_sets": sets}, table)
 
 
 def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) -> dict[str, Any]:

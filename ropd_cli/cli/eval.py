@@ -1,4 +1,4 @@
-"""``ropd eval`` and ``ropd eval compare``."""
+"""``ropd eval``, ``ropd eval compare`` and ``ropd eval list``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ropd_cli.cli._completion import benchmarks as known_benchmarks
 from ropd_cli.cli._options import (
     EndpointOptions,
     RequestOptions,
@@ -35,6 +36,7 @@ def evaluate(
         _benchmark_option(
             "--benchmarks",
             "-b",
+            autocompletion=known_benchmarks,
             help="Names, separated by commas: aime24, aime25, hmmt25, hmmt25nov, gpqa, healthbench (-hard, "
             "-consensus), ifeval, math500, gsm8k, gsm8k-sample, or names of --data.",
         ),
@@ -161,6 +163,35 @@ def compare(
     if markdown is not None:
         write_atomic(markdown, compared_markdown(document))
     screen.result(document, compared_terminal(document))
+
+
+@app.command("list")
+@command
+def list_benchmarks(*, screen: Screen) -> None:
+    """List the benchmarks that eval knows.
+
+    Any other set is read from a file: --data NAME=FILE, graded by --grader NAME=KIND.
+    """
+    from rich.table import Table
+
+    from ropd_cli.datasets.eval_sets import KNOWN_SETS
+    from ropd_cli.evaluation.benchmarks import KINDS
+
+    known = [
+        {
+            "name": name,
+            "questions": each.questions,
+            "grader": KINDS[name],
+            "source": "package" if each.shipped else str(each.hub),
+        }
+        for name, each in KNOWN_SETS.items()
+    ]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("name", "questions", "grader", "source"):
+        table.add_column(head, justify="right" if head == "questions" else "left")
+    for each in known:
+        table.add_row(*map(str, each.values()))
+    screen.result({"benchmarks": known}, table)
 
 
 def _pairs(option: str, values: list[str] | None) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ropd_cli.cli._completion import uids_of_index
 from ropd_cli.cli._options import ReadOptions, command, command_group
 from ropd_cli.cli._screen import Screen
 
@@ -85,7 +86,7 @@ def show(
 @command
 def get(
     index: IndexFile,
-    uid: Annotated[str | None, typer.Option(help="A prompt's uid.")] = None,
+    uid: Annotated[str | None, typer.Option(autocompletion=uids_of_index, help="A prompt's uid.")] = None,
     prompt_hash: Annotated[str | None, typer.Option("--hash", help="A prompt's raw_prompt_hash.")] = None,
     *,
     screen: Screen,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ropd_cli.cli._completion import sort_orders, uids_of_groups
 from ropd_cli.cli._files import is_stdin
 from ropd_cli.cli._options import EndpointOptions, RequestOptions, command
 from ropd_cli.cli._screen import Screen, exit_partial
@@ -33,7 +34,11 @@ class Filters:
 
     uid: Annotated[
         str | None,
-        _filter_option("--uid", help="Show the group with this uid, or unique beginning of one; * and ? list groups."),
+        _filter_option(
+            "--uid",
+            autocompletion=uids_of_groups,
+            help="Show the group with this uid, or unique beginning of one; * and ? list groups.",
+        ),
     ] = None
     step: Annotated[int | None, _filter_option("--step", help="Only groups of this training step.")] = None
     search: Annotated[
@@ -65,7 +70,10 @@ def inspect_rubrics(
     sort: Annotated[
         str,
         _output_option(
-            "--sort", metavar="step|uid|mean|spread|teacher|missing|lint", help="Sort groups by this column."
+            "--sort",
+            metavar="step|uid|mean|spread|teacher|missing|lint",
+            autocompletion=sort_orders,
+            help="Sort groups by this column.",
         ),
     ] = "step",
     reverse: Annotated[bool, _output_option("--reverse", help="Sort the largest first.")] = False,

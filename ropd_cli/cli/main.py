@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "eval": ("eval", "app", "Measure a model on benchmarks, with the uncertainty of each figure."),
     "rejudge": ("rejudge", "rejudge", "Judge the saved groups of a run again, and measure how far the judges agree."),
+    "runs": ("runs", "runs", "List the training runs below a folder, with state, step, mean reward and cost."),
     "report": ("report", "report", "Write one page of a training run, or of several side by side."),
     "export": ("export", "app", "Export pairs, SFT rows, rubrics, verdicts or the model of a run."),
     "doctor": ("doctor", "doctor", "Check what works on this machine, and how to mend what does not."),

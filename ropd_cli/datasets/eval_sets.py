@@ -29,31 +29,33 @@ _ANSWER = ("answer", "Correct Answer", "Answer", "reward_model.ground_truth")
 
 @dataclass(frozen=True)
 class KnownSet:
-    """Where an evaluation set lies. ``shipped``: a file of this package; ``hub``: read at run time."""
+    """Where an evaluation set lies. ``shipped``: a file of this package; ``hub``: read at run time. ``questions`` is
+    their number."""
 
     hub: HubSet
+    questions: int
     shipped: str | None = None
 
 
-def _healthbench(file: str) -> KnownSet:
-    return KnownSet(HubSet("openai/healthbench", split="test", file=file))
+def _healthbench(file: str, questions: int) -> KnownSet:
+    return KnownSet(HubSet("openai/healthbench", split="test", file=file), questions)
 
 
 # Licences: MATH-500, GSM8K, HealthBench MIT; IFEval CC BY 4.0; AIME 2024 (c) MAA; the sets of MathArena
 # CC BY-NC-SA 4.0; GPQA CC BY 4.0, gated.
 KNOWN_SETS: Mapping[str, KnownSet] = {
-    "math500": KnownSet(HubSet("HuggingFaceH4/MATH-500", split="test"), "math500.jsonl.zst"),
-    "ifeval": KnownSet(HubSet("google/IFEval"), "ifeval.jsonl.zst"),
-    "gsm8k-sample": KnownSet(HubSet("openai/gsm8k", "main", "test"), "gsm8k-sample.jsonl.zst"),
-    "gsm8k": KnownSet(HubSet("openai/gsm8k", "main", "test")),
-    "aime24": KnownSet(HubSet("HuggingFaceH4/aime_2024")),
-    "aime25": KnownSet(HubSet("MathArena/aime_2025")),
-    "hmmt25": KnownSet(HubSet("MathArena/hmmt_feb_2025")),
-    "hmmt25nov": KnownSet(HubSet("MathArena/hmmt_nov_2025")),
-    "gpqa": KnownSet(HubSet("Idavidrein/gpqa", "gpqa_diamond")),
-    "healthbench": _healthbench("2025-05-07-06-14-12_oss_eval.jsonl"),
-    "healthbench-hard": _healthbench("hard_2025-05-08-21-00-10.jsonl"),
-    "healthbench-consensus": _healthbench("consensus_2025-05-09-20-00-46.jsonl"),
+    "math500": KnownSet(HubSet("HuggingFaceH4/MATH-500", split="test"), 500, "math500.jsonl.zst"),
+    "ifeval": KnownSet(HubSet("google/IFEval"), 541, "ifeval.jsonl.zst"),
+    "gsm8k-sample": KnownSet(HubSet("openai/gsm8k", "main", "test"), 100, "gsm8k-sample.jsonl.zst"),
+    "gsm8k": KnownSet(HubSet("openai/gsm8k", "main", "test"), 1319),
+    "aime24": KnownSet(HubSet("HuggingFaceH4/aime_2024"), 30),
+    "aime25": KnownSet(HubSet("MathArena/aime_2025"), 30),
+    "hmmt25": KnownSet(HubSet("MathArena/hmmt_feb_2025"), 30),
+    "hmmt25nov": KnownSet(HubSet("MathArena/hmmt_nov_2025"), 30),
+    "gpqa": KnownSet(HubSet("Idavidrein/gpqa", "gpqa_diamond"), 198),
+    "healthbench": _healthbench("2025-05-07-06-14-12_oss_eval.jsonl", 5000),
+    "healthbench-hard": _healthbench("hard_2025-05-08-21-00-10.jsonl", 1000),
+    "healthbench-consensus": _healthbench("consensus_2025-05-09-20-00-46.jsonl", 3671),
 }
 
 
@@ -102,12 +104,17 @@ def load_eval_set(spec: str) -> EvalSet:
             raise _unknown(spec)
         return _of_rows(Path(spec).name.partition(".")[0], local_rows(Path(spec)), shows_text=False)
     if known.shipped is not None:
-        return _of_rows(spec, local_rows(SETS / known.shipped), shows_text=True)
+        return _of_rows(spec, local_rows(shipped_file(spec)), shows_text=True)
     try:
         return _of_rows(spec, hub_rows(known.hub), shows_text=False)
     except InputError as fault:
         sample = f", or take {spec}-sample, which comes with the package" if f"{spec}-sample" in KNOWN_SETS else ""
         raise type(fault)(fault.message, f"give a copy of it as {spec}=FILE{sample}") from fault
+
+
+def shipped_file(name: str) -> Path:
+    """Return the file of a set that comes with the package."""
+    return SETS / str(KNOWN_SETS[name].shipped)
 
 
 def _of_rows(name: str, rows: Iterator[Row], *, shows_text: bool) -> EvalSet:

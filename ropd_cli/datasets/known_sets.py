@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,8 @@ class Recipe:
     """
 
     hub: str
+    about: str
+    """What it holds, in a few words."""
     columns: Mapping[str, tuple[str, ...]]
     config: str | None = None
     split: str = "train"
@@ -26,11 +28,13 @@ class Recipe:
     """Answers lose the commas between thousands."""
 
 
+_BOXED = r"Reason step by step, and write the final answer in \boxed{}."
 _RAR_COLUMNS = {"prompt": ("question", "prompt"), "answer": (), "rubric": ("rubric",)}
 
-RECIPES: Mapping[str, Recipe] = {
+_ON_THE_HUB: Mapping[str, Recipe] = {
     "dapo-math-17k": Recipe(
         hub="BytedTsinghua-SIA/DAPO-Math-17k",
+        about="maths with integer answers",
         columns={
             "prompt": ("prompt",),
             "answer": ("reward_model.ground_truth", "answer", "solution"),
@@ -41,15 +45,17 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "gsm8k": Recipe(
         hub="openai/gsm8k",
+        about="school maths in words",
         config="main",
         columns={"prompt": ("question", "prompt"), "answer": ("answer", "reward_model.ground_truth")},
         data_source="openai/gsm8k",
         ability="math",
-        instruction=r"Reason step by step, and write the final answer in \boxed{}.",
+        instruction=_BOXED,
         plain_numbers=True,
     ),
     "rar-science": Recipe(
         hub="ScaleAI/RaR-Science",
+        about="science questions with rubrics",
         columns=_RAR_COLUMNS,
         data_source="ScaleAI/RaR-Science",
         ability="science",
@@ -57,6 +63,7 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "rar-medicine": Recipe(
         hub="ScaleAI/RaR-Medicine",
+        about="medical questions with rubrics",
         columns=_RAR_COLUMNS,
         data_source="ScaleAI/RaR-Medicine",
         ability="medicine",
@@ -64,14 +71,38 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "rubrichub": Recipe(
         hub="sojuL/RubricHub_v1",
+        about="tasks of many kinds with rubrics",
         columns={"prompt": ("prompt",), "answer": (), "rubric": ("Rubrics", "reward_model.rubrics")},
         data_source="sojuL/RubricHub_v1",
     ),
     "openrubrics": Recipe(
         hub="OpenRubrics/OpenRubrics",
+        about="instructions with rubrics",
         columns={"prompt": ("instruction", "prompt"), "answer": (), "rubric": ("rubric",)},
         data_source="OpenRubrics/OpenRubrics",
     ),
 }
 """``answer`` of RaR is empty on purpose: its reference answers are prose, which nothing can check for equality. They
 are kept as ``reference_answer``."""
+
+SHIPPED: Mapping[str, Recipe] = {
+    "gsm8k-sample": replace(_ON_THE_HUB["gsm8k"], about="100 test problems of gsm8k", split="test"),
+    "math500": Recipe(
+        hub="HuggingFaceH4/MATH-500",
+        about="competition maths, 500 problems",
+        columns={"prompt": ("problem",), "answer": ("answer",)},
+        split="test",
+        data_source="HuggingFaceH4/MATH-500",
+        ability="math",
+        instruction=_BOXED,
+    ),
+    "ifeval": Recipe(
+        hub="google/IFEval",
+        about="541 instructions about form",
+        columns={"prompt": ("prompt",), "answer": ()},
+        data_source="google/IFEval",
+        ability="instruction following",
+    ),
+}
+"""Sets that come with the package; eval_sets.KNOWN_SETS names their files."""
+RECIPES: Mapping[str, Recipe] = {**_ON_THE_HUB, **SHIPPED}

@@ -20,6 +20,8 @@ SYSTEM = r"Solve the sum. Write the result as \boxed{result}."
 class SumTask:
     """Sums of so many numbers between ``low`` and ``high``; ``example`` are the numbers of the worked example."""
 
+    about: str
+
     low: int
     high: int
     example: tuple[int, ...]
@@ -30,7 +32,10 @@ class SumTask:
         return [each for each in product(numbers, repeat=len(self.example)) if each != self.example]
 
 
-SUM_TASKS = {"sums": SumTask(2, 19, (3, 4)), "long-sums": SumTask(2, 9, (3, 4, 6))}
+SUM_TASKS = {
+    "sums": SumTask("sums of two numbers", 2, 19, (3, 4)),
+    "long-sums": SumTask("sums of three numbers", 2, 9, (3, 4, 6)),
+}
 """By name. A small student is seldom right in long ones, so that there is more to tell about its answers."""
 
 

@@ -52,6 +52,23 @@ def sole_writer(out: Path, *, directory: bool = False) -> Iterator[None]:
                 each.rmdir()
 
 
+def is_being_written(directory: Path) -> bool:
+    """Return whether a process is the sole writer of a directory."""
+    try:
+        descriptor = os.open(directory / ".lock", os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def refuse_inputs(outs: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Raise InputError where an output, or what is written beside it, is one of the inputs, by any name."""
     for out in outs:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from rich.table import Table
-
 from ropd_cli.analysis.intervals import Interval
 from ropd_cli.analysis.method_runs import CellResult, MethodRow, Point
 from ropd_cli.report.charts import Chart, Line, chart
 from ropd_cli.report.pages import render
+from ropd_cli.util.terminal import FittedTable
 
 HEAD = ("method", "seeds", "before", "after", "change", "checks", "rollouts", "teacher", "calls", "tokens", "minutes")
 NOTE = (
@@ -43,14 +42,9 @@ def cells_of(row: MethodRow) -> tuple[str, ...]:
     )
 
 
-def table(rows: Sequence[MethodRow]) -> Table:
+def table(rows: Sequence[MethodRow]) -> FittedTable:
     """Return the table for a terminal."""
-    shown = Table(box=None, pad_edge=False)
-    for k, name in enumerate(HEAD):
-        shown.add_column(name, justify="left" if k == 0 else "right", no_wrap=True)
-    for row in rows:
-        shown.add_row(*cells_of(row))
-    return shown
+    return FittedTable(HEAD, map(cells_of, rows))
 
 
 def markdown(tasks: Mapping[str, Sequence[MethodRow]]) -> str:

@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from ropd_cli.report.words import number
-from ropd_cli.util.terminal import Text
+from ropd_cli.util.terminal import FittedTable, Text, shortened
 from ropd_cli.util.visible_text import visible
 
 Document = Mapping[str, Any]
@@ -21,6 +21,8 @@ HEAD = ("benchmark", "metric", "score", "95%", "samples", "cut off", "no result"
 COMPARED = ("benchmark", "metric", "first", "other", "change", "95%", "p", "solved", "problems")
 NOTE = "95%: intervals over problems (docs/eval.md says how); a missing grade is left out and counted."
 SHOWN_FLIPS = 12
+LONGEST_NAME = 60
+"""Of a run or a model, in a terminal."""
 
 
 def rows(document: Document) -> Iterator[tuple[str, ...]]:
@@ -131,33 +133,47 @@ def compared_rows(document: Document) -> Iterator[tuple[str, ...]]:
     """Yield one row per benchmark, run and metric; as ``COMPARED``."""
     for benchmark in document["benchmarks"]:
         name = benchmark["name"]
-        first, *others = benchmark["figures"]
-        for other, difference in zip(others, benchmark["differences"], strict=True):
-            for metric, change in difference["metrics"].items():
-                is_first = metric == benchmark["metric"]
-                only_in_one = f" (+{change['only_in_one']} in one)" if change["only_in_one"] else ""
-                yield (
-                    name,
-                    change["title"],
-                    value(first) if is_first else "",
-                    f"{value(other)} ({difference['to']})" if is_first else "",
-                    f"{100 * change['difference']:+.1f}",
-                    f"{100 * change['low']:+.1f} to {100 * change['high']:+.1f}",
-                    "<0.001" if change["p_value"] < 0.001 else f"{change['p_value']:.3f}",
-                    f"+{len(change['gained'])} −{len(change['lost'])}" if "gained" in change else "",
-                    f"{change['problems']}{only_in_one}",
-                )
+        for run, changes in _changes(benchmark):
+            for title, first, other, *rest in changes:
+                yield (name, title, first, f"{other} ({run})" if other else "", *rest)
                 name = ""
+
+
+def _changes(benchmark: Document) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """Yield each run after the first, with a row per metric; as ``COMPARED`` from the metric on."""
+    first, *others = benchmark["figures"]
+    for other, difference in zip(others, benchmark["differences"], strict=True):
+        changes: list[tuple[str, ...]] = []
+        for metric, change in difference["metrics"].items():
+            is_first = metric == benchmark["metric"]
+            only_in_one = f" (+{change['only_in_one']} in one)" if change["only_in_one"] else ""
+            row = (
+                change["title"],
+                value(first) if is_first else "",
+                value(other) if is_first else "",
+                f"{100 * change['difference']:+.1f}",
+                f"{100 * change['low']:+.1f} to {100 * change['high']:+.1f}",
+                "<0.001" if change["p_value"] < 0.001 else f"{change['p_value']:.3f}",
+                f"+{len(change['gained'])} −{len(change['lost'])}" if "gained" in change else "",
+                f"{change['problems']}{only_in_one}",
+            )
+            changes.append(row)
+        yield difference["to"], changes
 
 
 def flips(benchmark: Document) -> Iterator[str]:
     """Yield what is solved by one run and not by another, in lines."""
     for difference in benchmark["differences"]:
-        change = difference["metrics"].get(benchmark["metric"], {})
-        for what in ("gained", "lost"):
-            if ids := change.get(what):
-                more = f" and {len(ids) - SHOWN_FLIPS} more" if len(ids) > SHOWN_FLIPS else ""
-                yield f"{benchmark['name']}, {difference['to']} {what}: {', '.join(ids[:SHOWN_FLIPS])}{more}"
+        for line in _flips(benchmark, difference):
+            yield f"{benchmark['name']}, {difference['to']} {line}"
+
+
+def _flips(benchmark: Document, difference: Document) -> Iterator[str]:
+    change = difference["metrics"].get(benchmark["metric"], {})
+    for what in ("gained", "lost"):
+        if ids := change.get(what):
+            more = f" and {len(ids) - SHOWN_FLIPS} more" if len(ids) > SHOWN_FLIPS else ""
+            yield f"{what}: {', '.join(ids[:SHOWN_FLIPS])}{more}"
 
 
 def problems(benchmark: Document) -> Iterator[tuple[str, ...]]:
@@ -166,15 +182,17 @@ def problems(benchmark: Document) -> Iterator[tuple[str, ...]]:
 
 
 def compared_terminal(document: Document) -> RenderableType:
-    """Return a comparison for a terminal."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for k, name in enumerate(COMPARED):
-        table.add_column(name, justify="left" if k < 2 else "right", overflow="fold")
-    for row in compared_rows(document):
-        table.add_row(*map(Text, row))
+    """Return a comparison for a terminal: a block per benchmark and run."""
     first = document["runs"][0]
-    lines = [line for benchmark in document["benchmarks"] for line in flips(benchmark)]
-    return Group(Text(f"first: {first['name']} ({first['model']})"), table, *map(Text, lines))
+    name, model = (shortened(str(first[key]), LONGEST_NAME) for key in ("name", "model"))
+    parts: list[RenderableType] = [Text(f"first: {name} ({model})")]
+    for benchmark in document["benchmarks"]:
+        for (run, changes), difference in zip(_changes(benchmark), benchmark["differences"], strict=True):
+            title = (benchmark["name"], "bold"), "  ", (shortened(run, LONGEST_NAME), "dim")
+            lines = map(Text, _flips(benchmark, difference))
+            parts += [Text(), Text.assemble(*title)]
+            parts.append(Padding(Group(FittedTable(COMPARED[1:], changes), *lines), (0, 0, 0, 2)))
+    return Group(*parts)
 
 
 def markdown(document: Document) -> str:

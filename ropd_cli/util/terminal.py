@@ -5,12 +5,14 @@ No other module imports these two from rich; tests/unit/test_layers.py holds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import rich.console
 import rich.text
+from rich.cells import cell_len, set_cell_size
 from rich.console import ConsoleOptions, RenderableType
+from rich.padding import Padding
 from rich.segment import Segment
 from rich.style import Style
 
@@ -42,6 +44,55 @@ class Text(rich.text.Text):
     def append(self, text: rich.text.Text | str, style: str | Style | None = None) -> Text:
         super().append(_on_screen(text) if isinstance(text, str) else text, style)
         return self
+
+
+class FittedTable:
+    """Rows of text below a head, at any width of the terminal.
+
+    The first column is wrapped between words. Columns for which there is no room stand below their row, each with its
+    name. The columns after the first are figures.
+    """
+
+    _GAP = "  "
+    _FIRST = 30
+    """Cells that the first column keeps, if it wants them, before other columns leave their row."""
+
+    def __init__(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        self._head = head
+        self._rows = [[_on_screen(cell) for cell in row] for row in rows]
+
+    def __rich_console__(self, console: rich.console.Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        columns = list(zip(self._head, *self._rows, strict=True))
+        first, *others = (max(map(cell_len, column)) for column in columns)
+        shown = len(others)
+        while shown and min(first, self._FIRST) + sum(others[:shown]) + len(self._GAP) * shown > options.max_width:
+            shown -= 1
+        others = others[:shown]
+        first = max(1, min(first, options.max_width - sum(others) - len(self._GAP) * shown))
+        yield self._line(self._head[0], self._head[1:], first, others, "dim")
+        for name, *cells in self._rows:
+            short = " ".join(shortened(word, first) for word in name.split())
+            top, *more = Text(short).wrap(console, first) or [Text()]
+            yield self._line(top.plain.rstrip(), cells, first, others)
+            yield from (Text(line.plain) for line in more)
+            folded = [
+                f"{head} {cell}" for head, cell in zip(self._head[1 + shown :], cells[shown:], strict=True) if cell
+            ]
+            if folded:
+                yield Padding(Text(", ".join(folded), "dim"), (0, 0, 0, 2))
+
+    def _line(self, name: str, cells: Sequence[str], first: int, others: Sequence[int], style: str = "") -> Text:
+        padded = [" " * (width - cell_len(cell)) + cell for cell, width in zip(cells, others, strict=False)]
+        return Text(self._GAP.join([set_cell_size(name, first), *padded]).rstrip(), style)
+
+
+def shortened(text: str, width: int) -> str:
+    """Return a text of at most ``width`` cells, the middle of a longer one left out: names differ at their ends."""
+    if cell_len(text) <= width:
+        return text
+    head = max(width - 1, 0) // 2
+    tail = max(width - 1, 0) - head
+    return set_cell_size(text, head).rstrip() + "…" + set_cell_size(text[::-1], tail)[::-1].lstrip()
 
 
 def _on_screen(text: str) -> str:

@@ -129,8 +129,31 @@ def test_comparisons():
     text = compared_page(given)
     assert "<script" not in text and "+25.0" in text and "&lt;0.001" in text and "3 (+1 in one)" in text
     said = shown(compared_terminal(given), 120)
-    assert "-10.0 to +60.0" in said and "math, b gained: q1" in said
+    assert "-10.0 to +60.0" in said and "math  b" in said and "gained: q1" in said
     assert "| q1 | 25.0% | – |" in compared_markdown(given)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_a_comparison_fits_the_terminal_and_breaks_no_word(width):
+    title = "prompts with all instructions followed, strict"
+    change = {"title": title, "problems": 541, "only_in_one": 12, "difference": 0.2575, "low": -0.1, "high": 0.6125}
+    change |= {"p_value": 0.0421, "gained": [f"test/number_theory/{k}.json" for k in range(20)], "lost": []}
+    long = "student-4b-thinking-off-seed-12-with-all-the-settings-in-its-name-step-400"
+    benchmark = {
+        "name": "ifeval",
+        "metric": "prompt_strict",
+        "figures": [figure(0.25), figure(0.5075)],
+        "differences": [{"from": "base", "to": long, "metrics": {"prompt_strict": change}}],
+    }
+    runs = [{"name": "base", "model": "m"}, {"name": long, "model": "m"}]
+    said = shown(compared_terminal({"runs": runs, "benchmarks": [benchmark]}), width)
+    assert max(map(len, said.splitlines())) <= width
+    assert "student-4b" in said and "…" in said and "step-400" in said
+    words = said.replace(",", " ").split()
+    for part in (title, "25.0", "50.7", "+25.8", "-10.0 to +61.3", "0.042", "+20 −0", "541 (+12 in one)"):
+        assert set(part.replace(",", " ").split()) <= set(words), part
+    assert {f"test/number_theory/{k}.json" for k in range(12)} <= set(words)
+    assert ("\n    " in said) == (width < 140)
 
 
 @pytest.fixture

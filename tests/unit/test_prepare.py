@@ -190,6 +190,23 @@ def test_known_sets_read_their_own_columns_from_a_local_file(tmp_path):
     assert (prompt.uid, prompt.answer, prompt.data_source) == ("9a9b", "34", "math_dapo")
 
 
+@pytest.mark.parametrize(
+    ("name", "rows", "ends", "answer", "source"),
+    [
+        ("gsm8k-sample", 100, "}.", "18", "openai/gsm8k"),
+        ("math500", 500, "}.", r"\left( 3, \frac{\pi}{2} \right)", "HuggingFaceH4/MATH-500"),
+        ("ifeval", 541, "*.", None, "google/IFEval"),
+    ],
+)
+def test_sets_of_the_package_are_read_by_name(name, rows, ends, answer, source):
+    prompts = prepare(Plan(Source(name))).train
+    first = prompts[0]
+    assert (len(prompts), first.answer, first.data_source) == (rows, answer, source)
+    assert text(first).endswith(ends) and ("boxed" in text(first)) == (name != "ifeval")
+    with pytest.raises(InputError, match=f"{name} comes with the package"):
+        prepare(Plan(Source(name, split="test")))
+
+
 def test_every_row_is_a_prompt_or_a_line_of_the_listing(tmp_path):
     rows = [{"prompt": f"question number {k}", "uid": str(k), "answer": str(k)} for k in range(40)]
     rows[5] |= {"prompt": "question number 4", "answer": "5"}

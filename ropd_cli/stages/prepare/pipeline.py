@@ -10,8 +10,9 @@ from dataclasses import replace
 from functools import partial
 
 from ropd_cli.datasets.columns import Candidate, ColumnReader
+from ropd_cli.datasets.eval_sets import shipped_file
 from ropd_cli.datasets.hub import HubSet, hub_rows
-from ropd_cli.datasets.known_sets import RECIPES, Recipe
+from ropd_cli.datasets.known_sets import RECIPES, SHIPPED, Recipe
 from ropd_cli.datasets.local_files import Row, local_rows
 from ropd_cli.datasets.reasoning_gym import gym_prompts
 from ropd_cli.datasets.sums import SUM_TASKS, make_sums
@@ -119,6 +120,13 @@ class _Sieve:
 def _rows(source: Source) -> Iterator[Row]:
     if source.local is not None:
         return local_rows(source.local)
+    if source.name in SHIPPED:
+        if source.config or source.split or source.revision:
+            raise InputError(
+                f"{source.name} comes with the package, and has no --config, --split or --revision",
+                f"leave them out; hf:{SHIPPED[source.name].hub} reads the set on the hub",
+            )
+        return local_rows(shipped_file(source.name))
     recipe = RECIPES.get(source.name)
     if recipe is not None:
         split = source.split or recipe.split
