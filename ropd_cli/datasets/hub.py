@@ -48,7 +48,7 @@ def _load(source: HubSet) -> Any:
     try:
         import datasets
     except ImportError as fault:
-        raise MissingPackage("Hugging Face sets need the package datasets", "pip install datasets") from fault
+        raise MissingPackage("Hugging Face sets need the package datasets", "pip install 'ropd-cli[data]'") from fault
     from datasets.exceptions import DatasetNotFoundError
 
     if source.path.startswith((".", "/", "~")) and not Path(source.path).exists():

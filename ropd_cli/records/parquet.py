@@ -7,15 +7,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ropd_cli.errors import InputError
+from ropd_cli.errors import InputError, MissingPackage
 from ropd_cli.records.lines import Damage
+
+
+def arrow() -> tuple[Any, Any]:
+    """Return the modules pyarrow and pyarrow.parquet. Raises MissingPackage where they are not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as fault:
+        raise MissingPackage("Parquet files need the package pyarrow", "pip install 'ropd-cli[data]'") from fault
+    return pyarrow, pyarrow.parquet
 
 
 @contextmanager
 def parquet_file(path: Path) -> Iterator[Any]:
     """Open a Parquet file. Raises InputError for one that can't be read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    pa, pq = arrow()
 
     with open(path, "rb") as raw:  # pyarrow takes no path that is not UTF-8
         try:
@@ -33,7 +42,7 @@ def parquet_contents(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Damage
 
 
 def _rows_of(file: Any, path: Path) -> Iterator[tuple[int, dict[str, Any]] | Damage]:
-    import pyarrow as pa
+    pa, _ = arrow()
 
     before = 0
     for group in range(file.num_row_groups):
@@ -53,7 +62,7 @@ def _rows_of(file: Any, path: Path) -> Iterator[tuple[int, dict[str, Any]] | Dam
 def _with_digits(batch: Any) -> Any:
     """Return the batch with its columns of short floats as doubles of the same digits: 0.1 is 0.1, not
     0.10000000149011612."""
-    import pyarrow as pa
+    pa, _ = arrow()
 
     for place, column in enumerate(batch.schema):
         if column.type in (pa.float16(), pa.float32()):
@@ -64,8 +73,7 @@ def _with_digits(batch: Any) -> Any:
 
 def write_parquet(path: Path, records: Sequence[dict[str, Any]]) -> None:
     """Write records to a new file, with checksums of its pages."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    pa, pq = arrow()
 
     names = dict.fromkeys(name for record in records for name in record)  # from_pylist looks at the first alone
     table = pa.table({name: [_without_empty(record.get(name)) for record in records] for name in names})

@@ -11,6 +11,7 @@ from typing import Any
 from ropd_cli.util.visible_text import visible
 
 Point = tuple[float, float]
+_UNITS = {"%": "share", "s": "seconds", "$": "US dollars"}
 
 
 @dataclass(frozen=True)
@@ -39,35 +40,45 @@ class DrawnLine:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart to draw: ticks are (y, label), marks are (x, label). ``described`` is for readers who don't see it,
-    ``pointed`` what the script shows of each step."""
+    """A chart to draw: ticks are (y, label), marks are (x, label); ``axis`` and ``across`` name the upright one
+    and the other. ``described`` is for readers who don't see it, ``pointed`` what the script shows of each step."""
 
     title: str
+    axis: str
+    across: str
     lines: list[DrawnLine]
     ticks: list[tuple[float, str]]
     marks: list[tuple[float, str]]
     described: str
     pointed: dict[str, Any]
-    width: int = 520
-    height: int = 230
+    width: int = 400
+    height: int = 236
     left: int = 58
-    right: int = 508
-    top: int = 12
-    bottom: int = 204
+    right: int = 384
+    top: int = 32
+    bottom: int = 190
 
 
 def chart(
-    title: str, lines: Sequence[Line], *, unit: str = "", low: float | None = None, high: float | None = None
+    title: str,
+    lines: Sequence[Line],
+    *,
+    axis: str = "",
+    across: str = "training step",
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
 ) -> Chart | None:
     """Return the chart of the lines; None where no line has a point. ``unit``: "%" shows shares as per cent, "$" stands
-    before the numbers, anything else after them. ``low`` and ``high`` are ends of the scale that are always shown."""
+    before the numbers, anything else after them. ``axis`` names the scale, where the unit does not,
+    ``across`` what the lines run over. ``low`` and ``high`` are ends of the scale that are always shown."""
     lines = [line for line in lines if line.points]
     if not lines:
         return None
     steps = sorted({step for line in lines for step, _ in line.points})
     values = [value for line in lines for _, value in line.points]
     values += [end for line in lines for _, *ends in line.bars for end in ends]
-    bottom, top, ticks = _scale(values, low, high)
+    bottom, top, between, ticks = _scale(values, low, high)
     first, last = steps[0], max(steps[-1], steps[0] + 1)
 
     def x(step: float) -> float:
@@ -77,10 +88,12 @@ def chart(
         return round(Chart.top + (Chart.bottom - Chart.top) * (top - value) / (top - bottom), 1)
 
     def words(point: tuple[int, float]) -> str:
-        return f"{in_unit(point[1], unit)} at step {point[0]}"
+        return f"{in_unit(point[1], unit)} at {across} {point[0]:,}"
 
     return Chart(
         title=title,
+        axis=axis or _UNITS.get(unit, unit),
+        across=across,
         lines=[
             DrawnLine(
                 name=line.name,
@@ -92,10 +105,11 @@ def chart(
             )
             for line in lines
         ],
-        ticks=[(y(tick), in_unit(tick, unit)) for tick in ticks],
+        ticks=[(y(tick), _tick(tick, between, unit)) for tick in ticks],
         marks=[(x(step), in_unit(step)) for step in sorted({first, (first + last) // 2, last})],
         described="; ".join(f"{line.name}: {words(line.points[0])}, {words(line.points[-1])}" for line in lines),
         pointed={
+            "across": across,
             "x": [x(step) for step in steps],
             "steps": steps,
             "lines": [{"name": visible(line.name), "values": _values(line, steps, unit)} for line in lines],
@@ -116,8 +130,19 @@ def in_unit(value: float, unit: str = "") -> str:
     elif size >= 100 or value == int(value):
         digits = f"{value:,.0f}"
     else:
-        digits = f"{value:.2f}" if size >= 0.1 else f"{value:.3g}"
+        digits = f"{value:.2f}" if size >= 0.1 else f"{value:.3f}" if size >= 0.001 else f"{value:.1g}"
     return f"{digits} {unit}".strip()
+
+
+def _tick(value: float, step: float, unit: str) -> str:
+    """Return a number of the scale, as exact as the step between two of them; ``s`` stands in the scale's name."""
+    if unit == "%":
+        value, step = 100 * value, 100 * step
+    if abs(value) >= 10_000:
+        return in_unit(value, "" if unit == "s" else unit)
+    places = next((n for n in range(9) if math.isclose(step * 10**n, round(step * 10**n))), 9) if value else 0
+    digits = f"{value:,.{places}f}"
+    return f"${digits}" if unit == "$" else digits + "%" * (unit == "%")
 
 
 def _values(line: Line, steps: Sequence[int], unit: str) -> list[str | None]:
@@ -128,8 +153,8 @@ def _values(line: Line, steps: Sequence[int], unit: str) -> list[str | None]:
     return [shown.get(step) for step in steps]
 
 
-def _scale(values: Sequence[float], low: float | None, high: float | None) -> tuple[float, float, list[float]]:
-    """Return (bottom, top, ticks) of an axis with round ticks."""
+def _scale(values: Sequence[float], low: float | None, high: float | None) -> tuple[float, float, float, list[float]]:
+    """Return (bottom, top, step, ticks) of an axis with round ticks."""
     bottom = min(values) if low is None else min(low, min(values))
     top = max(values) if high is None else max(high, max(values))
     if top == bottom == 0:
@@ -140,4 +165,4 @@ def _scale(values: Sequence[float], low: float | None, high: float | None) -> tu
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
     first, last = math.floor(bottom / step + 1e-9), math.ceil(top / step - 1e-9)
-    return first * step, last * step, [tick * step for tick in range(first, last + 1)]
+    return first * step, last * step, step, [tick * step for tick in range(first, last + 1)]

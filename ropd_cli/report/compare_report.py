@@ -84,7 +84,9 @@ def charts(task: str, cells: Sequence[CellResult]) -> list[Chart]:
             ]
             if len({x for x, _ in points}) > 1:  # a method that uses none of it has no curve
                 lines.append(Line(label, points, colour=colour, dashed=colour > 5))
-        if (one := chart(f"held-out accuracy against {words}", lines, unit="%", low=0.0)) is not None:
+        if (
+            one := chart(f"held-out accuracy against {words}", lines, axis="accuracy", across=words, unit="%", low=0.0)
+        ) is not None:
             drawn.append(one)
     return drawn
 

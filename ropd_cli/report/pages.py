@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ropd_cli.lint import RULES, Finding
+from ropd_cli.report.wording import shortened, sides
 from ropd_cli.report.words import label, mark, number, raw_score
 from ropd_cli.util.visible_text import visible
 
@@ -32,22 +33,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["asset"] = _asset
-    environment.filters |= {"by_rule": _by_rule, "cut": _cut, "label": label, "mark": mark, "number": number}
-    environment.filters["raw_score"] = raw_score
+    environment.filters |= {"by_rule": _by_rule, "cut": shortened, "label": label, "mark": mark, "number": number}
+    environment.filters |= {"raw_score": raw_score, "sides": sides}
     return environment
 
 
 def _asset(name: str) -> Markup:
     """Return a style sheet or script of ours as it is, to stand in the page itself."""
     return Markup((_HERE / "assets" / name).read_text(encoding="utf-8"))
-
-
-def _cut(text: str, longest: int | None) -> str:
-    """Return a text without its middle where it has more than ``longest`` characters."""
-    if longest is None or len(text) <= longest:
-        return text
-    left_out = len(text) - longest
-    return f"{text[: longest // 2]}\n[… {left_out:,} characters left out …]\n{text[-(longest - longest // 2) :]}"
 
 
 def _by_rule(findings: Sequence[Finding]) -> Iterator[tuple[str, str, str]]:

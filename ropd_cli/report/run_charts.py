@@ -13,7 +13,9 @@ def course_charts(runs: Sequence[RunData]) -> list[Chart]:
     """Return the charts of a run over its steps; of several runs the same with a line for each run."""
     several = len(runs) > 1
 
-    def metrics(title: str, *named: tuple[str, str], unit: str = "", high: float | None = None) -> Chart | None:
+    def metrics(
+        title: str, *named: tuple[str, str], axis: str = "", unit: str = "", high: float | None = None
+    ) -> Chart | None:
         """Return the chart of metrics: (name, metric); the second is dashed."""
         lines = [
             Line(
@@ -25,20 +27,21 @@ def course_charts(runs: Sequence[RunData]) -> list[Chart]:
             for at, run in enumerate(runs)
             for k, (name, metric) in enumerate(named)
         ]
-        return chart(title, lines, unit=unit, low=0.0, high=high)
+        return chart(title, lines, axis=axis, unit=unit, low=0.0, high=high)
 
     # the loss of lopd is its distance
     is_lopd = all(setting(run.config, "method") == "lopd" for run in runs)
     distance = "actor/distillation/loss" if is_lopd else "actor/distillation/k1"
     charts = [
-        metrics("Loss on the teacher's answers, per token", ("loss", "train/loss")),
-        metrics("Distance to the teacher, mean log(student / teacher) of a token", ("", distance)),
-        metrics("Loss of the discriminator", ("before its update", "discriminator/loss")),
+        metrics("Loss on the teacher's answers, per token", ("loss", "train/loss"), axis="loss"),
+        metrics("Distance to the teacher, mean per token", ("", distance), axis="log(student / teacher)"),
+        metrics("Loss of the discriminator", ("before its update", "discriminator/loss"), axis="loss"),
         metrics("Pairs in which the discriminator prefers the teacher", ("", "discriminator/accuracy"), unit="%"),
         metrics(
             "Mean score by the rubric" if all(run.has_rubrics for run in runs) else "Mean reward",
             ("rollouts", "reward/mean"),
             ("teacher", "reward/teacher_mean"),
+            axis="score" if all(run.has_rubrics for run in runs) else "reward",
             high=1.0,
         ),
         *_validation(runs),
@@ -51,15 +54,21 @@ def course_charts(runs: Sequence[RunData]) -> list[Chart]:
         charts += _of_one_run(runs[0])
     charts += [
         metrics("Judging one group", ("mean", "judge/seconds_mean"), ("slowest", "judge/seconds_max"), unit="s"),
-        metrics("Length of a rollout, tokens", ("mean", "response_length/mean")),
-        metrics("Length of a teacher's answer, tokens", ("mean", "answers/tokens_mean")),
+        metrics("Length of a rollout", ("mean", "response_length/mean"), axis="tokens"),
+        metrics("Length of a teacher's answer", ("mean", "answers/tokens_mean"), axis="tokens"),
         metrics("Rollouts that were cut off", ("cut off by the limit", "response_length/clip_ratio"), unit="%"),
-        metrics("Judges' tokens per step", ("prompt", "judge/prompt_tokens"), ("reply", "judge/completion_tokens")),
+        metrics(
+            "Judges' tokens per step",
+            ("prompt", "judge/prompt_tokens"),
+            ("reply", "judge/completion_tokens"),
+            axis="tokens",
+        ),
         chart("Cost of judging", list(_costs(runs)), unit="$", low=0.0),
         metrics(
             "Two judges on the same groups",
             ("first judge", "monitor/first_mean"),
             ("second judge", "monitor/second_mean"),
+            axis="score",
             high=1.0,
         ),
         metrics(
@@ -87,7 +96,7 @@ def _validation(runs: Sequence[RunData]) -> Iterator[Chart | None]:
                     bars=[(step, figure["low"], figure["high"]) for step, figure in figures],
                 )
             )
-        yield chart(f"Validation: {name}", lines, low=0.0, high=1.0)
+        yield chart(f"Validation: {name}", lines, axis="score", low=0.0, high=1.0)
 
 
 def _of_one_run(run: RunData) -> list[Chart | None]:
@@ -115,6 +124,7 @@ def _of_one_run(run: RunData) -> list[Chart | None]:
         chart(
             "Linter findings per group",
             [Line(rule, run.findings_by_step(rule), k) for k, rule in enumerate(often)],
+            axis="findings",
             low=0.0,
         ),
         chart("Where a step's seconds go", seconds, unit="s", low=0.0),

@@ -14,6 +14,7 @@ from ropd_cli.errors import IndexMissing, InputError, TooFewAnswers
 from ropd_cli.index import Coverage, TeacherIndex
 from ropd_cli.methods import method_of
 from ropd_cli.records.files import write_atomic
+from ropd_cli.records.parquet import arrow
 from ropd_cli.records.schemas import Prompt, load_prompts, with_system
 
 SHOWN_UIDS = 5
@@ -133,8 +134,7 @@ def write_verl_prompts(prompts: list[Prompt], path: Path, system_prompt: str | N
 
 def write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
     """Write rows to a Parquet file, which is whole or is not there."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    pa, pq = arrow()
 
     data = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), data)

@@ -14,6 +14,7 @@ from ropd_cli.analysis.agreement import figures
 from ropd_cli.analysis.group_files import load_groups
 from ropd_cli.analysis.run_data import read_run
 from ropd_cli.report import agreement_report, eval_report, groups_page, pages, run_page, runs_page
+from ropd_cli.report.wording import differing, shortened, sides
 from ropd_cli.util.visible_text import visible
 
 TEMPLATES = "".join(file.read_text() for file in (Path(pages.__file__).parent / "templates").glob("*.html"))
@@ -117,5 +118,20 @@ def test_the_page_of_an_evaluation():
 
 
 def test_long_texts_lose_their_middle_where_a_page_wants_it():
-    assert pages._cut("abcdefghij", 4) == "ab\n[… 6 characters left out …]\nij"
-    assert pages._cut("abcd", 4) == pages._cut("abcd", None) == "abcd"
+    assert shortened("abcdefghij", 4) == "ab\n[… 6 characters left out …]\nij"
+    assert shortened("abcd", 4) == shortened("abcd", None) == "abcd"
+
+
+def test_what_the_most_similar_answer_lacks_is_marked():
+    text, others = "The sum of 15 and 10 is\n27, I think.\n", ["No.", "The sum of 15 and 10 is 25."]
+    nearest, parts = differing(text, others)
+    assert nearest == 1 and "".join(words for words, _ in parts) == text
+    assert [words for words, is_marked in parts if is_marked] == ["\n27, I think", "\n"]
+    assert differing("Rivers", others) == (None, [("Rivers", False)]) == differing("Rivers", [])
+
+
+def test_a_group_stands_side_by_side(run):
+    view = next(view for view in load_groups(run) if view.teacher_answers and view.rollouts)
+    named = {side.name: [answer.source for answer, *_ in side.answers] for side in sides(view)}
+    assert named["Teacher's answers"] == ["teacher"] * len(view.teacher_answers)
+    assert named["Rollouts"] == ["student"] * len(view.rollouts)

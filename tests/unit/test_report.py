@@ -16,7 +16,7 @@ from ropd_cli.analysis.run_data import read_run
 from ropd_cli.cli.main import app
 from ropd_cli.cli.train import _write_report
 from ropd_cli.index import IndexWriter
-from ropd_cli.records.schemas import Answer, AnswerRecord
+from ropd_cli.records.schemas import Answer, AnswerRecord, prompt_hash
 from ropd_cli.report.charts import Line, chart, in_unit
 from ropd_cli.report.run_page import page
 from ropd_cli.report.run_words import course, status
@@ -92,7 +92,7 @@ def test_who_judged_is_said(tmp_path):
     record = AnswerRecord(
         uid="a",
         prompt="Why?",
-        raw_prompt_hash="h",
+        raw_prompt_hash=prompt_hash("Why?"),
         model="big-teacher",
         answers=(Answer(text="So.", finish_reason="stop"),),
     )
@@ -225,8 +225,8 @@ def test_zeros_lie_on_the_axis_and_its_numbers_differ():
 
 
 def test_numbers_are_said_as_a_reader_wants_them():
-    values = ((0.123, "%"), (0.0123, "%"), (1234567, ""), (12.5, "s"), (1.5, "$"), (0.0173, ""))
-    assert [in_unit(*value) for value in values] == ["12%", "1.2%", "1.23M", "12.50 s", "$1.50", "0.0173"]
+    values = ((0.123, "%"), (0.0123, "%"), (1234567, ""), (12.5, "s"), (1.5, "$"), (0.0173, ""), (0.00553, "s"))
+    assert [in_unit(*value) for value in values] == ["12%", "1.2%", "1.23M", "12.50 s", "$1.50", "0.017", "0.006 s"]
     assert chart("t", [Line("l", [])]) is None
 
 
@@ -238,6 +238,15 @@ def test_a_point_has_its_interval_and_a_step_without_a_point_nothing():
         ["0.50", None, "0.25 (0.20 to 0.30)"],
         [None, "1", None],
     ]
+
+
+@pytest.mark.parametrize("top, unit", [(1.0, ""), (0.0095, "s"), (0.0123, "%"), (9.7, "$"), (0.3, ""), (12_600, "")])
+def test_the_numbers_of_a_scale_differ_and_its_axes_have_names(top, unit):
+    drawn = chart("t", [Line("l", [(1, 0.0), (2, top)])], axis="" if unit else "score", unit=unit)
+    ticks = [label for _, label in drawn.ticks]
+    assert len(set(ticks)) == len(ticks) and all(len(tick) <= 6 for tick in ticks)
+    assert drawn.axis == {"": "score", "s": "seconds", "%": "share", "$": "US dollars"}[unit]
+    assert drawn.across == "training step"
 
 
 @pytest.mark.slow
@@ -257,4 +266,4 @@ def test_the_list_of_groups_works_in_a_browser(tmp_path):
     )
     dom = done.stdout
     assert re.search(r'id="group-count"[^>]*>26 of 26 groups', dom)
-    assert dom.count('<td class="uid">') == 26 and "<img" not in dom
+    assert dom.count('<td class="uid" title="') == 26 and "<img" not in dom

@@ -13,7 +13,7 @@ for (const svg of document.querySelectorAll("svg[data-chart]")) {
     pointer.setAttribute("x2", data.x[nearest]);
     pointer.style.visibility = "visible";
     const shown = data.lines.filter((l) => l.values[nearest] !== null).map((l) => `${l.name} ${l.values[nearest]}`);
-    under.textContent = `step ${data.steps[nearest]}: ${shown.join(", ")}`;
+    under.textContent = `${data.across} ${data.steps[nearest].toLocaleString("en")}: ${shown.join(", ")}`;
   };
   svg.addEventListener("pointermove", show);
   svg.addEventListener("pointerdown", show);
@@ -56,6 +56,7 @@ if (source) {
     const tr = document.createElement("tr");
     tr.append(cell(row[at.step], "n"));
     const uid = cell("", "uid");
+    uid.title = row[at.uid];
     if (shown.has(n)) {
       const link = document.createElement("a");
       link.href = `#g${n}`;

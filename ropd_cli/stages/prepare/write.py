@@ -13,6 +13,7 @@ import orjson
 
 from ropd_cli.errors import InputError
 from ropd_cli.records.files import read_records, whole_file, write_lines
+from ropd_cli.records.parquet import arrow
 from ropd_cli.records.schemas import Prompt, parse_prompt
 
 SUFFIXES = (".jsonl", ".jsonl.zst", ".parquet")
@@ -117,8 +118,7 @@ def _same(file: Path, temporary: Path) -> bool:
 
 
 def _write_parquet(output: Output, temporary: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    pa, pq = arrow()
 
     records = list(_records(output))
     names = dict.fromkeys(name for record in records for name in record)
