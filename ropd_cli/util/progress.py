@@ -18,7 +18,7 @@ class Progress(Protocol):
         """Show one line now."""
 
     def state(self, text: str) -> None:
-        """Say what is going on, as often as the caller likes: lines show it at once and then every minute, a bar never."""
+        """Say what is going on, as often as the caller likes: lines show it at once, then each minute, a bar never."""
 
     def finish(self) -> None:
         """The work is over."""
