@@ -19,6 +19,7 @@ from ropd_cli.util.visible_text import print_err, print_json, print_out
 
 T = TypeVar("T")
 LOG_EVERY_S = 10.0
+STATE_EVERY_S = 60.0
 
 Stats = Callable[[float], str]
 """Words beside a progress, from the share of the work that is done, in [0, 1]."""
@@ -126,6 +127,7 @@ class LogLines:
         self._what = ""
         self._total = self._done = self._failed = 0
         self._began = self._printed = time.monotonic()
+        self._state_due = 0.0
 
     def start(self, total: int, what: str) -> None:
         self._total, self._what, self._done, self._failed = total, what, 0, 0
@@ -139,6 +141,11 @@ class LogLines:
 
     def note(self, text: str) -> None:
         print_err(text)
+
+    def state(self, text: str) -> None:
+        if time.monotonic() >= self._state_due:
+            self._state_due = time.monotonic() + STATE_EVERY_S
+            print_err(text)
 
     def finish(self) -> None:
         if self._what and self._total:
@@ -194,6 +201,9 @@ class Bar(LogLines):
 
     def note(self, text: str) -> None:
         self._bar.console.print(text)
+
+    def state(self, text: str) -> None:
+        """Show nothing: the bar moves."""
 
     def finish(self) -> None:
         self._bar.stop()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import shlex
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, closing
 from operator import attrgetter
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ropd_cli.cli._options import Device, RequestOptions
@@ -18,7 +20,8 @@ from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.cost_estimate import Forecast, forecast
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.urls import base_url, model_name
-from ropd_cli.records.files import failed_path
+from ropd_cli.method.scoring import group_stats
+from ropd_cli.records.files import existing_records, failed_path
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.stages.runner import Tally
 from ropd_cli.util.progress import Progress
@@ -36,10 +39,12 @@ def run_api_stage(
     *,
     requests: Callable[[EndpointConfig], Iterable[ChatRequest]],
     noun: str,
+    figures: Callable[[Path], dict[str, float | None]] = lambda _: {},
+    following: Sequence[object] = (),
 ) -> None:
     """Run a stage at the endpoint of a configuration section ("teacher", "student.endpoint", …) and print how
-    it went, in ``noun``s. Exit code 3 where some records failed. With ``--dry-run`` only what ``requests`` it
-    would send is counted."""
+    it went, in ``noun``s: also ``figures`` of its output, and the command that is ``following``. Exit code 3 where some
+    records failed. With ``--dry-run`` only what ``requests`` it would send is counted."""
     endpoint = with_model(attrgetter(section)(config), section)
     with ExitStack() as stack:
         cache = open_cache(stack, config, not run.no_cache)
@@ -50,7 +55,8 @@ def run_api_stage(
         stack.enter_context(sole_writer(out))
         stats = ClientStats()
         tally = run_clients(screen, config, [endpoint], [stats], cache, lambda clients, bar: stage(clients[0], bar))
-        report(screen, tally, out, noun, stats.as_dict())
+        found = figures(out)
+        report(screen, tally, out, noun, stats.as_dict() | found, closing_lines(found, following))
 
 
 def with_model(endpoint: EndpointConfig, section: str) -> EndpointConfig:
@@ -144,6 +150,43 @@ def calls_words(stats: dict[str, Any]) -> str:
     """Return what was sent, from the dict of a ClientStats, in words."""
     words = f"{stats['requests_sent']} requests sent, {stats['cache_hits']} answers from the cache"
     return words + (f", {dollars(stats['cost_usd'])}" if stats["cost_usd"] else "")
+
+
+def reward_figures(verdicts: Path) -> dict[str, float | None]:
+    """Return what the groups of a verdicts file earned: the mean of their mean rewards and of their teacher answers'
+    mean scores, as ``ropd inspect-rubrics`` has them, and the share of judged groups without spread, from which nothing
+    is learned. None where nothing was judged."""
+    groups = [
+        group_stats(
+            record["rewards"],
+            [answer.get("score") for answer in record["answers"] if answer["source"] == "teacher"],
+            shaped_G=record.get("shaped", ()),
+        )
+        for _, record in existing_records(verdicts)
+    ]
+    rewards = [group.mean for group in groups if group.mean is not None]
+    teachers = [group.teacher_mean for group in groups if group.teacher_mean is not None]
+    flat = sum(group.zero_variance for group in groups)
+    return {
+        "reward_mean": fmean(rewards) if rewards else None,
+        "teacher_mean": fmean(teachers) if teachers else None,
+        "without_spread": flat / len(rewards) if rewards else None,
+    }
+
+
+def closing_lines(figures: Mapping[str, float | None], following: Sequence[object]) -> list[str]:
+    """Return ``reward_figures`` in words, what is None left out, and the command to go on with."""
+    words = [
+        f"{what} {value:{form}}"
+        for name, what, form in (
+            ("reward_mean", "mean reward", ".3f"),
+            ("teacher_mean", "teacher's mean", ".3f"),
+            ("without_spread", "groups without spread", ".0%"),
+        )
+        if (value := figures.get(name)) is not None
+    ]
+    lines = [", ".join(words)] if words else []
+    return [*lines, f"next: {shlex.join(map(str, following))}"] if following else lines
 
 
 def report(

@@ -159,7 +159,7 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: dict[str, Any
     from rich.console import Group
 
     from ropd_cli.analysis.agreement import figures
-    from ropd_cli.cli._stages import calls_words
+    from ropd_cli.cli._stages import calls_words, closing_lines, reward_figures
     from ropd_cli.records.files import failed_path, write_atomic
     from ropd_cli.report.agreement_report import page, terminal
     from ropd_cli.util.terminal import Text
@@ -170,13 +170,15 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: dict[str, Any
         write_atomic(files.out / "agreement.json", orjson.dumps(agreement, option=orjson.OPT_INDENT_2))
         write_atomic(files.out / "agreement.html", page(agreement, f"{files.path.name}, judged again"))
     document = {"out": str(files.out), "done": tally.done, "skipped": tally.skipped, "failed": tally.failed}
-    document |= stats | {"agreement": agreement}
+    found = reward_figures(files.verdicts)
+    document |= stats | found | {"agreement": agreement}
     document["failed_file"] = str(failed_path(files.verdicts)) if tally.failed else None
     sentence = f"{files.out}: {tally.done} judgings written, {tally.skipped} already there ({calls_words(stats)})"
     if tally.failed:
         sentence += f"; {tally.failed} failed, see {document['failed_file']}"
+    sentence = "\n".join([sentence, *closing_lines(found, ("ropd", "inspect-rubrics", files.verdicts))])
     if agreement is None:
-        screen.result(document, f"{sentence}; there is nothing to compare")
+        screen.result(document, f"{sentence}\nthere is nothing to compare")
     else:
         place = Text(f"page: {files.out / 'agreement.html'}")
         screen.result(document, Group(*terminal(agreement), Text(sentence), place))

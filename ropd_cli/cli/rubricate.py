@@ -59,4 +59,5 @@ def rubricate(
         run,
         requests=lambda endpoint: pending(files, Rubricator(endpoint, settings.judge, texts)),
         noun="groups",
+        following=("ropd", "inspect-rubrics", out),
     )

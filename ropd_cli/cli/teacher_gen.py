@@ -155,7 +155,7 @@ def teacher_gen(
         return
     shown = ("requests_sent", "cache_hits", "prompt_tokens", "completion_tokens", "cost_usd")
     documents = [
-        asdict(count) | {name: getattr(one, name) for name in shown} for count, one in zip(counts, stats, strict=True)
+        asdict(count) | {name: one.as_dict()[name] for name in shown} for count, one in zip(counts, stats, strict=True)
     ]
     lines = [teacher_words(each) for each in documents if each["requests_sent"] or each["cache_hits"]]
     report(screen, tally, out, "prompts", ClientStats.total(stats).as_dict() | {"teachers": documents}, lines)

@@ -46,7 +46,7 @@ def verify(
 
     The same command again continues where it stopped, and tries failed groups again.
     """
-    from ropd_cli.cli._stages import run_api_stage
+    from ropd_cli.cli._stages import reward_figures, run_api_stage
     from ropd_cli.method.prompts import Templates
     from ropd_cli.method.rewards import RewardMixer
     from ropd_cli.stages.verifier import Verifier
@@ -78,4 +78,6 @@ def verify(
         run,
         requests=lambda endpoint: pending(files, Verifier(endpoint, settings.judge, texts, mixer)),
         noun="groups",
+        figures=reward_figures,
+        following=("ropd", "inspect-rubrics", out),
     )

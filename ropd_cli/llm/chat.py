@@ -116,8 +116,9 @@ class ClientStats:
     cost_usd: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the counters by name."""
-        return asdict(self)
+        """Return the counters by name. What was not sent costs nothing, whatever the price."""
+        counters = asdict(self)
+        return counters if self.requests_sent else counters | {"cost_usd": self.cost_usd or 0.0}
 
     @classmethod
     def total(cls, parts: Iterable[ClientStats]) -> ClientStats:

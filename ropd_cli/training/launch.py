@@ -147,6 +147,7 @@ def train(
 
 
 def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str, str], progress: Progress) -> Result:
+    progress.state(f"train: reading prompts and settings; log of the training process: {run.log}")
     first = _first_step(config, run, resume)
     checked = load_checked_prompts(config, run.skipped_before(first))
     prompts = checked.prompts

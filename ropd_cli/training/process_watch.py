@@ -37,6 +37,7 @@ def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress
             rows.copy()
             run.saved.prune(config.train.keep_checkpoints)
             phase, silent_s = heartbeat.read()
+            progress.state(f"train: {rows.step}{phase}; log: {run.log}")
             name = "watchdog_update_s" if phase is Phase.UPDATE else "watchdog_s"
             limit_s = getattr(config.train, name)
             if silent_s > limit_s:
@@ -86,6 +87,12 @@ class _Rows:
         self._metrics, self._notes = _Tail(run.verl_metrics), _Tail(run.notes)
         self._progress = progress
         self._writer = RecordWriter(run.metrics)
+        self._last: int | None = None
+
+    @property
+    def step(self) -> str:
+        """The last step that is finished, in words."""
+        return f"step {self._last} is done, " if self._last is not None else ""
 
     def copy(self) -> None:
         """Copy what is new, and show the notes."""
@@ -97,6 +104,7 @@ class _Rows:
                 continue
             self._writer.append({"step": row["step"], **row["data"]})
             self._progress.advance()
+            self._last = row["step"]
             scores = f"; {scores}" if (scores := _validated(row["data"])) else ""
             seconds = row["data"]["timing_s/step"]
             self._progress.note(f"step {row['step']}: {_learnt(row['data'])}, {seconds:.1f} s{scores}")

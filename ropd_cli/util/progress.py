@@ -17,6 +17,9 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """Show one line now."""
 
+    def state(self, text: str) -> None:
+        """Say what is going on, as often as the caller likes: lines show it at once, then each minute, a bar never."""
+
     def finish(self) -> None:
         """The work is over."""
 
@@ -29,5 +32,7 @@ class NoProgress:
     def advance(self, n: int = 1, failed: int = 0) -> None: ...
 
     def note(self, text: str) -> None: ...
+
+    def state(self, text: str) -> None: ...
 
     def finish(self) -> None: ...

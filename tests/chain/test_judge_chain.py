@@ -141,12 +141,25 @@ class Files:
             timeout=120,
         )
 
-    def judged(self, command, url, *options, out, cache="cache"):
-        """Run a judging command; (exit code, its JSON document or None)."""
+    def command(self, name, url, *options, out, cache="cache"):
+        """The command line of a judging command."""
         files = ["prompts.jsonl", "--rollouts", "rollouts.jsonl", "--out", out, "--cache-dir", cache]
-        section = "rubricator" if command == "rubricate" else "verifier"
-        ask = ["--model", "judge", "--base-url", url, "--json", "--set", f"{section}.limits.max_retries=1"]
-        done = self.ropd(command, *files, *ask, *options)
+        section = "rubricator" if name == "rubricate" else "verifier"
+        return [
+            name,
+            *files,
+            "--model",
+            "judge",
+            "--base-url",
+            url,
+            "--set",
+            f"{section}.limits.max_retries=1",
+            *options,
+        ]
+
+    def judged(self, command, url, *options, **more):
+        """Run a judging command; (exit code, its JSON document or None)."""
+        done = self.ropd(*self.command(command, url, "--json", *options, **more))
         return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
 
     def rubricate(self, url, *options, out="rubrics.jsonl", **more):
@@ -203,6 +216,26 @@ def _block(body):
     text = body["messages"][1]["content"]
     tag = re.match(r"<question-([0-9a-f]{16})>", text)[1]
     return text[: text.rindex(f"</answer-{tag}>")]
+
+
+def test_the_end_of_a_stage_tells_its_figures_and_the_next_command(files, judge):
+    said = files.ropd(*files.command("rubricate", judge.url, "--index", "teacher.index", out="rubrics.jsonl"))
+    assert said.stdout.splitlines()[-1] == "next: ropd inspect-rubrics rubrics.jsonl"
+    asked = files.command(
+        "verify", judge.url, "--rubrics", "rubrics.jsonl", "--index", "teacher.index", out="my verdicts.jsonl"
+    )
+    said = files.ropd(*asked)
+    lines = said.stdout.splitlines()
+    assert lines[-1] == "next: ropd inspect-rubrics 'my verdicts.jsonl'" and "cost" not in said.stdout
+    document = json.loads(files.ropd(*asked, "--json").stdout)  # all is there already
+    assert (document["requests_sent"], document["cost_usd"]) == (0, 0.0)
+    shown = json.loads(files.ropd("inspect-rubrics", "my verdicts.jsonl", "--json").stdout)["summary"]
+    assert document["reward_mean"] == pytest.approx(shown["mean"]) and shown["zero_variance"] == 1
+    assert document["teacher_mean"] == pytest.approx(shown["teacher_mean"])
+    assert document["without_spread"] == pytest.approx(1 / 4)
+    assert lines[-2] == (
+        f"mean reward {shown['mean']:.3f}, teacher's mean {shown['teacher_mean']:.3f}, groups without spread 25%"
+    )
 
 
 def test_nothing_is_asked_twice(files, judge):

@@ -54,7 +54,8 @@ def test_the_same_judge_is_answered_by_the_cache_and_agrees_in_everything(judged
     found = rejudge(judged_run)
     assert not server.requests and found["requests_sent"] == 0 and found["cache_hits"] == STEPS
     agreement = found["agreement"]
-    assert agreement["groups"] == STEPS
+    assert agreement["groups"] == STEPS and found["cost_usd"] == 0.0
+    assert 0 < found["reward_mean"] < 1 and found["without_spread"] == 0.0
     assert agreement["judgements"]["kappa"]["value"] == 1.0 and agreement["judgements"]["agreement"]["value"] == 1.0
     assert agreement["judgements"]["n"] == STEPS * 6 * 4
     assert agreement["scores"]["pearson"] == pytest.approx(1.0)

@@ -147,3 +147,15 @@ def test_only_right_answers_are_kept_by_math_verify(tmp_path, server):
     assert document["teachers"][0]["answers"] == 2 and document["teachers"][0]["wrong"] == 4
     [(_, record)] = read_records(tmp_path / "t.jsonl")
     assert record["uid"] == "a" and [a["correct"] for a in record["answers"]] == [True, True]
+
+
+def test_what_goes_on_is_said_at_once_and_then_now_and_then(capsys, monkeypatch):
+    progress = LogLines()
+    for text in ("starting", "sampling"):
+        progress.state(text)
+    assert capsys.readouterr().err == "starting\n"
+    monkeypatch.setattr("ropd_cli.cli._screen.STATE_EVERY_S", 0.0)
+    progress = LogLines()
+    for text in ("starting", "sampling"):
+        progress.state(text)
+    assert capsys.readouterr().err == "starting\nsampling\n"
