@@ -117,6 +117,11 @@ class ConfigError(InputError):
         super().__init__(f"{source}: {count}{lines}", hint)
 
 
+INSTALL_CPU = "on a CPU: make env in a clone of ropd's repository"
+INSTALL_STACK = f"on a GPU machine: pip install 'ropd-cli[gpu]'; {INSTALL_CPU}"
+"""Hints for an installation without verl or vLLM; extras cannot name the CPU builds."""
+
+
 class MissingPackage(InputError):
     """A command needs a package that this installation lacks."""
 

@@ -126,7 +126,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         return {}
     if not isinstance(tree, dict):
         raise InputError(
-            f"{file}: expected sections (key: value), found {type(tree).__name__}", "see configs/ for examples"
+            f"{file}: expected sections (key: value), found {type(tree).__name__}", "ropd config init lists examples"
         )
     return tree
 

@@ -101,15 +101,15 @@ def gpus(case: Case) -> list[Check]:
         checks = [HERE.ok("gpu", "; ".join(f"{names.count(one)} x {one}" for one in dict.fromkeys(names)))]
         if needed and len(usable) < wanted:
             found = f"train.devices_per_node is {wanted}, and {len(usable)} can be used here"
-            mend = f"--set train.devices_per_node={len(usable)}, and sizes to match (docs/training.md)"
+            mend = f"--set train.devices_per_node={len(usable)}, and sizes that are multiples of it"
             checks.append(HERE.fail("devices_per_node", found, mend))
         return checks
     if not needed:
-        return [HERE.ok("gpu", "none found; device: cpu needs none (docs/cpu.md)")]
+        return [HERE.ok("gpu", "none found; device: cpu needs none")]
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     why = f" (CUDA_VISIBLE_DEVICES is {hidden!r})" if hidden is not None else ""
     mend = "run it on a machine with a GPU (does nvidia-smi list it, is torch a build for CUDA?), "
-    mend += "or --set device=cpu (docs/cpu.md)"
+    mend += "or --set device=cpu"
     return [HERE.fail("gpu", f"device is gpu, and no GPU can be used here{why}", mend)]
 
 

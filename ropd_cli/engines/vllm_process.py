@@ -15,7 +15,7 @@ from typing import Any
 
 from ropd_cli.answers.thinking import Tags, sampled
 from ropd_cli.engines.vllm_sampling import EngineOptions, SamplingOptions
-from ropd_cli.errors import InputError, MissingPackage, PromptRefused
+from ropd_cli.errors import INSTALL_STACK, InputError, MissingPackage, PromptRefused
 from ropd_cli.records.schemas import Answer, Message, Usage
 
 Request = tuple[int, tuple[Message, ...], SamplingOptions, list[int]]
@@ -30,8 +30,7 @@ def main(fd: str) -> int:
     try:
         import vllm  # noqa: F401
     except ImportError as fault:
-        hint = "on a GPU machine: pip install 'ropd-cli[gpu]'; on a CPU: make env (docs/install.md)"
-        pipe.send((None, 0, MissingPackage(f"sampling from a checkpoint needs vLLM ({fault})", hint)))
+        pipe.send((None, 0, MissingPackage(f"sampling from a checkpoint needs vLLM ({fault})", INSTALL_STACK)))
         return 2
     try:
         model = load(engine)

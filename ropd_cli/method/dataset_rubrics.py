@@ -42,7 +42,10 @@ _AVOIDS = re.compile(
 """A demand in a pitfall of RaR; elsewhere it may be the mistake ("avoids the question")."""
 _NUMBERED = re.compile(r"^\s*\d{1,3}[.)]\s+", re.MULTILINE)
 _MARK = re.compile(r"\s*\[(?:hard rule|principle)\]\s*$", re.IGNORECASE)
-_HINT = "see the forms of a data set's rubrics in docs/rewards.md"
+_HINT = (
+    "give an ropd.rubric.v1 object, or a list of criteria, each with a text (criterion, description or text) and a "
+    "number (points or weight)"
+)
 
 
 def dataset_rubric(prompt: Prompt) -> Rubric | None:

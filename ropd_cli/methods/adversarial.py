@@ -38,7 +38,7 @@ class Gad(Method):
         if config.monitor.share:
             problems.append(f"monitor.share is {config.monitor.share:g}, and there are no verdicts to compare")
         if problems:
-            raise ConfigError(problems, "method gad", "docs/methods.md says what it needs")
+            raise ConfigError(problems, "method gad", "ropd config explain KEY describes a key")
 
     def verl_settings(self, config: RopdConfig) -> dict[str, Any]:
         train, settings = config.train, config.discriminator

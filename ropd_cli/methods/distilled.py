@@ -59,7 +59,7 @@ class Distilled(Method):
                 f"{distil.tensor_parallel_size}"
             )
         if problems:
-            raise ConfigError(problems, f"method {self.name}", "docs/methods.md says what it needs")
+            raise ConfigError(problems, f"method {self.name}", "ropd config explain KEY describes a key")
         check_model(os.path.expanduser(str(distil.teacher_path)))
         if mixer := _mixer(config):
             mixer.check(prompts)

@@ -50,7 +50,7 @@ class Ropd(Method):
                 raise InputError(
                     f"judge.rubrics is {config.judge.rubrics}, and {len(lacking)} prompts bring no rubric "
                     f"(uid {lacking[0]!r})",
-                    "give every prompt a `rubric` (docs/rewards.md), or set judge.rubrics to induced",
+                    "give every prompt a `rubric`, or set judge.rubrics to induced",
                 )
 
     def template_hashes(self, config: RopdConfig) -> dict[str, str]:

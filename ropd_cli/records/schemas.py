@@ -379,7 +379,9 @@ def parse_prompt(record: dict[str, Any], where: str, *, columnar: bool = False) 
     try:
         return Prompt.model_validate(fields)
     except ValidationError as fault:
-        raise InputError(f"{where}: {first_fault(fault)}", "see the prompts format in docs/files.md") from fault
+        raise InputError(
+            f"{where}: {first_fault(fault)}", "ropd data prepare writes prompts from other formats"
+        ) from fault
 
 
 def checked_hash(prompt: Any, where: str) -> str:

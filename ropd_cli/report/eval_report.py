@@ -19,7 +19,7 @@ from ropd_cli.util.visible_text import visible
 Document = Mapping[str, Any]
 HEAD = ("benchmark", "metric", "score", "95%", "samples", "cut off", "no result", "undecided", "tokens", "cost")
 COMPARED = ("benchmark", "metric", "first", "other", "change", "95%", "p", "solved", "problems")
-NOTE = "95%: intervals over problems (docs/eval.md says how); a missing grade is left out and counted."
+NOTE = "95%: intervals over problems, not over samples; a missing grade is left out and counted."
 SHOWN_FLIPS = 12
 LONGEST_NAME = 60
 """Of a run or a model, in a terminal."""

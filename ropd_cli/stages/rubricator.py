@@ -42,7 +42,7 @@ class Rubricator(Judge):
         if settings.rubrics != "induced" and group.dataset_rubric is None:
             raise JudgeError(
                 f"uid {group.uid}: judge.rubrics is {settings.rubrics}, and the prompt brings no rubric",
-                "give the prompts a `rubric` (docs/rewards.md), or set judge.rubrics to induced",
+                "give the prompts a `rubric`, or set judge.rubrics to induced",
             )
         if settings.rubrics == "dataset":
             return []

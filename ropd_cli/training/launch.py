@@ -291,7 +291,7 @@ def _check_sizes(config: RopdConfig) -> None:
     if train.is_async and not has_weights and (config.device == "gpu" or rollout.top_p < 1):
         problems.append("train.async one_step needs train.rollout_is token here: nothing else corrects older rollouts")
     if problems:
-        raise ConfigError(problems, "configuration", "docs/training.md says which sizes have to divide")
+        raise ConfigError(problems, "configuration", "ropd config explain KEY describes a key")
 
 
 def schedule_warnings(config: RopdConfig, run: RunDir, prompt_count: int) -> list[str]:

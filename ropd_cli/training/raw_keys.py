@@ -61,7 +61,7 @@ def check_effects(tree: Any, effects: Sequence[Effect]) -> None:
         if effect.breaks(value := OmegaConf.select(tree, effect.key))
     ]
     if problems:
-        raise ConfigError(problems, "configuration", "docs/training.md says which of verl's keys are ours")
+        raise ConfigError(problems, "configuration")
 
 
 def check_names(raw: dict[str, Any], known: dict[str, Any], name: str) -> None:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.errors import MissingPackage
+from ropd_cli.errors import INSTALL_STACK, MissingPackage
 from ropd_cli.methods import method_of
 from ropd_cli.methods.base import optimizer
 from ropd_cli.training.device_choices import Machine, device_choices, whole_sequence
@@ -56,7 +56,7 @@ def packaged(name: str) -> Any:
         missing = fault.name if isinstance(fault, ImportError) else "verl"
         raise MissingPackage(
             f"training needs verl, and {missing} is not installed",
-            "on a GPU machine: pip install 'ropd-cli[gpu]'; on a CPU: make env (docs/install.md)",
+            INSTALL_STACK,
         ) from fault
 
 

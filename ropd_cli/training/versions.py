@@ -61,7 +61,7 @@ def check_exact(device: Device) -> None:
     if untested:
         raise InputError(
             f"untested versions: {', '.join(untested)}",
-            "install the tested ones (docs/install.md), or try these all the same by --force",
+            "install the tested ones, which ropd doctor names, or try these all the same by --force",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import re
@@ -184,6 +185,16 @@ def test_messages_that_troubleshooting_quotes_are_the_program_s():
     quoted = re.findall(r"^\| `([^`]*)`", page, re.MULTILINE)
     assert len(quoted) > 10
     assert [text for text in quoted if text not in sources and text not in ("pip",)] == []
+
+
+def test_no_message_names_a_file_that_an_installation_lacks():
+    named = []
+    for file in (ROOT / "ropd_cli").rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(file.read_text())))
+        comments = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        texts = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in comments]
+        named += [(file.name, node.value) for node in texts if re.search(r"docs/\S+\.md|see configs/", str(node.value))]
+    assert named == []
 
 
 def test_the_numbers_of_the_example_of_costs():

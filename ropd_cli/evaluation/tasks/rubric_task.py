@@ -76,5 +76,5 @@ def rubric_of(question: EvalQuestion) -> Rubric:
     prompt = Prompt(uid=question.id, prompt=question.prompt, rubric=extra.get("rubrics") if raw is None else raw)
     rubric = dataset_rubric(prompt)
     if rubric is None:
-        raise InputError(f"question {question.id}: no rubric", "give it in the field rubric, see docs/rewards.md")
+        raise InputError(f"question {question.id}: no rubric", "give it in the field rubric, as a list of criteria")
     return rubric

@@ -82,7 +82,7 @@ def check_cluster(run: RunDir, address: str, nodes: int, devices: int, model: st
     except (RayError, ConnectionError, RuntimeError, ValueError) as fault:
         raise InputError(
             f"train.nodes is {nodes}, and the Ray cluster at {where} can't be joined: {fault}",
-            "run the command on a node of the cluster, with its token (RAY_AUTH_MODE=token; docs/clusters.md)",
+            "run the command on a node of the cluster, with its token (RAY_AUTH_MODE=token)",
         ) from fault
     try:
         _check_alone()
@@ -96,7 +96,7 @@ def _answering(address: str, nodes: int) -> str:
     """Return the address of the cluster as host:port; ``auto`` is RAY_ADDRESS, or the one started on this node."""
     from ray._private.services import canonicalize_bootstrap_address
 
-    hint = "start one on the nodes first: ray start --head here, ray start --address=… there (docs/clusters.md)"
+    hint = "start one on the nodes first: ray start --head here, ray start --address=… there"
     named = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
     if "://" in named:
         raise InputError(f"RAY_ADDRESS {named}: a training can't go through Ray's client", "name it as host:port")
