@@ -96,9 +96,13 @@ app = command_group("ropd", cls=LazyGroup, add_completion=True)
 
 def _version(show: bool) -> None:
     if show:
-        from ropd_cli import __version__
+        from pathlib import Path
 
-        print_out(f"ropd {__version__}")
+        from ropd_cli import __version__
+        from ropd_cli.util.checkout import commit
+
+        at = commit(Path(__file__).parents[2])
+        print_out(f"ropd {__version__}" + (f", checkout at {at}" if at else ""))
         raise typer.Exit()
 
 

@@ -9,6 +9,7 @@ import typer
 
 from ropd_cli.cli._options import CacheDir, Set, command
 from ropd_cli.cli._screen import Screen
+from ropd_cli.errors import InputError
 
 
 @command
@@ -19,6 +20,10 @@ def quickstart(
         str | None,
         typer.Option("--model-path", help="Student: a folder or hub name.", show_default="SmolLM2-135M-Instruct"),
     ] = None,
+    judge_only: Annotated[
+        bool,
+        typer.Option("--judge-only", help="Train nothing: sample from a built-in student, write rubrics and judge."),
+    ] = False,
     overrides: Set = None,
     cache_dir: CacheDir = None,
     *,
@@ -29,6 +34,9 @@ def quickstart(
     Fetches the student, makes a small task (sums) with held-out prompts, has the built-in teacher answer it,
     measures the student, trains it on rubric rewards with verl and vLLM, and measures it again. It needs no GPU and no
     account, and takes about ten minutes on 2 cores. The same command again continues where it stopped.
+
+    With --judge-only it takes seconds and needs neither verl nor vLLM: a built-in student that gets half of its answers
+    right takes the place of the model. It leaves rollouts, rubrics and verdicts to inspect.
     """
     import os
 
@@ -36,6 +44,16 @@ def quickstart(
     from ropd_cli.recipes.quickstart import quickstart as recipe
     from ropd_cli.recipes.quickstart_summary import as_text
 
+    if judge_only:
+        from ropd_cli.recipes.judged_task import judged_task
+
+        if model_path is not None:
+            raise InputError("--judge-only has a built-in student, and --model-path names another", "leave one out")
+        flags = {"cache_dir": str(cache_dir or os.environ.get("ROPD_CACHE_DIR") or "") or None}
+        verdicts = judged_task(out, seed, tuple(overrides or ()), flags, screen.progress())
+        words = f"{verdicts}: rubrics and verdicts to look at: ropd inspect-rubrics {verdicts}"
+        screen.result({"verdicts": str(verdicts)}, words)
+        return
     options = Options(
         out=out.absolute(),
         seed=seed,
