@@ -37,6 +37,7 @@ GUIDES = {
     "rejudge": "../rejudge.md",
     "export": "../export.md",
     "report": "../report.md",
+    "prices": "../costs.md",
     "doctor": "../doctor.md",
     "cache": "../cache.md",
     "serve-judge": "../local-judge.md",
