@@ -38,6 +38,7 @@ GUIDES = {
     "export": "../export.md",
     "runs": "../files.md#run-directory",
     "report": "../report.md",
+    "prices": "../costs.md",
     "doctor": "../doctor.md",
     "cache": "../cache.md",
     "serve-judge": "../local-judge.md",

@@ -34,10 +34,14 @@ def check_batches(endpoints: Sequence[EndpointConfig], cache: ReplyCache | None)
             raise InputError("--batch-api does not know Azure's batches", "leave --batch-api out")
 
 
-def at_batch_prices(settings: RopdConfig) -> RopdConfig:
+def at_batch_prices(settings: RopdConfig, endpoints: Sequence[EndpointConfig]) -> RopdConfig:
     """Return the configuration with the prices that requests of a batch have."""
+    from ropd_cli.llm.list_prices import list_price
+    from ropd_cli.llm.urls import base_url
+
+    listed = {str(each.model): list_price(str(each.model), base_url(each)) for each in endpoints}
     prices = {}
-    for name, price in settings.prices.items():
+    for name, price in ({name: one for name, one in listed.items() if one is not None} | settings.prices).items():
         known = {key: getattr(price, key) for key in ("input", "cached_input", "output")}
         lower = {key: value * price.batch_factor for key, value in known.items() if value is not None}
         prices[name] = price.model_copy(update=lower)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -84,6 +85,11 @@ class Screen:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end; Ctrl-C cancels it and lets it write what is finished."""
         return asyncio.run(work)
+
+
+def snake_keys(figures: Mapping[str, T]) -> dict[str, T]:
+    """Return figures under names for ``--json``: ``groups_without_spread`` for "groups without spread"."""
+    return {re.sub(r"\W+", "_", name.lower()).strip("_"): value for name, value in figures.items()}
 
 
 def _json(document: dict[str, Any]) -> str:

@@ -118,7 +118,8 @@ def asking(client: ChatClient) -> str:
 
 
 def stats_words(stats: Sequence[ClientStats], share_done: float) -> str:
-    """Return, in words: replies from the cache, retries, and the cost so far and, by it, of the whole run."""
+    """Return, in words: replies from the cache, retries, and the cost so far and, by it, of the whole run; tokens of
+    replies where there is no price."""
     total = ClientStats.total(stats)
     parts = [f"{total.cache_hits} cached"]
     if total.retries:
@@ -126,18 +127,25 @@ def stats_words(stats: Sequence[ClientStats], share_done: float) -> str:
     if total.cost_usd:
         forecast = f" of about {dollars(total.cost_usd / share_done)}" if 0 < share_done < 1 else ""
         parts.append(f"{dollars(total.cost_usd)}{forecast}")
+    elif total.completion_tokens:
+        forecast = f" of about {round(total.completion_tokens / share_done):,}" if 0 < share_done < 1 else ""
+        parts.append(f"{total.completion_tokens:,}{forecast} tokens of replies")
     return ", ".join(parts)
 
 
 def in_words(forecast: Forecast, model: str) -> str:
-    """Return a forecast as a line."""
-    cost = "no price known, see ropd config explain prices"
+    """Return a forecast as a line, and the rule that it was made by as another."""
+    least, most = forecast.completion_tokens_range
+    between = f" ({least:,} to {most:,})" if least < most else ""
+    cost = "no price known, see ropd prices"
     if forecast.cost_usd is not None:
         cost = dollars(forecast.cost_usd)
-    basis = "as the cached replies had" if forecast.measured else "estimated"
+        if forecast.cost_usd_range is not None and least < most:
+            cost += " ({} to {})".format(*map(dollars, forecast.cost_usd_range))
     return (
         f"{forecast.calls} calls to {model}, {forecast.cached} more are in the cache; about "
-        f"{forecast.prompt_tokens:,} tokens of prompts and {forecast.completion_tokens:,} of replies ({basis}); {cost}"
+        f"{forecast.prompt_tokens:,} tokens of prompts and {forecast.completion_tokens:,} of replies{between}; {cost}\n"
+        f"rule: {forecast.rule}"
     )
 
 

@@ -13,7 +13,7 @@ import typer
 
 from ropd_cli.cli._completion import benchmarks, data_sets
 from ropd_cli.cli._options import ReadOptions, command, command_group
-from ropd_cli.cli._screen import Screen
+from ropd_cli.cli._screen import Screen, snake_keys
 
 if TYPE_CHECKING:
     from ropd_cli.stages.prepare import Part, Prepared
@@ -207,9 +207,9 @@ def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) 
         "parts": {part: {"file": str(files[part]), "prompts": len(some)} for part, some in prepared.parts.items()},
         "read": prepared.read,
         "kept": prepared.kept,
-        "dropped": prepared.dropped,
+        "dropped": snake_keys(prepared.dropped),
         "dropped_out": str(listing) if listing else None,
-        "notes": prepared.notes,
+        "notes": snake_keys(prepared.notes),
         "columns": {name: asdict(chosen) for name, chosen in prepared.columns.items()},
         "further_columns": list(prepared.further),
         "answers": prepared.with_answer,

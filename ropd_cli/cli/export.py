@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ropd_cli.cli._options import ReadOptions, command, command_group
-from ropd_cli.cli._screen import Screen
+from ropd_cli.cli._screen import Screen, snake_keys
 
 if TYPE_CHECKING:
     from ropd_cli.analysis.exported_sets import Kind, Row
@@ -175,6 +175,6 @@ def _export(
         raise InputError(f"{run}: nothing to export as {kind} (groups: {made.reasons})", hints[kind])
     with sole_writer(out, directory=True):
         write_set(made, out, export_facts(run))
-    document = {"out": str(out), "rows": len(made.rows), "groups": made.groups, "left_out": dict(made.left_out)}
+    document = {"out": str(out), "rows": len(made.rows), "groups": made.groups, "left_out": snake_keys(made.left_out)}
     left = f"; no row from {made.left_out.total()} ({made.reasons})" if made.left_out else ""
     screen.result(document, f"{out}: {len(made.rows)} rows from {made.groups} groups{left}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ropd_cli.cli._options import ReadOptions, command
-from ropd_cli.cli._screen import Screen
+from ropd_cli.cli._screen import Screen, snake_keys
 from ropd_cli.errors import InputError
 
 
@@ -47,6 +47,6 @@ def report(
         lines += [run.name, *(f"  {words}" for words, _ in outcome(run))]
     document = {
         "html": str(file),
-        "runs": [{"path": str(run.path), "name": run.name, **figures(run)} for run in data],
+        "runs": [{"path": str(run.path), "name": run.name, **snake_keys(figures(run))} for run in data],
     }
     screen.result(document, "\n".join([*lines, f"page: {file}"]))

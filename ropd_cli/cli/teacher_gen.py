@@ -123,7 +123,7 @@ def teacher_gen(
         cache = open_cache(stack, settings, not run.no_cache)
         if batch_api:
             check_batches(endpoints, cache)
-            settings = at_batch_prices(settings)
+            settings = at_batch_prices(settings, endpoints)
         if run.dry_run:
             _forecast(screen, settings, files, endpoints, wanted, cache)
             return
@@ -192,12 +192,20 @@ def _forecast(
     document = documents[0]
     if len(documents) > 1:
         costs = [one.cost_usd for one in forecasts]
+        ranges = [one.cost_usd_range for one in forecasts if one.cost_usd_range is not None]
         names = ("calls", "cached", "prompt_tokens", "completion_tokens")
         document = {
             "model": " + ".join(models),
             **{name: sum(getattr(one, name) for one in forecasts) for name in names},
             "cost_usd": None if None in costs else sum(cost for cost in costs if cost is not None),
             "measured": all(one.measured for one in forecasts),
+            "completion_tokens_range": [
+                sum(ends) for ends in zip(*(f.completion_tokens_range for f in forecasts), strict=True)
+            ],
+            "cost_usd_range": [sum(ends) for ends in zip(*ranges, strict=True)]
+            if len(ranges) == len(forecasts)
+            else None,
+            "rule": "; ".join(dict.fromkeys(one.rule for one in forecasts)),
             "teachers": documents,
         }
     screen.result(document, "\n".join(in_words(one, model) for model, one in zip(models, forecasts, strict=True)))

@@ -9,6 +9,7 @@ from ropd_cli.doctor.judges import judging_seconds
 from ropd_cli.doctor.targets import JUDGES, endpoint_of, is_asked
 from ropd_cli.errors import InputError
 from ropd_cli.llm.money import Budget
+from ropd_cli.llm.urls import OPENAI_URL
 from ropd_cli.methods import method_of
 from ropd_cli.records.schemas import load_prompts
 from ropd_cli.training.run_estimate import forecast_run, sentence
@@ -24,7 +25,9 @@ def prices(case: Case) -> list[Check]:
         return []
     endpoints = [endpoint_of(case.config, role) for role in (*JUDGES, "teacher") if is_asked(case.config, role)]
     table = Budget(case.config.prices)
-    lacking = [each.model for each in endpoints if each.model and table.price(each.model, each.base_url or "") is None]
+    lacking = [
+        each.model for each in endpoints if each.model and table.price(each.model, each.base_url or OPENAI_URL) is None
+    ]
     if not lacking:
         return []
     names = ", ".join(dict.fromkeys(lacking))

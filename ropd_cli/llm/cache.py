@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import logging
 import os
 import queue
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -30,6 +32,8 @@ DATABASE = "cache.db"
 LOCK_WAIT_S = 30.0
 LOOK_EVERY = 500
 """Stores between two looks at the size."""
+NEWEST = 5_000
+"""Entries that are read to learn how long a model's replies are."""
 BATCH = 256
 _NO_LIMIT = 2**62
 _FAULTS = (sqlite3.Error, diskcache.Timeout, OSError)
@@ -144,6 +148,21 @@ class ReplyCache:
                     self._drop_corrupt(key)
                 else:
                     self.corrupt += 1
+
+    def reply_tokens(self, model: str) -> list[int]:
+        """Return how long a model's newest replies in free text were, in tokens, those of its dated versions too;
+        the newest ``NEWEST`` entries are looked at."""
+        ours = re.compile(re.escape(model) + r"(-\d{4}.*)?")
+        found = []
+        for key in itertools.islice(self._store.iterkeys(reverse=True), NEWEST):
+            try:
+                reply = decode(key if isinstance(key, str) else "", self._store.get(key, default=_MISS)).reply
+            except Corrupt:
+                continue
+            is_free = not reply.text.lstrip().startswith("{")  # else it filled in a form
+            if is_free and reply.usage is not None and ours.fullmatch(reply.model):
+                found.append(reply.usage.completion_tokens)
+        return found
 
     def close(self) -> None:
         """Finish what is being written and close the files."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from ropd_cli.config.models import EndpointConfig, PriceConfig
@@ -12,15 +13,21 @@ from ropd_cli.llm.chat import ChatRequest, joinable
 from ropd_cli.llm.money import Budget, Expectation, cost_usd
 from ropd_cli.llm.urls import base_url
 
-UNKNOWN_REPLY_TOKENS = 1024
-"""Of a reply in free text without a limit, where the cache holds none to learn from."""
+UNKNOWN_REPLY = (128, 1024, 8192)
+"""Tokens of a reply in free text of which nothing is known: few, the guess, many; with a limit, many is the limit."""
+ENOUGH_OTHERS = 5
+"""So many other replies of the model say how long its replies are."""
 CRITERION_TOKENS, VERDICT_TOKENS, ROW_TOKENS = 70, 2, 20
+
+Span = tuple[int, int, int]
+"""Tokens of a reply: few, about, many."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """``calls`` are to be sent, ``cached`` are answered from the cache. Tokens are estimates; ``cost_usd`` is None
-    where the model has no price. ``measured`` says whether cached replies were there to learn from."""
+    """``calls`` are to be sent, ``cached`` are answered from the cache. Tokens are estimates, a range is (least, most);
+    ``cost_usd`` is None where the model has no price. ``measured`` says whether cached replies to the same kind of
+    request were there to learn from, ``rule`` in words how long replies are taken to be."""
 
     calls: int
     cached: int
@@ -28,6 +35,9 @@ class Forecast:
     completion_tokens: int
     cost_usd: float | None
     measured: bool
+    completion_tokens_range: tuple[int, int]
+    cost_usd_range: tuple[float, float] | None
+    rule: str
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -48,7 +58,8 @@ def forecast(
     Raises ConfigError where a limit on the cost is set and the model has no price.
     """
     url = base_url(endpoint)
-    learnt, sizes, guesses, cached = Expectation(), [], [], 0
+    learnt, sizes, cached = Expectation(), [], 0
+    left: list[ChatRequest] = []
     price: PriceConfig | None = None
     question: str | None = None
     for request in requests:
@@ -62,12 +73,53 @@ def forecast(
             asked_before, question = question, _question(request) if together else None
             if question is None or question != asked_before:
                 sizes.append(size)
-            guesses.append(_reply_tokens(request))
-    measured = learnt.replies > 0
+            left.append(request)
+    spans, rule = _spans(left, learnt, cache)
     prompt_tokens = sum(learnt.prompt_tokens(size) for size in sizes)
-    reply_tokens = sum(learnt.reply_tokens(None) if measured else guess for guess in guesses)
-    cost = cost_usd(price, prompt_tokens, reply_tokens) if price is not None else (0.0 if not sizes else None)
-    return Forecast(len(sizes), cached, prompt_tokens, reply_tokens, cost, measured)
+    least, about, most = (sum(span[k] for span in spans) for k in range(3))
+
+    def dollars(reply_tokens: int) -> float | None:
+        if price is None:
+            return None if sizes else 0.0
+        return cost_usd(price, prompt_tokens, reply_tokens)
+
+    low, cost, high = map(dollars, (least, about, most))
+    costs = (low, high) if low is not None and high is not None else None
+    measured = learnt.replies > 0
+    return Forecast(len(sizes), cached, prompt_tokens, about, cost, measured, (least, most), costs, rule)
+
+
+def _spans(requests: list[ChatRequest], learnt: Expectation, cache: ReplyCache | None) -> tuple[list[Span], str]:
+    """Return the tokens of each reply, and in words by which rule."""
+    if not requests:
+        return [], "nothing is left to ask"
+    if learnt.replies:
+        mean = learnt.reply_tokens(None)
+        return [(mean, mean, mean)] * len(requests), f"replies as long as the {learnt.replies} in the cache"
+    if any(request.form is not None for request in requests):
+        return [_of_form(request) for request in requests], "length of replies guessed by what is asked for, to 2x off"
+    others = sorted(cache.reply_tokens(requests[0].model)) if cache is not None else []
+    if len(others) >= ENOUGH_OTHERS:
+        span = (others[len(others) // 10], round(fmean(others)), others[len(others) * 9 // 10])
+        rule = f"replies as long as {len(others)} others of this model in the cache; range: their middle 80%"
+    else:
+        span = UNKNOWN_REPLY
+        rule = (
+            f"length of replies is a guess: {span[1]:,} tokens each, {span[0]} up to max_tokens; the first replies "
+            "tell: --limit 5 without --dry-run puts some into the cache"
+        )
+    return [_limited(span, request.sampling.max_tokens, known=span is not UNKNOWN_REPLY) for request in requests], rule
+
+
+def _limited(span: Span, limit: int | None, *, known: bool) -> Span:
+    """Return a span under ``max_tokens``: where it is not known, a reply is about half the limit at most."""
+    if limit is None:
+        return span
+    few, about, many = (min(tokens, limit) for tokens in span)
+    if known:
+        return few, about, many
+    about = min(about, limit // 2 + 1)
+    return min(few, about), about, limit
 
 
 def _question(request: ChatRequest) -> str | None:
@@ -75,8 +127,8 @@ def _question(request: ChatRequest) -> str | None:
     return request.model_copy(update={"sample": 0}).digest if joinable(request) else None
 
 
-def _reply_tokens(request: ChatRequest) -> int:
-    """Return a guess from what is asked for: a rubric, verdicts or scores by number, or free text."""
+def _of_form(request: ChatRequest) -> Span:
+    """Return the tokens of a rubric, or of verdicts or scores by number, half to double the guess."""
     limit = request.sampling.max_tokens
     properties = request.form.body.get("properties", {}) if request.form else {}
     if "rubrics" in properties:
@@ -87,5 +139,6 @@ def _reply_tokens(request: ChatRequest) -> int:
         criteria = judgement.get("minItems", 8) if judgement else 0  # a score is in the row
         guess = rows * (ROW_TOKENS + criteria * VERDICT_TOKENS)
     else:
-        guess = limit // 2 + 1 if limit else UNKNOWN_REPLY_TOKENS
-    return min(guess, limit or guess)
+        return _limited(UNKNOWN_REPLY, limit, known=False)
+    few, about, many = (min(tokens, limit or tokens) for tokens in (guess // 2 + 1, guess, 2 * guess))
+    return few, about, many

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ropd_cli.config.models import PriceConfig
 from ropd_cli.errors import ConfigError, CostLimit
+from ropd_cli.llm.list_prices import list_price
 from ropd_cli.records.schemas import Usage
 
 FREE = PriceConfig(input=0.0, output=0.0)
@@ -93,13 +94,14 @@ class Budget:
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def price(self, model: str, base_url: str) -> PriceConfig | None:
-        """Return the price of a model; the embedded provider is free. None where the table does not have it.
+        """Return the price of a model: the table's, else its list price. The embedded provider is free. None where
+        neither has it.
 
         Raises ConfigError for that where there is a limit, which could not be kept.
         """
         if base_url.startswith("builtin://"):
             return FREE
-        price = self.prices.get(model)
+        price = self.prices.get(model) or list_price(model, base_url)
         if price is None and self.max_usd is not None:
             known = ", ".join(sorted(self.prices)) or "none"
             raise ConfigError(

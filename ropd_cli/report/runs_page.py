@@ -51,10 +51,10 @@ def figures(run: RunData) -> dict[str, Any]:
         "change, high": trend[2].high if trend else None,
         "loss, first third": loss[0] if loss else None,
         "loss, last third": loss[1] if loss else None,
-        "linter findings a group": findings / max(1, len(run.rows)) if run.has_rubrics else None,
+        "linter findings per group": findings / max(1, len(run.rows)) if run.has_rubrics else None,
         "seconds": run.total("timing_s/step"),
         "judge calls": run.total("judge/requests_sent"),
-        "judging, dollars": run.judging_usd,
+        "judging, USD": run.judging_usd,
         **{f"best {name}": value for name, value in _best(run).items()},
     }
 

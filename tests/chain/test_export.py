@@ -51,13 +51,13 @@ def run(tmp_path):
 def test_pairs(run):
     said, rows = exported("pairs", run)
     assert [row["uid"] for row in rows] == ["wide", "close"]
-    assert said["left_out"] == {"without spread": 2, "not judged": 1}  # one reward left is no spread
+    assert said["left_out"] == {"without_spread": 2, "not_judged": 1}  # one reward left is no spread
     assert rows[0]["prompt"] == [{"role": "user", "content": "Capital of country wide?"}]
     assert rows[0]["chosen"] == [{"role": "assistant", "content": "Paris. 2"}]
     assert rows[0]["rejected"] == [{"role": "assistant", "content": "Paris. 1"}]
     assert (rows[0]["score_chosen"], rows[0]["score_rejected"]) == (pytest.approx(1.0), 0.0)
     said, rows = exported("pairs", run, "--margin", "0.5", "--out", run.parent / "wide")
-    assert [row["uid"] for row in rows] == ["wide"] and said["left_out"]["within the margin"] == 1
+    assert [row["uid"] for row in rows] == ["wide"] and said["left_out"]["within_the_margin"] == 1
     card = (run.parent / "wide" / "README.md").read_text()
     assert "1 rows from 5 groups" in card and "1 within the margin" in card
 
@@ -78,7 +78,7 @@ def test_sft(run, source, replies):
 
 def test_rubrics_and_verdicts(run):
     said, rows = exported("rubrics", run)
-    assert len(rows) == 4 and said["left_out"] == {"without a rubric": 1}
+    assert len(rows) == 4 and said["left_out"] == {"without_a_rubric": 1}
     assert [c["points"] for c in rows[0]["rubric"]["rubrics"]] == [5, 3, 2, 1]
     _, rows = exported("verdicts", run)
     wide = [row for row in rows if row["uid"] == "wide"]

@@ -132,6 +132,7 @@ def test_the_money_of_the_whole_run_is_forecast_from_what_is_done(capsys):
     assert begun.endswith(", 3 cached, $0.5000")
     assert quarter.endswith(", 1 failed, 3 cached, $0.5000 of about $2.00")
     assert whole.endswith(", 3 cached, $0.5000")
+    assert stats_words([ClientStats(completion_tokens=500)], 0.25) == "0 cached, 500 of about 2,000 tokens of replies"
 
 
 @pytest.mark.slow

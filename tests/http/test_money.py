@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 
@@ -92,6 +93,33 @@ def test_a_limit_without_a_price_is_refused():
     assert Budget({}, max_usd=1.0).price("m", "builtin://checkable").input == 0
 
 
+OPENAI = "https://api.openai.com/v1"
+
+
+@pytest.mark.parametrize(
+    ("model", "url", "price"),
+    [
+        ("gpt-4o-mini", OPENAI, 0.15),
+        ("gpt-4.1", OPENAI, 7.0),  # of the configuration
+        ("gpt-4o-mini", "http://localhost:8000/v1", None),  # something else under the name
+        ("gpt-4o-mini", "https://api.openai.com.example/v1", None),
+        ("gpt-4o-mini-2", OPENAI, None),
+    ],
+)
+def test_a_list_price_counts_at_the_publishers_host(model, url, price):
+    found = Budget({"gpt-4.1": PriceConfig(input=7, output=8)}).price(model, url)
+    assert (found and found.input) == price
+
+
+def test_the_command_shows_prices_with_their_date(tmp_path):
+    (tmp_path / "c.yaml").write_text("prices: {mine: {input: 1, output: 2}, gpt-4.1: {input: 7, output: 8}}\n")
+    shown = json.loads(ropd(tmp_path, "prices", "--config", "c.yaml", "--json").stdout)
+    rows = {row["model"]: (row["input"], row["from"]) for row in shown["prices"]}
+    assert rows["mine"] == (1.0, "configuration") and rows["gpt-4.1"] == (7.0, "configuration")
+    assert rows["gpt-4o-mini"] == (0.15, "list") and re.fullmatch(r"20\d\d-\d\d", shown["as_of"])
+    assert f"list of {shown['as_of']}" in ropd(tmp_path, "prices").stdout
+
+
 def ropd(folder, *arguments):
     return subprocess.run(
         [sys.executable, "-m", "ropd_cli", *map(str, arguments)], cwd=folder, capture_output=True, text=True
@@ -111,6 +139,9 @@ def test_the_command_forecasts_stops_and_goes_on(server, tmp_path):
     dry = json.loads(ropd(tmp_path, *command, "--dry-run").stdout)
     assert (dry["calls"], dry["cached"], len(server.requests)) == (20, 0, 0) and dry["cost_usd"] > 1
     assert not (tmp_path / "answers.jsonl").exists()
+    assert dry["completion_tokens_range"] == [20 * 11, 20 * 20] and "guess" in dry["rule"]
+    low, high = dry["cost_usd_range"]
+    assert low == dry["cost_usd"] < high
     stopped = ropd(tmp_path, *command, "--max-cost", 2)
     done = (tmp_path / "answers.jsonl").read_text().count("\n")
     assert stopped.returncode == 1 and "--max-cost" in stopped.stderr and 5 <= done == len(server.requests) <= 9
@@ -120,6 +151,35 @@ def test_the_command_forecasts_stops_and_goes_on(server, tmp_path):
     assert rest.returncode == 0 and len(server.requests) == 20
     assert json.loads(rest.stdout)["cost_usd"] == pytest.approx(0.21 * (20 - done))
     assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 20
+
+
+def test_a_forecast_learns_from_other_replies_of_the_model(server, tmp_path):
+    """Short answers under a high limit: a guess with a range at first, then as long as others were."""
+    for name, count in (("few", 10), ("many", 40)):
+        rows = (json.dumps({"uid": f"{name}{n}", "prompt": f"{name} {n}"}) + "\n" for n in range(count))
+        (tmp_path / f"{name}.jsonl").write_text("".join(rows))
+    lengths = iter([10, 20, 30, 40, 50, 60, 70, 80, 90, 1000])
+    server.default = lambda body: Reply("yes", usage={"prompt_tokens": 10, "completion_tokens": next(lengths)})
+    (tmp_path / "c.yaml").write_text("prices: {m: {input: 0, output: 1}}\n")
+    options = ["-m", 1, "--model", "m", "--base-url", server.url, "--max-tokens", 32768, "-c", "c.yaml"]
+    options += ["--cache-dir", "cache", "--out", "a.jsonl", "--set", "teacher.limits.concurrency=1"]
+
+    def forecast(prompts="many.jsonl"):
+        return json.loads(ropd(tmp_path, "teacher-gen", prompts, *options, "--dry-run", "--json").stdout)
+
+    guessed = forecast()
+    assert guessed["completion_tokens"] == 40 * 1024 and guessed["completion_tokens_range"] == [40 * 128, 40 * 32768]
+    assert ropd(tmp_path, "teacher-gen", "few.jsonl", *options).returncode == 0
+    (tmp_path / "a.jsonl").unlink()
+    known = forecast()
+    assert known["completion_tokens"] == 40 * 145 and known["completion_tokens_range"] == [40 * 20, 40 * 1000]
+    assert known["cost_usd_range"] == pytest.approx([0.0008, 0.04]) and "10 others of this model" in known["rule"]
+    own = forecast("few.jsonl")
+    assert own["calls"] == 0 and own["cost_usd"] == 0 and own["rule"] == "nothing is left to ask"
+    said = ropd(tmp_path, "teacher-gen", "many.jsonl", *options, "--dry-run").stdout
+    assert "5,800 of replies (800 to 40,000); $0.0058 ($0.0008 to $0.0400)\nrule: " in said
+    other = ropd(tmp_path, "teacher-gen", "many.jsonl", *options, "--model", "m-large", "--dry-run").stdout
+    assert "a guess" in other  # not the replies of m
 
 
 def test_a_limit_without_a_price_is_said_before_anything_is_sent(server, tmp_path):

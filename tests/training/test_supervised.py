@@ -299,9 +299,9 @@ def test_report_and_inspect(files, unbroken):
     document = files.json("report", "unbroken")
     (run,) = document["runs"]
     rows = unbroken["rows"]
-    assert run["loss, first third"] == pytest.approx(sum(row["train/loss"] for row in rows[:4]) / 4)
-    assert run["loss, last third"] == pytest.approx(sum(row["train/loss"] for row in rows[-4:]) / 4)
-    assert run["linter findings a group"] is None
+    assert run["loss_first_third"] == pytest.approx(sum(row["train/loss"] for row in rows[:4]) / 4)
+    assert run["loss_last_third"] == pytest.approx(sum(row["train/loss"] for row in rows[-4:]) / 4)
+    assert run["linter_findings_per_group"] is None
     page = (files.folder / "unbroken" / "report.html").read_text()
     assert "Loss on the teacher&#39;s answers, per token" in page and "Rubrics" not in page
     assert "12 steps, 96 teacher answers" in page and "The mean loss fell" in page

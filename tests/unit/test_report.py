@@ -187,8 +187,9 @@ def test_a_run_on_the_teacher_s_answers_shows_its_loss_and_no_groups(tmp_path):
         app, ["report", str(write_run(tmp_path / "a")), str(sft), "--html", str(both), "--json", "--quiet"]
     )
     judged, trained = json.loads(done.stdout)["runs"]
-    assert trained["loss, last third"] == 1.25 and trained["linter findings a group"] is None
-    assert judged["loss, last third"] is None and judged["linter findings a group"] is not None
+    assert trained["loss_last_third"] == 1.25 and trained["linter_findings_per_group"] is None
+    assert all(re.fullmatch("[a-z0-9_]+", name) for name in (*judged, *trained))
+    assert judged["loss_last_third"] is None and judged["linter_findings_per_group"] is not None
     assert "Loss on the teacher&#39;s answers" in both.read_text()
     shown = runner.invoke(app, ["inspect-rubrics", str(sft)])
     assert shown.exit_code == 2 and "a run of method sft has no rubrics" in shown.output
