@@ -553,7 +553,7 @@ INDEX = {  # files for ropd index import; wanted is what the command says
     "a text for the list": Case("i.jsonl", jsonl(ROW | {"teacher_answers": "x"}), r"FILE:1: teacher_answers"),
     "a line cut off": Case("i.jsonl", jsonl(ROW, ROW | {"uid": "v"})[:-7], r"FILE:2: the last line is cut off"),
     "half of a zst": Case("i.jsonl.zst", half(zstandard.compress(jsonl(ROW) * 99)), r"FILE: frame 1 "),
-    "CSV": Case("i.csv", csv("uid,teacher_answer", "u,x"), r"FILE:1: .*JSON"),
+    "CSV": Case("i.csv", csv("uid,teacher_answer", "u,x"), r"FILE: no column of prompts"),
     "a list": Case("i.json", rows(ROW), r"FILE:1: .*list"),
 }
 
