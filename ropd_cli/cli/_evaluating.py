@@ -12,7 +12,7 @@ import orjson
 
 from ropd_cli.cli._options import Device, RequestOptions
 from ropd_cli.cli._screen import Screen, exit_partial
-from ropd_cli.cli._stages import asking, engine_options, in_words, open_cache, stats_words, with_model
+from ropd_cli.cli._stages import engine_options, in_words, open_cache, stats_words, with_model
 from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.config.masking import shown_url
 from ropd_cli.engines.vllm_sampling import LocalModel, SamplingOptions
@@ -77,6 +77,7 @@ class Evaluating:
             cache = open_cache(stack, config, not self.requests.no_cache)
             progress = self.screen.progress(self._status)
             shared = Shared.of(config, progress.note)
+            shared.announce = progress.note
             tools = Tools(config, cache, shared, os.environ)
             chosen = open_benchmarks(
                 config.eval.benchmarks,
@@ -116,7 +117,6 @@ class Evaluating:
         async def open_source() -> AsyncIterator[Source]:
             if self.endpoint is not None:
                 async with ChatClient.open(self.endpoint, cache=cache, shared=shared, stats=self.stats) as client:
-                    progress.note(asking(client))
                     yield EndpointSource(client)
                 return
             wanted = self.config.eval

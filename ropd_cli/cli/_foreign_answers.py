@@ -60,7 +60,7 @@ def add_answers(
         each.choose()
         screen.note(f"{each.name}: {each.columns}")
     records = chain.from_iterable(map(_counted, foreign))
-    if out.name.endswith((".jsonl", ".jsonl.zst")):
+    if foreign and out.name.endswith((".jsonl", ".jsonl.zst")):
         if of_reference:
             raise InputError(f"{of_reference[0]}: an index of the reference's", "--out names an index for it")
         written = joined(records)

@@ -96,6 +96,7 @@ def run_clients(
     """Run a stage with clients of these endpoints, which count in ``stats``, under one progress bar."""
     progress = screen.progress(lambda share_done: stats_words(stats, share_done))
     shared = Shared.of(config, progress.note)
+    shared.announce = progress.note
     for endpoint in endpoints:  # a cost limit without a price is an error now, not after the first request
         shared.budget.price(str(endpoint.model), base_url(endpoint))
 
@@ -105,16 +106,9 @@ def run_clients(
                 await stack.enter_async_context(ChatClient.open(endpoint, cache=cache, shared=shared, stats=one))
                 for endpoint, one in zip(endpoints, stats, strict=True)
             ]
-            for client in clients:
-                progress.note(asking(client))
             return await stage(clients, progress)
 
     return screen.run(work())
-
-
-def asking(client: ChatClient) -> str:
-    """Return a line that says who is asked, before anything is sent."""
-    return f"asking {client.endpoint.model} at {client.shown}"
 
 
 def stats_words(stats: Sequence[ClientStats], share_done: float) -> str:

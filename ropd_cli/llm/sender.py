@@ -243,6 +243,7 @@ class Sender:
         if self._transport is None:
             self.peer = Peer.read(self._endpoint, self._environ)
             self._transport = open_transport(self._endpoint, self.peer)
+            self._shared.announce(f"asking {self._endpoint.model} at {self.peer.shown}")
         return self._transport
 
     def _closed(self) -> Fault:

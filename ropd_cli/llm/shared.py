@@ -20,11 +20,13 @@ log = logging.getLogger(__name__)
 
 
 class Shared:
-    """One of these a run. ``say`` is told, in one line each, what a user should know of while it goes on."""
+    """One of these a run. ``say`` is told, in one line each, what a user should know of while it goes on, ``announce``
+    whom a client is about to ask for the first time."""
 
     def __init__(self, budget: Budget | None = None, say: Callable[[str], None] = log.warning) -> None:
         self.budget = budget or Budget({})
         self.say = say
+        self.announce: Callable[[str], None] = log.debug
         self._limiters: dict[Place, Limiter] = {}
         self._breakers: dict[str, Breaker] = {}
         self._endpoints: list[EndpointConfig] = []

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from ropd_cli.records.files import write_atomic
 
@@ -30,8 +29,8 @@ class Sources:
     def of(cls, path: Path, **named: Path | None) -> Sources:
         """Return what stands beside a file, as far as it is still there, and in its place what is ``named``."""
         try:
-            document = orjson.loads(_beside(path).read_bytes())
-        except (OSError, orjson.JSONDecodeError):
+            document = json.loads(_beside(path).read_bytes())
+        except (OSError, ValueError):
             document = {}
         found: dict[str, Any] = {name: path.parent / document[name] for name in _PATHS if document.get(name)}
         found = {name: file for name, file in found.items() if file.exists()}
@@ -43,7 +42,7 @@ class Sources:
         paths = {name: getattr(self, name) for name in _PATHS}
         relative = {name: os.path.relpath(file, path.parent) for name, file in paths.items() if file is not None}
         document = relative | {"m": self.m, "seed": self.seed}
-        write_atomic(_beside(path), orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        write_atomic(_beside(path), json.dumps(document, indent=2))  # a name need not be UTF-8
 
     @property
     def files(self) -> list[Path]:

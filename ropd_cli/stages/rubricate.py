@@ -51,9 +51,9 @@ async def rubricate(
     if groups.left_out:
         progress.note(f"{groups.left_out} prompts without rollouts are left out")
     done = Finished(files.out)
-    settings = rubricator.settings
-    Sources(files.prompts, None, files.rollouts, files.index, settings.m, files.seed).write(files.out)
+    sources = Sources(files.prompts, None, files.rollouts, files.index, rubricator.settings.m, files.seed)
     with closing(TeacherIndex.open(files.index)) as index:
+        sources.write(files.out)
 
         async def work(bare: Group) -> RubricRecord | None:
             plan = _plan(bare, files, index, rubricator)

@@ -53,8 +53,8 @@ async def verify(
         progress.note(f"{groups.left_out} prompts without rollouts or without a rubric are left out")
     done = Finished(files.out)
     sources = Sources(files.prompts, files.rubrics, files.rollouts, files.index, verifier.settings.m, files.seed)
-    sources.write(files.out)
     with _index_of(files) as index:
+        sources.write(files.out)
 
         async def work(bare: Group) -> VerdictRecord | None:
             plan = _plan(bare, rubrics, files, index, verifier)

@@ -10,7 +10,6 @@ from ropd_cli.errors import JudgeError
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import NO_WAIT
 from ropd_cli.method.block import build_block
-from ropd_cli.method.scoring import EPSILON
 from ropd_cli.records.files import read_records
 from ropd_cli.records.schemas import Answer, Criterion, Group, Message, Rubric, RubricRecord, prompt_hash
 from ropd_cli.stages.verifier import Verifier
@@ -115,7 +114,7 @@ async def test_an_answerless_rollout_needs_no_verdict(server):
     endpoint = EndpointConfig(model="m", base_url=server.url)
     async with ChatClient.open(endpoint, cache=None, retry=NO_WAIT, environ={}) as client:
         record = await Verifier(client, JudgeConfig()).verdicts(group, make_rubric())
-    assert record.coverage == 1.0 and record.rewards == (10 / (10 + EPSILON), 0.0)
+    assert record.coverage == 1.0 and record.rewards == (1.0, 0.0)
 
 
 async def test_the_gap_is_in_the_file_as_null(server, tmp_path):

@@ -40,7 +40,7 @@ async def test_a_run_without_rewards_speaks_of_none(run_judge, method, distance)
     run = read_run(await written(run_judge, method))
     words = words_of(page(run))
     assert "There are no rewards." in words and "No group failed." in words
-    assert f"mean log(student / teacher) of a token {distance}" in words
+    assert "Distance to the teacher, mean per token" in words and distance in words
     for wrong in ("taught nothing", "all rewards equal", "by GRPO", "reward rose", ", score –", "reward 0.00"):
         assert wrong not in words, wrong
 
