@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -15,8 +15,7 @@ from ropd_cli.datasets.local_files import Row, local_rows
 from ropd_cli.errors import InputError
 from ropd_cli.index import IndexWriter
 from ropd_cli.index.exchange import V1, V2, imported_rows, prompts_by_hash
-from ropd_cli.records.files import write_records
-from ropd_cli.records.schemas import AnswerRecord
+from ropd_cli.records.files import count_records, write_records
 from ropd_cli.stages.foreign_answers import ForeignAnswers, joined, prompts_by_text
 
 if TYPE_CHECKING:
@@ -59,7 +58,9 @@ def add_answers(
     for each in foreign:
         each.choose()
         screen.note(f"{each.name}: {each.columns}")
-    records = chain.from_iterable(map(_counted, foreign))
+    records = chain.from_iterable(
+        each.records(partial(screen.track, total=each.count, what="import")) for each in foreign
+    )
     if foreign and out.name.endswith((".jsonl", ".jsonl.zst")):
         if of_reference:
             raise InputError(f"{of_reference[0]}: an index of the reference's", "--out names an index for it")
@@ -74,7 +75,7 @@ def add_answers(
         hashes = prompts_by_hash(prompts) if prompts is not None and of_reference else {}
         with IndexWriter(out) as writer:
             for name in of_reference:
-                for row in imported_rows(Path(name), hashes):
+                for row in screen.track(imported_rows(Path(name), hashes), count_records(Path(name)), "import"):
                     writer.add_row(row)
             for record in records:
                 writer.add(record)
@@ -87,10 +88,6 @@ def add_answers(
             screen.note(f"{len(each.unmatched)} prompts of {each.name} are not in {prompts}: {places} …")
         if each.empty:
             screen.note(f"{each.name}: {each.empty} rows without an answer")
-
-
-def _counted(answers: ForeignAnswers) -> Iterable[AnswerRecord]:
-    return answers.records()
 
 
 def _rows(name: str, split: str) -> Iterator[Row]:

@@ -121,6 +121,8 @@ class ForeignAnswers:
     """Where the first of these stand."""
     empty: int = 0
     """Rows without an answer."""
+    count: int = 0
+    """Rows in all."""
 
     def choose(self) -> None:
         """Choose the columns. Raises InputError, with those that there are, where none can be prompt or answer."""
@@ -130,6 +132,7 @@ class ForeignAnswers:
 
         def counted() -> Iterator[Row]:
             for row in self.rows():
+                self.count += 1
                 counts.update({name: not is_missing(value) for name, value in row.record.items()})
                 yield row
 
@@ -141,7 +144,9 @@ class ForeignAnswers:
                 f"name it by --prompt-field; guessed are {', '.join(GUESSES['prompt'])}",
             )
         self.response = self._column("response", RESPONSES, counts)
-        if "response" not in self.named and any(self._prompt(row)[1] for row in islice(self.rows(), _LOOKED_AT)):
+        if "response" not in self.named and any(
+            self._reader.prompt_and_replies(row)[1] for row in islice(self.rows(), _LOOKED_AT)
+        ):
             self.response = None
         elif self.response is None:
             raise InputError(
@@ -160,10 +165,11 @@ class ForeignAnswers:
         model = f", model: {self._models}" if self._models and self.model is None else ""
         return f"prompt: {prompt}, answers: {answers}{model}"
 
-    def records(self) -> Iterator[AnswerRecord]:
-        """Yield a record per row, and per known prompt of its text. Raises InputError that names the row."""
-        for row in self.rows():
-            prompt, replies = self._prompt(row)
+    def records(self, track: Callable[[Iterable[Row]], Iterable[Row]] = iter) -> Iterator[AnswerRecord]:
+        """Yield a record per row, and per known prompt of its text; ``track`` shows how far the rows are. Raises
+        InputError that names the row."""
+        for row in track(self.rows()):
+            prompt, replies = self._reader.prompt_and_replies(row)
             answers = self._answers(row, replies)
             if not answers:
                 self.empty += 1
@@ -199,10 +205,6 @@ class ForeignAnswers:
         folded = {column.strip().lower(): column for column in counts if column not in taken and counts[column]}
         found = next((folded[guess] for guess in guesses if guess in folded), None)
         return Chosen((found,), counts[found]) if found else None
-
-    def _prompt(self, row: Row) -> tuple[Any, list[dict[str, Any]]]:
-        """Return the prompt, a text or messages, and the replies at its end."""
-        return self._reader.prompt_and_replies(row)
 
     def _value(self, row: Row, column: Chosen | None) -> Any:
         return row.record.get(column.columns[0]) if column is not None else None
