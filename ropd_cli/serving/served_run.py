@@ -68,6 +68,8 @@ class ServedRun(RunJudge):
         self._step = rows[-1]["step"] + 1 if rows else 1
         self._by_hash = {prompt_hash(prompt.messages): prompt for prompt in self._prompts.values()}
         self._under_way: dict[str, asyncio.Task[GroupRewards]] = {}
+        self._ended: dict[int, set[str]] = {}
+        """Ids of the groups of steps that have ended, as far as they were asked for again."""
         self._writing = asyncio.Lock()
         self.counts: Counter[str] = Counter()
         file = self._run.group_file(self._step)
@@ -139,6 +141,9 @@ class ServedRun(RunJudge):
         self.counts["groups"] += 1
         self.counts["groups_missing"] += judged.rewards is None
         self.counts["rollouts"] += len(group.rollouts)
+        if step is not None and step < self._step and group_id in self._groups_of(step):
+            del self._open[group_id]  # a client repeats what it asked before a kill
+            return judged
         async with self._writing:
             if step is not None and step > self._step:
                 await self._end_step([each for each in self._open if each != group_id])
@@ -147,6 +152,14 @@ class ServedRun(RunJudge):
                 await self._end_step(list(self._open)[:count])
             self._write_open()
         return judged
+
+    def _groups_of(self, step: int) -> set[str]:
+        """Return the ids of the groups in the file of a step that has ended."""
+        if step not in self._ended:
+            file = self._run.group_file(step)
+            records = read_journal(file) if file.is_file() else ()
+            self._ended[step] = {record["group_id"] for _, record in records if "group_id" in record}
+        return self._ended[step]
 
     def _write_open(self) -> None:
         if self._open:

@@ -250,6 +250,22 @@ async def test_a_kill_in_the_middle_and_nothing_is_asked_twice(tmp_path):
         assert page.exit_code == 0, page.output
 
 
+async def test_groups_of_ended_steps_that_are_sent_again_count_once(tmp_path):
+    with ScriptedServer() as judge:
+        judge.default = Reader()
+        write_config(tmp_path, judge)
+        bodies = [{"uid": uid, "completions": TEXTS, "step": step} for step, uid in ((1, "a"), (1, "b"), (2, "odd"))]
+        with served(tmp_path) as (process, url):
+            first = [post(f"{url}/rewards", body) for body in bodies]
+            process.kill()
+        with served(tmp_path) as (_, url):
+            assert [post(f"{url}/rewards", body) for body in bodies] == first
+        run = tmp_path / "served"
+        steps = {file.name[:6]: [r["uid"] for _, r in read_records(file)] for file in (run / "groups").iterdir()}
+        assert steps == {"step-1": ["a", "b"], "step-2": ["odd"]}
+        assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1, 2]
+
+
 def test_the_groups_are_in_steps_like_a_run_s(folder, url):
     files = sorted(file.name for file in (folder / "served" / "groups").iterdir())
     rows = [json.loads(line) for line in (folder / "served" / "metrics.jsonl").read_text().splitlines()]
