@@ -134,7 +134,11 @@ STOPS = Check(
     "stops", "Observable Quality", "The answer ends once its result is stated: nothing comes after it.", 1, _stops
 )
 WORK = Check(
-    "work", "General Reasoning", "The answer says more than the result: the numbers of the task, or words.", 1, _work
+    "work",
+    "General Reasoning",
+    "The answer shows its work: the numbers of the calculation or, where the task has none, words.",
+    1,
+    _work,
 )
 SHORT = Check("short", "Observable Quality", f"The answer has at most {MAX_WORDS} words.", 1, _short)
 

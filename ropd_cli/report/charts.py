@@ -11,6 +11,8 @@ from typing import Any
 from ropd_cli.util.visible_text import visible
 
 Point = tuple[float, float]
+COLOURS = 8
+"""Of the page, ``.c0`` to ``.c7``."""
 _UNITS = {"%": "share", "s": "seconds", "$": "US dollars"}
 
 
@@ -120,7 +122,7 @@ def chart(
 def in_unit(value: float, unit: str = "") -> str:
     """Return a number as a chart shows it."""
     if unit == "%":
-        return f"{100 * value:.0f}%" if abs(value) >= 0.1 or value == 0 else f"{100 * value:.1f}%"
+        return f"{100 * value:.1f}".removesuffix(".0") + "%"
     size = abs(value)
     if unit == "$":
         return f"${value:,.2f}"

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from ropd_cli.analysis.intervals import Interval
 from ropd_cli.analysis.method_runs import CellResult, MethodRow, Point
-from ropd_cli.report.charts import Chart, Line, chart
+from ropd_cli.report.charts import COLOURS, Chart, Line, chart
 from ropd_cli.report.pages import render
 from ropd_cli.util.terminal import FittedTable
 
@@ -73,7 +73,7 @@ def charts(task: str, cells: Sequence[CellResult]) -> list[Chart]:
     drawn = []
     for axis, words in AXES.items():
         lines = []
-        for colour, label in enumerate(labels):
+        for number, label in enumerate(labels):
             own = [cell for cell in cells if (cell.task, cell.label) == (task, label)]
             by_step: dict[int, list[Point]] = {}
             for point in (point for cell in own for point in cell.points):
@@ -83,7 +83,7 @@ def charts(task: str, cells: Sequence[CellResult]) -> list[Chart]:
                 for _, at in sorted(by_step.items())
             ]
             if len({x for x, _ in points}) > 1:  # a method that uses none of it has no curve
-                lines.append(Line(label, points, colour=colour, dashed=colour > 5))
+                lines.append(Line(label, points, colour=number % COLOURS, dashed=number >= COLOURS))
         if (
             one := chart(f"held-out accuracy against {words}", lines, axis="accuracy", across=words, unit="%", low=0.0)
         ) is not None:

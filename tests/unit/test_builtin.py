@@ -129,7 +129,7 @@ def test_the_rubric_holds_what_the_references_do_and_weighs_what_separates():
     assert not students[5][stops] and students[0][stops]
     single = next(text for text in sentences if "contradicts" in text)
     assert not students[4][single] and students[0][single]
-    work = next(text for text in sentences if "says more than" in text)
+    work = next(text for text in sentences if "shows its work" in text)
     assert not students[3][work] and students[2][work]
 
 

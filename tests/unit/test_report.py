@@ -227,7 +227,7 @@ def test_zeros_lie_on_the_axis_and_its_numbers_differ():
 
 def test_numbers_are_said_as_a_reader_wants_them():
     values = ((0.123, "%"), (0.0123, "%"), (1234567, ""), (12.5, "s"), (1.5, "$"), (0.0173, ""), (0.00553, "s"))
-    assert [in_unit(*value) for value in values] == ["12%", "1.2%", "1.23M", "12.50 s", "$1.50", "0.017", "0.006 s"]
+    assert [in_unit(*value) for value in values] == ["12.3%", "1.2%", "1.23M", "12.50 s", "$1.50", "0.017", "0.006 s"]
     assert chart("t", [Line("l", [])]) is None
 
 
