@@ -25,7 +25,7 @@ from ropd_cli.errors import ConfigError, InputError
 from ropd_cli.llm.cache import default_cache_dir
 from ropd_cli.method.block import render_question
 from ropd_cli.methods import METHODS, method_of
-from ropd_cli.recipes.small_task import greedy_answers, make_index, make_prompts
+from ropd_cli.recipes.small_task import greedy_answers, make_index, make_prompts, require_stack
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import AnswerRecord, Prompt, load_prompts
 from ropd_cli.training import launch
@@ -109,6 +109,9 @@ def compare_methods(options: Options, progress: Progress) -> list[CellResult]:
     Raises InputError before anything starts for labels, configurations and files that can't be used, and what a
     training raises.
     """
+    for label in options.labels:
+        variants_of(label)
+    require_stack("compare-methods")
     paths = Paths(options.out.absolute())
     if not options.held_out and options.task not in TASKS:
         raise InputError(f"--task {options.task}: no such task", f"there is {', '.join(TASKS)}; or give --held-out")
@@ -129,6 +132,7 @@ def compare_methods(options: Options, progress: Progress) -> list[CellResult]:
             cell = _cell(options, paths, config, label, seed, name, held_out, progress)
             results[cell.key] = cell
             write_cells(paths.cells, list(results.values()))
+            RunDir(paths.cell(label, seed) / "run").saved.keep_last_model()
     write_cells(paths.cells, list(results.values()))
     return sorted(results.values(), key=lambda cell: _order(cell, options.labels))
 

@@ -7,7 +7,6 @@ quickstart that was stopped goes on from there.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,10 +21,9 @@ from ropd_cli.analysis.run_data import read_run
 from ropd_cli.config import load_config
 from ropd_cli.engines.small_student import fetch_small_student, require_space
 from ropd_cli.engines.vllm_sampling import installed_device
-from ropd_cli.errors import MissingPackage
 from ropd_cli.llm.cache import default_cache_dir
 from ropd_cli.recipes.quickstart_summary import Outcome, compare, three_samples
-from ropd_cli.recipes.small_task import greedy_answers, make_index, make_prompts
+from ropd_cli.recipes.small_task import greedy_answers, make_index, make_prompts, require_stack
 from ropd_cli.records.files import write_atomic
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.report.run_page import page
@@ -80,7 +78,7 @@ def quickstart(options: Options, *, environ: Mapping[str, str], progress: Progre
     paths = Paths(options.out)
     if paths.result.is_file():
         return Outcome.from_document(orjson.loads(paths.result.read_bytes()))
-    _require_stack()
+    require_stack("the quickstart")
     require_space(options.out, NEEDED_BYTES, "the run")
     with sole_writer(options.out, directory=True):
         return _outcome(options, paths, environ, progress)
@@ -125,13 +123,3 @@ def _outcome(options: Options, paths: Paths, environ: Mapping[str, str], progres
     write_atomic(paths.report, report)
     write_atomic(paths.result, orjson.dumps(outcome.document(), option=orjson.OPT_INDENT_2))
     return outcome
-
-
-def _require_stack() -> None:
-    """Raise MissingPackage, naming what is not installed, before a model is fetched."""
-    missing = [name for name in ("torch", "vllm", "verl") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingPackage(
-            f"the quickstart trains with verl and vLLM, and {', '.join(missing)} can't be imported",
-            "run make quickstart in a checkout (it installs the CPU stack); with a GPU: pip install 'ropd-cli[gpu]'",
-        )

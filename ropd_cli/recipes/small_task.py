@@ -3,13 +3,14 @@ and what a model answers to held-out prompts."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 from ropd_cli.config import EndpointConfig, RopdConfig, SamplingConfig
 from ropd_cli.engines.vllm_sampling import EngineOptions, LocalModel, SamplingOptions
-from ropd_cli.errors import RopdError
+from ropd_cli.errors import MissingPackage, RopdError
 from ropd_cli.index import IndexWriter
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.client import ChatClient
@@ -67,3 +68,13 @@ async def greedy_answers(
             f"{out}: {tally.failed} held-out prompts got no answer", f"see {log}; the same command tries again"
         )
     return {record.uid: record for record in load_models(out, AnswerRecord)}
+
+
+def require_stack(what: str) -> None:
+    """Raise MissingPackage, naming what is not installed, before a model is fetched."""
+    missing = [name for name in ("torch", "vllm", "verl") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingPackage(
+            f"{what} trains with verl and vLLM, and {', '.join(missing)} can't be imported",
+            "run make quickstart in a checkout (it installs the CPU stack); with a GPU: pip install 'ropd-cli[gpu]'",
+        )

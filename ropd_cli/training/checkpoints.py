@@ -93,3 +93,9 @@ class Checkpoints:
         for step in older:
             if kept and step not in kept:
                 shutil.rmtree(self.folder(step), ignore_errors=True)
+
+    def keep_last_model(self) -> None:
+        """Remove all but the model of the newest whole checkpoint: a finished run is not resumed."""
+        self.prune(1)
+        for file in self.path.glob("**/*.pt"):
+            file.unlink()

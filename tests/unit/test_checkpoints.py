@@ -79,6 +79,15 @@ def test_checkpoints_of_sft_have_a_layout_of_their_own(run, lost):
     assert run.saved.steps() == [20, 30]
 
 
+def test_of_a_finished_run_the_last_model_can_be_kept_alone(run):
+    save(run, 10)
+    save(run, 20)
+    run.saved.marker.write_text("20")
+    run.saved.keep_last_model()
+    assert run.saved.steps() == [20] and not list(run.saved.path.glob("**/*.pt"))
+    assert (run.huggingface(20) / "config.json").is_file()
+
+
 def test_a_shard_without_bytes_is_none(run):
     save(run, 10)
     save(run, 20)

@@ -13,8 +13,9 @@ from ropd_cli.config import load_config
 from ropd_cli.errors import InputError
 from ropd_cli.llm.urls import identity, model_name
 from ropd_cli.methods import METHODS
-from ropd_cli.recipes.compare_methods import ABLATIONS, VARIANTS, Options, Paths, config_of
+from ropd_cli.recipes.compare_methods import ABLATIONS, VARIANTS, Options, Paths, compare_methods, config_of
 from ropd_cli.report.compare_report import charts, markdown, page
+from ropd_cli.util.progress import NoProgress
 
 
 def cell(label, seed, accuracy, task="sums", before=0.25):
@@ -53,6 +54,13 @@ def test_labels(tmp_path):
             configured(tmp_path, label)
         assert label.partition("@")[2] or label in caught.value.message
         assert all(name in caught.value.hint for name in known)
+
+
+def test_a_misspelt_method_is_found_before_a_model_is_fetched(tmp_path):
+    options = Options(tmp_path / "out", ("ropd", "sftt"), cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(InputError, match="no 'sftt' is known"):
+        compare_methods(options, NoProgress())
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_setting_for_one_method(tmp_path):
