@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
+from typing_extensions import TypedDict
 
 from ropd_cli.errors import InputError
 from ropd_cli.records.files import write_atomic
@@ -33,6 +34,20 @@ class Batch(BaseModel):
     status: str = ""
     most_usd: float = 0.0
     cost_usd: float = 0.0
+
+
+class BatchShown(TypedDict):
+    """A batch of requests."""
+
+    batch_id: str | None
+    """The server's id; null where it has none yet."""
+    model: str
+    phase: Phase
+    status: str
+    """The server's word for it; "" before it is asked."""
+    cost_usd: float
+    """So far."""
+    requests: int
 
 
 class _File(BaseModel):
@@ -94,10 +109,19 @@ class BatchState:
         self.batches.append(batch)
         self.save()
 
-    def document(self) -> list[dict[str, Any]]:
+    def document(self) -> list[BatchShown]:
         """For ``--json``."""
-        names = ("batch_id", "model", "phase", "status", "cost_usd")
-        return [{name: getattr(batch, name) for name in names} | {"requests": batch.count} for batch in self.batches]
+        return [
+            BatchShown(
+                batch_id=each.batch_id,
+                model=each.model,
+                phase=each.phase,
+                status=each.status,
+                cost_usd=each.cost_usd,
+                requests=each.count,
+            )
+            for each in self.batches
+        ]
 
 
 def state_path(out: Path) -> Path:
