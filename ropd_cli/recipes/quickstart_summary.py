@@ -68,7 +68,7 @@ class OutcomeShown(Outcome):
     """The figures of a quickstart. Accuracies are exact match on ``held_out`` prompts, in [0, 1]; ``difference`` has
     its 95% interval, and ``learned`` says whether all of that lies above 0."""
 
-    learned: bool
+    learned: bool = field()
 
 
 def compare(
