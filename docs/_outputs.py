@@ -125,11 +125,13 @@ class Schemas(GenerateJsonSchema):
 
 
 def _with_inherited(made: dict[str, Any], kind: type) -> dict[str, Any]:
-    """Add the descriptions of inherited fields, which pydantic reads in a type's own source only."""
+    """Add what the types that it inherits from say of it and of their fields: pydantic reads a type's own source."""
     for base in get_original_bases(kind):
         if is_dataclass(base) or is_typeddict(base):
-            whole = schema_of((base,))
-            for name, field in whole["$defs"][base.__name__]["properties"].items():
+            inherited = schema_of((base,))["$defs"][base.__name__]
+            if "description" in inherited:
+                made.setdefault("description", inherited["description"])
+            for name, field in inherited["properties"].items():
                 if "description" in field:
                     made["properties"][name].setdefault("description", field["description"])
     return made
@@ -162,9 +164,11 @@ def output_page() -> str:
                 parts.append(f"{OPEN[command]}\n")
                 continue
             found = _resolved(node, whole)
-            parts.append(_words(found.get("description", "")) + "\n")
+            words = _words(found.get("description", ""))
             if before != command:
-                parts.append(f"Fields as of [`ropd {before}`](#ropd-{before.replace(' ', '-')}).\n")
+                words = f"{words.partition('. ')[0].rstrip('.')}: as of [`ropd {before}`](#ropd-{before.replace(' ', '-')})."
+            parts += [f"{words}\n"] if words else []
+            if before != command:
                 continue
             parts += ["| field | type | meaning |", "|---|---|---|"]
             parts += [f"| `{path}` | {kind} | {meaning} |" for path, kind, meaning in _rows(found, whole)]
@@ -217,8 +221,9 @@ def _type(node: dict[str, Any], whole: dict[str, Any]) -> str:
         return " or ".join(f"`{value}`" for value in node.get("enum", [node.get("const")]))
     kind = node.get("type")
     if kind == "array":
-        items = node.get("prefixItems") or [node.get("items", {})]
-        return "list of " + ", ".join(_type(each, whole) for each in items)
+        items = node.get("prefixItems") or [node["items"]]
+        words = ", ".join(_type(each, whole) for each in items)
+        return f"({words})" if "prefixItems" in node else f"list of {words}"
     if kind == "object" and isinstance(node.get("additionalProperties"), dict):
         return f"{_type(node['additionalProperties'], whole)} by name"
     names = {"string": "text", "boolean": "true or false", None: "JSON"}
@@ -226,4 +231,4 @@ def _type(node: dict[str, Any], whole: dict[str, Any]) -> str:
 
 
 def _words(text: str) -> str:
-    return " ".join(text.split()).replace("``", "`").replace("|", "\\|")
+    return " ".join(text.split()).replace("``", "`").replace("|", "\\|").replace("None", "null")

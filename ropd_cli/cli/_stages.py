@@ -30,9 +30,9 @@ from ropd_cli.util.progress import Progress
 Stage = Callable[[Sequence[ChatClient], Progress], Awaitable[Tally]]
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Counted:
-    """Records of a stage, in a file or a folder."""
+    """With a model on this machine: the records that were written."""
 
     out: str
     done: int
@@ -43,13 +43,13 @@ class Counted:
     """File that lists them."""
 
 
-@dataclass(kw_only=True)
+@dataclass
 class StageDone(ClientStats, Counted):
-    """Records that a stage wrote, and what it asked for. Tokens and money are those of requests that were sent;
+    """The records that were written, and what was asked for. Tokens and money are those of requests that were sent;
     ``cost_usd`` is null where the model has no price."""
 
 
-@dataclass(kw_only=True)
+@dataclass
 class RewardFigures:
     reward_mean: float | None
     """Mean of the groups' mean rewards; null where nothing was judged."""
@@ -59,9 +59,8 @@ class RewardFigures:
     """Share of the judged groups whose rewards are all equal."""
 
 
-@dataclass(kw_only=True)
-class JudgingDone(StageDone, RewardFigures):
-    """Groups that were judged, their rewards, and what was asked for, as of a stage."""
+@dataclass
+class JudgingDone(StageDone, RewardFigures): ...
 
 
 def run_api_stage(

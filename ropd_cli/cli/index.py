@@ -29,8 +29,6 @@ BAR_WIDTH = 30
 
 @dataclass(kw_only=True)
 class AddedTo(Added):
-    """What was added to an index."""
-
     out: str
 
 
@@ -57,7 +55,7 @@ class IndexShown(Survey):
 
 @dataclass(frozen=True, kw_only=True)
 class IndexCovered(IndexShown):
-    """With ``--prompts``, also:"""
+    """With ``--prompts``."""
 
     coverage: CoverageShown
 

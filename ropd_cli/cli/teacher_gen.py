@@ -33,8 +33,6 @@ _batch_option = partial(typer.Option, rich_help_panel="Batches")
 
 @dataclass(kw_only=True)
 class TeacherDone(TeacherCount):
-    """What came of one teacher's samples, and what they cost."""
-
     requests_sent: int
     cache_hits: int
     prompt_tokens: int
@@ -44,8 +42,6 @@ class TeacherDone(TeacherCount):
 
 @dataclass(kw_only=True)
 class TeachersDone(StageDone):
-    """Prompts with answers that were written, and what they cost."""
-
     teachers: list[TeacherDone]
 
 

@@ -24,10 +24,10 @@ Span = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Forecast:
-    """What requests to a model would take. ``calls`` are to be sent, ``cached`` are answered from the cache. Tokens are
-    estimates, a range is (least, most); ``cost_usd`` is None where the model has no price. ``measured`` says whether
-    cached replies to the same kind of request were there to learn from, ``rule`` in words how long replies are taken to
-    be."""
+    """What requests to a model would take (``--dry-run``). ``calls`` are to be sent, ``cached`` are answered from the
+    cache. Tokens are estimates, a range is (least, most); ``cost_usd`` is None where the model has no price.
+    ``measured`` says whether cached replies to the same kind of request were there to learn from, ``rule`` in words how
+    long replies are taken to be."""
 
     model: str
     calls: int
