@@ -149,9 +149,9 @@ def output_page() -> str:
     """Return the page of all documents, a table per type."""
     parts = [
         "# JSON output\n",
-        "What each command prints with `--json`: one document on stdout. In the names of fields, `[]` is each entry of a",
-        "list, and `*` each name of an object. A field is always there unless it is *optional*. Later versions may have",
-        "more fields.\n",
+        "With `--json` a command prints one document on stdout: one of those below, by its options. In the names of",
+        "fields, `[]` is each entry of a list, and `*` each name of an object. A field is always there unless it is",
+        "*optional*. Later versions may have more fields.\n",
     ]
     first: dict[Any, str] = {}
     for command, kinds in OUTPUTS.items():
@@ -159,19 +159,18 @@ def output_page() -> str:
         parts.append(f"## ropd {command}\n\n[Schema](schemas/output/{name}.json)\n")
         whole = schema_of(kinds)
         for kind, node in zip(kinds, whole["anyOf"], strict=True):
-            before = first.setdefault(kind, command)
             if "$ref" not in node:
                 parts.append(f"{OPEN[command]}\n")
                 continue
             found = _resolved(node, whole)
             words = _words(found.get("description", ""))
-            if before != command:
-                words = f"{words.partition('. ')[0].rstrip('.')}: as of [`ropd {before}`](#ropd-{before.replace(' ', '-')})."
-            parts += [f"{words}\n"] if words else []
-            if before != command:
+            if (before := first.setdefault(kind, command)) != command:
+                words = words.partition(". ")[0].rstrip(".") or "Fields"
+                parts.append(f"{words}: as of [`ropd {before}`](#ropd-{before.replace(' ', '-')}).\n")
                 continue
+            parts += [f"{words}\n"] if words else []
             parts += ["| field | type | meaning |", "|---|---|---|"]
-            parts += [f"| `{path}` | {kind} | {meaning} |" for path, kind, meaning in _rows(found, whole)]
+            parts += [f"| `{path}` | {words} | {meaning} |" for path, words, meaning in _rows(found, whole)]
             parts.append("")
     return "\n".join(parts)
 

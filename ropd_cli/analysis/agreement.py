@@ -44,8 +44,6 @@ class Agreed(TypedDict):
 
 
 class CriterionShown(TypedDict):
-    """A criterion, with a group that has it."""
-
     criterion: str
     category: str
     step: int
@@ -92,8 +90,6 @@ class ScoresShown(TypedDict):
 
 
 class AdvantagesShown(TypedDict):
-    """Advantages of rollouts."""
-
     n: int
     groups: int
     sign_changes: Estimate | None
@@ -141,8 +137,6 @@ class Flips(TypedDict):
 
 
 class Agreement(TypedDict):
-    """The saved judging against the new one."""
-
     groups: int
     same_rubric: int
     """Groups."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     Document = Mapping[str, Any] | DataclassInstance
-    """What ``--json`` prints; docs/_generate.py lists the type of each command's."""
+    """What ``--json`` prints; docs/_outputs.py lists the type of each command's."""
 
 T = TypeVar("T")
 LOG_EVERY_S = 10.0

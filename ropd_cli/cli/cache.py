@@ -20,15 +20,11 @@ UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 
 class Cleared(TypedDict):
-    """An emptied cache."""
-
     folder: str
     bytes_freed: int
 
 
 class Exported(TypedDict):
-    """The replies that were written to a file."""
-
     out: str
     entries: int
     corrupt: int

@@ -28,8 +28,6 @@ SHOWN = 10
 
 
 class PartFile(TypedDict):
-    """A part of the prompts."""
-
     file: str
     prompts: int
 
@@ -67,8 +65,6 @@ class PreparedPrompts(TypedDict):
 
 
 class DataSet(TypedDict):
-    """A set that ``data prepare`` knows."""
-
     name: str
     source: str
     """``generated``, ``package``, or its name on the hub."""
@@ -76,8 +72,6 @@ class DataSet(TypedDict):
 
 
 class DataSets(TypedDict):
-    """The sets that ``data prepare`` knows."""
-
     data_sets: list[DataSet]
 
 

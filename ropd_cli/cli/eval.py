@@ -29,8 +29,6 @@ app = command_group("eval", no_args_is_help=False)
 
 
 class Benchmark(TypedDict):
-    """A benchmark that ``eval`` knows."""
-
     name: str
     questions: int
     grader: str

@@ -29,8 +29,6 @@ Prompts = Annotated[Path | None, _source_option("--prompts", help="Prompts file.
 
 
 class ExportedRows(TypedDict):
-    """A data set that was written."""
-
     out: str
     rows: int
     groups: int
@@ -40,8 +38,6 @@ class ExportedRows(TypedDict):
 
 
 class ExportedModel(TypedDict):
-    """A model that was written."""
-
     out: str
     step: int
     url: str | None

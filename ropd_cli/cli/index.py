@@ -61,8 +61,6 @@ class IndexCovered(IndexShown):
 
 
 class AnswersShown(TypedDict):
-    """All answers to one prompt."""
-
     index: str
     answers: list[StoredShown]
 
@@ -94,8 +92,6 @@ class WholeAndCovers(Whole, Covers):
 
 
 class RowsWritten(TypedDict):
-    """Rows of an index that were written."""
-
     index: str
     out: str
     rows: int
@@ -425,11 +421,7 @@ def _survey_table(name: str, contents: Survey) -> Any:
 
 def _coverage_document(coverage: Coverage, m: int) -> CoverageShown:
     return CoverageShown(
-        m=m,
-        prompts=coverage.prompts,
-        complete=coverage.complete,
-        missing=coverage.missing,
-        short=coverage.short,
+        m=m, prompts=coverage.prompts, complete=coverage.complete, missing=coverage.missing, short=coverage.short
     )
 
 

@@ -78,8 +78,6 @@ class LintJudged(ClientStats):
 
 
 class GroupsListed(TypedDict):
-    """Groups in brief."""
-
     groups: list[GroupLine]
     summary: Summary
     lint_judge: NotRequired[LintJudged]

@@ -16,8 +16,6 @@ from ropd_cli.errors import InputError
 
 
 class RewardsServed(TypedDict):
-    """Once the server answers."""
-
     url: str
     run_dir: str
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 
 class DifferenceShown(TypedDict):
-    """A key that two profiles set to different values."""
-
     key: str
     values: dict[str, Any]
     """By profile."""

@@ -37,8 +37,6 @@ class Check(BaseModel):
 
 
 class Checks(TypedDict):
-    """All checks."""
-
     checks: list[Check]
     ok: bool
     """No check fails."""

@@ -47,8 +47,6 @@ class BytesShown(TypedDict):
 
 
 class Simulated(TypedDict):
-    """The figures of a run on GPUs that are not here."""
-
     gpu: GpuKind
     devices_per_node: int
     nodes: int

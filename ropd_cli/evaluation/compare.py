@@ -21,8 +21,6 @@ SOLVED = 0.5
 
 
 class RunShown(TypedDict):
-    """An evaluation. ``name`` tells it from the others."""
-
     name: str
     path: str
     model: str | None

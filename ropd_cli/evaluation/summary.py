@@ -50,8 +50,6 @@ class Costs(TypedDict):
 
 
 class BenchmarkShown(TypedDict):
-    """A benchmark's figures."""
-
     name: str
     kind: str
     """How answers are graded."""

@@ -60,8 +60,6 @@ class Machine:
 
 
 class ChoiceShown(TypedDict):
-    """A choice that depends on the device."""
-
     choice: str
     """What it is about."""
     value: str

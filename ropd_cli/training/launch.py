@@ -71,8 +71,6 @@ MODELS = ("model_path", "teacher_path")
 
 
 class Trained(TypedDict):
-    """A finished run."""
-
     run_dir: str
     model: str
     """Folder."""

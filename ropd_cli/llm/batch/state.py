@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -37,8 +37,6 @@ class Batch(BaseModel):
 
 
 class BatchShown(TypedDict):
-    """A batch of requests."""
-
     batch_id: str | None
     """The server's id; null where it has none yet."""
     model: str
@@ -109,19 +107,10 @@ class BatchState:
         self.batches.append(batch)
         self.save()
 
-    def document(self) -> list[BatchShown]:
-        """For ``--json``."""
-        return [
-            BatchShown(
-                batch_id=each.batch_id,
-                model=each.model,
-                phase=each.phase,
-                status=each.status,
-                cost_usd=each.cost_usd,
-                requests=each.count,
-            )
-            for each in self.batches
-        ]
+    def document(self) -> list[Any]:
+        """For ``--json`` (``BatchShown``)."""
+        names = ("batch_id", "model", "phase", "status", "cost_usd")
+        return [{name: getattr(batch, name) for name in names} | {"requests": batch.count} for batch in self.batches]
 
 
 def state_path(out: Path) -> Path:
