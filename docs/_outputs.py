@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import is_dataclass
-from functools import cache
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
@@ -16,6 +16,7 @@ from ropd_cli.cli import (
     _evaluating,
     _foreign_answers,
     _stages,
+    cache,
     compare_methods,
     config,
     data,
@@ -32,9 +33,6 @@ from ropd_cli.cli import (
     serve_reward,
     teacher_gen,
     train,
-)
-from ropd_cli.cli import (
-    cache as cache_command,
 )
 from ropd_cli.doctor.check import Checks
 from ropd_cli.doctor.simulated import Simulation
@@ -83,8 +81,8 @@ OUTPUTS: dict[str, tuple[Any, ...]] = {
     "prices": (prices.Prices,),
     "cache info": (Contents,),
     "cache gc": (Removed,),
-    "cache clear": (cache_command.Cleared,),
-    "cache export": (cache_command.Exported,),
+    "cache clear": (cache.Cleared,),
+    "cache export": (cache.Exported,),
     "serve-judge": (serve_judge.ModelServed, serve_judge.ProviderServed),
     "serve-reward": (serve_reward.RewardsServed,),
 }
@@ -137,7 +135,7 @@ def _with_inherited(made: dict[str, Any], kind: type) -> dict[str, Any]:
     return made
 
 
-@cache
+@functools.cache
 def schema_of(kinds: tuple[Any, ...]) -> dict[str, Any]:
     """Return the JSON Schema of a document that is of one of these types."""
     several = TypeAdapter(tuple[kinds], config=CONFIG)  # type: ignore[valid-type]
