@@ -1,5 +1,5 @@
 """Writes the pages that are made from the program itself: ``docs/commands/*.md``, ``docs/commands.md``,
-``docs/keys.md``, ``docs/formats.md`` and ``docs/schemas/*.json``.
+``docs/keys.md``, ``docs/formats.md``, ``docs/json-output.md`` and ``docs/schemas``.
 
     python docs/_generate.py            write them
     python docs/_generate.py --check    say which are out of date; exit code 1 if any is
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from _outputs import OUTPUTS, output_page, schema_of
 from pydantic import BaseModel
 
 from ropd_cli.cli.main import COMMANDS, load_command
@@ -57,7 +58,8 @@ def command_pages() -> Iterator[tuple[Path, str]]:
         yield DOCS / "commands" / f"{name}.md", command_page(name) + NOTE
         listed.append(f"| [`ropd {name}`](commands/{name}.md) | {line} |")
     listed.append(
-        "\nEvery command takes `--help`. A command's own options have the last word ([configuration](configuration.md))."
+        "\nEvery command takes `--help`. A command's own options have the last word ([configuration](configuration.md)). With "
+        "`--json` each prints one [document](json-output.md)."
     )
     yield DOCS / "commands.md", "\n".join(listed) + "\n" + NOTE
 
@@ -396,6 +398,10 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield DOCS / "formats.md", formats_page() + NOTE
     for name, (model, _, _) in RECORDS.items():
         yield DOCS / "schemas" / f"{name}.json", json.dumps(model.model_json_schema(), indent=2) + "\n"
+    yield DOCS / "json-output.md", output_page() + NOTE
+    for command, kinds in OUTPUTS.items():
+        file = DOCS / "schemas" / "output" / f"{command.replace(' ', '-')}.json"
+        yield file, json.dumps(schema_of(kinds), indent=2) + "\n"
 
 
 def main() -> int:

@@ -199,7 +199,7 @@ class Catalogue:
         yield from self._db.execute(select, [orjson.dumps(numbers).decode()])
 
     def summary(self, query: Query | None = None) -> dict[str, Any]:
-        """Return counts and means over the groups that a query asks for; means over those that have them."""
+        """Return counts and means (``Summary``) over the groups that a query asks for."""
         where, values, _ = (query or Query()).sql()
         columns = {
             "groups": "count(*)",

@@ -7,6 +7,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
+from typing import Annotated
+
+from pydantic import WithJsonSchema
+
+Limit = Annotated[float, WithJsonSchema({"type": ["number", "null"]})]
+"""Of an interval: infinite, and null in JSON, where the data give none."""
 
 
 @dataclass(frozen=True)
@@ -14,8 +20,8 @@ class Interval:
     """A point estimate and its interval, in the unit of the data."""
 
     mean: float
-    low: float
-    high: float
+    low: Limit
+    high: Limit
 
 
 def paired_bootstrap(

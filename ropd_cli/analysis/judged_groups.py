@@ -11,6 +11,8 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, Literal
 
+from typing_extensions import TypedDict
+
 from ropd_cli.answers.thinking import answer_of, split_thinking
 from ropd_cli.lint import Finding, Linted, lint, linted
 from ropd_cli.lint.rules import in_order
@@ -54,7 +56,7 @@ class GroupRow:
     faults: tuple[str, ...]
     question: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> GroupLine:
         """Return the line as ``--json`` prints it."""
         return {
             "uid": self.uid,
@@ -70,6 +72,63 @@ class GroupRow:
             "lint": list(self.rules),
             "error": self.error,
         }
+
+
+class GroupLine(TypedDict):
+    """A group in brief. Means and spread are null where nothing was judged."""
+
+    uid: str
+    step: int | None
+    """Null outside a run."""
+    question: str | None
+    """A line of it."""
+    rollouts: int
+    criteria: int
+    mean: float | None
+    """Mean reward."""
+    spread: float | None
+    """Standard deviation of the rewards."""
+    teacher_mean: float | None
+    """Mean score of the teacher's answers."""
+    missing: int
+    """Rewards."""
+    faults: list[str]
+    """In words."""
+    lint: list[str]
+    """Rules of the linter that found something."""
+    error: str | None
+    """Why the group could not be judged."""
+
+
+class GroupShown(GroupLine):
+    """A group in full; what the files leave out is null or empty. ``question`` is whole."""
+
+    raw_prompt_hash: str
+    teacher_answers: list[str]
+    rubric: RubricRecord | None
+    verdicts: VerdictRecord | None
+    rewards: list[float | None]
+    """Of the rollouts."""
+    answers: list[Answer]
+    """The rollouts."""
+    findings: list[Finding]
+    """Of the linter."""
+
+
+class Summary(TypedDict):
+    """Counts and means over the groups that the filters ask for; means over those that have them."""
+
+    groups: int
+    failed: int
+    """Groups that could not be judged."""
+    mean: float | None
+    spread: float | None
+    teacher_mean: float | None
+    zero_variance: int
+    """Groups whose rewards are all equal."""
+    teacher_below_student: int
+    """Groups."""
+    missing_rewards: int
 
 
 @dataclass(frozen=True)
@@ -301,7 +360,7 @@ class GroupView:
         return f" ({scores[0]:g} of {self.scale})" if self.scale and scores and scores[0] is not None else ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of the group for ``--json``: its line, the texts, the rubric and the verdicts."""
+        """Return all of the group for ``--json`` (``GroupShown``): its line, the texts, the rubric and the verdicts."""
         return self.row(0).to_json() | {
             "raw_prompt_hash": self.raw_prompt_hash,
             "teacher_answers": list(self.teacher_answers),

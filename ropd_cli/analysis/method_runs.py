@@ -75,6 +75,7 @@ class MethodRow:
     used: dict[str, int]
     """Means over the cells, by the names of ``USED``."""
     minutes: float
+    """Of the steps, mean over the seeds."""
 
 
 def rows_of(cells: Sequence[CellResult]) -> list[MethodRow]:

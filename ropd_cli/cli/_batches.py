@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from typing_extensions import TypedDict
+
 from ropd_cli.cli._screen import Screen
 from ropd_cli.cli._stages import dollars
+from ropd_cli.llm.batch.state import BatchShown
 
 if TYPE_CHECKING:
     from ropd_cli.config import EndpointConfig, RopdConfig
@@ -16,6 +19,19 @@ if TYPE_CHECKING:
     from ropd_cli.llm.chat import ClientStats
     from ropd_cli.stages.teacher import TeacherFiles, Wanted
     from ropd_cli.stages.teacher.collect import ReplySource
+
+
+class UnderWay(TypedDict):
+    """With ``--batch-api`` where batches are not finished."""
+
+    out: str
+    running: int
+    """Requests in unfinished batches."""
+    running_done: int
+    """Those of them that are answered."""
+    batches: list[BatchShown]
+    state: str
+    """File that remembers the batches."""
 
 
 def check_batches(endpoints: Sequence[EndpointConfig], cache: ReplyCache | None) -> None:
@@ -89,13 +105,13 @@ def _print_standing(screen: Screen, standing: Standing, state: BatchState, files
     """Print how the batches stand."""
     words = ", ".join(f"{count} {status}" for status, count in sorted(standing.statuses.items())) or "submitted"
     spent = f"; {dollars(state.spent_usd)} spent" if state.spent_usd else ""
-    document = {
-        "out": str(files.out),
-        "running": standing.running,
-        "running_done": standing.running_done,
-        "batches": state.document(),
-        "state": str(state.path),
-    }
+    document = UnderWay(
+        out=str(files.out),
+        running=standing.running,
+        running_done=standing.running_done,
+        batches=state.document(),
+        state=str(state.path),
+    )
     screen.result(
         document,
         f"{standing.running} requests are under way in batches ({words}), {standing.running_done} of them answered"

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import orjson
+from typing_extensions import TypedDict
 
 from ropd_cli.cli._options import Device, RequestOptions
 from ropd_cli.cli._screen import Screen, exit_partial
@@ -23,7 +24,7 @@ from ropd_cli.evaluation.graders import Tools
 from ropd_cli.evaluation.sampling import Meter, left_to_draw
 from ropd_cli.evaluation.sources import EndpointSource, LocalSource, Source, fingerprint
 from ropd_cli.evaluation.store import EvalRun
-from ropd_cli.evaluation.summary import report_document
+from ropd_cli.evaluation.summary import Settings, report_document
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ClientStats
 from ropd_cli.llm.client import ChatClient, endpoint_request
@@ -38,6 +39,13 @@ from ropd_cli.util.progress import Progress
 
 TIMEOUT_S = 3600.0
 """Timeout of a request to the model under test without --timeout: 16 answers of 32,768 tokens take their time."""
+
+
+class SamplesLeft(TypedDict):
+    """With ``--dry-run`` and a model on this machine."""
+
+    samples: int
+    """That are not drawn yet."""
 
 
 def student_endpoint(config: RopdConfig, seed: int | None, *, default_timeout: bool) -> EndpointConfig:
@@ -162,7 +170,7 @@ class Evaluating:
         write_atomic(self.run.path / "report.html", page(document))
         return document
 
-    def _settings(self, chosen: Sequence[Choice]) -> dict[str, Any]:
+    def _settings(self, chosen: Sequence[Choice]) -> Settings:
         """Return what the report says of the model and how it was asked."""
         how = self._how()
         needs_judge = any(choice.kind in ("healthbench", "rubric", "teacher") for choice in chosen)
@@ -226,8 +234,8 @@ class Evaluating:
         endpoint = self.endpoint
         if endpoint is None:
             samples = sum(len(job.indices) for job in jobs)
-            self.screen.result({"samples": samples}, f"{samples} samples to draw; a local model costs nothing")
+            self.screen.result(SamplesLeft(samples=samples), f"{samples} samples to draw; a local model costs nothing")
             return
         requests = (endpoint_request(endpoint, job.messages, sample=index) for job in jobs for index in job.indices)
         cost = forecast(requests, endpoint, cache, shared.budget)
-        self.screen.result({"model": endpoint.model} | cost.as_dict(), in_words(cost, str(endpoint.model)))
+        self.screen.result(cost, in_words(cost))

@@ -9,6 +9,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from typing_extensions import TypedDict
+
 from ropd_cli.cli._screen import Screen
 from ropd_cli.datasets.hub import HubSet, hub_rows
 from ropd_cli.datasets.local_files import Row, local_rows
@@ -20,6 +22,14 @@ from ropd_cli.stages.foreign_answers import ForeignAnswers, joined, prompts_by_t
 
 if TYPE_CHECKING:
     from ropd_cli.index import Added
+
+
+class AnswersWritten(TypedDict):
+    """With an answers file as ``--out``."""
+
+    out: str
+    prompts: int
+    answers: int
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ def add_answers(
             raise _none(foreign, prompts)
         write_records(out, (record.to_json() for record in written))
         count = sum(len(record.answers) for record in written)
-        document = {"out": str(out), "prompts": len(written), "answers": count}
+        document = AnswersWritten(out=str(out), prompts=len(written), answers=count)
         screen.result(document, f"{out}: {count} answers to {len(written)} prompts written")
     else:
         hashes = prompts_by_hash(prompts) if prompts is not None and of_reference else {}

@@ -90,8 +90,7 @@ class LintJudge:
             cache = open_cache(stack, self._config, not run.no_cache)
             if run.dry_run:
                 estimate = forecast(requests(), endpoint, cache, Shared.of(self._config).budget)
-                document = {"model": endpoint.model} | estimate.as_dict()
-                screen.result(document, in_words(estimate, str(endpoint.model)))
+                screen.result(estimate, in_words(estimate))
                 return {}
             stats = ClientStats()
             tally = run_clients(

@@ -10,13 +10,19 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from ropd_cli.errors import EXIT_INTERRUPTED, EXIT_PARTIAL, expected_error
 from ropd_cli.util.progress import NoProgress, Progress
 from ropd_cli.util.visible_text import print_err, print_json, print_out
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Document = Mapping[str, Any] | DataclassInstance
+    """What ``--json`` prints; docs/_outputs.py lists the type of each command's."""
 
 T = TypeVar("T")
 LOG_EVERY_S = 10.0
@@ -49,7 +55,7 @@ class Screen:
             print_error(expected.message, expected.hint)
             raise typer.Exit(expected.exit_code) from None
 
-    def result(self, document: dict[str, Any], text: Any) -> None:
+    def result(self, document: Document, text: Any) -> None:
         """Print the result: ``document`` with ``--json``, else ``text`` (a string or a rich renderable)."""
         if self.json:
             print_json(_json(document))
@@ -92,16 +98,16 @@ def snake_keys(figures: Mapping[str, T]) -> dict[str, T]:
     return {re.sub(r"\W+", "_", name.lower()).strip("_"): value for name, value in figures.items()}
 
 
-def _json(document: dict[str, Any]) -> str:
+def _json(document: Document) -> str:
     """Return the document as text that stdout can take: with escapes where it has another encoding than UTF-8, and
     where a path is none, which Python reads as halves of surrogate pairs."""
     import orjson
 
     try:
-        text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+        text = orjson.dumps(document, default=vars, option=orjson.OPT_INDENT_2).decode()
         text.encode(sys.stdout.encoding or "utf-8")
     except (TypeError, UnicodeEncodeError):
-        return json.dumps(document, indent=2)
+        return json.dumps(document, default=vars, indent=2)
     return text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, closing
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
@@ -29,6 +30,39 @@ from ropd_cli.util.progress import Progress
 Stage = Callable[[Sequence[ChatClient], Progress], Awaitable[Tally]]
 
 
+@dataclass
+class Counted:
+    """With a model on this machine: the records that were written."""
+
+    out: str
+    done: int
+    skipped: int
+    """There already."""
+    failed: int
+    failed_file: str | None
+    """File that lists them."""
+
+
+@dataclass
+class StageDone(ClientStats, Counted):
+    """The records that were written, and what was asked for. Tokens and money are those of requests that were sent;
+    ``cost_usd`` is null where the model has no price."""
+
+
+@dataclass
+class RewardFigures:
+    reward_mean: float | None
+    """Mean of the groups' mean rewards; null where nothing was judged."""
+    teacher_mean: float | None
+    """The same of the teacher's answers."""
+    without_spread: float | None
+    """Share of the judged groups whose rewards are all equal."""
+
+
+@dataclass
+class JudgingDone(StageDone, RewardFigures): ...
+
+
 def run_api_stage(
     screen: Screen,
     config: RopdConfig,
@@ -50,7 +84,7 @@ def run_api_stage(
         cache = open_cache(stack, config, not run.no_cache)
         if run.dry_run:
             cost = forecast(requests(endpoint), endpoint, cache, Shared.of(config).budget)
-            screen.result({"model": endpoint.model} | cost.as_dict(), in_words(cost, str(endpoint.model)))
+            screen.result(cost, in_words(cost))
             return
         stack.enter_context(sole_writer(out))
         stats = ClientStats()
@@ -127,7 +161,7 @@ def stats_words(stats: Sequence[ClientStats], share_done: float) -> str:
     return ", ".join(parts)
 
 
-def in_words(forecast: Forecast, model: str) -> str:
+def in_words(forecast: Forecast) -> str:
     """Return a forecast as a line, and the rule that it was made by as another."""
     least, most = forecast.completion_tokens_range
     between = f" ({least:,} to {most:,})" if least < most else ""
@@ -137,7 +171,7 @@ def in_words(forecast: Forecast, model: str) -> str:
         if forecast.cost_usd_range is not None and least < most:
             cost += " ({} to {})".format(*map(dollars, forecast.cost_usd_range))
     return (
-        f"{forecast.calls} calls to {model}, {forecast.cached} more are in the cache; about "
+        f"{forecast.calls} calls to {forecast.model}, {forecast.cached} more are in the cache; about "
         f"{forecast.prompt_tokens:,} tokens of prompts and {forecast.completion_tokens:,} of replies{between}; {cost}\n"
         f"rule: {forecast.rule}"
     )

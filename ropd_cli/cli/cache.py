@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typing_extensions import TypedDict
 
 from ropd_cli.cli._options import ConfigOptions, command, command_group
 from ropd_cli.cli._screen import Screen
@@ -16,6 +17,18 @@ from ropd_cli.util.visible_text import visible
 
 app = command_group("cache", help="Show, clean and export the cache of replies.")
 UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+class Cleared(TypedDict):
+    folder: str
+    bytes_freed: int
+
+
+class Exported(TypedDict):
+    out: str
+    entries: int
+    corrupt: int
+    """Replies that could not be read, and are not in the file."""
 
 
 @app.command("info")
@@ -33,7 +46,7 @@ def info(*, options: ConfigOptions, screen: Screen) -> None:
     lines += [f"  {count:8d}  {model or '(no model name)'}" for model, count in held.models.items()]
     if held.corrupt:
         lines.append(f"{held.corrupt} more can't be read; ropd cache gc removes them")
-    screen.result(held.as_dict(), "\n".join(lines))
+    screen.result(held, "\n".join(lines))
 
 
 @app.command("gc")
@@ -61,7 +74,7 @@ def gc(
     removed = collect(settings.cache_dir, older_than_s=age_s, max_gb=max_gb, dry_run=dry_run)
     verb = "would be removed" if dry_run else "removed"
     screen.result(
-        removed.as_dict(),
+        removed,
         f"{removed.old} old, {removed.over_limit} over the limit, {removed.corrupt} unreadable {verb}; "
         f"{removed.entries_left} replies left, {removed.bytes_left / 1e6:.1f} MB on disk",
     )
@@ -90,7 +103,7 @@ def clear(
         if not typer.confirm(f"Remove {size / 1e6:.1f} MB of replies from {visible(str(folder))}?", err=True):
             raise InputError("nothing removed", None)
     freed = cache_maintenance.clear(settings.cache_dir)
-    screen.result({"folder": str(folder), "bytes_freed": freed}, f"{folder}: {freed / 1e6:.1f} MB freed")
+    screen.result(Cleared(folder=str(folder), bytes_freed=freed), f"{folder}: {freed / 1e6:.1f} MB freed")
 
 
 @app.command("export")
@@ -109,7 +122,7 @@ def export(
     with sole_writer(out):
         count, corrupt = write(settings.cache_dir, out)
     lost = f", {corrupt} could not be read" if corrupt else ""
-    screen.result({"out": str(out), "entries": count, "corrupt": corrupt}, f"{out}: {count} replies{lost}")
+    screen.result(Exported(out=str(out), entries=count, corrupt=corrupt), f"{out}: {count} replies{lost}")
 
 
 def _seconds(text: str) -> float:

@@ -6,9 +6,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typing_extensions import TypedDict
 
+from ropd_cli.analysis.method_runs import MethodRow, by_task
 from ropd_cli.cli._options import CacheDir, command
 from ropd_cli.cli._screen import Screen
+
+
+class Comparison(TypedDict):
+    """Methods over their seeds, by task; the first method of a task is what the others are compared with."""
+
+    tasks: dict[str, list[MethodRow]]
+    cells: str
+    """File with the figures of each run."""
 
 
 @command
@@ -57,11 +67,9 @@ def compare_methods(
     Tables and curves are written to compare.md and compare.html.
     """
     import os
-    from dataclasses import asdict
 
     from rich.console import Group
 
-    from ropd_cli.analysis.method_runs import by_task
     from ropd_cli.recipes.compare_methods import Options, Paths
     from ropd_cli.recipes.compare_methods import compare_methods as recipe
     from ropd_cli.records.files import write_atomic
@@ -87,9 +95,5 @@ def compare_methods(
     paths = Paths(options.out)
     write_atomic(paths.markdown, markdown(tasks))
     write_atomic(paths.page, page(tasks, cells, "Methods side by side"))
-    document = {
-        "tasks": {name: [asdict(row) for row in rows] for name, rows in tasks.items()},
-        "cells": str(paths.cells),
-    }
     shown = Group(*(part for name, rows in tasks.items() for part in (Text(name), table(rows), Text(""))), Text(NOTE))
-    screen.result(document, shown)
+    screen.result(Comparison(tasks=tasks, cells=str(paths.cells)), shown)

@@ -6,12 +6,40 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typing_extensions import TypedDict
 
 from ropd_cli.cli._options import ConfigOptions, command, command_group
 from ropd_cli.cli._screen import Screen
+from ropd_cli.config.describe import KeyDescription
 from ropd_cli.errors import InputError
 
 app = command_group("config", help="Show and explain configurations, and print shipped ones.")
+
+
+class Shipped(TypedDict):
+    """Without NAME: the names of the shipped configurations."""
+
+    configs: list[str]
+
+
+class Printed(TypedDict):
+    """With NAME: the configuration as YAML."""
+
+    name: str
+    text: str
+
+
+class WrittenTo(TypedDict):
+    """With ``--out``: the file that was written."""
+
+    name: str
+    out: str
+
+
+class Explained(TypedDict):
+    """The keys of a section, or all of them."""
+
+    keys: list[KeyDescription]
 
 
 @app.command("init")
@@ -32,16 +60,16 @@ def init(
 
     if name is None:
         names = list(shipped_configs())
-        screen.result({"configs": names}, "\n".join(names))
+        screen.result(Shipped(configs=names), "\n".join(names))
         return
     text = find_config(name).read_text(encoding="utf-8")
     if out is None:
-        screen.result({"name": name, "text": text}, text.rstrip("\n"))
+        screen.result(Printed(name=name, text=text), text.rstrip("\n"))
         return
     if out.exists():
         raise InputError(f"{out} exists", "choose another --out, or delete it")
     write_atomic(out, text)
-    screen.result({"name": name, "out": str(out)}, f"{out}: {name}; ropd doctor --config {out} checks it")
+    screen.result(WrittenTo(name=name, out=str(out)), f"{out}: {name}; ropd doctor --config {out} checks it")
 
 
 @app.command("show")
@@ -85,7 +113,7 @@ def explain(
     from ropd_cli.util.terminal import Text
 
     found = describe(key) if key is not None else list(all_keys())
-    document = {"keys": [each._asdict() for each in found]}
+    document = Explained(keys=found)
     if len(found) == 1:
         one = found[0]
         limits = f", {one.limits}" if one.limits else ""

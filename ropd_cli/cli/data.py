@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typing_extensions import TypedDict
 
 from ropd_cli.cli._completion import benchmarks, data_sets
 from ropd_cli.cli._options import ReadOptions, command, command_group
 from ropd_cli.cli._screen import Screen, snake_keys
+from ropd_cli.datasets.columns import Chosen
 
 if TYPE_CHECKING:
     from ropd_cli.stages.prepare import Part, Prepared
@@ -24,6 +25,54 @@ NAME_HELP = "A name that ropd data list shows, hf:OWNER/NAME[:CONFIG] or reasoni
 HELD_OUT = "held-out"
 SHOWN = 10
 """Further columns in the summary."""
+
+
+class PartFile(TypedDict):
+    file: str
+    prompts: int
+
+
+class PreparedPrompts(TypedDict):
+    """The prompts that were written, and the rows that were not. ``read`` is the sum of ``kept`` and ``dropped``."""
+
+    out: str
+    prompts: int
+    """In ``out``."""
+    held_out: int
+    """Prompts of all other parts."""
+    held_out_out: str | None
+    parts: dict[str, PartFile]
+    """By name; ``train`` is ``out``."""
+    read: int
+    """Rows."""
+    kept: int
+    dropped: dict[str, int]
+    """Rows that were left out, by why."""
+    dropped_out: str | None
+    """File that lists them."""
+    notes: dict[str, int]
+    """Further counts of rows or prompts, by what they are."""
+    columns: dict[str, Chosen]
+    """Where each field was read; empty for a made task."""
+    further_columns: list[str]
+    """Columns that are kept as they are."""
+    answers: int
+    """Kept prompts with an answer."""
+    rubrics: int
+    """Kept prompts with a rubric."""
+    tokens: dict[str, int] | None
+    """Tokens of the kept prompts: ``min``, ``median``, ``p95`` and ``max``; null without ``--tokenizer``."""
+
+
+class DataSet(TypedDict):
+    name: str
+    source: str
+    """``generated``, ``package``, or its name on the hub."""
+    about: str
+
+
+class DataSets(TypedDict):
+    data_sets: list[DataSet]
 
 
 @app.command("prepare")
@@ -187,17 +236,17 @@ def list_sets(*, screen: Screen) -> None:
     sources |= {name: "package" if name in SHIPPED else recipe.hub for name, recipe in RECIPES.items()}
     about = {name: task.about for name, task in SUM_TASKS.items()}
     about |= {name: recipe.about for name, recipe in RECIPES.items()}
-    sets = [{"name": name, "source": source, "about": about[name]} for name, source in sources.items()]
+    sets = [DataSet(name=name, source=source, about=about[name]) for name, source in sources.items()]
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("name", "source"):
         table.add_column(head, no_wrap=True)
     table.add_column("what it holds")
     for each in sets:
-        table.add_row(*each.values())
-    screen.result({"data_sets": sets}, table)
+        table.add_row(each["name"], each["source"], each["about"])
+    screen.result(DataSets(data_sets=sets), table)
 
 
-def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) -> dict[str, Any]:
+def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) -> PreparedPrompts:
     apart = {part: len(prompts) for part, prompts in prepared.parts.items() if part != "train"}
     return {
         "out": str(files["train"]),
@@ -210,7 +259,7 @@ def _document(prepared: Prepared, files: dict[str, Path], listing: Path | None) 
         "dropped": snake_keys(prepared.dropped),
         "dropped_out": str(listing) if listing else None,
         "notes": snake_keys(prepared.notes),
-        "columns": {name: asdict(chosen) for name, chosen in prepared.columns.items()},
+        "columns": dict(prepared.columns),
         "further_columns": list(prepared.further),
         "answers": prepared.with_answer,
         "rubrics": prepared.rubrics,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typing_extensions import TypedDict
 
 from ropd_cli.cli._completion import benchmarks as known_benchmarks
 from ropd_cli.cli._options import (
@@ -25,6 +26,18 @@ _judge_option = partial(typer.Option, rich_help_panel="Judge")
 _vllm_option = partial(typer.Option, rich_help_panel="A model on vLLM on this machine")
 
 app = command_group("eval", no_args_is_help=False)
+
+
+class Benchmark(TypedDict):
+    name: str
+    questions: int
+    grader: str
+    source: str
+    """``package``, or its name on the hub."""
+
+
+class Benchmarks(TypedDict):
+    benchmarks: list[Benchmark]
 
 
 @app.callback(invoke_without_command=True)
@@ -178,12 +191,12 @@ def list_benchmarks(*, screen: Screen) -> None:
     from ropd_cli.evaluation.benchmarks import KINDS
 
     known = [
-        {
-            "name": name,
-            "questions": each.questions,
-            "grader": KINDS[name],
-            "source": "package" if each.shipped else str(each.hub),
-        }
+        Benchmark(
+            name=name,
+            questions=each.questions,
+            grader=KINDS[name],
+            source="package" if each.shipped else str(each.hub),
+        )
         for name, each in KNOWN_SETS.items()
     ]
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -191,7 +204,7 @@ def list_benchmarks(*, screen: Screen) -> None:
         table.add_column(head, justify="right" if head == "questions" else "left")
     for each in known:
         table.add_row(*map(str, each.values()))
-    screen.result({"benchmarks": known}, table)
+    screen.result(Benchmarks(benchmarks=known), table)
 
 
 def _pairs(option: str, values: list[str] | None) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from typing_extensions import TypedDict
 
 from ropd_cli.cli._options import ReadOptions, command, command_group
 from ropd_cli.cli._screen import Screen, snake_keys
@@ -25,6 +26,22 @@ _source_option = partial(typer.Option, show_default="what RUN was made from")
 Rubrics = Annotated[Path | None, _source_option("--rubrics", help="Rubrics file.")]
 Rollouts = Annotated[Path | None, _source_option("--rollouts", help="Answers file with the rollouts.")]
 Prompts = Annotated[Path | None, _source_option("--prompts", help="Prompts file.")]
+
+
+class ExportedRows(TypedDict):
+    out: str
+    rows: int
+    groups: int
+    """That were read."""
+    left_out: dict[str, int]
+    """Groups without a row, by why."""
+
+
+class ExportedModel(TypedDict):
+    out: str
+    step: int
+    url: str | None
+    """Of the repository, with ``--push``."""
 
 
 @app.command("pairs")
@@ -143,7 +160,7 @@ def model(
         export_model(directory, chosen, folder, out)
     url = push(out, repo, private=not public) if repo is not None else None
     words = f"{out}: the model of step {chosen}" + (f", uploaded to {url}" if url else "")
-    screen.result({"out": str(out), "step": chosen, "url": url}, words)
+    screen.result(ExportedModel(out=str(out), step=chosen, url=url), words)
 
 
 def _export(
@@ -175,6 +192,6 @@ def _export(
         raise InputError(f"{run}: nothing to export as {kind} (groups: {made.reasons})", hints[kind])
     with sole_writer(out, directory=True):
         write_set(made, out, export_facts(run))
-    document = {"out": str(out), "rows": len(made.rows), "groups": made.groups, "left_out": snake_keys(made.left_out)}
+    document = ExportedRows(out=str(out), rows=len(made.rows), groups=made.groups, left_out=snake_keys(made.left_out))
     left = f"; no row from {made.left_out.total()} ({made.reasons})" if made.left_out else ""
     screen.result(document, f"{out}: {len(made.rows)} rows from {made.groups} groups{left}")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typing_extensions import TypedDict
 
 from ropd_cli.cli._completion import uids_of_index
 from ropd_cli.cli._options import ReadOptions, command, command_group
 from ropd_cli.cli._screen import Screen
+from ropd_cli.index import Added
+from ropd_cli.index.contents import Survey
+from ropd_cli.index.rows import StoredShown
 
 if TYPE_CHECKING:
-    from ropd_cli.index import Added
-    from ropd_cli.index.contents import Survey
     from ropd_cli.index.reader import Coverage
 
 app = command_group("index", help="Build, show, check, merge and exchange the teacher index.")
@@ -22,6 +25,85 @@ IndexFile = Annotated[Path, typer.Argument(help="Teacher index.")]
 Prompts = Annotated[Path | None, typer.Option("--prompts", help="Prompts file.")]
 SHOWN_UIDS = 20
 BAR_WIDTH = 30
+
+
+@dataclass(kw_only=True)
+class AddedTo(Added):
+    out: str
+
+
+class CoverageShown(TypedDict):
+    """How an index covers a prompts file."""
+
+    m: int
+    """Distinct answers needed per prompt."""
+    prompts: int
+    """In the file."""
+    complete: bool
+    missing: list[str]
+    """Uids of prompts without an answer."""
+    short: dict[str, int]
+    """Of prompts with fewer than ``m`` distinct answers: how many, by uid."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexShown(Survey):
+    index: str
+    per_prompt: dict[str, int]
+    """Another name of ``distinct``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexCovered(IndexShown):
+    """With ``--prompts``."""
+
+    coverage: CoverageShown
+
+
+class AnswersShown(TypedDict):
+    index: str
+    answers: list[StoredShown]
+
+
+class Opened(TypedDict):
+    """With ``--quick`` and without PROMPTS."""
+
+    index: str
+
+
+class Whole(Opened):
+    """Without PROMPTS."""
+
+    whole: bool
+    damage: list[str]
+    """The first 20 findings."""
+    damage_count: int
+
+
+class Covers(Opened, CoverageShown):
+    """With ``--quick`` and PROMPTS."""
+
+    same_text: int
+    """Prompts without an answer that match one of the index by text, not by hash."""
+
+
+class WholeAndCovers(Whole, Covers):
+    """With PROMPTS."""
+
+
+class RowsWritten(TypedDict):
+    index: str
+    out: str
+    rows: int
+    left_out: int
+    """Prompts without a usable answer."""
+
+
+class Rehashed(TypedDict):
+    """Prompts whose answers were found by their text."""
+
+    index: str
+    prompts: int
 
 
 @app.command("build")
@@ -223,7 +305,7 @@ def export(
         if out.exists() and not force:
             raise InputError(f"{out}: is there already", "give another --out, or overwrite it by --force")
         written, left_out = write_reference(opened, out, version, plain=plain)
-    document = {"index": str(index), "out": str(out), "rows": written, "left_out": left_out}
+    document = RowsWritten(index=str(index), out=str(out), rows=written, left_out=left_out)
     more = f", {left_out} without a usable answer left out" if left_out else ""
     screen.result(document, f"{out}: {written} rows written{more}")
 
@@ -287,12 +369,10 @@ def rehash_(
     from ropd_cli.stages.foreign_answers import rehash
 
     count = rehash(index, load_prompts(prompts))
-    screen.result({"index": str(index), "prompts": count}, f"{index}: answers of {count} prompts found by their text")
+    screen.result(Rehashed(index=str(index), prompts=count), f"{index}: answers of {count} prompts found by their text")
 
 
 def _print_added(screen: Screen, out: Path, added: Added) -> None:
-    from dataclasses import asdict
-
     text = f"{out}: {added.answers} answers to {added.prompts} new prompts added, {added.known} already there"
     if added.differing:
         text += f" ({added.differing} of them from another source)"
@@ -339,9 +419,10 @@ def _survey_table(name: str, contents: Survey) -> Any:
     return Group(*lines, *(Group("", part) for part in (counts, lengths, models) if part.row_count))
 
 
-def _coverage_document(coverage: Coverage, m: int) -> dict[str, Any]:
-    document = {"m": m, "prompts": coverage.prompts, "complete": coverage.complete}
-    return document | {"missing": coverage.missing, "short": coverage.short}
+def _coverage_document(coverage: Coverage, m: int) -> CoverageShown:
+    return CoverageShown(
+        m=m, prompts=coverage.prompts, complete=coverage.complete, missing=coverage.missing, short=coverage.short
+    )
 
 
 def _coverage_lines(name: str, coverage: Coverage, m: int) -> list[str]:

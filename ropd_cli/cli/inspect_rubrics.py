@@ -6,15 +6,18 @@ import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 import typer
+from typing_extensions import TypedDict
 
+from ropd_cli.analysis.judged_groups import GroupLine, GroupShown, Summary
 from ropd_cli.cli._completion import sort_orders, uids_of_groups
 from ropd_cli.cli._files import is_stdin
 from ropd_cli.cli._options import EndpointOptions, RequestOptions, command
 from ropd_cli.cli._screen import Screen, exit_partial
 from ropd_cli.errors import InputError
+from ropd_cli.llm.chat import ClientStats
 
 if TYPE_CHECKING:
     from ropd_cli.analysis.catalogue import Catalogue
@@ -60,6 +63,34 @@ class Filters:
     max_spread: Annotated[
         float | None, _filter_option("--max-spread", help="Only groups whose rewards spread at most this much.")
     ] = None
+
+
+@dataclass(kw_only=True)
+class LintJudged(ClientStats):
+    """What the lint judge was asked; ``cost_usd`` is null where its model has no price."""
+
+    groups: int
+    known: int
+    """Groups whose rubrics it had read before."""
+    asked: int
+    missing: int
+    """Groups of which a call failed."""
+
+
+class GroupsListed(TypedDict):
+    groups: list[GroupLine]
+    summary: Summary
+    lint_judge: NotRequired[LintJudged]
+    """With ``--lint-judge``."""
+
+
+class GroupsInFull(TypedDict):
+    """With ``--uid``: groups in full."""
+
+    groups: list[GroupShown]
+    summary: Summary
+    lint_judge: NotRequired[LintJudged]
+    """With ``--lint-judge``."""
 
 
 @command

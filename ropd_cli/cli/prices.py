@@ -2,8 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
 from ropd_cli.cli._options import ConfigOptions, command
 from ropd_cli.cli._screen import Screen
+from ropd_cli.config.models import PriceConfig
+
+
+class Price(PriceConfig):
+    """A model's price, in dollars per million tokens; ``cached_input`` is null where it is that of ``input``."""
+
+    model: str
+    origin: Literal["configuration", "list"] = Field(serialization_alias="from")
+
+
+class Prices(TypedDict):
+    """Prices of the configuration, and of the list."""
+
+    as_of: str
+    """Month of the list."""
+    source: str
+    """Where it was published."""
+    host: str
+    """Where its prices count."""
+    prices: list[Price]
 
 
 @command

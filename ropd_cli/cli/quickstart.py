@@ -6,10 +6,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typing_extensions import TypedDict
 
 from ropd_cli.cli._options import CacheDir, Set, command
 from ropd_cli.cli._screen import Screen
 from ropd_cli.errors import InputError
+
+
+class JudgedOnly(TypedDict):
+    """With ``--judge-only``."""
+
+    verdicts: str
+    """File."""
 
 
 @command
@@ -52,7 +60,7 @@ def quickstart(
         flags = {"cache_dir": str(cache_dir or os.environ.get("ROPD_CACHE_DIR") or "") or None}
         verdicts = judged_task(out, seed, tuple(overrides or ()), flags, screen.progress())
         words = f"{verdicts}: rubrics and verdicts to look at: ropd inspect-rubrics {verdicts}"
-        screen.result({"verdicts": str(verdicts)}, words)
+        screen.result(JudgedOnly(verdicts=str(verdicts)), words)
         return
     options = Options(
         out=out.absolute(),

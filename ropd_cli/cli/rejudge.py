@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typing_extensions import TypedDict
 
+from ropd_cli.analysis.agreement import Agreement
 from ropd_cli.cli._options import EndpointOptions, RequestOptions, TemplatesFolder, command
 from ropd_cli.cli._screen import Screen, exit_partial
+from ropd_cli.cli._stages import (
+    JudgingDone,
+    calls_words,
+    closing_lines,
+    in_words,
+    open_cache,
+    reward_figures,
+    run_clients,
+    with_model,
+)
 from ropd_cli.errors import InputError
+from ropd_cli.llm.cost_estimate import Forecast, forecast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +35,20 @@ if TYPE_CHECKING:
     from ropd_cli.recipes.rejudge import Rejudger
     from ropd_cli.stages.runner import Tally
     from ropd_cli.util.progress import Progress
+
+
+@dataclass(kw_only=True)
+class Rejudged(JudgingDone):
+    """Judgings of groups, and how far they agree with the saved ones."""
+
+    agreement: Agreement | None
+    """Null where nothing can be compared."""
+
+
+class Forecasts(TypedDict):
+    """With ``--dry-run``: of the verifier, and with ``--new-rubrics`` of the rubricator."""
+
+    forecast: list[Forecast]
 
 
 @command
@@ -62,9 +89,7 @@ def rejudge(
     The run may be somebody else's: --trust-run-config is needed if one of your keys would be sent to an endpoint that
     only its config.yaml names.
     """
-    from ropd_cli.cli._stages import in_words, open_cache, run_clients, with_model
     from ropd_cli.llm.chat import ClientStats
-    from ropd_cli.llm.cost_estimate import forecast
     from ropd_cli.llm.shared import Shared
     from ropd_cli.method.prompts import Templates
     from ropd_cli.recipes.rejudge import RejudgeFiles, Rejudger, RubricSource, default_out
@@ -106,12 +131,8 @@ def rejudge(
         if requests.dry_run:
             budget = Shared.of(settings).budget
             pending = [rejudger.pending(), rejudger.pending_rubrics()]
-            estimates = [
-                (at.model, forecast(each, at, cache, budget)) for each, at in zip(pending, endpoints, strict=False)
-            ]
-            lines = [in_words(estimate, str(model)) for model, estimate in estimates]
-            documents = [{"model": model} | estimate.as_dict() for model, estimate in estimates]
-            screen.result({"forecast": documents}, "\n".join(lines))
+            estimates = [forecast(each, at, cache, budget) for each, at in zip(pending, endpoints, strict=False)]
+            screen.result(Forecasts(forecast=estimates), "\n".join(map(in_words, estimates)))
             return
         stack.enter_context(sole_writer(out, directory=True))
         stats = [ClientStats() for _ in endpoints]
@@ -159,7 +180,6 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: dict[str, Any
     from rich.console import Group
 
     from ropd_cli.analysis.agreement import figures
-    from ropd_cli.cli._stages import calls_words, closing_lines, reward_figures
     from ropd_cli.records.files import failed_path, write_atomic
     from ropd_cli.report.agreement_report import page, terminal
     from ropd_cli.util.terminal import Text

@@ -6,10 +6,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typing_extensions import TypedDict
 
 from ropd_cli.cli._options import ReadOptions, command
 from ropd_cli.cli._screen import Screen, snake_keys
 from ropd_cli.errors import InputError
+from ropd_cli.report.runs_page import RunFigures
+
+
+class Reported(TypedDict):
+    """The page that was written, and the figures of each run."""
+
+    html: str
+    runs: list[RunFigures]
 
 
 @command

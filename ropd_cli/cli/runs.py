@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typing_extensions import TypedDict
 
 from ropd_cli.cli._options import command
 from ropd_cli.cli._screen import Screen
 from ropd_cli.errors import InputError
+from ropd_cli.training.run_list import RunSummary
+
+
+class Runs(TypedDict):
+    runs: list[RunSummary]
 
 
 @command
@@ -22,8 +28,6 @@ def runs(
 
     A run that is stopped goes on with ropd train --resume.
     """
-    from dataclasses import asdict
-
     from ropd_cli.report.words import number
     from ropd_cli.training.run_list import runs_below, summary
 
@@ -40,4 +44,4 @@ def runs(
         step = f"{each.step}/{number(each.steps, 'd')}"
         cost = "–" if each.cost_usd is None else f"${each.cost_usd:.2f}"
         lines.append(f"{each.state:8}  {step:>9}  {number(each.reward):>6}  {cost:>8}  {each.path}")
-    screen.result({"runs": [asdict(each) for each in found]}, "\n".join(lines))
+    screen.result(Runs(runs=found), "\n".join(lines))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typing_extensions import TypedDict
 
 from ropd_cli.cli._options import command
 from ropd_cli.cli._screen import Screen
@@ -70,6 +71,25 @@ class ModelOptions:
         return {name: value for name, value in values.items() if value is not None}
 
 
+class ProviderServed(TypedDict):
+    """Without ``--model``."""
+
+    url: str
+    provider: str
+
+
+class ModelServed(TypedDict):
+    """With ``--model``, once the server answers."""
+
+    url: str
+    model: str
+    max_model_len: int
+    """Tokens of prompt and reply, at most."""
+    log: str
+    settings: dict[str, Any]
+    """Keys of a configuration that make this server its judge."""
+
+
 @command
 def serve_judge(
     name: Annotated[
@@ -125,8 +145,8 @@ def serve_judge(
         served = server.wait_ready(screen.note)
         part = settings(options, server.url)
         length = int(served["max_model_len"])
-        document = {"url": server.url, "model": served["id"], "max_model_len": length, "log": str(log)}
-        screen.result({**document, "settings": part}, settings_text(part).rstrip())
+        document = ModelServed(url=server.url, model=served["id"], max_model_len=length, log=str(log), settings=part)
+        screen.result(document, settings_text(part).rstrip())
         teacher, rollouts = GROUP
         tokens = (length - BESIDES_TOKENS) // (teacher + rollouts)
         room = f"{length} tokens hold groups of {teacher} + {rollouts} answers of up to about {tokens} tokens each"
@@ -171,7 +191,7 @@ def _serve_builtin(screen: Screen, name: str, host: str, port: int, not_its: lis
     app = create_app(name)
     listener = listening(host, port)
     url = f"http://{host}:{listener.getsockname()[1]}/v1"
-    screen.result({"url": url, "provider": name}, url)
+    screen.result(ProviderServed(url=url, provider=name), url)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
     server.run(sockets=[listener])
 

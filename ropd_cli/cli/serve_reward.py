@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typing_extensions import TypedDict
 
 from ropd_cli.cli._options import CacheDir, Config, ConfigOptions, MaxCost, Set, command
 from ropd_cli.cli._screen import Screen
 from ropd_cli.errors import InputError
+
+
+class RewardsServed(TypedDict):
+    url: str
+    run_dir: str
 
 
 @command
@@ -72,7 +78,7 @@ def serve_reward(
             from ropd_cli.serving.served_run import ServedRun
 
             app = create_app(ServedRun(run), Gatherer(gather_timeout, screen.note), token)
-            screen.result({"url": url, "run_dir": str(run.path)}, url)
+            screen.result(RewardsServed(url=url, run_dir=str(run.path)), url)
             settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
             await uvicorn.Server(settings).serve(sockets=[listener])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,9 +14,11 @@ import typer
 from ropd_cli.cli._batches import at_batch_prices, check_batches, fill_cache
 from ropd_cli.cli._options import EndpointOptions, StageOptions, command
 from ropd_cli.cli._screen import Screen
-from ropd_cli.cli._stages import in_words, open_cache, report, run_clients
+from ropd_cli.cli._stages import StageDone, in_words, open_cache, report, run_clients
 from ropd_cli.cli._teachers import endpoints_of, teacher_words, text_or_file
+from ropd_cli.llm.cost_estimate import Forecast
 from ropd_cli.records.outputs import sole_writer
+from ropd_cli.stages.teacher import TeacherCount
 
 if TYPE_CHECKING:
     from ropd_cli.config import EndpointConfig, RopdConfig
@@ -27,6 +29,28 @@ if TYPE_CHECKING:
 
 _answers_option = partial(typer.Option, rich_help_panel="Answers")
 _batch_option = partial(typer.Option, rich_help_panel="Batches")
+
+
+@dataclass(kw_only=True)
+class TeacherDone(TeacherCount):
+    requests_sent: int
+    cache_hits: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+
+
+@dataclass(kw_only=True)
+class TeachersDone(StageDone):
+    teachers: list[TeacherDone]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeachersForecast(Forecast):
+    """With ``--dry-run`` and several teachers: the sums, and each teacher's own. ``cost_usd`` is null where one model
+    has no price."""
+
+    teachers: list[Forecast]
 
 
 @command
@@ -101,7 +125,7 @@ def teacher_gen(
     """
     from ropd_cli.llm.chat import ClientStats
     from ropd_cli.llm.client import ChatClient
-    from ropd_cli.stages.teacher import TRIES_PER_ANSWER, Teacher, TeacherCount, TeacherFiles, Wanted
+    from ropd_cli.stages.teacher import TRIES_PER_ANSWER, Teacher, TeacherFiles, Wanted
     from ropd_cli.stages.teacher import teacher_gen as stage
 
     settings = run.load(endpoint.flags("teacher", seed=run.seed) | {"judge.m": m})
@@ -187,25 +211,22 @@ def _forecast(
         forecast(some, endpoint, cache, budget, together=wanted.together)
         for some, endpoint in zip(screen.run(requests()), endpoints, strict=True)
     ]
-    models = [str(endpoint.model) for endpoint in endpoints]
-    documents = [{"model": model} | one.as_dict() for model, one in zip(models, forecasts, strict=True)]
-    document = documents[0]
-    if len(documents) > 1:
+    document = forecasts[0]
+    if len(forecasts) > 1:
         costs = [one.cost_usd for one in forecasts]
         ranges = [one.cost_usd_range for one in forecasts if one.cost_usd_range is not None]
         names = ("calls", "cached", "prompt_tokens", "completion_tokens")
-        document = {
-            "model": " + ".join(models),
+        least, most = zip(*(one.completion_tokens_range for one in forecasts), strict=True)
+        document = TeachersForecast(
+            model=" + ".join(one.model for one in forecasts),
             **{name: sum(getattr(one, name) for one in forecasts) for name in names},
-            "cost_usd": None if None in costs else sum(cost for cost in costs if cost is not None),
-            "measured": all(one.measured for one in forecasts),
-            "completion_tokens_range": [
-                sum(ends) for ends in zip(*(f.completion_tokens_range for f in forecasts), strict=True)
-            ],
-            "cost_usd_range": [sum(ends) for ends in zip(*ranges, strict=True)]
+            cost_usd=None if None in costs else sum(cost for cost in costs if cost is not None),
+            measured=all(one.measured for one in forecasts),
+            completion_tokens_range=(sum(least), sum(most)),
+            cost_usd_range=(sum(low for low, _ in ranges), sum(high for _, high in ranges))
             if len(ranges) == len(forecasts)
             else None,
-            "rule": "; ".join(dict.fromkeys(one.rule for one in forecasts)),
-            "teachers": documents,
-        }
-    screen.result(document, "\n".join(in_words(one, model) for model, one in zip(models, forecasts, strict=True)))
+            rule="; ".join(dict.fromkeys(one.rule for one in forecasts)),
+            teachers=forecasts,
+        )
+    screen.result(document, "\n".join(map(in_words, forecasts)))

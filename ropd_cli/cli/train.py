@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typing_extensions import TypedDict
 
 from ropd_cli.cli._options import CacheDir, Config, ConfigOptions, MaxCost, Seed, Set, command
 from ropd_cli.cli._screen import Screen
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ropd_cli.config.profiles import Difference
+
+
+class DifferenceShown(TypedDict):
+    key: str
+    values: dict[str, Any]
+    """By profile."""
+    why: dict[str, str]
+    """By profile; "" where the profile leaves the key to what lies below it."""
+
+
+class Differences(TypedDict):
+    """With ``--diff``."""
+
+    differences: list[DifferenceShown]
 
 
 @command
@@ -70,10 +85,10 @@ def train(
 
         rows = differences(diff, (options.load(flags, diff[0]), options.load(flags, diff[1])))
         listed = [
-            {"key": key, "values": dict(zip(diff, values, strict=True)), "why": dict(zip(diff, why, strict=True))}
+            DifferenceShown(key=key, values=dict(zip(diff, values, strict=True)), why=dict(zip(diff, why, strict=True)))
             for key, values, why in rows
         ]
-        screen.result({"differences": listed}, _table(diff, rows))
+        screen.result(Differences(differences=listed), _table(diff, rows))
         return
     if not config and profile is None:
         raise InputError("no configuration is named", "--config FILE, --profile paper, or both")

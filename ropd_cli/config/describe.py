@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import typing
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -14,15 +15,18 @@ from ropd_cli.config.models import RopdConfig
 from ropd_cli.errors import InputError
 
 
-class KeyDescription(NamedTuple):
+@dataclass(frozen=True)
+class KeyDescription:
     """One key."""
 
     key: str
+    """Dotted."""
     type: str
     """As it is written: ``integer``, ``one of paper, group``, …"""
     default: Any
     meaning: str
     limits: str
+    """``at least 1``, …; "" where there is none."""
 
 
 def describe(key: str) -> list[KeyDescription]:

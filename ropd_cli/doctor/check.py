@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
+from typing_extensions import TypedDict
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import expected_error
@@ -33,6 +34,12 @@ class Check(BaseModel):
     status: Status
     found: OneLine
     mend: OneLine | None = None
+
+
+class Checks(TypedDict):
+    checks: list[Check]
+    ok: bool
+    """No check fails."""
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+
+from typing_extensions import TypedDict
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.doctor.check import Check, Section, shown_bytes
+from ropd_cli.doctor.check import Check, Checks, Section, shown_bytes
 from ropd_cli.doctor.devices import on_gpu
 from ropd_cli.errors import InputError
 from ropd_cli.training.device_choices import STORAGE_UNITS, Machine, chosen_keys, cpus_per_node, device_choices, table
@@ -22,13 +23,51 @@ from ropd_cli.training.gpu_forecast import (
     step_time,
     update_memory,
 )
-from ropd_cli.training.gpus import parse_gpus
+from ropd_cli.training.gpus import GpuKind, parse_gpus
 from ropd_cli.training.model_shape import Shape
 
 CHOICES, GPU, NODE, STEP = (Section(name) for name in ("choices", "GPU memory", "each node", "time per step"))
 
 
-def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Check], dict[str, Any]]:
+class PartShown(TypedDict):
+    """A part of an amount, in bytes or seconds."""
+
+    name: str
+    amount: float
+    arithmetic: str
+
+
+class BytesShown(TypedDict):
+    """Memory that a GPU has, and bytes on each GPU while sampling and in the update, and in a node's main memory."""
+
+    gpu: float
+    sampling: list[PartShown]
+    update: list[PartShown]
+    main: list[PartShown]
+
+
+class Simulated(TypedDict):
+    gpu: GpuKind
+    devices_per_node: int
+    nodes: int
+    weights: int
+    """Of the student, in number."""
+    fits: bool
+    kv_tokens: int
+    """That vLLM's cache holds."""
+    bytes: BytesShown
+    cpus_per_node: int
+    seconds: list[PartShown]
+    """Of the phases of a step; empty where the GPU's speed is not known."""
+
+
+class Simulation(Checks):
+    """With ``--simulate``."""
+
+    simulated: Simulated
+
+
+def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Check], Simulated]:
     """Return the checks and their figures for a run of ``config`` on nodes of ``gpus`` (as H100-80GB:8) with as many
     processors as it wants. Raises InputError for an unknown GPU, and for a student whose sizes are not known."""
     kind, count = parse_gpus(gpus)
@@ -61,15 +100,19 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
         checks.append(STEP.ok("step", f"{amount_of(phases):.0f} s and what of the judging outlasts the generation"))
     else:
         checks.append(STEP.skipped("step", f"the speed of {kind.name} is not known; name a GPU, such as H100-80GB"))
-    figures = {
-        "gpu": kind._asdict(),
+    figures: Simulated = {
+        "gpu": kind,
         "devices_per_node": count,
         "nodes": train.nodes,
         "weights": shape.weights,
         "fits": verdict.status == "ok",
         "kv_tokens": kv_tokens(plan),
-        "bytes": {"gpu": kind.bytes, "sampling": _document(sampling), "update": _document(updating)}
-        | {"main": _document(main)},
+        "bytes": {
+            "gpu": kind.bytes,
+            "sampling": _document(sampling),
+            "update": _document(updating),
+            "main": _document(main),
+        },
         "cpus_per_node": cpus,
         "seconds": _document(phases),
     }
@@ -84,5 +127,5 @@ def _bytes(section: Section, parts: Sequence[Part], when: str, size: float) -> l
     return [*checks, section.ok(when, found)]
 
 
-def _document(parts: Sequence[Part]) -> list[dict[str, Any]]:
-    return [{"name": part.name, "amount": part.amount, "arithmetic": part.words} for part in parts]
+def _document(parts: Sequence[Part]) -> list[PartShown]:
+    return [PartShown(name=part.name, amount=part.amount, arithmetic=part.words) for part in parts]

@@ -5,18 +5,76 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import orjson
+from typing_extensions import TypedDict
 
-from ropd_cli.analysis.intervals import paired_difference, paired_p_value, unbounded_mean
+from ropd_cli.analysis.intervals import Limit, paired_difference, paired_p_value, unbounded_mean
 from ropd_cli.errors import InputError
 from ropd_cli.evaluation.samples import Metric
-from ropd_cli.evaluation.statistics import problem_values
+from ropd_cli.evaluation.statistics import Figure, problem_values
 from ropd_cli.evaluation.store import EvalRun
 
 SOLVED = 0.5
 """A problem counts as solved by a run whose mean over samples is above this."""
+
+
+class RunShown(TypedDict):
+    name: str
+    path: str
+    model: str | None
+
+
+class MetricChange(TypedDict):
+    """A change over the problems that both have, with its 95% interval."""
+
+    title: str
+    problems: int
+    only_in_one: int
+    """Problems."""
+    difference: float
+    low: Limit
+    high: Limit
+    p_value: float | None
+    gained: NotRequired[list[str]]
+    """Of the first metric, if its scores are 0 or 1: ids of problems that only the later one solves."""
+    lost: NotRequired[list[str]]
+    """The same, of the first."""
+
+
+Change = TypedDict("Change", {"from": str, "to": str, "metrics": dict[str, MetricChange]})
+"""Between two evaluations, by name."""
+
+
+class ProblemShown(TypedDict):
+    """A problem; values are those of the runs in order, null where a run lacks it."""
+
+    id: str
+    values: list[float | None]
+
+
+class BenchmarkCompared(TypedDict):
+    """A benchmark that all evaluations have; lists are in the order of the runs."""
+
+    name: str
+    metric: str
+    """The first one."""
+    title: str
+    figures: list[Figure | None]
+    n: list[int]
+    """Samples per problem."""
+    differences: list[Change]
+    """Of each further evaluation from the first."""
+    problems: list[ProblemShown]
+    """Those that differ most first."""
+
+
+class Compared(TypedDict):
+    """Evaluations beside one another; the first is the baseline."""
+
+    runs: list[RunShown]
+    benchmarks: list[BenchmarkCompared]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ropd_cli.analysis.intervals import Interval, problem_mean, problem_ratio, unbounded_mean
+from ropd_cli.analysis.intervals import Interval, Limit, problem_mean, problem_ratio, unbounded_mean
 from ropd_cli.evaluation.samples import Grade, Metric, Sample
 from ropd_cli.evaluation.store import Key
 
@@ -19,8 +19,8 @@ class Figure:
     """A value with its 95% interval; ``problems``: over how many."""
 
     value: float
-    low: float
-    high: float
+    low: Limit
+    high: Limit
     problems: int
 
 
@@ -37,7 +37,7 @@ class Lengths:
 
 
 @dataclass(frozen=True)
-class BenchmarkFigures:
+class BenchmarkFigures(Lengths):
     """All figures of a benchmark. ``metrics``: by name; one is missing where nothing was graded. ``no_result``: graded
     samples in which no final result was found; None where the task looks for none. ``undecided``: those whose result
     was not compared by value and counts as wrong."""
@@ -49,23 +49,27 @@ class BenchmarkFigures:
     no_result: int | None
     undecided: int
     metrics: dict[str, Figure]
-    lengths: Lengths
     pass_at: dict[int, Figure] = field(default_factory=dict)
     majority: Figure | None = None
 
     def document(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON (``FiguresShown``)."""
         document = asdict(self)
-        return (
-            document.pop("lengths")
-            | document
-            | {
-                "no_result_share": _share(self.no_result, self.graded),
-                "undecided_share": _share(self.undecided, self.graded),
-                "truncated_share": _share(self.lengths.truncated, self.lengths.samples),
-                "pass_at": {str(k): figure for k, figure in document["pass_at"].items()},
-            }
-        )
+        return document | {
+            "no_result_share": _share(self.no_result, self.graded),
+            "undecided_share": _share(self.undecided, self.graded),
+            "truncated_share": _share(self.truncated, self.samples),
+            "pass_at": {str(k): figure for k, figure in document["pass_at"].items()},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FiguresShown(BenchmarkFigures):
+    """Figures with the shares of ``graded``, and of ``samples`` that were cut off; null of none."""
+
+    no_result_share: float | None
+    undecided_share: float | None
+    truncated_share: float | None
 
 
 def benchmark_figures(
@@ -100,7 +104,7 @@ def benchmark_figures(
         no_result=sum(grade.extracted is None for found in known for grade in found) if extracts else None,
         undecided=sum(grade.undecided is not None for found in known for grade in found),
         metrics=figures,
-        lengths=lengths,
+        **asdict(lengths),
         pass_at=_pass_at(first, known, n),
         majority=_of(problem_mean(votes), len(votes)) if votes else None,
     )

@@ -7,11 +7,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from ropd_cli import __version__
 from ropd_cli.config.models import PriceConfig
 from ropd_cli.evaluation.benchmarks import Choice
-from ropd_cli.evaluation.samples import Grade, Sample
-from ropd_cli.evaluation.statistics import benchmark_figures, lengths_of
+from ropd_cli.evaluation.samples import Grade, Metric, Sample
+from ropd_cli.evaluation.statistics import FiguresShown, benchmark_figures, lengths_of
 from ropd_cli.evaluation.store import EvalRun
 from ropd_cli.llm.money import cost_usd
 
@@ -20,10 +22,63 @@ WORTH_A_WARNING = 0.01
 CUT_WARNING = 0.1
 
 
+class Settings(TypedDict):
+    """The model, and how it was asked."""
+
+    model: str | None
+    endpoint: str | None
+    """URL, without secrets; null for a model on this machine."""
+    fingerprint: str | None
+    """Hash of the weights of a model on this machine."""
+    sampling: dict[str, Any]
+    seed: int | None
+    shuffle_seed: int
+    thinking: bool | None
+    system_prompt: str | None
+    judge: str | None
+    """Model that grades by rubrics; null where none does."""
+    limit: int | None
+    tokens_per_s: float | None
+    """Of replies that were drawn by this command."""
+
+
+class Costs(TypedDict):
+    """Dollars; null where no price is known."""
+
+    sampling: float | None
+    judging: float | None
+
+
+class BenchmarkShown(TypedDict):
+    name: str
+    kind: str
+    """How answers are graded."""
+    source: str
+    shareable: bool
+    n: int
+    """Samples per problem."""
+    metrics_of: list[Metric]
+    figures: FiguresShown
+    cost_usd: Costs
+
+
+class Report(Settings):
+    """The report of an evaluation, as ``report.json`` has it but for the ids and texts of questions."""
+
+    ropd: str
+    """Version."""
+    created: str
+    """UTC."""
+    warnings: list[str]
+    cost_usd: float | None
+    benchmarks: list[BenchmarkShown]
+    out: str
+
+
 def report_document(
     run: EvalRun,
     chosen: Sequence[Choice],
-    settings: Mapping[str, Any],
+    settings: Settings,
     *,
     price: PriceConfig | None,
     judging_usd: Mapping[str, float | None],

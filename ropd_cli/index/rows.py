@@ -53,10 +53,22 @@ class Stored:
         return self.source.sampling
 
     def to_json(self) -> dict[str, Any]:
-        """Return the answer as ``--json`` prints it."""
+        """Return the answer as ``--json`` prints it (``StoredShown``)."""
         answer = {k: v for k, v in self.answer.model_dump(mode="json").items() if v is not None}
         head = {"uid": self.uid, "raw_prompt_hash": self.raw_prompt_hash, "usable": self.usable}
         return head | orjson.loads(self.source.body()) | answer
+
+
+class StoredShown(Answer):
+    """An answer of an index, with its source; what it lacks is left out."""
+
+    uid: str
+    raw_prompt_hash: str
+    usable: bool
+    """False for an answer that was cut off: it is kept, and not used."""
+    template: str | None = None
+    fingerprint: dict[str, Any] | None = None
+    """The reference's ``teacher_fingerprint`` of imported rows, as it stood there."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ import shutil
 import sqlite3
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import diskcache
 
@@ -23,31 +22,28 @@ class Contents:
 
     folder: str
     entries: int = 0
+    """Replies."""
     bytes: int = 0
     limit_gb: float | None = None
     oldest: float | None = None
     newest: float | None = None
     models: dict[str, int] = field(default_factory=dict)
+    """Replies by model."""
     corrupt: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return asdict(self)
+    """Replies that can't be read."""
 
 
 @dataclass
 class Removed:
-    """What ``gc`` took away, or would."""
+    """Replies that ``gc`` removed, or with ``--dry-run`` would remove, by why."""
 
     old: int = 0
     over_limit: int = 0
     corrupt: int = 0
+    """Unreadable."""
     entries_left: int = 0
     bytes_left: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return asdict(self)
+    """On disk."""
 
 
 def require_cache(cache_dir: str | Path | None) -> Path:

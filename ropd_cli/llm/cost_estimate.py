@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from ropd_cli.config.models import EndpointConfig, PriceConfig
 from ropd_cli.llm.cache import ReplyCache, cache_key
@@ -25,10 +24,12 @@ Span = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Forecast:
-    """``calls`` are to be sent, ``cached`` are answered from the cache. Tokens are estimates, a range is (least, most);
-    ``cost_usd`` is None where the model has no price. ``measured`` says whether cached replies to the same kind of
-    request were there to learn from, ``rule`` in words how long replies are taken to be."""
+    """What requests to a model would take (``--dry-run``). ``calls`` are to be sent, ``cached`` are answered from the
+    cache. Tokens are estimates, a range is (least, most); ``cost_usd`` is None where the model has no price.
+    ``measured`` says whether cached replies to the same kind of request were there to learn from, ``rule`` in words how
+    long replies are taken to be."""
 
+    model: str
     calls: int
     cached: int
     prompt_tokens: int
@@ -38,10 +39,6 @@ class Forecast:
     completion_tokens_range: tuple[int, int]
     cost_usd_range: tuple[float, float] | None
     rule: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return asdict(self)
 
 
 def forecast(
@@ -86,7 +83,9 @@ def forecast(
     low, cost, high = map(dollars, (least, about, most))
     costs = (low, high) if low is not None and high is not None else None
     measured = learnt.replies > 0
-    return Forecast(len(sizes), cached, prompt_tokens, about, cost, measured, (least, most), costs, rule)
+    return Forecast(
+        str(endpoint.model), len(sizes), cached, prompt_tokens, about, cost, measured, (least, most), costs, rule
+    )
 
 
 def _spans(requests: list[ChatRequest], learnt: Expectation, cache: ReplyCache | None) -> tuple[list[Span], str]:

@@ -39,7 +39,9 @@ class Outcome:
     accuracy_after: float
     difference: Interval
     reward_curve: list[float]
+    """Mean reward of the rollouts, by step."""
     teacher_curve: list[float]
+    """Mean score of the teacher's answers, by step."""
     samples: list[Sample]
     checkpoint: str
     run_dir: str
@@ -57,8 +59,16 @@ class Outcome:
         return TypeAdapter(cls).validate_python(document)
 
     def document(self) -> dict[str, Any]:
-        """Return the outcome for ``--json`` and ``result.json``."""
+        """Return the outcome for ``--json`` and ``result.json`` (``OutcomeShown``)."""
         return {**asdict(self), "learned": self.learned}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeShown(Outcome):
+    """The figures of a quickstart. Accuracies are exact match on ``held_out`` prompts, in [0, 1]; ``difference`` has
+    its 95% interval, and ``learned`` says whether all of that lies above 0."""
+
+    learned: bool = field()
 
 
 def compare(

@@ -6,11 +6,44 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict
+
 from ropd_cli.analysis.run_data import RunData
 from ropd_cli.config.masking import masked
 from ropd_cli.report.pages import render
 from ropd_cli.report.run_charts import course_charts
 from ropd_cli.report.run_words import outcome
+
+
+@with_config(ConfigDict(extra="forbid", json_schema_extra={"patternProperties": {"^best_": {"type": "number"}}}))
+class RunFigures(TypedDict):
+    """A run. A figure is null where the run has none; ``best_NAME`` is the best value of a benchmark's first metric in
+    the validations, for each."""
+
+    path: str
+    name: str
+    steps: int
+    groups: int
+    failed_groups: int
+    groups_without_spread: float | None
+    """Share of the judged groups."""
+    teacher_below_student: float | None
+    """Share of the judged groups."""
+    reward_first_third: float | None
+    """Mean reward over the first third of the steps."""
+    reward_last_third: float | None
+    change: float | None
+    """Of the reward, with its 95% interval."""
+    change_low: float | None
+    change_high: float | None
+    loss_first_third: float | None
+    loss_last_third: float | None
+    linter_findings_per_group: float | None
+    seconds: float | None
+    """Of all steps."""
+    judge_calls: float | None
+    judging_usd: float | None
 
 
 def compared_page(runs: Sequence[RunData]) -> str:

@@ -12,7 +12,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.engines.model_folder import model_config
@@ -57,6 +59,17 @@ class Machine:
         )
 
 
+class ChoiceShown(TypedDict):
+    choice: str
+    """What it is about."""
+    value: str
+    why: str
+    keys: dict[str, Any]
+    """Keys of verl that say it."""
+    overridden: NotRequired[dict[str, Any]]
+    """Those of them that the ``verl:`` section gives another value."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """A choice: what it is about, its value, why it is so in one sentence, and the keys of verl's that say it."""
@@ -90,7 +103,7 @@ def chosen_keys(choices: Sequence[Choice], raw: Mapping[str, Any]) -> dict[str, 
 
 
 def described(choices: Sequence[Choice], raw: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the choices as documents; ``overridden`` holds what the ``verl:`` section says instead."""
+    """Return the choices as documents (``ChoiceShown``)."""
     return [
         {"choice": each.name, "value": each.value, "why": each.why, "keys": dict(each.keys)}
         | ({"overridden": other} if (other := overridden(each, raw)) else {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 from ropd_cli.errors import InputError
 
@@ -11,7 +11,8 @@ USABLE = 0.99
 """Of the memory on the label, what a program may have."""
 
 
-class GpuKind(NamedTuple):
+@dataclass(frozen=True)
+class GpuKind:
     """A kind of GPU. ``teraflops``: dense, in bfloat16; ``terabytes``: read per second from its memory; ``None``: not
     known. ``utilisation``: share of the arithmetic that training reaches."""
 
@@ -50,7 +51,7 @@ def known_gpu(name: str, total_bytes: float) -> GpuKind:
     words = re.split(r"[\s-]+", name.upper())
     same = [kind for kind in GPUS if set(re.sub(r"-\d+GB$", "", kind.name).split("-")) <= set(words)]
     gigabytes = total_bytes / 2**30 / USABLE
-    return same[0]._replace(name=name, gigabytes=gigabytes) if same else GpuKind(name, gigabytes)
+    return replace(same[0], name=name, gigabytes=gigabytes) if same else GpuKind(name, gigabytes)
 
 
 def parse_gpus(text: str) -> tuple[GpuKind, int]:

@@ -11,9 +11,11 @@ from functools import reduce
 from importlib.util import find_spec
 from operator import getitem
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import orjson
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.config.load import differing, dump_config, read_yaml
@@ -29,11 +31,11 @@ from ropd_cli.records.files import whole_file, write_atomic, write_records
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import Prompt, load_prompts
 from ropd_cli.training.dataset import load_checked_prompts, write_verl_prompts
-from ropd_cli.training.device_choices import Choice, Machine, device_choices, few_cores
+from ropd_cli.training.device_choices import Choice, ChoiceShown, Machine, device_choices, few_cores
 from ropd_cli.training.monitor import second_settings
 from ropd_cli.training.process_watch import watch
 from ropd_cli.training.run_dir import RunDir
-from ropd_cli.training.run_estimate import forecast_run
+from ropd_cli.training.run_estimate import RunForecast, forecast_run
 from ropd_cli.training.starting_point import with_student_of_run
 from ropd_cli.training.supervised_config import compose_supervised, supervised_choices
 from ropd_cli.training.validation import open_validation, write_validation_prompts
@@ -68,6 +70,35 @@ MODELS = ("model_path", "teacher_path")
 """Of these, the keys that may name a model of the hub instead."""
 
 
+class Trained(TypedDict):
+    run_dir: str
+    model: str
+    """Folder."""
+    steps: int
+    rewards: list[float | None]
+    """Mean reward of each step; null where it has none."""
+    losses: NotRequired[list[float]]
+    """Of the steps that have one."""
+    last: dict[str, float]
+    """Some metrics of the last step."""
+
+
+@with_config(ConfigDict(extra="allow"))
+class ResolvedPart(TypedDict):
+    """Settings of the training process, and:"""
+
+    forecast: RunForecast | None
+    """Null where no judge is asked, or prompts or answers are not named."""
+    choices: list[ChoiceShown]
+
+
+@with_config(ConfigDict(extra="allow"))
+class Resolved(TypedDict):
+    """With ``--dry-run``: verl's configuration, whose keys are verl's."""
+
+    ropd: ResolvedPart
+
+
 @dataclass(frozen=True)
 class Result:
     """A finished run: where the model lies and the metrics of its steps."""
@@ -78,7 +109,7 @@ class Result:
     rows: list[dict[str, Any]]
 
     def document(self) -> dict[str, Any]:
-        """For ``--json`` and ``result.json``."""
+        """For ``--json`` and ``result.json`` (``Trained``)."""
         last = self.rows[-1] if self.rows else {}
         losses = [row["train/loss"] for row in self.rows if "train/loss" in row]
         wanted = ("reward/mean", "reward/teacher_mean", "groups/judged", "groups/missing", "judge/seconds_mean")

@@ -6,6 +6,8 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import IndexMissing, TooFewAnswers
 from ropd_cli.index import TeacherIndex
@@ -18,6 +20,18 @@ from ropd_cli.methods.base import named
 from ropd_cli.records.schemas import Answer, Group, Prompt
 
 SAMPLE = 32
+
+
+class RunForecast(TypedDict):
+    """What judging a run takes: estimates, without retries, repairs and cached replies."""
+
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    """Null where a price is not known."""
+    groups: int
+    steps: int
 
 
 def forecast_run(config: RopdConfig, prompts: list[Prompt], steps: int) -> dict[str, Any] | None:

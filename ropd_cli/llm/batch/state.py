@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
+from typing_extensions import TypedDict
 
 from ropd_cli.errors import InputError
 from ropd_cli.records.files import write_atomic
@@ -33,6 +34,18 @@ class Batch(BaseModel):
     status: str = ""
     most_usd: float = 0.0
     cost_usd: float = 0.0
+
+
+class BatchShown(TypedDict):
+    batch_id: str | None
+    """The server's id; null where it has none yet."""
+    model: str
+    phase: Phase
+    status: str
+    """The server's word for it; "" before it is asked."""
+    cost_usd: float
+    """So far."""
+    requests: int
 
 
 class _File(BaseModel):
@@ -94,8 +107,8 @@ class BatchState:
         self.batches.append(batch)
         self.save()
 
-    def document(self) -> list[dict[str, Any]]:
-        """For ``--json``."""
+    def document(self) -> list[Any]:
+        """For ``--json`` (``BatchShown``)."""
         names = ("batch_id", "model", "phase", "status", "cost_usd")
         return [{name: getattr(batch, name) for name in names} | {"requests": batch.count} for batch in self.batches]
 
