@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from ropd_cli.errors import InputError
+from ropd_cli.errors import InputError, RopdError
 from ropd_cli.index import TeacherIndex
 from ropd_cli.method.groups import group_of
 from ropd_cli.records.files import read_journal
 from ropd_cli.records.packed import Key
 from ropd_cli.records.schemas import AnswerRecord, Group, Prompt, load_models, load_prompts
+from ropd_cli.stages.runner import RECORD_ERRORS
+
+T = TypeVar("T")
 
 
 class GroupFile:
@@ -72,3 +76,21 @@ def with_teacher(group: Group, index: TeacherIndex | None, m: int, *, seed: int,
         return group
     answers = index.answers(group.uid, group.raw_prompt_hash, m, seed=seed, epoch=epoch)
     return group.model_copy(update={"teacher_answers": answers})
+
+
+def forecast_plans(groups: Iterable[Group], plan: Callable[[Group], T], note: Callable[[str], None]) -> Iterator[T]:
+    """Yield the plans of groups; those that can't be made are counted in a ``note``, as the stage lists them as failed.
+    Raises the first error where none can be made."""
+    made, faults = 0, list[RopdError]()
+    for group in groups:
+        try:
+            planned = plan(group)
+        except RECORD_ERRORS as fault:
+            faults.append(fault)
+            continue
+        made += 1
+        yield planned
+    if faults and not made:
+        raise faults[0]
+    if faults:
+        note(f"{len(faults)} of {made + len(faults)} groups would fail and are not counted; the first: {faults[0]}")

@@ -1,0 +1,58 @@
+"""What the API stages say of questions, answers and groups that are not there, with the built-in provider alone."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from ropd_cli.cli.main import app
+
+QUESTIONS = {
+    "a1": "What is 12 + 30?",
+    "a2": "What is 5 * 7?",
+    "a3": "What is 3 + 4?",
+    "a4": "What is the gcd of 12 and 18?",
+    "b1": "Name the capital of France.",
+}
+JUDGE = ("--base-url", "builtin://checkable")
+
+
+def ropd(*arguments, code=0):
+    """Run a command to its end with this exit code; (stdout, stderr)."""
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    assert done.exit_code == code, (arguments, done.output, done.exception)
+    return done.stdout, done.stderr
+
+
+def keep(folder, file, out, *uids):
+    """Write the records of these uids to another file."""
+    records = [json.loads(line) for line in (folder / file).read_text().splitlines()]
+    (folder / out).write_text("".join(json.dumps(each) + "\n" for each in records if each["uid"] in uids))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Prompts, rollouts of all but b1, and an index that lacks a3 and a4 too."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{"uid": uid, "prompt": question} for uid, question in QUESTIONS.items()]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ropd("rollout", "p.jsonl", "--out", "r.jsonl", "-n", 2, *JUDGE, "--model", "m", code=3)
+    ropd("teacher-gen", "p.jsonl", "--out", "t.jsonl", "-m", 2, *JUDGE, code=3)
+    keep(tmp_path, "t.jsonl", "some.jsonl", "a1", "a2")
+    ropd("index", "build", "some.jsonl", "--out", "some.index")
+    ropd("index", "build", "t.jsonl", "--out", "t.index")
+    return tmp_path
+
+
+def test_a_forecast_leaves_out_what_the_command_lists_as_failed(folder):
+    some = ("p.jsonl", "--index", "some.index", "--rollouts", "r.jsonl", "-m", 2, *JUDGE)
+    out, err = ropd("rubricate", *some, "--out", "rub.jsonl", "--dry-run")
+    assert out.startswith("2 calls to ") and "2 of 4 groups would fail" in err and "no answer for uid 'a3'" in err
+    assert "2 groups written, 2 failed" in ropd("rubricate", *some, "--out", "rub.jsonl", code=3)[0]
+    ropd("rubricate", *some, "--index", "t.index", "--out", "all.jsonl")
+    out, err = ropd("verify", *some, "--rubrics", "all.jsonl", "--out", "v.jsonl", "--dry-run")
+    assert out.startswith("2 calls to ") and "2 of 4 groups would fail" in err
+    keep(folder, "r.jsonl", "others.jsonl", "a3", "a4")
+    none = (*some, "--rollouts", "others.jsonl")
+    errors = [ropd("rubricate", *none, "--out", "none.jsonl", *more, code=2)[1] for more in ((), ("--dry-run",))]
+    assert all("ropd: error: some.index: no answer for uid 'a3'" in err for err in errors)
