@@ -1,6 +1,7 @@
 """What the API stages say of questions, answers and groups that are not there, with the built-in provider alone."""
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -56,3 +57,8 @@ def test_a_forecast_leaves_out_what_the_command_lists_as_failed(folder):
     none = (*some, "--rollouts", "others.jsonl")
     errors = [ropd("rubricate", *none, "--out", "none.jsonl", *more, code=2)[1] for more in ((), ("--dry-run",))]
     assert all("ropd: error: some.index: no answer for uid 'a3'" in err for err in errors)
+
+
+def test_a_teacher_that_answers_too_little_is_no_dead_endpoint(folder):
+    _, err = ropd("teacher-gen", "p.jsonl", "--out", "nine.jsonl", "-m", 9, *JUDGE, code=2)
+    assert re.search(r"ropd: error: uid a\d: .* 9 are wanted \(4 of 5 failed of this\)", err)
