@@ -28,20 +28,23 @@ class GroupFile:
         self._rollouts, self._with_rubric = rollouts, with_rubric
         self._prompts: dict[Key, Prompt] = {(p.uid, p.raw_prompt_hash): p for p in load_prompts(prompts, limit)}
         self._last: dict[Key, int] = {}
-        other_prompt: str | None = None
+        others: dict[str, None] = {}  # uids whose rollouts answer another text, in order
         uids = {uid for uid, _ in self._prompts}
         for number, (_, record) in enumerate(read_journal(rollouts)):  # what is in them is checked when they are used
             key = (record.get("uid"), record.get("raw_prompt_hash"))
             if key in self._prompts:
                 self._last[key] = number
             elif key[0] in uids:
-                other_prompt = key[0]
+                others[key[0]] = None
         if not self._last:
-            why = f"; the prompt of uid {other_prompt!r} is another one" if other_prompt is not None else ""
+            why = f"; the prompt of uid {next(iter(others))!r} is another one" if others else ""
             raise InputError(
                 f"{rollouts}: no rollouts of the prompts in {prompts}{why}",
                 "give the prompts file that the rollouts were made from",
             )
+        self._left_out: dict[str, list[str]] = {}
+        for uid, _ in (key for key in self._prompts if key not in self._last):
+            self._leave_out(uid, "with another text than its rollouts" if uid in others else "without rollouts")
 
     @property
     def uids(self) -> list[str]:
@@ -49,13 +52,21 @@ class GroupFile:
         return [uid for uid, _ in self._last]
 
     @property
-    def left_out(self) -> int:
-        """Prompts without a group."""
-        return len(self._prompts) - len(self._last)
+    def left_out(self) -> list[str]:
+        """Prompts without a group: a line for each reason, with their number and up to three uids."""
+        return [
+            f"{len(uids)} prompt{'s' * (len(uids) > 1)} {why}, left out: {', '.join(uids[:3])}{' …' * (len(uids) > 3)}"
+            for why, uids in self._left_out.items()
+        ]
 
-    def keep_only(self, keys: Collection[Key]) -> None:
-        """Leave out the groups of any other key."""
+    def keep_rubrics(self, keys: Collection[Key]) -> None:
+        """Leave out the groups that have no rubric among these."""
+        for uid, _ in (key for key in self._last if key not in keys):
+            self._leave_out(uid, "without a rubric")
         self._last = {key: number for key, number in self._last.items() if key in keys}
+
+    def _leave_out(self, uid: str, why: str) -> None:
+        self._left_out.setdefault(why, []).append(uid)
 
     def __iter__(self) -> Iterator[Group]:
         for number, record in enumerate(load_models(self._rollouts, AnswerRecord)):

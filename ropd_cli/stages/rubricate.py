@@ -48,8 +48,8 @@ async def rubricate(
     A group that fails is listed in ``<out>.failed.jsonl`` and tried again by the next run.
     """
     groups = files.groups(rubricator)
-    if groups.left_out:
-        progress.note(f"{groups.left_out} prompts without rollouts are left out")
+    for line in groups.left_out:
+        progress.note(line)
     done = Finished(files.out)
     sources = Sources(files.prompts, None, files.rollouts, files.index, rubricator.settings.m, files.seed)
     with closing(TeacherIndex.open(files.index)) as index:

@@ -49,8 +49,8 @@ async def verify(
     groups, rubrics = _read(files)
     if verifier.mixer is not None:
         verifier.mixer.check(groups.prompts)
-    if groups.left_out:
-        progress.note(f"{groups.left_out} prompts without rollouts or without a rubric are left out")
+    for line in groups.left_out:
+        progress.note(line)
     done = Finished(files.out)
     sources = Sources(files.prompts, files.rubrics, files.rollouts, files.index, verifier.settings.m, files.seed)
     with _index_of(files) as index:
@@ -102,7 +102,7 @@ Rubrics = Packed[RubricRecord]
 def _read(files: VerifyFiles) -> tuple[GroupFile, Rubrics]:
     groups = GroupFile(files.prompts, files.rollouts, files.limit)
     rubrics = Packed(files.rubrics, RubricRecord)
-    groups.keep_only(rubrics.keys())
+    groups.keep_rubrics(rubrics.keys())
     if not groups.uids:
         raise InputError(
             f"{files.rubrics}: no rubric of any group in {files.rollouts}", "run ropd rubricate on these rollouts first"

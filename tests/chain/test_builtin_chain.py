@@ -68,3 +68,18 @@ def test_what_the_builtin_provider_works_out_is_said_where_it_can_t(folder):
     keep(folder, "p.jsonl", "odd.jsonl", "b1")
     _, err = ropd("teacher-gen", "odd.jsonl", "--out", "odd.out.jsonl", *JUDGE, code=4)
     assert "hint: the built-in provider works out sums" in err
+
+
+def test_prompts_that_are_left_out_are_named_with_the_reason(folder):
+    rows = [{"uid": uid, "prompt": QUESTIONS["a1"]} for uid in ("a1", "a2", "x1", "x2", "x3")]
+    (folder / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"uid": "b1", "prompt": "?"}]))
+    keep(folder, "p.jsonl", "fewer.jsonl", "a1", "x1")
+    given = ("--index", "t.index", "--rollouts", "r.jsonl", "-m", 2, *JUDGE)
+    _, err = ropd("rubricate", "p.jsonl", *given, "--out", "rub.jsonl")
+    assert "4 prompts without rollouts, left out: x1, x2, x3 …\n" in err
+    assert "1 prompt with another text than its rollouts, left out: a2\n" in err
+    ropd("rollout", "fewer.jsonl", "--out", "r2.jsonl", "-n", 2, *JUDGE, "--model", "m")
+    _, err = ropd(
+        "verify", "fewer.jsonl", "--rollouts", "r2.jsonl", "--rubrics", "rub.jsonl", "--out", "v.jsonl", *JUDGE
+    )
+    assert "1 prompt without a rubric, left out: x1\n" in err
