@@ -267,6 +267,17 @@ async def test_the_browser_by_its_keys(run, tmp_path):
         assert browser.return_code == 0
 
 
+async def test_all_keys_of_a_group_fit_80_columns(run, tmp_path):
+    with opened(run, tmp_path) as catalogue:
+        browser = Browser(catalogue, Query(), "run")
+        async with browser.run_test(size=(80, 24)) as pilot:
+            await pilot.press("enter")
+            await pilot.pause()
+            footer = browser.screen._compositor.render_strips()[-1].text
+            shown = ("l h next, previous answer", "esc back", "] [ next, previous group", "? keys")
+            assert all(each in footer for each in shown), footer
+
+
 @pytest.mark.parametrize("width", [40, 60, 160])
 async def test_no_text_plays_a_trick_in_the_browser(run, tmp_path, width):
     nasty = "[bold red]x[/] \x1b[2J\x1b]0;title\x07 \u202egnirts"
