@@ -132,6 +132,9 @@ def inspect_rubrics(
     folder = Path(settings.cache_dir or default_cache_dir())
     spooled = next((each for each in (path, rubrics, rollouts, prompts) if is_stdin(each)), None)
     sources = Sources.of(path, rubrics=rubrics, rollouts=rollouts, prompts=prompts)
+    for name, file in sources.gone:
+        if name != "index":
+            screen.note(f"{file} is not there any more, and what it holds is not shown: --{name} FILE names another")
     with Catalogue.open(
         path,
         spooled.parent if spooled is not None else folder,  # what was piped in goes, and its index with it

@@ -83,3 +83,16 @@ def test_prompts_that_are_left_out_are_named_with_the_reason(folder):
         "verify", "fewer.jsonl", "--rollouts", "r2.jsonl", "--rubrics", "rub.jsonl", "--out", "v.jsonl", *JUDGE
     )
     assert "1 prompt without a rubric, left out: x1\n" in err
+
+
+def test_what_a_file_was_made_from_and_is_gone_is_named(folder):
+    ropd("rubricate", "p.jsonl", "--index", "t.index", "--rollouts", "r.jsonl", "-m", 2, *JUDGE, "--out", "rub.jsonl")
+    assert (
+        ropd("inspect-rubrics", "rub.jsonl", "-q")[1] == ""
+        and "What is 12 + 30?" in ropd("inspect-rubrics", "rub.jsonl")[0]
+    )
+    (folder / "p.jsonl").rename(folder / "moved.jsonl")
+    out, err = ropd("inspect-rubrics", "rub.jsonl")
+    assert "p.jsonl is not there any more" in err and "--prompts FILE" in err and "What is" not in out
+    out, err = ropd("inspect-rubrics", "rub.jsonl", "--prompts", "moved.jsonl")
+    assert "not there" not in err and "What is 12 + 30?" in out
