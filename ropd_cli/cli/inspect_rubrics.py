@@ -176,9 +176,9 @@ def _show(
     from ropd_cli.report.groups_text import GroupList, in_full
 
     numbers = catalogue.numbers(query)
-    if not numbers:
-        raise InputError(f"{path}: no group of {query.words}", f"ropd inspect-rubrics {path} lists what is there")
     full = query.uid is not None and not query.is_pattern
+    if full and not numbers:
+        raise InputError(f"{path}: no group of {query.words}", f"ropd inspect-rubrics {path} lists what is there")
     sums = catalogue.summary(query)
     if html is not None:
         from ropd_cli.report.groups_page import page
@@ -199,4 +199,5 @@ def _show(
         screen.result(document, Group(*(part for view in views for part in in_full(view))))
         return
     rows = catalogue.rows(shown)
-    screen.result({"groups": [row.to_json() for row in rows], "summary": sums} | judged, GroupList(rows, sums, more))
+    listed = GroupList(rows, sums, more) if rows else f"{path}: no group of {query.words}"
+    screen.result({"groups": [row.to_json() for row in rows], "summary": sums} | judged, listed)
