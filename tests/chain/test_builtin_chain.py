@@ -96,3 +96,9 @@ def test_what_a_file_was_made_from_and_is_gone_is_named(folder):
     assert "p.jsonl is not there any more" in err and "--prompts FILE" in err and "What is" not in out
     out, err = ropd("inspect-rubrics", "rub.jsonl", "--prompts", "moved.jsonl")
     assert "not there" not in err and "What is 12 + 30?" in out
+
+
+def test_eval_takes_the_benchmarks_that_data_names(folder):
+    (folder / "mine.jsonl").write_text('{"question": "What is 3 + 4?", "answer": "7"}\n')
+    out, _ = ropd("eval", "--data", "mine=mine.jsonl", *JUDGE, "--model", "m", "-n", 1, "--out", "e", "--json")
+    assert [each["name"] for each in json.loads(out)["benchmarks"]] == ["mine"]
