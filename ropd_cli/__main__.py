@@ -1,6 +1,11 @@
-"""``python -m ropd_cli`` is the ``ropd`` command."""
+"""``python -m ropd_cli``, and the ``ropd`` script."""
 
-from ropd_cli.cli.main import main
+import sys
+
+try:
+    from ropd_cli.cli.main import main
+except KeyboardInterrupt:  # the imports take a moment; later Ctrl-C is the command's to handle
+    sys.exit(130)
 
 if __name__ == "__main__":
     main()

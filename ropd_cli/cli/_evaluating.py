@@ -131,8 +131,9 @@ class Evaluating:
             engine = engine_options(
                 self.config, self.device, 0.9, max_model_len=wanted.max_model_len, max_num_seqs=wanted.max_num_seqs
             )
+            started = await LocalModel.start(engine, environ=os.environ, log=self.run.log)
             progress.note(f"loading {engine.model_path} into vLLM")
-            async with await LocalModel.start(engine, environ=os.environ, log=self.run.log) as model:
+            async with started as model:
                 yield LocalSource(model, self._sampling())
 
         async with tools:

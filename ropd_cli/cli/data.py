@@ -271,7 +271,7 @@ def _show(prepared: Prepared, listing: Path | None) -> None:
     """Print the summary on stderr."""
     from rich.table import Table
 
-    from ropd_cli.util.terminal import Console
+    from ropd_cli.util.terminal import Console, Text
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
@@ -294,6 +294,14 @@ def _show(prepared: Prepared, listing: Path | None) -> None:
         table.add_row("tokens", "", ", ".join(f"{what} {count}" for what, count in prepared.tokens.items()))
     console = Console(stderr=True)
     console.print(table)
+    if prepared.not_found:
+        words = {
+            "answer": "no column of answers found: --answer-field COLUMN",
+            "uid": "uids are hashes of the prompts: --uid-field COLUMN",
+        }
+        found = "; ".join(words[name] for name in prepared.not_found)
+        columns = Text(", ".join(prepared.further[:SHOWN]))
+        console.print(Text(f"{found} (columns: ").append_text(columns).append(")"), soft_wrap=True)
     if listing is not None:
         console.print(f"rows left out: {listing}", style="dim", soft_wrap=True)
 

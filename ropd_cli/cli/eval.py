@@ -52,6 +52,7 @@ def evaluate(
             autocompletion=known_benchmarks,
             help="Names, separated by commas: aime24, aime25, hmmt25, hmmt25nov, gpqa, healthbench (-hard, "
             "-consensus), ifeval, math500, gsm8k, gsm8k-sample, or names of --data.",
+            show_default="the names of --data",
         ),
     ] = None,
     out: Annotated[
@@ -144,8 +145,10 @@ def evaluate(
         "seed": seed,
     }
     settings = run.load(endpoint.flags("student.endpoint") | flags)
-    if not settings.eval.benchmarks:
+    names = settings.eval.benchmarks or list(settings.eval.data)
+    if not names:
         raise InputError("no benchmark is named", "--benchmarks aime24,ifeval, or eval.benchmarks")
+    settings = settings.model_copy(update={"eval": settings.eval.model_copy(update={"benchmarks": names})})
     here = not at_endpoint(settings, endpoint, model_path)
     tested = None if here else student_endpoint(settings, seed, default_timeout=endpoint.timeout is None)
     Evaluating(screen, settings, EvalRun(out), run, tested, device, limit, seed, show_items).evaluate()

@@ -163,6 +163,9 @@ def inspect_rubrics(
     folder = Path(settings.cache_dir or default_cache_dir())
     spooled = next((each for each in (path, rubrics, rollouts, prompts) if is_stdin(each)), None)
     sources = Sources.of(path, rubrics=rubrics, rollouts=rollouts, prompts=prompts)
+    for name, file in sources.gone:
+        if name != "index":
+            screen.note(f"{file} is not there any more, and what it holds is not shown: --{name} FILE names another")
     with Catalogue.open(
         path,
         spooled.parent if spooled is not None else folder,  # what was piped in goes, and its index with it
@@ -204,9 +207,9 @@ def _show(
     from ropd_cli.report.groups_text import GroupList, in_full
 
     numbers = catalogue.numbers(query)
-    if not numbers:
-        raise InputError(f"{path}: no group of {query.words}", f"ropd inspect-rubrics {path} lists what is there")
     full = query.uid is not None and not query.is_pattern
+    if full and not numbers:
+        raise InputError(f"{path}: no group of {query.words}", f"ropd inspect-rubrics {path} lists what is there")
     sums = catalogue.summary(query)
     if html is not None:
         from ropd_cli.report.groups_page import page
@@ -227,4 +230,5 @@ def _show(
         screen.result(document, Group(*(part for view in views for part in in_full(view))))
         return
     rows = catalogue.rows(shown)
-    screen.result({"groups": [row.to_json() for row in rows], "summary": sums} | judged, GroupList(rows, sums, more))
+    listed = GroupList(rows, sums, more) if rows else f"{path}: no group of {query.words}"
+    screen.result({"groups": [row.to_json() for row in rows], "summary": sums} | judged, listed)

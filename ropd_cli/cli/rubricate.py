@@ -57,7 +57,7 @@ def rubricate(
         ),
         out,
         run,
-        requests=lambda endpoint: pending(files, Rubricator(endpoint, settings.judge, texts)),
+        requests=lambda endpoint: pending(files, Rubricator(endpoint, settings.judge, texts), screen.note),
         noun="groups",
         following=("ropd", "inspect-rubrics", out),
     )

@@ -76,7 +76,7 @@ def verify(
         ),
         out,
         run,
-        requests=lambda endpoint: pending(files, Verifier(endpoint, settings.judge, texts, mixer)),
+        requests=lambda endpoint: pending(files, Verifier(endpoint, settings.judge, texts, mixer), screen.note),
         noun="groups",
         figures=reward_figures,
         following=("ropd", "inspect-rubrics", out),

@@ -100,6 +100,8 @@ class ColumnReader:
     chosen: dict[str, Chosen] = field(default_factory=dict)
     further: tuple[str, ...] = ()
     """Columns that are no field, and stay as they are."""
+    uids_by_hash: bool = False
+    """Whether a row had no uid, and its prompt's hash was taken unasked."""
 
     def choose(self, rows: Iterable[Row]) -> None:
         """Choose the column of each field that is not named, over all rows: of the columns it may have the first that
@@ -127,6 +129,13 @@ class ColumnReader:
             *(c for each in self.chosen.values() for c in each.columns),
         }
         self.further = tuple(column for column in known if column not in used)
+
+    @property
+    def not_found(self) -> tuple[str, ...]:
+        """Fields that one of the ``further`` columns of a set without a recipe may be."""
+        if self.recipe is not None or not self.further:
+            return ()
+        return ("answer",) * ("answer" not in self.chosen) + ("uid",) * self.uids_by_hash
 
     def read(self, row: Row) -> Candidate:
         """Raises InputError that names the row, what is wrong with it and how to mend it."""
@@ -223,6 +232,7 @@ class ColumnReader:
             uid = next((each for each in values if not is_missing(each)), None)
             if uid is not None:
                 return str(uid)
+            self.uids_by_hash = True
         return checked_hash(prompt, row.where)[:16]
 
     def _worded(self, messages: list[Any], where: str) -> list[Any]:

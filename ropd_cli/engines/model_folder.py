@@ -24,7 +24,7 @@ SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 def looks_local(model_path: str) -> bool:
     """Return whether ``student.model_path`` is meant as a folder, and not as a name on the hub."""
-    return model_path.startswith((".", "/", "~")) or Path(model_path).exists()
+    return model_path.startswith((".", "/", "~")) or model_path.count("/") > 1 or Path(model_path).exists()
 
 
 def local_folder(model_path: str | None) -> Path | None:

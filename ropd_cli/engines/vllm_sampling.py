@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
 
-from ropd_cli.errors import InputError, RopdError
+from ropd_cli.errors import INSTALL_STACK, InputError, MissingPackage, RopdError
 from ropd_cli.records.files import disk_errors
 from ropd_cli.records.schemas import Answer, Message
 from ropd_cli.util.processes import Child, last_error
@@ -103,9 +104,11 @@ class LocalModel:
     async def start(cls, engine: EngineOptions, *, environ: Mapping[str, str], log: Path) -> LocalModel:
         """Start the process; it loads the model meanwhile. What vLLM prints goes to ``log``.
 
-        Raises InputError for a model path that holds no model.
+        Raises InputError for a model path that holds no model, MissingPackage without vLLM.
         """
         check_model(engine.model_path)
+        if importlib.util.find_spec("vllm") is None:
+            raise MissingPackage("sampling from a checkpoint needs vLLM, which is not installed", INSTALL_STACK)
         ours, its = Pipe()
         with its, disk_errors(log):
             command = [sys.executable, "-m", "ropd_cli.engines.vllm_process", str(its.fileno())]
@@ -202,6 +205,7 @@ def vllm_environment(model: str, device: Device, kv_cache_gb: int, environ: Mapp
 
 def check_model(path: str) -> None:
     """Raise InputError for a path that holds no model; a name may be one of the hub's."""
-    looks_local = path.startswith((".", "/", "~")) or Path(path).exists()
-    if looks_local and not (Path(path) / "config.json").is_file():
+    from ropd_cli.engines.model_folder import looks_local
+
+    if looks_local(path) and not (Path(path) / "config.json").is_file():
         raise InputError(f"no model in {path} (config.json is missing)", "give the folder of a model, or a hub name")

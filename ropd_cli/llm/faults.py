@@ -22,7 +22,7 @@ from ropd_cli.llm.error_body import ErrorBody, read_error
 from ropd_cli.llm.limits import reset_s
 from ropd_cli.llm.retry import retry_after_s
 from ropd_cli.llm.transport import NoConnection, NoResponse, Response, TimedOut
-from ropd_cli.llm.urls import without_call
+from ropd_cli.llm.urls import BUILTIN, without_call
 from ropd_cli.records.schemas import Usage
 
 BAD_REQUEST = (400, 422)
@@ -40,6 +40,10 @@ _HINTS = {
     413: "the request is too long for this endpoint: lower --max-tokens, for judges judge.max_answer_tokens, or take a "
     "model with a longer context",
 }
+BUILTIN_HINT = (
+    "the built-in provider works out sums, differences and products of whole numbers and greatest common divisors, one "
+    "question a message, and judges by its own rubrics: ask a language model for others"
+)
 FILTER_HINT = "a filter refused this input: leave the prompt out, or ask an endpoint without that filter"
 _WANTS_TLS = re.compile(r"http request .{0,40}\bhttps\b|speaking plain http", re.IGNORECASE)
 _HINTS[422] = _HINTS[400]
@@ -156,6 +160,8 @@ def _fault(status: int, body: ErrorBody, message: str, peer: Peer, wait_s: float
 
 
 def _hint(status: int, body: ErrorBody, message: str, peer: Peer) -> str:
+    if peer.url.startswith(BUILTIN):
+        return BUILTIN_HINT
     if status in (400, 403) and body.is_filtered:
         return FILTER_HINT
     if status == 404 and not urlsplit(peer.url).path:

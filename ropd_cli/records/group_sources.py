@@ -24,6 +24,8 @@ class Sources:
     index: Path | None = None
     m: int = 0
     seed: int = 0
+    gone: tuple[tuple[str, Path], ...] = ()
+    """What is written down and not there any more, by name."""
 
     @classmethod
     def of(cls, path: Path, **named: Path | None) -> Sources:
@@ -33,9 +35,10 @@ class Sources:
         except (OSError, ValueError):
             document = {}
         found: dict[str, Any] = {name: path.parent / document[name] for name in _PATHS if document.get(name)}
+        gone = tuple((name, file) for name, file in found.items() if named.get(name) is None and not file.exists())
         found = {name: file for name, file in found.items() if file.exists()}
         found |= {name: file for name, file in named.items() if file is not None}
-        return cls(**found, m=int(document.get("m", 0)), seed=int(document.get("seed", 0)))
+        return cls(**found, m=int(document.get("m", 0)), seed=int(document.get("seed", 0)), gone=gone)
 
     def write(self, path: Path) -> None:
         """Write them down beside a file, by paths from its folder, so that both can be moved together."""

@@ -167,8 +167,8 @@ class GroupText(VerticalScroll):
         Binding("ctrl+f,space", "page_down", show=False),
         Binding("g", "scroll_home", show=False),
         Binding("G", "scroll_end", show=False),
-        Binding("l,right,tab", "answer(1)", "next answer"),
-        Binding("h,left,shift+tab", "answer(-1)", "previous answer"),
+        Binding("l,right,tab", "answer(1)", "next, previous answer", key_display="l h"),
+        Binding("h,left,shift+tab", "answer(-1)", show=False),
     ]
 
     def action_answer(self, by: int) -> None:
@@ -224,8 +224,8 @@ class GroupScreen(Screen[int]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", "back"),
-        Binding("right_square_bracket", "step(1)", "next group", key_display="]"),
-        Binding("left_square_bracket", "step(-1)", "previous group", key_display="["),
+        Binding("right_square_bracket", "step(1)", "next, previous group", key_display="] ["),
+        Binding("left_square_bracket", "step(-1)", show=False),
         Binding("question_mark", "help", "keys", key_display="?"),
     ]
 

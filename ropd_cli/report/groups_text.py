@@ -17,7 +17,7 @@ from rich.table import Table
 
 from ropd_cli.analysis.judged_groups import GroupRow, GroupView, ShownAnswer
 from ropd_cli.lint import RULES
-from ropd_cli.report.words import label, mark, number, raw_score, summary_line
+from ropd_cli.report.words import label, mark, number, raw_score, short_number, summary_line
 from ropd_cli.util.terminal import Text
 from ropd_cli.util.visible_text import visible
 
@@ -167,29 +167,30 @@ def _criteria(view: GroupView) -> Table:
 
 def _matrix(view: GroupView, width: int) -> Iterator[Table]:
     """Yield criteria by answers, or scores on the judge's scale, in as many tables as the width makes necessary."""
-    ids = [visible(name)[:8] for name in view.criterion_ids]
-    scale = f"of {view.scale}"
-    room = max(1, (width - max(5, len(scale), *map(len, ids)) - 2) // 6)  # a column is 4 wide, 2 lie between
     answers = view.judged
+    ids = [visible(name)[:8] for name in view.criterion_ids]
+    rows = [(name, [mark(answer, k) for answer in answers]) for k, name in enumerate(ids)]
+    if view.scale:
+        rows.append((f"of {view.scale}", [raw_score(answer) for answer in answers]))
+    rows.append(("score", [short_number(answer.score) for answer in answers]))
+    if view.verdicts and view.verdicts.shaped:
+        rows.append(("shaped", [short_number(view.shaped(answer)) for answer in answers]))
+    widest = max(3, *(len(cell) for _, cells in rows for cell in cells))
+    room = max(1, (width - max(len(name) for name, _ in rows) - 2) // (widest + 2))  # 2 lie between columns
     for start in range(0, len(answers), room):
-        part = answers[start : start + room]
+        part = slice(start, start + room)
         table = _table()
         table.add_column("", no_wrap=True)
-        for answer in part:
+        for answer in answers[part]:
             table.add_column(
                 label(answer),
                 justify="right",
-                min_width=4,
+                min_width=widest,
                 no_wrap=True,
                 style="cyan" if answer.source == "teacher" else "",
             )
-        for k, name in enumerate(ids):
-            table.add_row(Text(name), *(Text(mark(answer, k)) for answer in part))
-        if view.scale:
-            table.add_row(Text(scale), *(Text(raw_score(answer)) for answer in part))
-        table.add_row(Text("score"), *(Text(number(answer.score)) for answer in part), style="bold")
-        if view.verdicts and view.verdicts.shaped:
-            table.add_row(Text("shaped"), *(Text(number(view.shaped(answer))) for answer in part))
+        for name, cells in rows:
+            table.add_row(Text(name), *map(Text, cells[part]), style="bold" if name == "score" else "")
         yield table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,11 @@ MARKS = {True: "✓", False: "✗", None: "?"}
 def number(value: float | None, form: str = ".2f") -> str:
     """Return a figure in a format; a dash for what is missing."""
     return "–" if value is None else format(value, form)
+
+
+def short_number(value: float | None) -> str:
+    """Return a figure in as few cells as two decimals need: .43, 1; a dash for what is missing."""
+    return re.sub(r"^(-?)0\.", r"\1.", number(value).removesuffix(".00"))
 
 
 def label(answer: AnswerVerdict) -> str:

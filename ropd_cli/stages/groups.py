@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from ropd_cli.errors import InputError
+from ropd_cli.errors import InputError, RopdError
 from ropd_cli.index import TeacherIndex
 from ropd_cli.method.groups import group_of
 from ropd_cli.records.files import read_journal
 from ropd_cli.records.packed import Key
 from ropd_cli.records.schemas import AnswerRecord, Group, Prompt, load_models, load_prompts
+from ropd_cli.stages.runner import RECORD_ERRORS
+
+T = TypeVar("T")
 
 
 class GroupFile:
@@ -24,20 +28,23 @@ class GroupFile:
         self._rollouts, self._with_rubric = rollouts, with_rubric
         self._prompts: dict[Key, Prompt] = {(p.uid, p.raw_prompt_hash): p for p in load_prompts(prompts, limit)}
         self._last: dict[Key, int] = {}
-        other_prompt: str | None = None
+        others: dict[str, None] = {}  # uids whose rollouts answer another text, in order
         uids = {uid for uid, _ in self._prompts}
         for number, (_, record) in enumerate(read_journal(rollouts)):  # what is in them is checked when they are used
             key = (record.get("uid"), record.get("raw_prompt_hash"))
             if key in self._prompts:
                 self._last[key] = number
             elif key[0] in uids:
-                other_prompt = key[0]
+                others[key[0]] = None
         if not self._last:
-            why = f"; the prompt of uid {other_prompt!r} is another one" if other_prompt is not None else ""
+            why = f"; the prompt of uid {next(iter(others))!r} is another one" if others else ""
             raise InputError(
                 f"{rollouts}: no rollouts of the prompts in {prompts}{why}",
                 "give the prompts file that the rollouts were made from",
             )
+        self._left_out: dict[str, list[str]] = {}
+        for uid, _ in (key for key in self._prompts if key not in self._last):
+            self._leave_out(uid, "with another text than its rollouts" if uid in others else "without rollouts")
 
     @property
     def uids(self) -> list[str]:
@@ -45,13 +52,21 @@ class GroupFile:
         return [uid for uid, _ in self._last]
 
     @property
-    def left_out(self) -> int:
-        """Prompts without a group."""
-        return len(self._prompts) - len(self._last)
+    def left_out(self) -> list[str]:
+        """Prompts without a group: a line for each reason, with their number and up to three uids."""
+        return [
+            f"{len(uids)} prompt{'s' * (len(uids) > 1)} {why}, left out: {', '.join(uids[:3])}{' …' * (len(uids) > 3)}"
+            for why, uids in self._left_out.items()
+        ]
 
-    def keep_only(self, keys: Collection[Key]) -> None:
-        """Leave out the groups of any other key."""
+    def keep_rubrics(self, keys: Collection[Key]) -> None:
+        """Leave out the groups that have no rubric among these."""
+        for uid, _ in (key for key in self._last if key not in keys):
+            self._leave_out(uid, "without a rubric")
         self._last = {key: number for key, number in self._last.items() if key in keys}
+
+    def _leave_out(self, uid: str, why: str) -> None:
+        self._left_out.setdefault(why, []).append(uid)
 
     def __iter__(self) -> Iterator[Group]:
         for number, record in enumerate(load_models(self._rollouts, AnswerRecord)):
@@ -72,3 +87,21 @@ def with_teacher(group: Group, index: TeacherIndex | None, m: int, *, seed: int,
         return group
     answers = index.answers(group.uid, group.raw_prompt_hash, m, seed=seed, epoch=epoch)
     return group.model_copy(update={"teacher_answers": answers})
+
+
+def forecast_plans(groups: Iterable[Group], plan: Callable[[Group], T], note: Callable[[str], None]) -> Iterator[T]:
+    """Yield the plans of groups; those that can't be made are counted in a ``note``, as the stage lists them as failed.
+    Raises the first error where none can be made."""
+    made, faults = 0, list[RopdError]()
+    for group in groups:
+        try:
+            planned = plan(group)
+        except RECORD_ERRORS as fault:
+            faults.append(fault)
+            continue
+        made += 1
+        yield planned
+    if faults and not made:
+        raise faults[0]
+    if faults:
+        note(f"{len(faults)} of {made + len(faults)} groups would fail and are not counted; the first: {faults[0]}")

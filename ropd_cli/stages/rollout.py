@@ -79,8 +79,9 @@ async def rollout_local(
     async with AsyncExitStack() as stack:
         model: LocalModel | None = None
         if not is_done:
+            started = await start()
             progress.note(f"loading {model_path} into vLLM")
-            model = await stack.enter_async_context(await start())
+            model = await stack.enter_async_context(started)
 
         async def sampler(number: int, messages: tuple[Message, ...]) -> list[Answer]:
             assert model is not None  # there is a prompt left

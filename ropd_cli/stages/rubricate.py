@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from ropd_cli.method.block import Block
 from ropd_cli.method.groups import request_hash
 from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.schemas import Group, RubricRecord
-from ropd_cli.stages.groups import GroupFile, with_teacher
+from ropd_cli.stages.groups import GroupFile, forecast_plans, with_teacher
 from ropd_cli.stages.rubricator import Rubricator, RubricRequest
 from ropd_cli.stages.runner import Finished, Tally, run_records
 from ropd_cli.util.progress import Progress
@@ -48,8 +48,8 @@ async def rubricate(
     A group that fails is listed in ``<out>.failed.jsonl`` and tried again by the next run.
     """
     groups = files.groups(rubricator)
-    if groups.left_out:
-        progress.note(f"{groups.left_out} prompts without rollouts are left out")
+    for line in groups.left_out:
+        progress.note(line)
     done = Finished(files.out)
     sources = Sources(files.prompts, None, files.rollouts, files.index, rubricator.settings.m, files.seed)
     with closing(TeacherIndex.open(files.index)) as index:
@@ -75,13 +75,13 @@ async def rubricate(
         )
 
 
-def pending(files: RubricateFiles, rubricator: Rubricator) -> Iterator[ChatRequest]:
-    """The requests of the groups that ``files.out`` does not hold."""
+def pending(files: RubricateFiles, rubricator: Rubricator, note: Callable[[str], None]) -> Iterator[ChatRequest]:
+    """The requests of the groups that ``files.out`` does not hold; ``note`` is told of groups that would fail."""
     done = Finished(files.out)
     with closing(TeacherIndex.open(files.index)) as index:
-        for bare in files.groups(rubricator):
-            plan = _plan(bare, files, index, rubricator)
-            if not done.holds(bare.uid, plan.hash, **_origin(plan, rubricator)):
+        plans = forecast_plans(files.groups(rubricator), lambda bare: _plan(bare, files, index, rubricator), note)
+        for plan in plans:
+            if not done.holds(plan.group.uid, plan.hash, **_origin(plan, rubricator)):
                 yield from (each.request for each in plan.requests)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,13 +123,19 @@ async def run_records(
     work: Callable[[T], Awaitable[R | None]],
     *,
     needed_endpoint: Callable[[R], bool] = lambda _: True,
+    answered: tuple[type[RopdError], ...] = (ReplyInvalid,),
     **options: Unpack[Options],
 ) -> Tally:
     """Do ``work`` on every item as ``run_jobs`` does, and append the records that it returns to ``out``."""
     _reopen(options["out"])
     with RecordWriter(options["out"]) as writer:
         return await run_jobs(
-            items, work, lambda record: writer.append(record.to_json()), needed_endpoint=needed_endpoint, **options
+            items,
+            work,
+            lambda record: writer.append(record.to_json()),
+            needed_endpoint=needed_endpoint,
+            answered=answered,
+            **options,
         )
 
 
@@ -138,17 +145,19 @@ async def run_jobs(
     keep: Callable[[V], None] = lambda _: None,
     *,
     needed_endpoint: Callable[[V], bool] = lambda _: True,
+    answered: tuple[type[RopdError], ...] = (ReplyInvalid,),
     **options: Unpack[Options],
 ) -> Tally:
     """Do ``work`` on every item, ``concurrency`` at once, and ``keep`` what it returns.
 
-    ``work`` returns None for an item that was done before; ``needed_endpoint`` says whether the endpoint had
-    to be there for it. An item that raises one of RECORD_ERRORS goes to ``<out>.failed.jsonl``, which is rewritten at
-    the end, also after an interruption. Raises one of STOPS when what was under way is finished, JudgeError when more
-    than ``max_failed_fraction`` of ``total`` failed, the endpoint's own error when it answered nothing at all, and the
-    first error when no item succeeded, now or before.
+    ``work`` returns None for an item that was done before; ``needed_endpoint`` says whether the endpoint had to be
+    there for it, and ``answered`` of which errors it was. An item that raises one of RECORD_ERRORS goes to
+    ``<out>.failed.jsonl``, which is rewritten at the end, also after an interruption. Raises one of STOPS when what was
+    under way is finished, JudgeError when more than ``max_failed_fraction`` of ``total`` failed, the endpoint's own
+    error when it answered nothing at all, and the first error of the most frequent type when no item succeeded, now or
+    before.
     """
-    run = _Run(options)
+    run = _Run(options, answered)
     shared = iter(items)  # each item goes to the worker that is free
 
     async def worker() -> None:
@@ -181,7 +190,7 @@ async def run_jobs(
     finally:
         options["progress"].finish()
         run.write_failed()
-    for error in (run.stopped_by, run.dead_endpoint, run.first_error if run.nothing_succeeded else None):
+    for error in (run.stopped_by, run.dead_endpoint, run.most_frequent_error if run.nothing_succeeded else None):
         if error is not None:
             raise error
     return run.tally
@@ -197,12 +206,12 @@ def _reopen(out: Path) -> None:
 class _Run:
     """The books of one run: what is done, what failed, and when to stop."""
 
-    def __init__(self, options: Options) -> None:
-        self._options = options
+    def __init__(self, options: Options, answered: tuple[type[RopdError], ...]) -> None:
+        self._options, self._answering = options, answered
         self.tally = Tally()
-        self.first_error: RopdError | None = None
         self.stopped_by: RopdError | None = None
         self._failed: dict[str, FailedRecord] = {}
+        self._faults: list[RopdError] = []
         self._settled: set[str] = set()
         self._answered = False
         self._lost: list[RopdError] = []
@@ -211,6 +220,17 @@ class _Run:
     def dead_endpoint(self) -> RopdError | None:
         """The endpoint's first error, where it has answered nothing at all."""
         return self._lost[0] if self._lost and not self._answered else None
+
+    @property
+    def most_frequent_error(self) -> RopdError | None:
+        """The first error of the type that most records failed of, with their number; None where none failed."""
+        if not self._faults:
+            return None
+        [(kind, count)] = Counter(map(type, self._faults)).most_common(1)
+        fault = next(each for each in self._faults if type(each) is kind)
+        if len(self._faults) > 1:
+            fault.message += f" ({count} of {len(self._faults)} failed of this)"
+        return fault
 
     @property
     def nothing_succeeded(self) -> bool:
@@ -229,7 +249,7 @@ class _Run:
     def fail(self, uid: str, fault: RopdError) -> None:
         """Book a failure. Raises where going on makes no sense."""
         self.tally.failed += 1
-        self.first_error = self.first_error or fault
+        self._faults.append(fault)
         self._failed[uid] = FailedRecord(
             uid=uid, error=Failure(stage=self._options["stage"], type=type(fault).__name__, message=fault.message)
         )
@@ -238,7 +258,7 @@ class _Run:
             self._lost.append(fault)
             if self.dead_endpoint and len(self._lost) >= GIVE_UP_AFTER:
                 raise fault
-        self._answered = self._answered or isinstance(fault, ReplyInvalid)
+        self._answered = self._answered or isinstance(fault, self._answering)
         limit, total = self._options["max_failed_fraction"], self._options["total"]
         if limit is not None and self.tally.failed > limit * total:
             raise JudgeError(

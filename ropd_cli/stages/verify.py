@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from ropd_cli.method.groups import request_hash
 from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.packed import Packed
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord
-from ropd_cli.stages.groups import GroupFile, with_teacher
+from ropd_cli.stages.groups import GroupFile, forecast_plans, with_teacher
 from ropd_cli.stages.runner import Finished, Tally, run_records
 from ropd_cli.stages.verifier import VerdictRequest, Verifier
 from ropd_cli.util.progress import Progress
@@ -49,8 +49,8 @@ async def verify(
     groups, rubrics = _read(files)
     if verifier.mixer is not None:
         verifier.mixer.check(groups.prompts)
-    if groups.left_out:
-        progress.note(f"{groups.left_out} prompts without rollouts or without a rubric are left out")
+    for line in groups.left_out:
+        progress.note(line)
     done = Finished(files.out)
     sources = Sources(files.prompts, files.rubrics, files.rollouts, files.index, verifier.settings.m, files.seed)
     with _index_of(files) as index:
@@ -76,14 +76,13 @@ async def verify(
         )
 
 
-def pending(files: VerifyFiles, verifier: Verifier) -> Iterator[ChatRequest]:
-    """The requests of the groups that ``files.out`` does not hold."""
+def pending(files: VerifyFiles, verifier: Verifier, note: Callable[[str], None]) -> Iterator[ChatRequest]:
+    """The requests of the groups that ``files.out`` does not hold; ``note`` is told of groups that would fail."""
     groups, rubrics = _read(files)
     done = Finished(files.out)
     with _index_of(files) as index:
-        for bare in groups:
-            plan = _plan(bare, rubrics, files, index, verifier)
-            if not done.holds(bare.uid, plan.hash, **_origin(plan, verifier)):
+        for plan in forecast_plans(groups, lambda bare: _plan(bare, rubrics, files, index, verifier), note):
+            if not done.holds(plan.group.uid, plan.hash, **_origin(plan, verifier)):
                 yield from (request for each in plan.requests for request in each.requests)
 
 
@@ -103,7 +102,7 @@ Rubrics = Packed[RubricRecord]
 def _read(files: VerifyFiles) -> tuple[GroupFile, Rubrics]:
     groups = GroupFile(files.prompts, files.rollouts, files.limit)
     rubrics = Packed(files.rubrics, RubricRecord)
-    groups.keep_only(rubrics.keys())
+    groups.keep_rubrics(rubrics.keys())
     if not groups.uids:
         raise InputError(
             f"{files.rubrics}: no rubric of any group in {files.rollouts}", "run ropd rubricate on these rollouts first"

@@ -207,7 +207,9 @@ def test_the_command_filters_sorts_and_limits(run, tmp_path):
     assert "more: --limit N" in text
     assert "no such order" in call("--sort", "size", code=2).stderr
     assert "no such rule" in call("--lint", "size", code=2).stderr
-    assert "no group of “nothing like it”" in call("--search", "nothing like it", code=2).stderr
+    assert "no group of “nothing like it”" in call("--search", "nothing like it").stdout
+    nothing = json.loads(call("--search", "nothing like it", "--json", "--html", tmp_path / "none.html").stdout)
+    assert nothing["groups"] == [] and nothing["summary"]["groups"] == 0 and (tmp_path / "none.html").is_file()
     assert "needs a terminal" in call("--browse", code=2).stderr
 
 
@@ -265,6 +267,17 @@ async def test_the_browser_by_its_keys(run, tmp_path):
             assert browser._query.search is None and browser._query.dead
             await pilot.press("q")
         assert browser.return_code == 0
+
+
+async def test_all_keys_of_a_group_fit_80_columns(run, tmp_path):
+    with opened(run, tmp_path) as catalogue:
+        browser = Browser(catalogue, Query(), "run")
+        async with browser.run_test(size=(80, 24)) as pilot:
+            await pilot.press("enter")
+            await pilot.pause()
+            footer = browser.screen._compositor.render_strips()[-1].text
+            shown = ("l h next, previous answer", "esc back", "] [ next, previous group", "? keys")
+            assert all(each in footer for each in shown), footer
 
 
 @pytest.mark.parametrize("width", [40, 60, 160])

@@ -8,12 +8,15 @@ import operator
 import os
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import pytest
 import typer
 
+import ropd_cli
 from ropd_cli.cli._options import command
 from ropd_cli.cli._screen import Screen, pace
 from ropd_cli.cli.main import COMMANDS, load_command, main
@@ -40,6 +43,18 @@ def test_help_imports_nothing_heavy(arguments):
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
     assert done.stderr.strip().splitlines()[-1] == "[]", done.stderr
     assert "ropd" in done.stdout
+
+
+@pytest.mark.parametrize("start", [["-m", "ropd_cli"], ["-c", "SCRIPT"]])
+def test_ctrl_c_while_it_imports_ends_with_130(tmp_path, start):
+    """What is imported first is interrupted; SCRIPT is what the installed ``ropd`` does."""
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    project = tomllib.loads((Path(ropd_cli.__file__).parents[1] / "pyproject.toml").read_text())
+    module, _, name = project["project"]["scripts"]["ropd"].partition(":")
+    script = f"from {module} import {name}; {name}()"
+    command = [sys.executable, start[0], start[1].replace("SCRIPT", script)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

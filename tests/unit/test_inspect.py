@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from ropd_cli.analysis.catalogue import Catalogue
 from ropd_cli.analysis.group_files import load_groups
+from ropd_cli.analysis.judged_groups import GroupView
 from ropd_cli.analysis.query import Query
 from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError
@@ -28,6 +29,7 @@ from ropd_cli.records.schemas import (
 )
 from ropd_cli.report.groups_page import page
 from ropd_cli.report.groups_text import GroupList, in_full
+from ropd_cli.report.words import short_number
 
 NASTY = "boxed [bold red]42[/] \x1b[2J\x1b]0;title\x07 <script>alert(1)</script> \u202egnirts & {x}"
 MESSAGES = (Message(role="user", content=f"What is 6 * 7? {NASTY}"),)
@@ -152,8 +154,25 @@ def test_every_line_fits_and_no_score_is_cut(run, width):
     wide = shown_in_full(views[0], width)
     assert all(f" s{i}" in wide for i in range(32))
     assert all(f" t{i}" in wide for i in range(4))
-    scores = re.findall(r"\d\.\d\d", " ".join(line for line in wide.splitlines() if line.startswith(" score")))
-    assert len(scores) == 36
+    lines = [line for line in wide.splitlines() if line.startswith(" score")]
+    scores = re.findall(r"(?<= )(\.\d\d|0|1)(?= )", " ".join(lines))
+    assert len(scores) == 36 and len(lines) == (3 if width == 80 else 2)
+
+
+def test_a_group_of_the_default_size_fits_80_columns():
+    rubric = rubric_record("u", 12)
+    verdicts = verdict_record(rubric, [[True] * 12, *[[True, False] * 6] * 7], [[True] * 12] * 4)
+    view = GroupView("u", HASH, rubric=rubric, verdicts=verdicts, rewards=verdicts.rewards)
+    [scores] = [line for line in shown_in_full(view, 80).splitlines() if line.startswith(" score")]
+    of_half = f"{verdicts.rewards[1]:.2f}".removeprefix("0")
+    assert scores.split() == ["score", *["1"] * 5, *[of_half] * 7]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.434, ".43"), (1.0, "1"), (0.0, "0"), (-0.5, "-.50"), (10.4, "10.40"), (None, "–")]
+)
+def test_a_figure_in_a_matrix_is_short(value, shown):
+    assert short_number(value) == shown
 
 
 def test_no_text_reaches_the_terminal_or_the_page_unescaped(run):
@@ -202,7 +221,7 @@ def test_what_grpo_is_given_stands_beside_the_scores(tmp_path):
         (view,) = load_groups(files[0], Sources(rubrics=files[1]))
         text = shown_in_full(view, 100)
         html = page_of([view], "Groups")
-        assert ("1.25" in text, "6.00" in text, "-0.75" in text) == (shows,) * 3
+        assert ("1.25" in text, "6.00" in text, "-.75" in text) == (shows,) * 3
         assert (">1.25<" in html, "→ 6.00" in html, "in the place of the reward" in html) == (shows,) * 3
         said = "the rubric is that of an earlier group"
         assert (said in text, said in html) == (shows, shows)

@@ -47,6 +47,17 @@ def test_quickstart_without_the_stack_says_so_before_it_fetches_anything(tmp_pat
     assert not (tmp_path / "cache" / "models").exists()
 
 
+@pytest.mark.parametrize("command", [("eval", "-b", "gsm8k-sample"), ("rollout", "p.jsonl", "-n", "1")])
+def test_a_local_model_s_path_and_vllm_are_checked_before_anything_is_sampled(command, tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"uid": "a", "prompt": "What is 3 + 4?"}\n')
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    for path, says in (("path/not/there", "no model in path/not/there"), ("model", "needs vLLM")):
+        done = ropd_without(["vllm"], tmp_path, *command, "--model-path", path, "--out", "out")
+        lines = done.stderr.strip().splitlines()
+        assert done.returncode == 2 and len(lines) == 2 and says in lines[0], done.stderr
+
+
 def test_data_prepare_without_reasoning_gym_names_the_extra(tmp_path):
     done = ropd_without(["reasoning_gym"], tmp_path, "data", "prepare", "reasoning-gym:gcd", "--out", "p.jsonl")
     assert done.returncode == 2 and "ropd-cli[tasks]" in done.stderr and not (tmp_path / "p.jsonl").exists()

@@ -1,6 +1,7 @@
 """Pages from templates: whatever a model writes is text, nothing is loaded, and only pages that say so run a script."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -85,8 +86,14 @@ def test_the_page_of_a_run_and_that_of_two(run, tmp_path):
 
 def test_the_page_of_groups(run):
     views = load_groups(run)
-    page = groups_page.page([view.row(n) for n, view in enumerate(views)], views, SUMS, NASTY)
+    rows = [view.row(n) for n, view in enumerate(views)]
+    page = groups_page.page(rows, views, SUMS, NASTY)
     assert_harmless(page, script=False)
+    for step, missing in ((1, 0), (None, 2)):  # a column that says nothing is left out
+        page = groups_page.page([replace(row, step=step, missing=missing) for row in rows], views, SUMS, "x")
+        head, cells = (re.search(rf"<{part}>.*?</{part}>", page, re.DOTALL)[0] for part in ("thead", "tbody"))
+        assert (">step<" in head, ">missing<" in head) == (step is not None, missing > 0)
+        assert cells.count("<td") == head.count("<th") * len(rows) - head.count("<thead") * len(rows)
 
 
 @pytest.mark.parametrize("name", HOSTILE)

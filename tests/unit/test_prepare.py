@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
+from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError
 from ropd_cli.method.dataset_rubrics import dataset_rubric
 from ropd_cli.records.files import read_records
@@ -84,6 +86,25 @@ def test_columns_are_found_or_named(tmp_path):
     with pytest.raises(InputError, match=r"c\.jsonl:1.*text, gold") as caught:
         run(file)
     assert "--prompt-field" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("columns", "noted"),
+    [
+        ({"id": "q1", "gold": "2"}, ("no column of answers found: --answer-field COLUMN", "uids are hashes")),
+        ({"id": "q1", "answer": "2"}, ("uids are hashes of the prompts: --uid-field COLUMN (columns: id)",)),
+        ({"uid": "q1", "gold": "2"}, ("no column of answers found: --answer-field COLUMN (columns: gold)",)),
+        ({"uid": "q1", "answer": "2", "more": 3}, ()),
+        ({}, ()),
+    ],
+)
+def test_fields_without_a_column_are_told(tmp_path, columns, noted):
+    file = lines(tmp_path / "mine.jsonl", {"question": "What is 1 + 1?"} | columns)
+    done = CliRunner().invoke(
+        app, ["data", "prepare", "mine", "--local", str(file), "--out", str(tmp_path / "p.jsonl")]
+    )
+    assert done.exit_code == 0, done.output
+    assert all(each in done.stderr for each in noted) and (" COLUMN" in done.stderr) == bool(noted)
 
 
 def test_chat_messages_are_prompts_up_to_the_last_question(tmp_path):

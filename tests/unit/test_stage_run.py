@@ -13,6 +13,7 @@ from ropd_cli.errors import (
     ProviderRefused,
     ProviderUnreachable,
     ReplyInvalid,
+    TooFewAnswers,
 )
 from ropd_cli.records.files import read_records
 from ropd_cli.records.schemas import RecordModel
@@ -159,6 +160,21 @@ async def test_an_endpoint_that_answered_once_is_not_given_up(out):
     lost = [str(i) for i in range(1, 30)]
     tally = await run(out, items(31), fails(*lost, fault=ProviderUnreachable("no")), concurrency=1)
     assert (tally.done, tally.failed) == (2, 29)
+
+
+@pytest.mark.parametrize("answered", [ReplyInvalid, TooFewAnswers])
+async def test_where_all_fail_the_most_frequent_reason_is_shown_unless_the_endpoint_is_dead(out, answered):
+    async def work(item):
+        if item.uid in ("0", "3"):
+            raise ProviderRefused("no")
+        raise TooFewAnswers(f"uid {item.uid}: too few", "more tries")
+
+    todo = {"total": 5, "out": out, "stage": "teacher-gen", "concurrency": 1, "max_failed_fraction": None}
+    todo["progress"] = NoProgress()
+    of_the_endpoint, of_the_answers = (ProviderRefused, "^no$"), (TooFewAnswers, r"uid 1: too few \(3 of 5 failed")
+    kind, says = of_the_answers if answered is TooFewAnswers else of_the_endpoint
+    with pytest.raises(kind, match=says):  # TooFewAnswers of an index says nothing of the endpoint
+        await run_records(items(5), work, **todo, answered=(answered,))
 
 
 async def test_too_many_failures_stop_it(out, failed):

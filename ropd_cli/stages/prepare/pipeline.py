@@ -37,7 +37,9 @@ def prepare(plan: Plan, ledger: Ledger | None = None) -> Prepared:
     pool = fill_pool(plan, reader, ledger)
     kept, tokens_P = apply_filters(pool, plan.filters, ledger)
     prepared = draw(plan, kept, tokens_P, ledger)
-    return prepared if source.is_made else replace(prepared, columns=reader.chosen, further=reader.further)
+    if source.is_made:
+        return prepared
+    return replace(prepared, columns=reader.chosen, further=reader.further, not_found=reader.not_found)
 
 
 def fill_pool(plan: Plan, reader: ColumnReader, ledger: Ledger) -> list[Pooled]:

@@ -96,6 +96,8 @@ class Prepared:
     """Where the fields were read; empty for a made task."""
     further: tuple[str, ...] = ()
     """Columns that are kept as they are."""
+    not_found: tuple[str, ...] = ()
+    """Fields for which no column was found, though ``further`` may hold it."""
 
     @property
     def train(self) -> list[Prompt]:

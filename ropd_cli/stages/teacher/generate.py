@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from functools import partial
 
-from ropd_cli.errors import RopdError, TooFewAnswers
+from ropd_cli.errors import ReplyInvalid, RopdError, TooFewAnswers
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.client import ChatClient
@@ -82,6 +82,7 @@ async def teacher_gen(
             concurrency=max(client.endpoint.limits.concurrency for client in clients),
             max_failed_fraction=max_failed_fraction,
             progress=progress,
+            answered=(ReplyInvalid, TooFewAnswers),
         )
 
 
