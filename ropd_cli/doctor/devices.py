@@ -14,7 +14,7 @@ from typing import Any
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Case, Check, Section, shown_bytes
-from ropd_cli.errors import RopdError
+from ropd_cli.errors import ConfigError, RopdError
 from ropd_cli.training.device_choices import (
     Machine,
     cpus_per_node,
@@ -33,6 +33,7 @@ from ropd_cli.training.gpu_forecast import (
     update_memory,
 )
 from ropd_cli.training.gpus import GpuKind, known_gpu
+from ropd_cli.training.launch import check_sizes
 from ropd_cli.training.model_shape import Shape, weights_of
 from ropd_cli.training.versions import installed_versions
 
@@ -111,6 +112,20 @@ def gpus(case: Case) -> list[Check]:
     mend = "run it on a machine with a GPU (does nvidia-smi list it, is torch a build for CUDA?), "
     mend += "or --set device=cpu"
     return [HERE.fail("gpu", f"device is gpu, and no GPU can be used here{why}", mend)]
+
+
+def sizes(case: Case) -> list[Check]:
+    """Check that the sizes of a run divide as ``ropd train`` wants them."""
+    return [dividing(case.config)] if case.named else []
+
+
+def dividing(config: RopdConfig) -> Check:
+    """Check the sizes of a run by what ``ropd train`` refuses."""
+    try:
+        check_sizes(config)
+    except ConfigError as fault:
+        return HERE.fail("sizes", "; ".join(fault.problems), "ropd train refuses this: change one of the numbers")
+    return HERE.ok("sizes", "prompts, rollouts and devices divide")
 
 
 def driver(case: Case) -> list[Check]:
@@ -262,4 +277,4 @@ def memory_bytes() -> tuple[float, float]:
     return (limit, min(free, limit - used)) if limit < total else (total, free)
 
 
-CHECKS = (processors, memory, gpus, driver, choices, student_memory)
+CHECKS = (processors, memory, gpus, sizes, driver, choices, student_memory)

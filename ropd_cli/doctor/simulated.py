@@ -8,7 +8,7 @@ from typing import Any
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Check, Section, shown_bytes
-from ropd_cli.doctor.devices import on_gpu
+from ropd_cli.doctor.devices import dividing, on_gpu
 from ropd_cli.errors import InputError
 from ropd_cli.training.device_choices import STORAGE_UNITS, Machine, chosen_keys, cpus_per_node, device_choices, table
 from ropd_cli.training.gpu_forecast import (
@@ -49,6 +49,7 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
     cpus = cpus_per_node(config, chosen_keys(choices, config.verl)[STORAGE_UNITS])
     _, *rows = table(choices, config.verl)
     checks = [CHOICES.ok(name, f"{value} ({why})") for name, value, why in rows]
+    checks.append(dividing(config).model_copy(update={"section": CHOICES.name}))
     checks += _bytes(GPU, sampling, "while sampling", kind.bytes)
     checks += _bytes(GPU, updating, "in the update", kind.bytes)
     status = "ok" if verdict.status == "ok" else "fail"

@@ -195,13 +195,24 @@ def test_too_few_cores_fail_where_verl_would_wait(cores, nodes, status):
     assert enough_cores(config, cores).status == status
 
 
-def test_simulate_shows_the_arithmetic_and_the_figures(tmp_path):
+@pytest.fixture
+def asked(tmp_path):
+    """``ropd doctor`` about a student whose config.json is here; returns (exit code, output)."""
     (tmp_path / "config.json").write_text(json.dumps(MODELS["Qwen3-4B"]))
 
-    def asked(*arguments):
+    def doctor(*arguments):
         done = CliRunner().invoke(app, ["doctor", "--set", f"student.model_path={tmp_path}", "--offline", *arguments])
         return done.exit_code, done.stdout
 
+    return doctor
+
+
+def lines_of(answer):
+    """The checks of a ``--json`` answer, by name."""
+    return {check["name"]: check for check in json.loads(answer[1])["checks"]}
+
+
+def test_simulate_shows_the_arithmetic_and_the_figures(asked):
     code, text = asked("--simulate", "H100-80GB:8", "--json")
     document = json.loads(text)
     assert code == 0 and document["ok"] and document["simulated"]["fits"]
@@ -214,3 +225,22 @@ def test_simulate_shows_the_arithmetic_and_the_figures(tmp_path):
     assert code == 1 and "sdpa, one sequence per micro-batch" in text and "4.02 B x 4 bytes" in text
     assert asked("--simulate", "H100:8", "--set", "rollout.gpu_memory_utilization=0.1")[0] == 1  # no cache is left
     assert asked("--simulate", "H999")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("gpus", "keys", "words"),
+    [
+        (8, ["train.nodes=7", "train.prompts_per_step=30"], "do not divide by 56 devices"),
+        (8, ["rollout.tensor_parallel_size=3"], "8 devices are no multiple of rollout.tensor_parallel_size 3"),
+        (1, ["rollout.tensor_parallel_size=2"], "1 devices are no multiple"),
+        (8, ["train.prompts_per_update=5"], "no multiple of train.prompts_per_update 5"),
+    ],
+)
+def test_sizes_that_train_refuses_fail_with_the_simulated_gpus_and_here(asked, gpus, keys, words):
+    settings = [part for key in keys for part in ("--set", key)]
+    answer = asked("--simulate", f"H100-80GB:{gpus}", "--json", *settings)
+    assert answer[0] == 1 and words in lines_of(answer)["sizes"]["found"]
+    answer = asked("--json", "--set", f"train.devices_per_node={gpus}", *settings)
+    assert lines_of(answer)["sizes"]["status"] == "fail" and words in lines_of(answer)["sizes"]["found"]
+    answer = asked("--simulate", f"H100-80GB:{gpus}", "--json", "--set", "method=sft", *settings)  # no rollouts
+    assert lines_of(answer)["sizes"]["status"] == "ok"
