@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import IO
 
 from ropd_cli.doctor.check import Case, Check, Section, shown_bytes
-from ropd_cli.llm.cache import replies_folder
+from ropd_cli.llm.cache import ReplyCache, replies_folder
 from ropd_cli.training.model_shape import weights_of
 from ropd_cli.training.versions import installed_versions
 
 HERE = Section("disk")
 PROBE_BYTES = 256 * 1024
 LITTLE = 1e9
+NO_SPACE = "no space left on the disk"
 CHECKPOINT_BYTES = 16
 """Per weight: in float32 by itself, as a Hugging Face model, and with AdamW's two moments."""
 LORA_CHECKPOINT_BYTES = 8
@@ -45,8 +46,12 @@ def run_directory(case: Case) -> list[Check]:
 
 
 def cache(case: Case) -> list[Check]:
-    """Check the cache of replies."""
-    return [writable(replies_folder(case.config.cache_dir), "cache", "ROPD_CACHE_DIR (or cache_dir:, --cache-dir)")]
+    """Check the cache of replies. Raises InputError where the commands can't open it."""
+    folder = replies_folder(case.config.cache_dir)
+    check = writable(folder, "cache", "ROPD_CACHE_DIR (or cache_dir:, --cache-dir)")
+    if folder.exists() and NO_SPACE not in check.found:
+        ReplyCache.open(case.config.cache_dir, case.config.cache_max_gb).close()
+    return [check]
 
 
 def scratch(case: Case) -> list[Check]:
@@ -77,7 +82,7 @@ def writable(folder: Path, name: str, setting: str, opened: Open = tempfile.Temp
             os.fsync(file.fileno())
     except OSError as fault:
         if fault.errno in (errno.ENOSPC, errno.EDQUOT):
-            return HERE.fail(name, f"{folder}: no space left on the disk", f"make room, or move it by {setting}")
+            return HERE.fail(name, f"{folder}: {NO_SPACE}", f"make room, or move it by {setting}")
         found = f"{folder}: can't be written to ({fault.strerror})"
         return HERE.fail(name, found, f"change the rights of {place}, or choose another place by {setting}")
     free = shutil.disk_usage(place).free

@@ -7,8 +7,10 @@ import os
 import struct
 
 import pytest
+from typer.testing import CliRunner
 
 from ropd_cli.analysis.intervals import wilson
+from ropd_cli.cli.main import app
 from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.doctor.check import Pace, Section, guarded, one_line
 from ropd_cli.doctor.devices import on_cpu, read_smi
@@ -19,6 +21,7 @@ from ropd_cli.doctor.student import switch
 from ropd_cli.doctor.targets import targets
 from ropd_cli.engines.model_folder import Template, parameters
 from ropd_cli.errors import InputError
+from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ChatReply
 
 GOOD = {"torch": "2.11.0+cu130", "verl": "0.9.1", "vllm": "0.24.0", "transformers": "5.9.0", "TransferQueue": "0.1.11"}
@@ -82,6 +85,26 @@ def test_a_full_disk_is_told_from_one_that_can_t_be_written_to(tmp_path):
     (tmp_path / "file").unlink()
     check = writable(tmp_path / "below" / "it", "cache", "ROPD_CACHE_DIR")
     assert check.status == "ok" and list(tmp_path.iterdir()) == []  # nothing is left, and no folder made
+
+
+@pytest.mark.parametrize("fault", ["damaged", "open to others", "somebody else's"])
+def test_a_cache_that_the_commands_refuse_fails_in_their_words(tmp_path, fault):
+    replies = tmp_path / "replies"
+    replies.mkdir()
+    if fault == "damaged":
+        (replies / "cache.db").write_bytes(os.urandom(9000))
+    elif fault == "open to others":
+        replies.chmod(0o777)
+    elif os.geteuid() == 0:
+        os.chown(replies, 1234, -1)
+    else:
+        pytest.skip("only root can give a folder away")
+    done = CliRunner().invoke(app, ["doctor", "--set", f"cache_dir={tmp_path}", "--offline", "--json"])
+    (check,) = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "cache"]
+    with pytest.raises(InputError) as refusal:
+        ReplyCache.open(tmp_path)
+    assert done.exit_code == 1 and check["status"] == "fail"
+    assert (check["found"], check["mend"]) == (refusal.value.message, refusal.value.hint)
 
 
 def test_checkpoints_against_the_room_there_is(tmp_path):
