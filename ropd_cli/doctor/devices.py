@@ -82,7 +82,7 @@ def enough_cores(config: RopdConfig, count: int) -> Check:
     """Check ``count`` cores against what verl reserves for a run on GPUs."""
     lacking = few_cores(config, count)
     if lacking is None:
-        return HERE.ok("cpu", f"{count} cores, and verl reserves {cpus_per_node(config, config.train.nodes)} or more")
+        return HERE.ok("cpu", f"{count} cores, and verl reserves {cpus_per_node(config)}")
     return (HERE.warn if config.train.nodes == 1 else HERE.fail)("cpu", *lacking)
 
 

@@ -10,7 +10,7 @@ from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Check, Section, shown_bytes
 from ropd_cli.doctor.devices import dividing, on_gpu
 from ropd_cli.errors import InputError
-from ropd_cli.training.device_choices import STORAGE_UNITS, Machine, chosen_keys, cpus_per_node, device_choices, table
+from ropd_cli.training.device_choices import Machine, cpus_per_node, device_choices, table
 from ropd_cli.training.gpu_forecast import (
     Part,
     Plan,
@@ -30,11 +30,12 @@ CHOICES, GPU, NODE, STEP = (Section(name) for name in ("choices", "GPU memory", 
 
 def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Check], dict[str, Any]]:
     """Return the checks and their figures for a run of ``config`` on nodes of ``gpus`` (as H100-80GB:8) with as many
-    processors as it wants. Raises InputError for an unknown GPU, and for a student whose sizes are not known."""
+    processors as verl reserves. Raises InputError for an unknown GPU, and for a student whose sizes are not known."""
     kind, count = parse_gpus(gpus)
     train = config.train.model_copy(update={"devices_per_node": count})
     config = config.model_copy(update={"device": "gpu", "train": train})
-    machine = replace(Machine.here(config, ask_hub=ask_hub), cores=None)
+    cpus = cpus_per_node(config)
+    machine = replace(Machine.here(config, ask_hub=ask_hub), cores=cpus)
     shape = Shape.of(machine.student)
     if shape is None:
         named = f"{config.student.model_path}: its" if config.student.model_path else "student.model_path is not set: a"
@@ -46,7 +47,6 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
     plan = Plan.of(config, shape, kind, choices)
     sampling, updating, main, phases = (f(plan) for f in (sampling_memory, update_memory, node_memory, step_time))
     verdict = on_gpu(plan)
-    cpus = cpus_per_node(config, chosen_keys(choices, config.verl)[STORAGE_UNITS])
     _, *rows = table(choices, config.verl)
     checks = [CHOICES.ok(name, f"{value} ({why})") for name, value, why in rows]
     checks.append(dividing(config).model_copy(update={"section": CHOICES.name}))

@@ -227,6 +227,17 @@ def test_simulate_shows_the_arithmetic_and_the_figures(asked):
     assert asked("--simulate", "H999")[0] == 2
 
 
+@pytest.mark.parametrize(("gpus", "nodes", "cpus"), [(1, 1, 6), (8, 1, 34), (8, 2, 30)])
+def test_simulate_and_doctor_name_the_same_processors(asked, gpus, nodes, cpus):
+    answer = asked("--simulate", f"H100-80GB:{gpus}", "--json", "--set", f"train.nodes={nodes}")
+    assert json.loads(answer[1])["simulated"]["cpus_per_node"] == cpus
+    shown = [check["found"] for check in json.loads(answer[1])["checks"] if check["name"] == "processors"]
+    assert shown[0].startswith(f"{cpus} per node; agent workers: {min(8, cpus * nodes // 4)}, ")
+    assert "there are" not in shown[0] and shown[1].startswith(f"{cpus}, ")
+    here = lines_of(asked("--json", "--set", f"train.devices_per_node={gpus}", "--set", f"train.nodes={nodes}"))
+    assert here["processors"]["found"].startswith(f"{cpus} per node; ") and f" {cpus}" in here["cpu"]["found"]
+
+
 @pytest.mark.parametrize(
     ("gpus", "keys", "words"),
     [
