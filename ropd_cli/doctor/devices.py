@@ -181,7 +181,8 @@ def on_cpu(config: RopdConfig, weights: int, free: float) -> Check:
     devices = config.train.nodes * config.train.devices_per_node
     need = weights * (per_weight / devices + 4) + config.rollout.kv_cache_gb * 1e9 + CPU_STACK_BYTES
     found = f"training {weights / 1e6:,.0f} M weights takes roughly {shown_bytes(need)} of memory"
-    mend = "a smaller student, student.lora_rank 32, a lower rollout.kv_cache_gb, or a larger machine"
+    adapters = "" if config.student.lora_rank else "student.lora_rank 32, "
+    mend = f"a smaller student, {adapters}a lower rollout.kv_cache_gb, or a larger machine"
     return HERE.ok_unless(need > free, "student", f"{found}, {shown_bytes(free)} free", mend)
 
 
@@ -193,12 +194,18 @@ def on_gpu(plan: Plan) -> Check:
         f"{shown_bytes(updating)} in the update, of {shown_bytes(plan.gpu.bytes)} per GPU"
     )
     room = kv_tokens(plan)
-    if room < plan.prompt + plan.longest:
+    is_cramped, is_full = room < plan.prompt + plan.longest, sampling > plan.gpu.bytes
+    if is_cramped:
         found += f"; vLLM's cache would hold {max(0, room):,} tokens"
-    is_tight = max(sampling, updating) > plan.gpu.bytes or room < plan.prompt + plan.longest
-    mend = "more train.devices_per_node, train.offload: all, student.lora_rank 32, shorter lengths, or another "
-    mend += "rollout.gpu_memory_utilization"
-    return HERE.ok_unless(is_tight, "student", found, mend)
+    levers = ["more train.devices_per_node", "shorter lengths"]
+    if plan.offload != "all" and is_full:
+        levers.append("train.offload: all")
+    if not plan.lora_rank:
+        levers.append("student.lora_rank 32")
+    if is_cramped or is_full:
+        levers.append("another rollout.gpu_memory_utilization")
+    is_tight = is_cramped or max(sampling, updating) > plan.gpu.bytes
+    return HERE.ok_unless(is_tight, "student", found, ", or ".join([", ".join(levers[:-1]), levers[-1]]))
 
 
 def main_memory(plan: Plan, size: float) -> Check:

@@ -122,7 +122,10 @@ def test_gpus_of_nvidia_smi():
 def test_memory_that_a_student_takes_on_a_cpu():
     alone = RopdConfig()
     assert on_cpu(alone, int(135e6), 17e9).status == "ok"  # the quickstart's peak is 12 to 13 GB
-    assert on_cpu(alone, int(135e6), 11e9).status == "warn"
+    check = on_cpu(alone, int(135e6), 11e9)
+    assert check.status == "warn" and "student.lora_rank" in check.mend
+    adapters = RopdConfig.model_validate({"student": {"lora_rank": 8}})
+    assert "student.lora_rank" not in on_cpu(adapters, int(135e6), 1e9).mend
 
 
 def test_weights_are_counted_by_the_headers_of_all_files(tmp_path):

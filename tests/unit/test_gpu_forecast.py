@@ -141,6 +141,30 @@ def test_what_fits(plan, fits):
     assert (check.status == "ok") is fits, check.found
 
 
+RTX = parse_gpus("RTX-4090")[0]
+MORE = "more train.devices_per_node, "
+
+
+@pytest.mark.parametrize(
+    ("plan", "mend"),
+    [
+        # only the update is too large, and what is offered is not set already
+        (plan_of("Qwen3-4B", RTX, 1, offload="all", lora_rank=32), f"{MORE}or shorter lengths"),
+        (plan_of("Qwen3-4B", RTX, 1, offload="all"), f"{MORE}shorter lengths, or student.lora_rank 32"),
+        (
+            plan_of("Qwen3-4B", RTX, 1, offload="optimizer", lora_rank=32),
+            f"{MORE}shorter lengths, train.offload: all, or another rollout.gpu_memory_utilization",
+        ),
+        (  # the weights leave vLLM no cache
+            plan_of("Qwen3-4B", H100, 8, share=0.1),
+            f"{MORE}shorter lengths, student.lora_rank 32, or another rollout.gpu_memory_utilization",
+        ),
+    ],
+)
+def test_what_is_advised_helps_and_is_not_done_already(plan, mend):
+    assert on_gpu(plan).mend == mend
+
+
 def test_the_arithmetic_of_a_4b_model_on_one_gpu():
     plan = plan_of("Qwen3-4B", H100, 1, offload="all", tokens_at_once=10_240)
     parts = {part.name: part.amount for part in update_memory(plan)}
