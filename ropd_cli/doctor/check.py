@@ -103,6 +103,14 @@ def shown_bytes(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
 
 
+def shown_time(seconds: float) -> str:
+    """Return a span of time in a unit that fits it."""
+    for unit, size in (("days", 86_400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1g} s"
+
+
 def few(items: list[str], shown: int = 5) -> str:
     """Return the first of several names."""
     return ", ".join(items[:shown]) + (" …" if len(items) > shown else "")

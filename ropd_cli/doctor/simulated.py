@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.doctor.check import Check, Section, shown_bytes
+from ropd_cli.doctor.check import Check, Section, shown_bytes, shown_time
 from ropd_cli.doctor.devices import dividing, on_gpu
+from ropd_cli.doctor.disk import checkpoints, kept
 from ropd_cli.errors import InputError
+from ropd_cli.records.schemas import load_prompts
 from ropd_cli.training.device_choices import Machine, cpus_per_node, device_choices, table
 from ropd_cli.training.gpu_forecast import (
     Part,
@@ -24,8 +27,11 @@ from ropd_cli.training.gpu_forecast import (
 )
 from ropd_cli.training.gpus import parse_gpus
 from ropd_cli.training.model_shape import Shape
+from ropd_cli.training.verl_config import steps_of
 
-CHOICES, GPU, NODE, STEP = (Section(name) for name in ("choices", "GPU memory", "each node", "time per step"))
+CHOICES, GPU, NODE, DISK, STEP, RUN = (
+    Section(name) for name in ("choices", "GPU memory", "each node", "disk", "time per step", "run")
+)
 
 
 def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Check], dict[str, Any]]:
@@ -57,9 +63,18 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
     checks += [NODE.ok(part.name, f"{shown_bytes(part.amount)}: {part.words}") for part in main]
     checks.append(NODE.ok("main memory", f"{shown_bytes(node_bytes(main))} at the peak"))
     checks.append(NODE.ok("processors", f"{cpus}, which verl and TransferQueue reserve"))
+    one, count_kept = checkpoints(config, shape.weights)
+    disk_bytes = one * (count_kept + 1)
+    checks.append(DISK.ok("checkpoints", f"{shown_bytes(disk_bytes)}: {kept(one, count_kept)}"))
+    steps = _steps(config)
     if phases:
         checks += [STEP.ok(part.name, f"{part.amount:.1f} s: {part.words}") for part in phases]
         checks.append(STEP.ok("step", f"{amount_of(phases):.0f} s and what of the judging outlasts the generation"))
+        if steps is None:
+            checks.append(RUN.skipped("time", "neither train.steps nor data.prompts says how many steps there are"))
+        else:
+            time = shown_time(steps * amount_of(phases))
+            checks.append(RUN.ok("time", f"{steps} steps: {time}, besides such judging, validation and saving"))
     else:
         checks.append(STEP.skipped("step", f"the speed of {kind.name} is not known; name a GPU, such as H100-80GB"))
     figures = {
@@ -73,8 +88,17 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
         | {"main": _document(main)},
         "cpus_per_node": cpus,
         "seconds": _document(phases),
+        "steps": steps,
+        "disk_bytes": disk_bytes,
     }
     return checks, figures
+
+
+def _steps(config: RopdConfig) -> int | None:
+    """Return the steps of the run; None where that depends on prompts that are not here."""
+    prompts = config.data.prompts
+    count = len(load_prompts(prompts)) if prompts is not None and Path(prompts).is_file() else 0
+    return steps_of(config, count) if config.train.steps or count else None
 
 
 def _bytes(section: Section, parts: Sequence[Part], when: str, size: float) -> list[Check]:

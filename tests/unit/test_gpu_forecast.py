@@ -251,6 +251,21 @@ def test_simulate_shows_the_arithmetic_and_the_figures(asked):
     assert asked("--simulate", "H999")[0] == 2
 
 
+def test_simulate_tells_of_the_run_and_its_checkpoints(asked, tmp_path):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"uid": f"p{k}", "prompt": f"What is {k}?"}) + "\n" for k in range(70)))
+    by_prompts = ("--set", f"data.prompts={prompts}", "--set", "train.epochs=3", "--set", "train.save_every=10")
+    for options, steps, checkpoints in (("--set", "train.steps=200"), 200, 1), (by_prompts, 6, 2), ((), None, 1):
+        answer = asked("--simulate", "H100-80GB:8", "--json", *options)
+        figures, checks = json.loads(answer[1])["simulated"], lines_of(answer)
+        assert figures["steps"] == steps and figures["disk_bytes"] == 16 * WEIGHTS["Qwen3-4B"] * (checkpoints + 1)
+        assert "of 64.4 GB and one being written" in checks["checkpoints"]["found"]
+        assert checks["time"]["status"] == ("ok" if steps else "skipped")
+        if steps == 200:
+            hours = 200 * sum(phase["amount"] for phase in figures["seconds"]) / 3600
+            assert checks["time"]["found"].startswith(f"200 steps: {hours:.1f} h")
+
+
 @pytest.mark.parametrize(("gpus", "nodes", "cpus"), [(1, 1, 6), (8, 1, 34), (8, 2, 30)])
 def test_simulate_and_doctor_name_the_same_processors(asked, gpus, nodes, cpus):
     answer = asked("--simulate", f"H100-80GB:{gpus}", "--json", "--set", f"train.nodes={nodes}")
