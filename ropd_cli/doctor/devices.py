@@ -61,7 +61,7 @@ class Gpu:
 
     def __str__(self) -> str:
         free = f", {shown_bytes(self.free_bytes)} free" if self.free_bytes is not None else ""
-        return f"{self.name} ({shown_bytes(self.total_bytes)}{free})"
+        return f"{self.name} ({self.total_bytes / 2**30:.1f} GiB = {shown_bytes(self.total_bytes)}{free})"
 
 
 def processors(case: Case) -> list[Check]:

@@ -25,7 +25,7 @@ from ropd_cli.training.gpu_forecast import (
     step_time,
     update_memory,
 )
-from ropd_cli.training.gpus import parse_gpus
+from ropd_cli.training.gpus import USABLE, parse_gpus
 from ropd_cli.training.model_shape import Shape
 from ropd_cli.training.verl_config import steps_of
 
@@ -56,6 +56,8 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
     _, *rows = table(choices, config.verl)
     checks = [CHOICES.ok(name, f"{value} ({why})") for name, value, why in rows]
     checks.append(dividing(config).model_copy(update={"section": CHOICES.name}))
+    label = f"{kind.gigabytes:g} GiB, of which a program may have {USABLE:.0%}"
+    checks.append(GPU.ok("size", f"{shown_bytes(kind.bytes)} per GPU: {label}"))
     checks += _bytes(GPU, sampling, "while sampling", kind.bytes)
     checks += _bytes(GPU, updating, "in the update", kind.bytes)
     status = "ok" if verdict.status == "ok" else "fail"

@@ -117,6 +117,7 @@ def test_checkpoints_against_the_room_there_is(tmp_path):
 def test_gpus_of_nvidia_smi():
     first, second = read_smi("NVIDIA H200, 143771, 143000\nNVIDIA, odd name, 1, 0\n[No devices]\n")
     assert (first.name, first.total_bytes, second.name) == ("NVIDIA H200", 143771 * 2**20, "NVIDIA, odd name")
+    assert str(first) == "NVIDIA H200 (140.4 GiB = 150.8 GB, 149.9 GB free)"
 
 
 def test_memory_that_a_student_takes_on_a_cpu():

@@ -244,6 +244,8 @@ def test_simulate_shows_the_arithmetic_and_the_figures(asked):
     names = [part["name"] for part in document["simulated"]["bytes"]["update"]]
     assert names == ["weights", "gradients", "optimizer", "activations", "logits", "gathered", "reserve"]
     assert document["simulated"]["seconds"][0]["name"] == "generation"
+    (size,) = [check["found"] for check in document["checks"] if check["name"] == "size"]
+    assert size == "85.0 GB per GPU: 80 GiB, of which a program may have 99%"
     assert all(part["arithmetic"] for part in document["simulated"]["seconds"])
     code, text = asked("--simulate", "H100:1", "--set", "train.offload=none")
     assert code == 1 and "sdpa, one sequence per micro-batch" in text and "4.02 B x 4 bytes" in text
