@@ -105,6 +105,8 @@ def gpus(case: Case) -> list[Check]:
             mend = f"--set train.devices_per_node={len(usable)}, and sizes that are multiples of it"
             checks.append(HERE.fail("devices_per_node", found, mend))
         return checks
+    if not case.named:
+        return [HERE.skipped("gpu", "none was found; ropd train needs one, or device: cpu")]
     if not needed:
         return [HERE.ok("gpu", "none found; device: cpu needs none")]
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from ropd_cli.analysis.intervals import wilson
 from ropd_cli.cli.main import app
 from ropd_cli.config import EndpointConfig, RopdConfig
+from ropd_cli.doctor import devices
 from ropd_cli.doctor.check import Pace, Section, guarded, one_line
 from ropd_cli.doctor.devices import on_cpu, read_smi
 from ropd_cli.doctor.disk import room, writable
@@ -65,7 +66,7 @@ def test_the_stack_of_the_other_device_is_one_line():
 
 def test_an_installation_for_endpoints_only_is_all_right_until_a_configuration_wants_to_train():
     (api, training) = compare({"aiohttp": "3.14.5"}, "gpu", named=False)
-    assert (api.status, training.status) == ("ok", "ok") and "ropd train" in training.found
+    assert (api.status, training.status) == ("ok", "skipped") and "ropd train" in training.found
     assert statuses(compare({"aiohttp": "3.14.5"}, "gpu", named=True))["training"] == "warn"
 
 
@@ -118,6 +119,14 @@ def test_gpus_of_nvidia_smi():
     first, second = read_smi("NVIDIA H200, 143771, 143000\nNVIDIA, odd name, 1, 0\n[No devices]\n")
     assert (first.name, first.total_bytes, second.name) == ("NVIDIA H200", 143771 * 2**20, "NVIDIA, odd name")
     assert str(first) == "NVIDIA H200 (140.4 GiB = 150.8 GB, 149.9 GB free)"
+
+
+@pytest.mark.parametrize(("options", "status"), [([], "skipped"), (["--device", "cpu"], "ok")])
+def test_a_gpu_that_is_not_there_is_all_right_only_where_none_is_wanted(monkeypatch, options, status):
+    monkeypatch.setattr(devices, "find_gpus", list)
+    done = CliRunner().invoke(app, ["doctor", "--offline", "--json", *options])
+    (check,) = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "gpu"]
+    assert check["status"] == status and check["mend"] is None
 
 
 def test_memory_that_a_student_takes_on_a_cpu():
