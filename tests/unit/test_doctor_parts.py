@@ -213,6 +213,24 @@ def test_a_judge_of_scores_is_tried_on_scores():
     assert [read(reply) for _, read in asked] == [((9,),)] * 5 * VOTES
 
 
+def test_a_url_of_the_environment_is_named_as_its_source(tmp_path, monkeypatch):
+    (tmp_path / "c.yaml").write_text("verifier: {base_url: 'builtin://checkable'}\n")
+    options = ["--config", str(tmp_path / "c.yaml"), "--set", "rubricator.base_url=builtin://checkable"]
+
+    def sources():
+        done = CliRunner().invoke(app, ["doctor", "--offline", "--json", *options])
+        return [c["found"] for c in json.loads(done.stdout)["checks"] if c["name"] == "OPENAI_BASE_URL"]
+
+    def notes():
+        return CliRunner().invoke(app, ["config", "show", *options]).stderr
+
+    assert sources() == [] and "OPENAI_BASE_URL" not in notes()
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1?key=hush")
+    (found,) = sources()
+    assert found.startswith("http://127.0.0.1:9/v1") and "of teacher, verifier, student.endpoint:" in found
+    assert "OPENAI_BASE_URL in the environment sets teacher.base_url" in notes() and "hush" not in found + notes()
+
+
 def test_each_endpoint_is_looked_at_once():
     one = {"base_url": "http://a/v1", "model": "m"}
     tree = {"teacher": one, "rubricator": one, "verifier": one | {"api_key_env": "OTHER"}}
