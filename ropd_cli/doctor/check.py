@@ -13,6 +13,7 @@ from ropd_cli.config import RopdConfig
 from ropd_cli.errors import expected_error
 
 Status = Literal["ok", "warn", "fail", "skipped"]
+SKIPPED = "skipped, because "
 
 
 def one_line(text: str) -> str:
@@ -55,7 +56,7 @@ class Section:
         return Check(section=self.name, name=name, status="fail", found=found, mend=mend)
 
     def skipped(self, name: str, because: str) -> Check:
-        return Check(section=self.name, name=name, status="skipped", found=f"skipped, because {because}")
+        return Check(section=self.name, name=name, status="skipped", found=f"{SKIPPED}{because}")
 
 
 @dataclass(frozen=True)

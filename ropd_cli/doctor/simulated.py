@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.doctor.check import Check, Section, shown_bytes, shown_time
+from ropd_cli.doctor.check import SKIPPED, Case, Check, Section, shown_bytes, shown_time
 from ropd_cli.doctor.devices import dividing, on_gpu
 from ropd_cli.doctor.disk import checkpoints, kept
+from ropd_cli.doctor.student import folder
 from ropd_cli.errors import InputError
 from ropd_cli.records.schemas import load_prompts
 from ropd_cli.training.device_choices import Machine, cpus_per_node, device_choices, table
@@ -44,11 +45,7 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
     machine = replace(Machine.here(config, ask_hub=ask_hub), cores=cpus)
     shape = Shape.of(machine.student)
     if shape is None:
-        named = f"{config.student.model_path}: its" if config.student.model_path else "student.model_path is not set: a"
-        raise InputError(
-            f"{named} config.json is not here or describes no plain transformer",
-            "name the student's folder (--config, or --set student.model_path=…); its config.json is enough",
-        )
+        raise _no_shape(Case(config, offline=not ask_hub), machine.student)
     choices = device_choices(config, machine)
     plan = Plan.of(config, shape, kind, choices)
     sampling, updating, main, phases = (f(plan) for f in (sampling_memory, update_memory, node_memory, step_time))
@@ -94,6 +91,22 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
         "disk_bytes": disk_bytes,
     }
     return checks, figures
+
+
+def _no_shape(case: Case, student: Mapping[str, Any]) -> InputError:
+    """Return why the student's sizes are not known; ``student``: its config.json, empty where there is none."""
+    path = case.config.student.model_path
+    if path is None:
+        return InputError(
+            "student.model_path is not set", "--config gpu-math, or --set student.model_path=… (folder or hub name)"
+        )
+    (check, *_) = folder(case)
+    if student or check.status == "ok":
+        return InputError(
+            f"{path}: its config.json describes no plain transformer",
+            "the forecast knows decoders with grouped attention, such as Llama, Mistral and Qwen",
+        )
+    return InputError(check.found.removeprefix(SKIPPED), check.mend or "leave out --offline, or name a folder")
 
 
 def _steps(config: RopdConfig) -> int | None:

@@ -253,6 +253,23 @@ def test_simulate_shows_the_arithmetic_and_the_figures(asked):
     assert asked("--simulate", "H999")[0] == 2
 
 
+def test_a_student_without_sizes_is_told_of_by_what_is_wrong(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # a hub that is out of reach
+    (tmp_path / "config.json").write_text(json.dumps(MODELS["Qwen3-8B"] | {"kv_lora_rank": 512}))
+
+    def refusal(*options):
+        done = CliRunner().invoke(app, ["doctor", "--simulate", "H100-80GB:1", *options])
+        assert done.exit_code == 2 and not done.stdout
+        return done.stderr
+
+    assert "student.model_path is not set\nhint: --config gpu-math" in refusal()
+    name = ("--set", "student.model_path=nobody/not-downloaded")
+    assert "not on this disk, and the hub is out of reach" in (said := refusal(*name)) and "hf download" in said
+    assert "not-downloaded is not on this disk, and the hub is not asked" in refusal(*name, "--offline")
+    assert "no model there (config.json is missing)" in refusal("--set", "student.model_path=./nowhere")
+    assert "describes no plain transformer" in refusal("--set", f"student.model_path={tmp_path}")
+
+
 def test_simulate_tells_of_the_run_and_its_checkpoints(asked, tmp_path):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"uid": f"p{k}", "prompt": f"What is {k}?"}) + "\n" for k in range(70)))
