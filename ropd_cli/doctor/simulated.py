@@ -37,10 +37,13 @@ CHOICES, GPU, NODE, DISK, STEP, RUN = (
 
 def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Check], dict[str, Any]]:
     """Return the checks and their figures for a run of ``config`` on nodes of ``gpus`` (as H100-80GB:8) with as many
-    processors as verl reserves. Raises InputError for an unknown GPU, and for a student whose sizes are not known."""
+    processors as verl reserves. Raises InputError for an unknown GPU, for a ``device`` that is cpu, and for a student
+    whose sizes are not known."""
     kind, count = parse_gpus(gpus)
+    if config.device == "cpu":
+        raise InputError("device is cpu, and --simulate forecasts a run on GPUs", "--device gpu, or no --simulate")
     train = config.train.model_copy(update={"devices_per_node": count})
-    config = config.model_copy(update={"device": "gpu", "train": train})
+    config = config.model_copy(update={"train": train})
     cpus = cpus_per_node(config)
     machine = replace(Machine.here(config, ask_hub=ask_hub), cores=cpus)
     shape = Shape.of(machine.student)

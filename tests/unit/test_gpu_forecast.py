@@ -251,6 +251,8 @@ def test_simulate_shows_the_arithmetic_and_the_figures(asked):
     assert code == 1 and "sdpa, one sequence per micro-batch" in text and "4.02 B x 4 bytes" in text
     assert asked("--simulate", "H100:8", "--set", "rollout.gpu_memory_utilization=0.1")[0] == 1  # no cache is left
     assert asked("--simulate", "H999")[0] == 2
+    assert asked("--simulate", "H100:8", "--set", "device=cpu") == (2, "")
+    assert asked("--simulate", "H100:8", "--set", "device=cpu", "--device", "gpu")[0] == 0
 
 
 def test_a_student_without_sizes_is_told_of_by_what_is_wrong(tmp_path, monkeypatch):
