@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,8 +89,12 @@ def show(
 
     from ropd_cli.config import RopdConfig
     from ropd_cli.config.describe import changed
+    from ropd_cli.config.load import ENVIRONMENT
     from ropd_cli.config.masking import masked
 
+    for name, keys in ENVIRONMENT.items():
+        if os.environ.get(name):
+            screen.note(f"{name} in the environment sets {', '.join(keys)}, whatever a YAML file says")
     tree = masked(options.load().model_dump(mode="json"))
     if diff:
         tree = changed(tree, masked(RopdConfig().model_dump(mode="json")))

@@ -20,8 +20,7 @@ from ropd_cli.util.resources import find_config
 from ropd_cli.util.yaml_text import load_yaml
 
 PROFILES = ("paper", "reference")
-# environment variable -> the keys it sets
-_ENVIRONMENT: dict[str, tuple[str, ...]] = {
+ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "OPENAI_BASE_URL": (
         "teacher.base_url",
         "student.endpoint.base_url",
@@ -37,6 +36,7 @@ _ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "ROPD_TEACHER_INDEX_PATH": ("data.index",),
     "ROPD_CACHE_DIR": ("cache_dir",),
 }
+"""By environment variable, the keys it sets."""
 
 
 HEIRS = ("teacher", "rubricator", "verifier", "monitor.judge", "lint.judge")
@@ -66,7 +66,7 @@ def load_config(
     tree: dict[str, Any] = reduce(laid_over, map(read_yaml, files), {})
     source = ", ".join(map(str, files)) or "configuration"
     problems: list[str] = []
-    for name, keys in _ENVIRONMENT.items():
+    for name, keys in ENVIRONMENT.items():
         if environ.get(name):
             for key in keys:
                 _set(tree, key, environ[name], problems)

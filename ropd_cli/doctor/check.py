@@ -14,6 +14,7 @@ from ropd_cli.config import RopdConfig
 from ropd_cli.errors import expected_error
 
 Status = Literal["ok", "warn", "fail", "skipped"]
+SKIPPED = "skipped, because "
 
 
 def one_line(text: str) -> str:
@@ -62,7 +63,7 @@ class Section:
         return Check(section=self.name, name=name, status="fail", found=found, mend=mend)
 
     def skipped(self, name: str, because: str) -> Check:
-        return Check(section=self.name, name=name, status="skipped", found=f"skipped, because {because}")
+        return Check(section=self.name, name=name, status="skipped", found=f"{SKIPPED}{because}")
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,14 @@ class Case:
 def shown_bytes(count: float) -> str:
     """Return a size in GB, or in MB below a tenth of one."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
+
+
+def shown_time(seconds: float) -> str:
+    """Return a span of time in a unit that fits it."""
+    for unit, size in (("days", 86_400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1g} s"
 
 
 def few(items: list[str], shown: int = 5) -> str:

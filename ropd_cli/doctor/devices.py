@@ -14,7 +14,7 @@ from typing import Any
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Case, Check, Section, shown_bytes
-from ropd_cli.errors import RopdError
+from ropd_cli.errors import ConfigError, RopdError
 from ropd_cli.training.device_choices import (
     Machine,
     cpus_per_node,
@@ -33,6 +33,7 @@ from ropd_cli.training.gpu_forecast import (
     update_memory,
 )
 from ropd_cli.training.gpus import GpuKind, known_gpu
+from ropd_cli.training.launch import check_sizes
 from ropd_cli.training.model_shape import Shape, weights_of
 from ropd_cli.training.versions import installed_versions
 
@@ -60,7 +61,7 @@ class Gpu:
 
     def __str__(self) -> str:
         free = f", {shown_bytes(self.free_bytes)} free" if self.free_bytes is not None else ""
-        return f"{self.name} ({shown_bytes(self.total_bytes)}{free})"
+        return f"{self.name} ({self.total_bytes / 2**30:.1f} GiB = {shown_bytes(self.total_bytes)}{free})"
 
 
 def processors(case: Case) -> list[Check]:
@@ -81,7 +82,7 @@ def enough_cores(config: RopdConfig, count: int) -> Check:
     """Check ``count`` cores against what verl reserves for a run on GPUs."""
     lacking = few_cores(config, count)
     if lacking is None:
-        return HERE.ok("cpu", f"{count} cores, and verl reserves {cpus_per_node(config, config.train.nodes)} or more")
+        return HERE.ok("cpu", f"{count} cores, and verl reserves {cpus_per_node(config)}")
     return (HERE.warn if config.train.nodes == 1 else HERE.fail)("cpu", *lacking)
 
 
@@ -104,6 +105,8 @@ def gpus(case: Case) -> list[Check]:
             mend = f"--set train.devices_per_node={len(usable)}, and sizes that are multiples of it"
             checks.append(HERE.fail("devices_per_node", found, mend))
         return checks
+    if not case.named:
+        return [HERE.skipped("gpu", "none was found; ropd train needs one, or device: cpu")]
     if not needed:
         return [HERE.ok("gpu", "none found; device: cpu needs none")]
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -111,6 +114,20 @@ def gpus(case: Case) -> list[Check]:
     mend = "run it on a machine with a GPU (does nvidia-smi list it, is torch a build for CUDA?), "
     mend += "or --set device=cpu"
     return [HERE.fail("gpu", f"device is gpu, and no GPU can be used here{why}", mend)]
+
+
+def sizes(case: Case) -> list[Check]:
+    """Check that the sizes of a run divide as ``ropd train`` wants them."""
+    return [dividing(case.config)] if case.named else []
+
+
+def dividing(config: RopdConfig) -> Check:
+    """Check the sizes of a run by what ``ropd train`` refuses."""
+    try:
+        check_sizes(config)
+    except ConfigError as fault:
+        return HERE.fail("sizes", "; ".join(fault.problems), "ropd train refuses this: change one of the numbers")
+    return HERE.ok("sizes", "prompts, rollouts and devices divide")
 
 
 def driver(case: Case) -> list[Check]:
@@ -166,7 +183,8 @@ def on_cpu(config: RopdConfig, weights: int, free: float) -> Check:
     devices = config.train.nodes * config.train.devices_per_node
     need = weights * (per_weight / devices + 4) + config.rollout.kv_cache_gb * 1e9 + CPU_STACK_BYTES
     found = f"training {weights / 1e6:,.0f} M weights takes roughly {shown_bytes(need)} of memory"
-    mend = "a smaller student, student.lora_rank 32, a lower rollout.kv_cache_gb, or a larger machine"
+    adapters = "" if config.student.lora_rank else "student.lora_rank 32, "
+    mend = f"a smaller student, {adapters}a lower rollout.kv_cache_gb, or a larger machine"
     return HERE.ok_unless(need > free, "student", f"{found}, {shown_bytes(free)} free", mend)
 
 
@@ -178,12 +196,18 @@ def on_gpu(plan: Plan) -> Check:
         f"{shown_bytes(updating)} in the update, of {shown_bytes(plan.gpu.bytes)} per GPU"
     )
     room = kv_tokens(plan)
-    if room < plan.prompt + plan.longest:
+    is_cramped, is_full = room < plan.prompt + plan.longest, sampling > plan.gpu.bytes
+    if is_cramped:
         found += f"; vLLM's cache would hold {max(0, room):,} tokens"
-    is_tight = max(sampling, updating) > plan.gpu.bytes or room < plan.prompt + plan.longest
-    mend = "more train.devices_per_node, train.offload: all, student.lora_rank 32, shorter lengths, or another "
-    mend += "rollout.gpu_memory_utilization"
-    return HERE.ok_unless(is_tight, "student", found, mend)
+    levers = ["more train.devices_per_node", "shorter lengths"]
+    if plan.offload != "all" and is_full:
+        levers.append("train.offload: all")
+    if not plan.lora_rank:
+        levers.append("student.lora_rank 32")
+    if is_cramped or is_full:
+        levers.append("another rollout.gpu_memory_utilization")
+    is_tight = is_cramped or max(sampling, updating) > plan.gpu.bytes
+    return HERE.ok_unless(is_tight, "student", found, ", or ".join([", ".join(levers[:-1]), levers[-1]]))
 
 
 def main_memory(plan: Plan, size: float) -> Check:
@@ -262,4 +286,4 @@ def memory_bytes() -> tuple[float, float]:
     return (limit, min(free, limit - used)) if limit < total else (total, free)
 
 
-CHECKS = (processors, memory, gpus, driver, choices, student_memory)
+CHECKS = (processors, memory, gpus, sizes, driver, choices, student_memory)

@@ -10,14 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Case, Check, Section, shown_bytes
-from ropd_cli.llm.cache import replies_folder
+from ropd_cli.llm.cache import ReplyCache, replies_folder
 from ropd_cli.training.model_shape import weights_of
 from ropd_cli.training.versions import installed_versions
 
 HERE = Section("disk")
 PROBE_BYTES = 256 * 1024
 LITTLE = 1e9
+NO_SPACE = "no space left on the disk"
 CHECKPOINT_BYTES = 16
 """Per weight: in float32 by itself, as a Hugging Face model, and with AdamW's two moments."""
 LORA_CHECKPOINT_BYTES = 8
@@ -39,14 +41,16 @@ def run_directory(case: Case) -> list[Check]:
     weights = weights_of(case.config.student.model_path)
     if check.status == "fail" or weights is None:
         return [check]
-    each = LORA_CHECKPOINT_BYTES if case.config.student.lora_rank else CHECKPOINT_BYTES
-    kept = case.config.train.keep_checkpoints if case.config.train.save_every else 1
-    return [check, room(_existing(folder), float(weights * each), kept)]
+    return [check, room(_existing(folder), *checkpoints(case.config, weights))]
 
 
 def cache(case: Case) -> list[Check]:
-    """Check the cache of replies."""
-    return [writable(replies_folder(case.config.cache_dir), "cache", "ROPD_CACHE_DIR (or cache_dir:, --cache-dir)")]
+    """Check the cache of replies. Raises InputError where the commands can't open it."""
+    folder = replies_folder(case.config.cache_dir)
+    check = writable(folder, "cache", "ROPD_CACHE_DIR (or cache_dir:, --cache-dir)")
+    if folder.exists() and NO_SPACE not in check.found:
+        ReplyCache.open(case.config.cache_dir, case.config.cache_max_gb).close()
+    return [check]
 
 
 def scratch(case: Case) -> list[Check]:
@@ -77,7 +81,7 @@ def writable(folder: Path, name: str, setting: str, opened: Open = tempfile.Temp
             os.fsync(file.fileno())
     except OSError as fault:
         if fault.errno in (errno.ENOSPC, errno.EDQUOT):
-            return HERE.fail(name, f"{folder}: no space left on the disk", f"make room, or move it by {setting}")
+            return HERE.fail(name, f"{folder}: {NO_SPACE}", f"make room, or move it by {setting}")
         found = f"{folder}: can't be written to ({fault.strerror})"
         return HERE.fail(name, found, f"change the rights of {place}, or choose another place by {setting}")
     free = shutil.disk_usage(place).free
@@ -85,11 +89,22 @@ def writable(folder: Path, name: str, setting: str, opened: Open = tempfile.Temp
     return HERE.ok_unless(free < LITTLE, name, found, f"make room, or move it by {setting}")
 
 
+def checkpoints(config: RopdConfig, weights: int) -> tuple[float, int]:
+    """Return the bytes of a checkpoint of so many weights, and how many of them are kept."""
+    each = LORA_CHECKPOINT_BYTES if config.student.lora_rank else CHECKPOINT_BYTES
+    return float(weights * each), config.train.keep_checkpoints if config.train.save_every else 1
+
+
+def kept(one: float, count: int) -> str:
+    """Return ``count`` checkpoints of ``one`` byte each in words."""
+    several = "a checkpoint" if count == 1 else f"{count} checkpoints"
+    return f"{several} of {shown_bytes(one)} and one being written"
+
+
 def room(place: Path, one: float, count: int) -> Check:
     """Check that ``count`` checkpoints of ``one`` byte each fit, and the one that is being written."""
     free = shutil.disk_usage(place).free
-    kept = "a checkpoint" if count == 1 else f"{count} checkpoints"
-    found = f"{kept} of {shown_bytes(one)} and one being written, {shown_bytes(free)} free"
+    found = f"{kept(one, count)}, {shown_bytes(free)} free"
     if free < one:
         return HERE.fail("checkpoints", found, "not one has room: make some, or move the run by out: (or --out)")
     mend = "lower train.keep_checkpoints, make room, or move the run by out:"

@@ -8,6 +8,7 @@ import re
 import time
 from functools import partial
 
+from ropd_cli.config.masking import shown_url
 from ropd_cli.doctor.check import Case, Check, Section, few, guarded
 from ropd_cli.doctor.sample_groups import hello
 from ropd_cli.doctor.targets import (
@@ -27,12 +28,23 @@ from ropd_cli.llm.model_list import Listing, list_models
 from ropd_cli.methods import method_of
 
 HERE = Section("endpoints")
+URL_VARIABLE = "OPENAI_BASE_URL"
 _STATUS = re.compile(r": status (\d{3}): ")
 _LIMIT = re.compile(r"max_(completion_|output_)?tokens|output limit", re.IGNORECASE)
 _NO_MODEL = re.compile(
     r"\bmodel\b.{0,80}?(not exist|not found|unknown|invalid|not available)|(unknown|invalid|no such) model",
     re.IGNORECASE,
 )
+
+
+def environment(case: Case) -> list[Check]:
+    """Show which endpoints have the URL of the environment, which a YAML file's does not override."""
+    url = os.environ.get(URL_VARIABLE)
+    roles = [role for role in ROLES if url and endpoint_of(case.config, role).base_url == url]
+    if not url or not roles:
+        return []
+    found = f"{shown_url(url)}, the base_url of {', '.join(roles)}: the environment overrides YAML files"
+    return [HERE.ok(URL_VARIABLE, found)]
 
 
 def unnamed(case: Case) -> list[Check]:
@@ -183,4 +195,4 @@ def _model_mend(target: Target, listed: tuple[str, ...]) -> str:
     return f"set {target.roles[0]}.model to one that is there{names}"
 
 
-CHECKS = (unnamed, named)
+CHECKS = (environment, unnamed, named)

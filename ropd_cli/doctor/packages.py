@@ -73,9 +73,8 @@ def compare(versions: Mapping[str, str], device: Device, *, named: bool) -> list
     else:
         checks = [HERE.fail("aiohttp", f"aiohttp {aiohttp or 'is missing'}", f"pip install 'aiohttp{api}'")]
     if not trains(versions):
-        found = "no verl, vLLM or torch: the stages that ask endpoints work, "
-        found += "ropd train, ropd quickstart and sampling from a checkpoint do not"
-        return [*checks, HERE.warn("training", found, INSTALL[device]) if named else HERE.ok("training", found)]
+        found = "there is no verl, vLLM or torch: ropd train, quickstart and sampling from a checkpoint do not work"
+        return [*checks, HERE.warn("training", found, INSTALL[device]) if named else HERE.skipped("training", found)]
     other = OTHER[device]
     if VLLM[other] in versions and VLLM[device] not in versions:  # nothing to compare package by package
         have = ", ".join(f"{name} {versions[name]}" for name in ("torch", VLLM[other]) if name in versions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ropd_cli.doctor.check import Case, Check, Section
+from ropd_cli.doctor.check import Case, Check, Section, shown_time
 from ropd_cli.doctor.judges import judging_seconds
 from ropd_cli.doctor.targets import JUDGES, endpoint_of, is_asked
 from ropd_cli.errors import InputError
@@ -72,20 +72,12 @@ def judging(case: Case) -> list[Check]:
     a_step = seconds / estimate["steps"]
     paces = "; ".join(f"{role} {case.learnt.pace[role]}" for role in JUDGES if role in case.learnt.pace)
     found = (
-        f"judging alone about {_time(seconds)}, {_time(a_step)} per step, at the pace measured here "
+        f"judging alone about {shown_time(seconds)}, {shown_time(a_step)} per step, at the pace measured here "
         f"({paces}, tiny groups: real answers are longer, and more requests at once may be faster); it runs beside the "
         "rollouts"
     )
     mend = "raise limits.concurrency, put more servers behind base_url, or take a faster judge"
     return [check, HERE.ok_unless(a_step > SLOW_STEP_S, "time", found, mend)]
-
-
-def _time(seconds: float) -> str:
-    """Return a span of time in a unit that fits it."""
-    for unit, size in (("days", 86_400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1g} s"
 
 
 CHECKS = (prices, judging)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from typing_extensions import TypedDict
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.doctor.check import Check, Checks, Section, shown_bytes
-from ropd_cli.doctor.devices import on_gpu
+from ropd_cli.doctor.check import SKIPPED, Case, Check, Checks, Section, shown_bytes, shown_time
+from ropd_cli.doctor.devices import dividing, on_gpu
+from ropd_cli.doctor.disk import checkpoints, kept
+from ropd_cli.doctor.student import folder
 from ropd_cli.errors import InputError
-from ropd_cli.training.device_choices import STORAGE_UNITS, Machine, chosen_keys, cpus_per_node, device_choices, table
+from ropd_cli.records.schemas import load_prompts
+from ropd_cli.training.device_choices import Machine, cpus_per_node, device_choices, table
 from ropd_cli.training.gpu_forecast import (
     Part,
     Plan,
@@ -23,10 +27,13 @@ from ropd_cli.training.gpu_forecast import (
     step_time,
     update_memory,
 )
-from ropd_cli.training.gpus import GpuKind, parse_gpus
+from ropd_cli.training.gpus import USABLE, GpuKind, parse_gpus
 from ropd_cli.training.model_shape import Shape
+from ropd_cli.training.verl_config import steps_of
 
-CHOICES, GPU, NODE, STEP = (Section(name) for name in ("choices", "GPU memory", "each node", "time per step"))
+CHOICES, GPU, NODE, DISK, STEP, RUN = (
+    Section(name) for name in ("choices", "GPU memory", "each node", "disk", "time per step", "run")
+)
 
 
 class PartShown(TypedDict):
@@ -59,6 +66,10 @@ class Simulated(TypedDict):
     cpus_per_node: int
     seconds: list[PartShown]
     """Of the phases of a step; empty where the GPU's speed is not known."""
+    steps: int | None
+    """Of the run."""
+    disk_bytes: int
+    """Of the checkpoints."""
 
 
 class Simulation(Checks):
@@ -69,25 +80,27 @@ class Simulation(Checks):
 
 def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Check], Simulated]:
     """Return the checks and their figures for a run of ``config`` on nodes of ``gpus`` (as H100-80GB:8) with as many
-    processors as it wants. Raises InputError for an unknown GPU, and for a student whose sizes are not known."""
+    processors as verl reserves. Raises InputError for an unknown GPU, for a ``device`` that is cpu, and for a student
+    whose sizes are not known."""
     kind, count = parse_gpus(gpus)
+    if config.device == "cpu":
+        raise InputError("device is cpu, and --simulate forecasts a run on GPUs", "--device gpu, or no --simulate")
     train = config.train.model_copy(update={"devices_per_node": count})
-    config = config.model_copy(update={"device": "gpu", "train": train})
-    machine = replace(Machine.here(config, ask_hub=ask_hub), cores=None)
+    config = config.model_copy(update={"train": train})
+    cpus = cpus_per_node(config)
+    machine = replace(Machine.here(config, ask_hub=ask_hub), cores=cpus)
     shape = Shape.of(machine.student)
     if shape is None:
-        named = f"{config.student.model_path}: its" if config.student.model_path else "student.model_path is not set: a"
-        raise InputError(
-            f"{named} config.json is not here or describes no plain transformer",
-            "name the student's folder (--config, or --set student.model_path=…); its config.json is enough",
-        )
+        raise _no_shape(Case(config, offline=not ask_hub), machine.student)
     choices = device_choices(config, machine)
     plan = Plan.of(config, shape, kind, choices)
     sampling, updating, main, phases = (f(plan) for f in (sampling_memory, update_memory, node_memory, step_time))
     verdict = on_gpu(plan)
-    cpus = cpus_per_node(config, chosen_keys(choices, config.verl)[STORAGE_UNITS])
     _, *rows = table(choices, config.verl)
     checks = [CHOICES.ok(name, f"{value} ({why})") for name, value, why in rows]
+    checks.append(dividing(config).model_copy(update={"section": CHOICES.name}))
+    label = f"{kind.gigabytes:g} GiB, of which a program may have {USABLE:.0%}"
+    checks.append(GPU.ok("size", f"{shown_bytes(kind.bytes)} per GPU: {label}"))
     checks += _bytes(GPU, sampling, "while sampling", kind.bytes)
     checks += _bytes(GPU, updating, "in the update", kind.bytes)
     status = "ok" if verdict.status == "ok" else "fail"
@@ -95,9 +108,18 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
     checks += [NODE.ok(part.name, f"{shown_bytes(part.amount)}: {part.words}") for part in main]
     checks.append(NODE.ok("main memory", f"{shown_bytes(node_bytes(main))} at the peak"))
     checks.append(NODE.ok("processors", f"{cpus}, which verl and TransferQueue reserve"))
+    one, count_kept = checkpoints(config, shape.weights)
+    disk_bytes = one * (count_kept + 1)
+    checks.append(DISK.ok("checkpoints", f"{shown_bytes(disk_bytes)}: {kept(one, count_kept)}"))
+    steps = _steps(config)
     if phases:
         checks += [STEP.ok(part.name, f"{part.amount:.1f} s: {part.words}") for part in phases]
         checks.append(STEP.ok("step", f"{amount_of(phases):.0f} s and what of the judging outlasts the generation"))
+        if steps is None:
+            checks.append(RUN.skipped("time", "neither train.steps nor data.prompts says how many steps there are"))
+        else:
+            time = shown_time(steps * amount_of(phases))
+            checks.append(RUN.ok("time", f"{steps} steps: {time}, besides such judging, validation and saving"))
     else:
         checks.append(STEP.skipped("step", f"the speed of {kind.name} is not known; name a GPU, such as H100-80GB"))
     figures: Simulated = {
@@ -115,8 +137,33 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
         },
         "cpus_per_node": cpus,
         "seconds": _document(phases),
+        "steps": steps,
+        "disk_bytes": disk_bytes,
     }
     return checks, figures
+
+
+def _no_shape(case: Case, student: Mapping[str, Any]) -> InputError:
+    """Return why the student's sizes are not known; ``student``: its config.json, empty where there is none."""
+    path = case.config.student.model_path
+    if path is None:
+        return InputError(
+            "student.model_path is not set", "--config gpu-math, or --set student.model_path=… (folder or hub name)"
+        )
+    (check, *_) = folder(case)
+    if student or check.status == "ok":
+        return InputError(
+            f"{path}: its config.json describes no plain transformer",
+            "the forecast knows decoders with grouped attention, such as Llama, Mistral and Qwen",
+        )
+    return InputError(check.found.removeprefix(SKIPPED), check.mend or "leave out --offline, or name a folder")
+
+
+def _steps(config: RopdConfig) -> int | None:
+    """Return the steps of the run; None where that depends on prompts that are not here."""
+    prompts = config.data.prompts
+    count = len(load_prompts(prompts)) if prompts is not None and Path(prompts).is_file() else 0
+    return steps_of(config, count) if config.train.steps or count else None
 
 
 def _bytes(section: Section, parts: Sequence[Part], when: str, size: float) -> list[Check]:

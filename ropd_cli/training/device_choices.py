@@ -39,8 +39,8 @@ CORES_PER_AGENT_WORKER = 4
 class Machine:
     """What a choice depends on besides the configuration."""
 
-    cores: int | None
-    """Processors of each node; None: not known, taken to be enough."""
+    cores: int
+    """Processors of each node."""
     has_flash_attn: bool
     has_bfloat16: bool
     """Of the processor."""
@@ -326,30 +326,35 @@ def _offload(config: RopdConfig, count: int) -> Choice:
 
 def _gpu_processors(config: RopdConfig, machine: Machine) -> Choice:
     nodes, cores = config.train.nodes, machine.cores
-    left = MOST_STORAGE_UNITS if cores is None else cores - CPUS_PER_GPU * config.train.devices_per_node - OTHER_CPUS
-    units = max(nodes, min(MOST_STORAGE_UNITS, left * nodes))
-    agents = MOST_AGENT_WORKERS
-    if cores is not None:
-        agents = max(1, min(MOST_AGENT_WORKERS, cores * nodes // CORES_PER_AGENT_WORKER))
-    needed = cpus_per_node(config, units)
+    units, needed = storage_units(config), cpus_per_node(config)
+    agents = max(1, min(MOST_AGENT_WORKERS, cores * nodes // CORES_PER_AGENT_WORKER))
     keys = _workers(agents, units)
     if nodes == 1:  # else Ray's own nodes count theirs
-        keys["ray_kwargs.ray_init.num_cpus"] = max(cores or 0, needed)
+        keys["ray_kwargs.ray_init.num_cpus"] = max(cores, needed)
     why = f"verl reserves {CPUS_PER_GPU} per GPU, TransferQueue one per storage unit, and {OTHER_CPUS} more"
-    if cores is not None and cores < needed:
+    if cores < needed:
         why += f"; there are {cores}: " + ("declared all the same, and slow" if nodes == 1 else "the run would wait")
     value = f"{needed} per node; agent workers: {agents}, storage units: {units}"
     return Choice("processors", value, why, keys)
 
 
-def cpus_per_node(config: RopdConfig, storage_units: int) -> int:
+def storage_units(config: RopdConfig) -> int:
+    """Return TransferQueue's storage units: one per GPU up to verl's 8 in all, and one per node or more. It does not
+    go by the cores of the node that asks: each of the nodes has to have declared as many CPUs as it comes to."""
+    nodes = config.train.nodes
+    return max(nodes, min(MOST_STORAGE_UNITS, nodes * config.train.devices_per_node))
+
+
+def cpus_per_node(config: RopdConfig) -> int:
     """Return the CPUs that Ray has to count on the fullest node: with fewer verl waits for ever."""
-    return CPUS_PER_GPU * config.train.devices_per_node + -(-storage_units // config.train.nodes) + OTHER_CPUS
+    ours = Choice("storage units", "", "", {STORAGE_UNITS: storage_units(config)})
+    units = chosen_keys([ours], config.verl)[STORAGE_UNITS]
+    return CPUS_PER_GPU * config.train.devices_per_node + -(-units // config.train.nodes) + OTHER_CPUS
 
 
 def few_cores(config: RopdConfig, cores: int) -> tuple[str, str] | None:
     """Return what is wrong with so few cores for a run on GPUs, and how to mend it; None where they are enough."""
-    needed = cpus_per_node(config, config.train.nodes)
+    needed = cpus_per_node(config)
     if config.device == "cpu" or cores >= needed:
         return None
     found = f"{cores} cores here, and verl reserves {needed} of each node for {config.train.devices_per_node} GPUs"

@@ -223,7 +223,7 @@ def _phases(plan: Plan, gpu: GpuKind) -> Iterator[Part]:
     shape, tp = plan.shape, plan.tensor_parallel
     length = plan.prompt + plan.response
     # generation: each replica of vLLM decodes its rollouts; a step reads the weights and the cache, or multiplies
-    replicas = plan.count // tp
+    replicas = max(1, plan.count // tp)
     mine = -(-plan.rollouts // replicas)
     fitting = max(1, int(max(1, kv_tokens(plan)) / (plan.prompt + plan.response / 2)))
     at_once = min(mine, plan.most_sequences, fitting)

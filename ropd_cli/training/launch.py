@@ -171,8 +171,7 @@ def train(
     config = with_student_of_run(config)
     check_sections(config)
     _check_student(config)
-    if method_of(config).samples:
-        _check_sizes(config)
+    check_sizes(config)
     with sole_writer(run.path, directory=True):
         return _trained(config, run, resume, environ, progress)
 
@@ -300,8 +299,10 @@ def _check_trackers(config: RopdConfig) -> None:
         )
 
 
-def _check_sizes(config: RopdConfig) -> None:
+def check_sizes(config: RopdConfig) -> None:
     """Raise ConfigError for sizes that do not divide; verl would find out minutes later, or pad without a word."""
+    if not method_of(config).samples:
+        return
     train, rollout = config.train, config.rollout
     devices = train.nodes * train.devices_per_node
     update = train.prompts_per_update or train.prompts_per_step

@@ -7,9 +7,12 @@ import os
 import struct
 
 import pytest
+from typer.testing import CliRunner
 
 from ropd_cli.analysis.intervals import wilson
+from ropd_cli.cli.main import app
 from ropd_cli.config import EndpointConfig, RopdConfig
+from ropd_cli.doctor import devices
 from ropd_cli.doctor.check import Pace, Section, guarded, one_line
 from ropd_cli.doctor.devices import on_cpu, read_smi
 from ropd_cli.doctor.disk import room, writable
@@ -19,6 +22,7 @@ from ropd_cli.doctor.student import switch
 from ropd_cli.doctor.targets import targets
 from ropd_cli.engines.model_folder import Template, parameters
 from ropd_cli.errors import InputError
+from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ChatReply
 
 GOOD = {"torch": "2.11.0+cu130", "verl": "0.9.1", "vllm": "0.24.0", "transformers": "5.9.0", "TransferQueue": "0.1.11"}
@@ -62,7 +66,7 @@ def test_the_stack_of_the_other_device_is_one_line():
 
 def test_an_installation_for_endpoints_only_is_all_right_until_a_configuration_wants_to_train():
     (api, training) = compare({"aiohttp": "3.14.5"}, "gpu", named=False)
-    assert (api.status, training.status) == ("ok", "ok") and "ropd train" in training.found
+    assert (api.status, training.status) == ("ok", "skipped") and "ropd train" in training.found
     assert statuses(compare({"aiohttp": "3.14.5"}, "gpu", named=True))["training"] == "warn"
 
 
@@ -84,6 +88,26 @@ def test_a_full_disk_is_told_from_one_that_can_t_be_written_to(tmp_path):
     assert check.status == "ok" and list(tmp_path.iterdir()) == []  # nothing is left, and no folder made
 
 
+@pytest.mark.parametrize("fault", ["damaged", "open to others", "somebody else's"])
+def test_a_cache_that_the_commands_refuse_fails_in_their_words(tmp_path, fault):
+    replies = tmp_path / "replies"
+    replies.mkdir()
+    if fault == "damaged":
+        (replies / "cache.db").write_bytes(os.urandom(9000))
+    elif fault == "open to others":
+        replies.chmod(0o777)
+    elif os.geteuid() == 0:
+        os.chown(replies, 1234, -1)
+    else:
+        pytest.skip("only root can give a folder away")
+    done = CliRunner().invoke(app, ["doctor", "--set", f"cache_dir={tmp_path}", "--offline", "--json"])
+    (check,) = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "cache"]
+    with pytest.raises(InputError) as refusal:
+        ReplyCache.open(tmp_path)
+    assert done.exit_code == 1 and check["status"] == "fail"
+    assert (check["found"], check["mend"]) == (refusal.value.message, refusal.value.hint)
+
+
 def test_checkpoints_against_the_room_there_is(tmp_path):
     assert room(tmp_path, 1e3, 2).status == "ok"
     free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
@@ -94,12 +118,24 @@ def test_checkpoints_against_the_room_there_is(tmp_path):
 def test_gpus_of_nvidia_smi():
     first, second = read_smi("NVIDIA H200, 143771, 143000\nNVIDIA, odd name, 1, 0\n[No devices]\n")
     assert (first.name, first.total_bytes, second.name) == ("NVIDIA H200", 143771 * 2**20, "NVIDIA, odd name")
+    assert str(first) == "NVIDIA H200 (140.4 GiB = 150.8 GB, 149.9 GB free)"
+
+
+@pytest.mark.parametrize(("options", "status"), [([], "skipped"), (["--device", "cpu"], "ok")])
+def test_a_gpu_that_is_not_there_is_all_right_only_where_none_is_wanted(monkeypatch, options, status):
+    monkeypatch.setattr(devices, "find_gpus", list)
+    done = CliRunner().invoke(app, ["doctor", "--offline", "--json", *options])
+    (check,) = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "gpu"]
+    assert check["status"] == status and check["mend"] is None
 
 
 def test_memory_that_a_student_takes_on_a_cpu():
     alone = RopdConfig()
     assert on_cpu(alone, int(135e6), 17e9).status == "ok"  # the quickstart's peak is 12 to 13 GB
-    assert on_cpu(alone, int(135e6), 11e9).status == "warn"
+    check = on_cpu(alone, int(135e6), 11e9)
+    assert check.status == "warn" and "student.lora_rank" in check.mend
+    adapters = RopdConfig.model_validate({"student": {"lora_rank": 8}})
+    assert "student.lora_rank" not in on_cpu(adapters, int(135e6), 1e9).mend
 
 
 def test_weights_are_counted_by_the_headers_of_all_files(tmp_path):
@@ -175,6 +211,24 @@ def test_a_judge_of_scores_is_tried_on_scores():
     assert len(asked) == 5 * VOTES and {request.form.name for request, _ in asked} == {"ropd_scores"}
     reply = ChatReply(text='{"answers": [{"answer_index": 1, "score": 9}]}', finish_reason="stop")
     assert [read(reply) for _, read in asked] == [((9,),)] * 5 * VOTES
+
+
+def test_a_url_of_the_environment_is_named_as_its_source(tmp_path, monkeypatch):
+    (tmp_path / "c.yaml").write_text("verifier: {base_url: 'builtin://checkable'}\n")
+    options = ["--config", str(tmp_path / "c.yaml"), "--set", "rubricator.base_url=builtin://checkable"]
+
+    def sources():
+        done = CliRunner().invoke(app, ["doctor", "--offline", "--json", *options])
+        return [c["found"] for c in json.loads(done.stdout)["checks"] if c["name"] == "OPENAI_BASE_URL"]
+
+    def notes():
+        return CliRunner().invoke(app, ["config", "show", *options]).stderr
+
+    assert sources() == [] and "OPENAI_BASE_URL" not in notes()
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1?key=hush")
+    (found,) = sources()
+    assert found.startswith("http://127.0.0.1:9/v1") and "of teacher, verifier, student.endpoint:" in found
+    assert "OPENAI_BASE_URL in the environment sets teacher.base_url" in notes() and "hush" not in found + notes()
 
 
 def test_each_endpoint_is_looked_at_once():

@@ -141,6 +141,30 @@ def test_what_fits(plan, fits):
     assert (check.status == "ok") is fits, check.found
 
 
+RTX = parse_gpus("RTX-4090")[0]
+MORE = "more train.devices_per_node, "
+
+
+@pytest.mark.parametrize(
+    ("plan", "mend"),
+    [
+        # only the update is too large, and what is offered is not set already
+        (plan_of("Qwen3-4B", RTX, 1, offload="all", lora_rank=32), f"{MORE}or shorter lengths"),
+        (plan_of("Qwen3-4B", RTX, 1, offload="all"), f"{MORE}shorter lengths, or student.lora_rank 32"),
+        (
+            plan_of("Qwen3-4B", RTX, 1, offload="optimizer", lora_rank=32),
+            f"{MORE}shorter lengths, train.offload: all, or another rollout.gpu_memory_utilization",
+        ),
+        (  # the weights leave vLLM no cache
+            plan_of("Qwen3-4B", H100, 8, share=0.1),
+            f"{MORE}shorter lengths, student.lora_rank 32, or another rollout.gpu_memory_utilization",
+        ),
+    ],
+)
+def test_what_is_advised_helps_and_is_not_done_already(plan, mend):
+    assert on_gpu(plan).mend == mend
+
+
 def test_the_arithmetic_of_a_4b_model_on_one_gpu():
     plan = plan_of("Qwen3-4B", H100, 1, offload="all", tokens_at_once=10_240)
     parts = {part.name: part.amount for part in update_memory(plan)}
@@ -195,13 +219,24 @@ def test_too_few_cores_fail_where_verl_would_wait(cores, nodes, status):
     assert enough_cores(config, cores).status == status
 
 
-def test_simulate_shows_the_arithmetic_and_the_figures(tmp_path):
+@pytest.fixture
+def asked(tmp_path):
+    """``ropd doctor`` about a student whose config.json is here; returns (exit code, output)."""
     (tmp_path / "config.json").write_text(json.dumps(MODELS["Qwen3-4B"]))
 
-    def asked(*arguments):
+    def doctor(*arguments):
         done = CliRunner().invoke(app, ["doctor", "--set", f"student.model_path={tmp_path}", "--offline", *arguments])
         return done.exit_code, done.stdout
 
+    return doctor
+
+
+def lines_of(answer):
+    """The checks of a ``--json`` answer, by name."""
+    return {check["name"]: check for check in json.loads(answer[1])["checks"]}
+
+
+def test_simulate_shows_the_arithmetic_and_the_figures(asked):
     code, text = asked("--simulate", "H100-80GB:8", "--json")
     document = json.loads(text)
     assert code == 0 and document["ok"] and document["simulated"]["fits"]
@@ -209,8 +244,74 @@ def test_simulate_shows_the_arithmetic_and_the_figures(tmp_path):
     names = [part["name"] for part in document["simulated"]["bytes"]["update"]]
     assert names == ["weights", "gradients", "optimizer", "activations", "logits", "gathered", "reserve"]
     assert document["simulated"]["seconds"][0]["name"] == "generation"
+    (size,) = [check["found"] for check in document["checks"] if check["name"] == "size"]
+    assert size == "85.0 GB per GPU: 80 GiB, of which a program may have 99%"
     assert all(part["arithmetic"] for part in document["simulated"]["seconds"])
     code, text = asked("--simulate", "H100:1", "--set", "train.offload=none")
     assert code == 1 and "sdpa, one sequence per micro-batch" in text and "4.02 B x 4 bytes" in text
     assert asked("--simulate", "H100:8", "--set", "rollout.gpu_memory_utilization=0.1")[0] == 1  # no cache is left
     assert asked("--simulate", "H999")[0] == 2
+    assert asked("--simulate", "H100:8", "--set", "device=cpu") == (2, "")
+    assert asked("--simulate", "H100:8", "--set", "device=cpu", "--device", "gpu")[0] == 0
+
+
+def test_a_student_without_sizes_is_told_of_by_what_is_wrong(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # a hub that is out of reach
+    (tmp_path / "config.json").write_text(json.dumps(MODELS["Qwen3-8B"] | {"kv_lora_rank": 512}))
+
+    def refusal(*options):
+        done = CliRunner().invoke(app, ["doctor", "--simulate", "H100-80GB:1", *options])
+        assert done.exit_code == 2 and not done.stdout
+        return done.stderr
+
+    assert "student.model_path is not set\nhint: --config gpu-math" in refusal()
+    name = ("--set", "student.model_path=nobody/not-downloaded")
+    assert "not on this disk, and the hub is out of reach" in (said := refusal(*name)) and "hf download" in said
+    assert "not-downloaded is not on this disk, and the hub is not asked" in refusal(*name, "--offline")
+    assert "no model there (config.json is missing)" in refusal("--set", "student.model_path=./nowhere")
+    assert "describes no plain transformer" in refusal("--set", f"student.model_path={tmp_path}")
+
+
+def test_simulate_tells_of_the_run_and_its_checkpoints(asked, tmp_path):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"uid": f"p{k}", "prompt": f"What is {k}?"}) + "\n" for k in range(70)))
+    by_prompts = ("--set", f"data.prompts={prompts}", "--set", "train.epochs=3", "--set", "train.save_every=10")
+    for options, steps, checkpoints in (("--set", "train.steps=200"), 200, 1), (by_prompts, 6, 2), ((), None, 1):
+        answer = asked("--simulate", "H100-80GB:8", "--json", *options)
+        figures, checks = json.loads(answer[1])["simulated"], lines_of(answer)
+        assert figures["steps"] == steps and figures["disk_bytes"] == 16 * WEIGHTS["Qwen3-4B"] * (checkpoints + 1)
+        assert "of 64.4 GB and one being written" in checks["checkpoints"]["found"]
+        assert checks["time"]["status"] == ("ok" if steps else "skipped")
+        if steps == 200:
+            hours = 200 * sum(phase["amount"] for phase in figures["seconds"]) / 3600
+            assert checks["time"]["found"].startswith(f"200 steps: {hours:.1f} h")
+
+
+@pytest.mark.parametrize(("gpus", "nodes", "cpus"), [(1, 1, 6), (8, 1, 34), (8, 2, 30)])
+def test_simulate_and_doctor_name_the_same_processors(asked, gpus, nodes, cpus):
+    answer = asked("--simulate", f"H100-80GB:{gpus}", "--json", "--set", f"train.nodes={nodes}")
+    assert json.loads(answer[1])["simulated"]["cpus_per_node"] == cpus
+    shown = [check["found"] for check in json.loads(answer[1])["checks"] if check["name"] == "processors"]
+    assert shown[0].startswith(f"{cpus} per node; agent workers: {min(8, cpus * nodes // 4)}, ")
+    assert "there are" not in shown[0] and shown[1].startswith(f"{cpus}, ")
+    here = lines_of(asked("--json", "--set", f"train.devices_per_node={gpus}", "--set", f"train.nodes={nodes}"))
+    assert here["processors"]["found"].startswith(f"{cpus} per node; ") and f" {cpus}" in here["cpu"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "keys", "words"),
+    [
+        (8, ["train.nodes=7", "train.prompts_per_step=30"], "do not divide by 56 devices"),
+        (8, ["rollout.tensor_parallel_size=3"], "8 devices are no multiple of rollout.tensor_parallel_size 3"),
+        (1, ["rollout.tensor_parallel_size=2"], "1 devices are no multiple"),
+        (8, ["train.prompts_per_update=5"], "no multiple of train.prompts_per_update 5"),
+    ],
+)
+def test_sizes_that_train_refuses_fail_with_the_simulated_gpus_and_here(asked, gpus, keys, words):
+    settings = [part for key in keys for part in ("--set", key)]
+    answer = asked("--simulate", f"H100-80GB:{gpus}", "--json", *settings)
+    assert answer[0] == 1 and words in lines_of(answer)["sizes"]["found"]
+    answer = asked("--json", "--set", f"train.devices_per_node={gpus}", *settings)
+    assert lines_of(answer)["sizes"]["status"] == "fail" and words in lines_of(answer)["sizes"]["found"]
+    answer = asked("--simulate", f"H100-80GB:{gpus}", "--json", "--set", "method=sft", *settings)  # no rollouts
+    assert lines_of(answer)["sizes"]["status"] == "ok"
