@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import TypedDict
 
@@ -68,7 +69,7 @@ class Simulated(TypedDict):
     """Of the phases of a step; empty where the GPU's speed is not known."""
     steps: int | None
     """Of the run."""
-    disk_bytes: int
+    disk_bytes: float
     """Of the checkpoints."""
 
 
