@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ropd_cli.errors import InputError
 from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.client import ChatRequest
+from ropd_cli.llm.urls import builtin_query
 from ropd_cli.method.block import Block
 from ropd_cli.method.groups import request_hash
 from ropd_cli.records.group_sources import Sources
@@ -91,7 +92,7 @@ def _origin(plan: _Plan, verifier: Verifier) -> dict[str, object]:
     """Return what a record of a group says of where it is from."""
     return {
         "raw_prompt_hash": plan.group.raw_prompt_hash,
-        "model": verifier.endpoint.model,
+        "model": f"{verifier.endpoint.model}{builtin_query(verifier.endpoint)}",
         "rubric_hash": plan.rubric.rubric_hash,
         "template_hash": verifier.templates.verifier_hash,
     }
@@ -140,5 +141,6 @@ def _plan(bare: Group, rubrics: Rubrics, files: VerifyFiles, index: TeacherIndex
         settings.on_no_answer,
         settings.min_coverage,
         mixer.fingerprint(group) if mixer is not None else None,
+        *filter(None, [builtin_query(verifier.endpoint)]),
     )
     return _Plan(group, rubric, block, requests, hashed)

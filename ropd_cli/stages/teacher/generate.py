@@ -62,7 +62,7 @@ async def teacher_gen(
 
         async def work(prompt: Prompt) -> AnswerRecord | None:
             asked = request_hash(prompt, teachers, wanted)
-            if done.holds(prompt.uid, asked, raw_prompt_hash=prompt.raw_prompt_hash):
+            if done.holds(prompt.uid, asked, **_origin(prompt, teachers)):
                 return None
             collection = Collection(prompt, teachers, wanted, opened)
             try:
@@ -104,7 +104,7 @@ async def pending(
     prompts, done = _opened(files, teachers, wanted)
     async with open_grader(wanted, grader) as opened:
         for prompt in prompts:
-            if done.holds(prompt.uid, request_hash(prompt, teachers, wanted), raw_prompt_hash=prompt.raw_prompt_hash):
+            if done.holds(prompt.uid, request_hash(prompt, teachers, wanted), **_origin(prompt, teachers)):
                 continue
             source = CachedReplies(cache, teachers)
             with suppress(RepliesMissing, TooFewAnswers):
@@ -119,6 +119,14 @@ def _opened(files: TeacherFiles, teachers: Sequence[Teacher], wanted: Wanted) ->
     prompts = load_prompts(files.prompts, files.limit)
     check_prompts(prompts, wanted)
     return prompts, Finished(files.out)
+
+
+def _origin(prompt: Prompt, teachers: Sequence[Teacher]) -> dict[str, object]:
+    """Return what a record of a prompt says of where it is from."""
+    return {
+        "raw_prompt_hash": prompt.raw_prompt_hash,
+        "model": " + ".join(teacher.asked for teacher in teachers),
+    }
 
 
 def _record(prompt: Prompt, teachers: Sequence[Teacher], answers: Sequence[Answer], wanted: Wanted) -> AnswerRecord:
