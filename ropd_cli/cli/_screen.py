@@ -217,8 +217,9 @@ class Bar(LogLines):
     def _show_start(self) -> None:
         for task in self._bar.task_ids:  # a command with several stages shows the one at work
             self._bar.remove_task(task)
-        self._task = self._bar.add_task(self._what, total=self._total, extra="", rate="")
+        self._bar.add_task(self._what, total=self._total, extra="", rate="")
         self._bar.start()
 
     def _show(self) -> None:
-        self._bar.update(self._task, completed=self._done, extra=", ".join(self._extras()), rate=self._rate())
+        for task in self._bar.task_ids:  # none where nothing was to do
+            self._bar.update(task, completed=self._done, extra=", ".join(self._extras()), rate=self._rate())

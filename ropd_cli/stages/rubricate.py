@@ -51,8 +51,10 @@ async def rubricate(
     groups = files.groups(rubricator)
     if groups.left_out:
         progress.note(f"{groups.left_out} prompts without rollouts are left out")
-    done = Finished(files.out)
-    sources = Sources(files.prompts, None, files.rollouts, files.index, rubricator.settings.m, files.seed)
+    done = Finished(files.out, rubricator.known_settings(files.seed))
+    sources = Sources(
+        files.prompts, None, files.rollouts, files.index, rubricator.settings.m, files.seed, done.settings
+    )
     with closing(TeacherIndex.open(files.index)) as index:
         sources.write(files.out)
 
@@ -78,7 +80,7 @@ async def rubricate(
 
 def pending(files: RubricateFiles, rubricator: Rubricator) -> Iterator[ChatRequest]:
     """The requests of the groups that ``files.out`` does not hold."""
-    done = Finished(files.out)
+    done = Finished(files.out, rubricator.known_settings(files.seed))
     with closing(TeacherIndex.open(files.index)) as index:
         for bare in files.groups(rubricator):
             plan = _plan(bare, files, index, rubricator)

@@ -52,8 +52,10 @@ async def verify(
         verifier.mixer.check(groups.prompts)
     if groups.left_out:
         progress.note(f"{groups.left_out} prompts without rollouts or without a rubric are left out")
-    done = Finished(files.out)
-    sources = Sources(files.prompts, files.rubrics, files.rollouts, files.index, verifier.settings.m, files.seed)
+    done = Finished(files.out, verifier.known_settings(files.seed))
+    sources = Sources(
+        files.prompts, files.rubrics, files.rollouts, files.index, verifier.settings.m, files.seed, done.settings
+    )
     with _index_of(files) as index:
         sources.write(files.out)
 
@@ -80,7 +82,7 @@ async def verify(
 def pending(files: VerifyFiles, verifier: Verifier) -> Iterator[ChatRequest]:
     """The requests of the groups that ``files.out`` does not hold."""
     groups, rubrics = _read(files)
-    done = Finished(files.out)
+    done = Finished(files.out, verifier.known_settings(files.seed))
     with _index_of(files) as index:
         for bare in groups:
             plan = _plan(bare, rubrics, files, index, verifier)

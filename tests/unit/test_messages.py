@@ -39,7 +39,7 @@ STAGES = {
 }
 
 
-def test_what_changed_is_named(ropd):
+def test_what_changed_is_named_and_nothing_is_said_to_be_done(ropd):
     for name, command in STAGES.items():
         assert ropd(*command, "--base-url", RULES)[0] == 0, name
         if name == "teacher-gen":
@@ -48,3 +48,17 @@ def test_what_changed_is_named(ropd):
         assert ropd(*command, "--base-url", RULES)[0] == 0, name
         code, said = ropd(*command, "--base-url", f"{RULES}?flip=0.5")
         assert code == 2 and "was made from another model (checkable, now checkable?flip=0.5)" in said, (name, said)
+    for name, *more, told in (
+        ("teacher-gen", "--seed", 98, "sampling.seed 99, now 98"),
+        ("teacher-gen", "--temperature", 0.5, "sampling.temperature unset, now 0.5"),
+        ("teacher-gen", "-m", 3, "judge.m 2, now 3"),
+        ("rollout", "-n", 3, "rollout.n 2, now 3"),
+        ("rubricate", "--temperature", 0.5, "sampling.temperature 0.7, now 0.5"),
+        ("rubricate", "-m", 1, "judge.m 2, now 1"),
+        ("verify", "--set", "judge.repeats=3", "judge.repeats 1, now 3"),
+        ("verify", "--set", "reward.length=0.5", "reward.length 0.0, now 0.5"),
+    ):
+        for _ in range(2):
+            code, said = ropd(*STAGES[name], "--base-url", RULES, *more)
+            assert code == 2 and f"was made from {told}\n" in said and "nothing left" not in said, (more, said)
+    assert "verify: nothing left to do" in ropd(*STAGES["verify"], "--base-url", RULES)[1]
