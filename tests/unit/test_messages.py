@@ -62,3 +62,40 @@ def test_what_changed_is_named_and_nothing_is_said_to_be_done(ropd):
             code, said = ropd(*STAGES[name], "--base-url", RULES, *more)
             assert code == 2 and f"was made from {told}\n" in said and "nothing left" not in said, (more, said)
     assert "verify: nothing left to do" in ropd(*STAGES["verify"], "--base-url", RULES)[1]
+
+
+def test_a_fault_of_the_configuration_is_of_its_source(ropd, tmp_path, monkeypatch):
+    (tmp_path / "c.yaml").write_text("judge: {m: 3}\ntrain: {stepz: 3}\n")
+    (tmp_path / "good.yaml").write_text("judge: {m: 3}\n")
+    step, number = "unknown key, did you mean steps?", "input should be greater than or equal to 1 (found 0)"
+    for arguments, told in (
+        (["c.yaml"], f"c.yaml: train.stepz: {step}"),
+        (["good.yaml", "--set", "train.stepz=3"], f"--set train.stepz: {step}"),
+        (["good.yaml", "--set", "device=gpuu"], "--set device: input should be"),
+        (["good.yaml", "--set", "judge.m=0"], f"--set judge.m: {number}"),
+        (
+            ["c.yaml", "--set", "judge.m=0"],
+            f"configuration: 2 problems: --set judge.m: {number}; c.yaml: train.stepz: {step}",
+        ),
+    ):
+        code, said = ropd("train", "--config", *arguments)
+        assert code == 2 and said.startswith(f"ropd: error: {told}"), said
+    monkeypatch.setenv("OPENAI_BASE_URL", "\udc80")
+    assert "ropd: error: OPENAI_BASE_URL: " in ropd("train", "--config", "good.yaml")[1]
+
+
+def test_a_missing_price_and_a_reached_limit_say_what_holds(ropd, server):
+    ask = ("teacher-gen", "p.jsonl", "-m", 1, "--out", "t.jsonl", "--max-cost", 5)
+    for model, line, more in (
+        (
+            "gpt-5.2",
+            "prices: {gpt-5.2: {input: 1.75, output: 14}}; the list price, as here, counts at api.openai.com",
+            "",
+        ),
+        ("mine", "prices: {mine: {input: …, output: …}}", "list price"),
+    ):
+        code, said = ropd(*ask, "--model", model, "--base-url", server.url)
+        assert code == 2 and line in said and not (more and more in said), said
+    prices = ("--set", "prices.mine={input: 1, output: 1e6}", "--max-tokens", 100)
+    code, said = ropd(*ask, "--model", "mine", "--base-url", server.url, *prices)
+    assert code == 1 and "the same command again has the same limit anew" in said, said
