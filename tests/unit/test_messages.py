@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
+from servers import Hang, until
 from typer.testing import CliRunner
 
 from ropd_cli.cli.main import app
@@ -99,3 +103,14 @@ def test_a_missing_price_and_a_reached_limit_say_what_holds(ropd, server):
     prices = ("--set", "prices.mine={input: 1, output: 1e6}", "--max-tokens", 100)
     code, said = ropd(*ask, "--model", "mine", "--base-url", server.url, *prices)
     assert code == 1 and "the same command again has the same limit anew" in said, said
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+async def test_each_signal_says_that_the_same_command_continues(ropd, server, number):
+    server.default = Hang()
+    program = [sys.executable, "-m", "ropd_cli", *map(str, STAGES["teacher-gen"]), "--base-url", server.url]
+    with subprocess.Popen([*program, "--model", "m"], stderr=subprocess.PIPE, text=True) as process:
+        await until(lambda: server.requests or process.poll() is not None)
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number and said.endswith("the same command continues from there\n"), said
