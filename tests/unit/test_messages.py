@@ -114,3 +114,14 @@ async def test_each_signal_says_that_the_same_command_continues(ropd, server, nu
         process.send_signal(number)
         said = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number and said.endswith("the same command continues from there\n"), said
+
+
+def test_wrong_names_and_missing_keys_are_told_before_anything_is_written(ropd, tmp_path):
+    code, said = ropd("export", "sft", "p.jsonl", "--out", "sft.jsonl")
+    assert code == 2 and "sft.jsonl: an export is a folder of Parquet files, not a file\nhint: --out sft\n" in said
+    code, said = ropd("rejudge", ".")
+    assert code == 2 and ".: no run: no groups/step-N.jsonl.zst in it" in said
+    for command in (STAGES["teacher-gen"], STAGES["rollout"]):
+        code, said = ropd(*command, "--model", "gpt-5.2")
+        assert code == 2 and said.startswith("ropd: error: no API key for https://api.openai.com/v1"), said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "p.jsonl"]
