@@ -125,3 +125,18 @@ def test_wrong_names_and_missing_keys_are_told_before_anything_is_written(ropd, 
         code, said = ropd(*command, "--model", "gpt-5.2")
         assert code == 2 and said.startswith("ropd: error: no API key for https://api.openai.com/v1"), said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "p.jsonl"]
+
+
+def test_catalogues_are_the_user_s_alone_counted_and_cleared(ropd, tmp_path):
+    criterion = {"criterion_id": "c1", "category": "x", "criterion": "It is right.", "points": 5}
+    rubric = {"schema_version": "ropd.rubric.v1", "rubrics": [criterion], "maximum_score": 5}
+    row = {"uid": "a", "raw_prompt_hash": "0", "rubric": rubric, "rubric_hash": "0", "model": "m", "template_hash": "0"}
+    (tmp_path / "r.jsonl").write_text(json.dumps(row) + "\n")
+    folder = tmp_path / "cache" / "catalogues"
+    folder.mkdir(parents=True, mode=0o755)
+    assert ropd("inspect-rubrics", "r.jsonl")[0] == 0
+    modes = {path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert folder.stat().st_mode & 0o777 == 0o700 and modes == {0o600}
+    told = json.loads(CliRunner().invoke(app, ["cache", "info", "--json"]).stdout)
+    assert told["catalogues_bytes"] > 1000
+    assert ropd("cache", "clear", "--yes")[0] == 0 and not folder.exists()
