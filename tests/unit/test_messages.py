@@ -140,3 +140,17 @@ def test_catalogues_are_the_user_s_alone_counted_and_cleared(ropd, tmp_path):
     told = json.loads(CliRunner().invoke(app, ["cache", "info", "--json"]).stdout)
     assert told["catalogues_bytes"] > 1000
     assert ropd("cache", "clear", "--yes")[0] == 0 and not folder.exists()
+
+
+@pytest.mark.parametrize("columns", [None, "80"])
+def test_a_pipe_gets_whole_lines(ropd, tmp_path, monkeypatch, columns):
+    criterion = {"criterion_id": "c1", "category": "x", "criterion": "It is right. " * 20, "points": 5}
+    rubric = {"schema_version": "ropd.rubric.v1", "rubrics": [criterion], "maximum_score": 5}
+    row = {"uid": "a", "raw_prompt_hash": "0", "rubric": rubric, "rubric_hash": "0", "model": "m", "template_hash": "0"}
+    (tmp_path / "r.jsonl").write_text(json.dumps(row) + "\n")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    lines = CliRunner().invoke(app, ["inspect-rubrics", "r.jsonl", "--uid", "a"]).stdout.splitlines()
+    whole = [line for line in lines if line.count("It is right.") == 20]
+    assert len(whole) == (columns is None) and max(map(len, lines)) <= (330 if columns is None else 80)
