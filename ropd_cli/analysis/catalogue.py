@@ -28,6 +28,7 @@ from ropd_cli.analysis.judged_groups import GroupRow, GroupView, common_lines
 from ropd_cli.analysis.query import Query
 from ropd_cli.errors import InputError
 from ropd_cli.lint import Finding
+from ropd_cli.llm.cache import catalogues_folder
 from ropd_cli.records.files import is_salvaging
 from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.json_text import loads
@@ -98,8 +99,8 @@ class Catalogue:
         name = hashlib.sha256(
             repr([LAYOUT, _linter(), named, sources.m, sources.seed, judge, is_salvaging()]).encode()
         ).hexdigest()[:24]
-        place = cache_dir / "catalogues" / f"{name}.db"
-        place.parent.mkdir(parents=True, exist_ok=True)
+        place = catalogues_folder(cache_dir) / f"{name}.db"
+        _make_private(place)
         if path.is_dir() and not companions:
             parts = [_Part(file.absolute(), _stamp([file]), partial(views_of, file)) for file in files]
         else:  # groups as they are in none of the files alone
@@ -233,6 +234,16 @@ def _with_judge(view: GroupView, findings: bytes | None, fault: str | None) -> G
     rows = loads(findings) if findings is not None else []
     kept = tuple(Finding(row["rule"], row["message"], tuple(row["criteria"])) for row in rows)
     return replace(view, judge_findings=kept, judge_fault=fault)
+
+
+def _make_private(place: Path) -> None:
+    """Make the folder of catalogues and the files of this one, which hold texts, the user's alone."""
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(PermissionError):  # another user's
+        place.parent.chmod(0o700)
+        for file in (place, place.with_suffix(".lock")):  # SQLite gives the files beside its own the same mode
+            file.touch(mode=0o600)
+            file.chmod(0o600)
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ def step_files(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: no step of this run is finished", f"see {folder / 'train.log'}")
     if not files:
         raise InputError(
-            f"{folder}: no groups/step-N.jsonl.zst in it", "give the directory of a training run, or a file"
+            f"{folder}: no run: no groups/step-N.jsonl.zst in it", "give the directory of a training run, or a file"
         )
     return files
 

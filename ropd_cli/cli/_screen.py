@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,12 +44,19 @@ class Screen:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Print an expected error as one line and a hint and exit with its code; Ctrl-C exits with 130."""
+        """Print an expected error as one line and a hint and exit with its code; Ctrl-C, SIGTERM and a closed terminal
+        exit with 128 + the signal's number."""
+        came: list[int] = []
         try:
-            yield
+            with _interrupted_by_signals(came):
+                yield
+            if came:  # a server that has ended by itself
+                raise typer.Exit(128 + came[0])
         except KeyboardInterrupt:
             print_err("ropd: interrupted; what is finished is written, the same command continues from there")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+            raise typer.Exit(128 + came[0] if came else EXIT_INTERRUPTED) from None
+        except typer.Exit as end:
+            raise typer.Exit(128 + came[0]) if came else end from None
         except Exception as fault:
             expected = expected_error(fault)
             if self.debug or expected is None:
@@ -91,6 +100,26 @@ class Screen:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end; Ctrl-C cancels it and lets it write what is finished."""
         return asyncio.run(work)
+
+
+@contextmanager
+def _interrupted_by_signals(came: list[int]) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP do inside what Ctrl-C does, whoever handles that, and append them to ``came``. One that is
+    ignored (``nohup``) stays so."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        came.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if is_main and signal.getsignal(each) == signal.SIG_DFL]
+    for each in numbers:
+        signal.signal(each, interrupt)
+    try:
+        yield
+    finally:
+        for each in numbers:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def snake_keys(figures: Mapping[str, T]) -> dict[str, T]:
@@ -223,8 +252,9 @@ class Bar(LogLines):
     def _show_start(self) -> None:
         for task in self._bar.task_ids:  # a command with several stages shows the one at work
             self._bar.remove_task(task)
-        self._task = self._bar.add_task(self._what, total=self._total, extra="", rate="")
+        self._bar.add_task(self._what, total=self._total, extra="", rate="")
         self._bar.start()
 
     def _show(self) -> None:
-        self._bar.update(self._task, completed=self._done, extra=", ".join(self._extras()), rate=self._rate())
+        for task in self._bar.task_ids:  # none where nothing was to do
+            self._bar.update(task, completed=self._done, extra=", ".join(self._extras()), rate=self._rate())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, closing
@@ -15,7 +16,9 @@ from ropd_cli.cli._options import Device, RequestOptions
 from ropd_cli.cli._screen import Screen, exit_partial
 from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.engines.vllm_sampling import EngineOptions, installed_device
-from ropd_cli.llm.cache import ReplyCache
+from ropd_cli.errors import InputError
+from ropd_cli.llm.api_key import Peer
+from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatRequest, ClientStats
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.cost_estimate import Forecast, forecast
@@ -86,11 +89,24 @@ def run_api_stage(
             cost = forecast(requests(endpoint), endpoint, cache, Shared.of(config).budget)
             screen.result(cost, in_words(cost))
             return
+        check_key(endpoint, requests(endpoint), cache)
         stack.enter_context(sole_writer(out))
         stats = ClientStats()
         tally = run_clients(screen, config, [endpoint], [stats], cache, lambda clients, bar: stage(clients[0], bar))
         found = figures(out)
         report(screen, tally, out, noun, stats.as_dict() | found, closing_lines(found, following))
+
+
+def check_key(endpoint: EndpointConfig, requests: Iterable[ChatRequest], cache: ReplyCache | None) -> None:
+    """Raise InputError for a key or header that is missing where any of the requests is to be sent: what the cache
+    answers needs none."""
+    try:
+        Peer.read(endpoint, os.environ)
+    except InputError:
+        url = base_url(endpoint)
+        for request in requests:
+            if cache is None or cache.get(cache_key(url, request), request.sampling.max_tokens) is None:
+                raise
 
 
 def with_model(endpoint: EndpointConfig, section: str) -> EndpointConfig:

@@ -44,6 +44,8 @@ def info(*, options: ConfigOptions, screen: Screen) -> None:
     if held.oldest is not None and held.newest is not None:
         lines.append(f"stored from {_date(held.oldest)} to {_date(held.newest)}")
     lines += [f"  {count:8d}  {model or '(no model name)'}" for model, count in held.models.items()]
+    if held.catalogues_bytes:
+        lines.append(f"{held.catalogues_bytes / 1e6:.1f} MB of catalogues (ropd inspect-rubrics)")
     if held.corrupt:
         lines.append(f"{held.corrupt} more can't be read; ropd cache gc removes them")
     screen.result(held, "\n".join(lines))
@@ -88,13 +90,14 @@ def clear(
     options: ConfigOptions,
     screen: Screen,
 ) -> None:
-    """Remove every reply; works on a damaged cache, too."""
+    """Remove every reply and the catalogues of inspect-rubrics; works on a damaged cache, too."""
     from ropd_cli.errors import InputError
     from ropd_cli.llm import cache_maintenance
+    from ropd_cli.llm.cache import catalogues_folder
 
     settings = options.load()
     folder = cache_maintenance.require_cache(settings.cache_dir)
-    size = cache_maintenance.bytes_of(folder)
+    size = sum(map(cache_maintenance.bytes_of, (folder, catalogues_folder(settings.cache_dir))))
     if not yes:
         if not sys.stdin.isatty():
             raise InputError(

@@ -180,6 +180,8 @@ def _export(
 
     if out is None:
         out = run / "export" / kind if run.is_dir() else run.with_name(f"{run.name.partition('.')[0]}-{kind}")
+    if out.suffix in (".csv", ".json", ".jsonl", ".parquet", ".zst"):
+        raise InputError(f"{out}: an export is a folder of Parquet files, not a file", f"--out {out.with_suffix('')}")
     check_out(out)
     made = collect(kind, iter_groups(run, Sources.of(run, **named)), rows_of)
     if not made.rows:

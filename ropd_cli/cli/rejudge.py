@@ -89,6 +89,8 @@ def rejudge(
     The run may be somebody else's: --trust-run-config is needed if one of your keys would be sent to an endpoint that
     only its config.yaml names.
     """
+    from ropd_cli.analysis.group_files import step_files
+    from ropd_cli.cli._stages import check_key
     from ropd_cli.llm.chat import ClientStats
     from ropd_cli.llm.shared import Shared
     from ropd_cli.method.prompts import Templates
@@ -101,6 +103,8 @@ def rejudge(
         raise InputError("--new-rubrics and --rubrics are two choices", "leave one of them out")
     if not run.exists():
         raise InputError(f"{run}: no such run directory", "give the --out of ropd train, or DIR/run of a quickstart")
+    if run.is_dir():
+        step_files(run)
     own = (run if run.is_dir() else run.parent.parent) / "config.yaml"
     flags = endpoint.flags("verifier") | {"judge.templates": str(templates) if templates else None}
     settings = requests.load(flags)
@@ -134,6 +138,8 @@ def rejudge(
             estimates = [forecast(each, at, cache, budget) for each, at in zip(pending, endpoints, strict=False)]
             screen.result(Forecasts(forecast=estimates), "\n".join(map(in_words, estimates)))
             return
+        for at, asked in zip(endpoints, (rejudger.pending(), rejudger.pending_rubrics()), strict=False):
+            check_key(at, asked, cache)
         stack.enter_context(sole_writer(out, directory=True))
         stats = [ClientStats() for _ in endpoints]
 

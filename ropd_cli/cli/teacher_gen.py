@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from ropd_cli.cli._options import EndpointOptions, StageOptions, command
 from ropd_cli.cli._screen import Screen
 from ropd_cli.cli._stages import StageDone, in_words, open_cache, report, run_clients
 from ropd_cli.cli._teachers import endpoints_of, teacher_words, text_or_file
+from ropd_cli.errors import InputError
 from ropd_cli.llm.cost_estimate import Forecast
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.stages.teacher import TeacherCount
@@ -151,6 +153,7 @@ def teacher_gen(
         if run.dry_run:
             _forecast(screen, settings, files, endpoints, wanted, cache)
             return
+        _check_keys(screen, files, endpoints, wanted, cache)
         stack.enter_context(sole_writer(out))  # of the batches' state, too
         teachers = [Teacher(endpoint) for endpoint in endpoints]
         counts = [TeacherCount(teacher.model, teacher.shown) for teacher in teachers]
@@ -183,6 +186,25 @@ def teacher_gen(
     ]
     lines = [teacher_words(each) for each in documents if each["requests_sent"] or each["cache_hits"]]
     report(screen, tally, out, "prompts", ClientStats.total(stats).as_dict() | {"teachers": documents}, lines)
+
+
+def _check_keys(
+    screen: Screen, files: TeacherFiles, endpoints: Sequence[EndpointConfig], wanted: Wanted, cache: ReplyCache | None
+) -> None:
+    """Raise InputError for a key that is missing where anything is to be sent: what the cache answers needs none."""
+    from ropd_cli.llm.api_key import Peer
+    from ropd_cli.stages.teacher import Teacher, pending
+
+    async def check() -> None:
+        teachers = [Teacher(endpoint) for endpoint in endpoints]
+        async for place, _ in pending(files, teachers, wanted, cache, with_cached=False):
+            Peer.read(endpoints[place], os.environ)
+
+    try:
+        for endpoint in endpoints:
+            Peer.read(endpoint, os.environ)
+    except InputError:
+        screen.run(check())
 
 
 def _forecast(

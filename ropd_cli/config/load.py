@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -63,32 +64,66 @@ def load_config(
     files = [find_config(path) for path in ([paths] if isinstance(paths, str | Path) else paths or ())]
     if profile is not None:
         files.insert(0, profile_file(profile))
-    tree: dict[str, Any] = reduce(laid_over, map(read_yaml, files), {})
-    source = ", ".join(map(str, files)) or "configuration"
-    problems: list[str] = []
+    trees = [read_yaml(file) for file in files]
+    tree: dict[str, Any] = reduce(laid_over, trees, {})
+    sources = _Sources({str(file): tree for file, tree in zip(files, trees, strict=True)})
+    problems: list[tuple[str, str]] = []  # each with its source
+
+    def put(key: str, value: Any, source: str) -> None:
+        sources.given[tuple(_keys(key) or [key])] = source
+        if fault := _set(tree, key, value):
+            problems.append((source, fault))
+
     for name, keys in ENVIRONMENT.items():
         if environ.get(name):
             for key in keys:
-                _set(tree, key, environ[name], problems)
+                put(key, environ[name], name)
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
-            problems.append(f"--set {text!r}: expected a.b=value")
+            problems.append((f"--set {text!r}", "expected a.b=value"))
             continue
         try:
-            _set(tree, key.strip(), load_yaml(value), problems)
+            put(key.strip(), load_yaml(value), f"--set {key.strip()}")
         except yaml.YAMLError:
-            problems.append(f"--set {key}: not a YAML value")
+            problems.append((f"--set {key}", "not a YAML value"))
     for key, value in (flags or {}).items():
         if value is not None:
-            _set(tree, key, value, problems)
+            put(key, value, "command line")
     try:
         config = RopdConfig.model_validate(laid_over(RopdConfig().model_dump(), _inherited(tree)))
     except ValidationError as fault:
-        problems += [_describe(error) for error in _without_heirs(fault.errors())]
+        problems += [(sources.of(error["loc"]), _describe(error)) for error in _without_heirs(fault.errors())]
     if problems:
-        raise ConfigError(problems, source, "ropd config explain lists the keys and their defaults")
+        told = [(source, text.removeprefix(f"{source.removeprefix('--set ')}: ")) for source, text in problems]
+        source, several = told[0][0], len({source for source, _ in told}) > 1
+        lines = [f"{source}: {text}" if several else text for source, text in told]
+        raise ConfigError(
+            lines, "configuration" if several else source, "ropd config explain lists the keys and their defaults"
+        )
     return config
+
+
+@dataclass
+class _Sources:
+    """Where the keys of a configuration are from: files, the later over the earlier, and what is ``given`` besides."""
+
+    files: dict[str, dict[str, Any]]
+    given: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def of(self, loc: tuple[Any, ...]) -> str:
+        """Return the source of the key at ``loc``; all files for what is in none."""
+        keys = tuple(map(str, loc))
+        for end in range(len(keys), 0, -1):
+            if keys[:end] in self.given:
+                return self.given[keys[:end]]
+        holding = [file for file, tree in self.files.items() if keys and _holds(tree, keys)]
+        inside = [source for key, source in self.given.items() if keys and key[: len(keys)] == keys]
+        return ", ".join([*holding[-1:], *inside] or self.files) or "configuration"
+
+
+def _holds(tree: Any, keys: tuple[str, ...]) -> bool:
+    return not keys or not isinstance(tree, dict) or (keys[0] in tree and _holds(tree[keys[0]], keys[1:]))
 
 
 def profile_file(name: str) -> Path:
@@ -168,12 +203,12 @@ def _keys(dotted: str) -> list[str]:
     return [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|([^."]+)', dotted)]
 
 
-def _set(tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
+def _set(tree: dict[str, Any], key: str, value: Any) -> str | None:
+    """Set a key, and return what is wrong with it."""
     try:
         json.dumps(value, default=str, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        problems.append(f"{key}: {value!r} is not UTF-8 text")
-        return
+        return f"{key}: {value!r} is not UTF-8 text"
     *parents, last = _keys(key) or [key]
     node = tree
     for part in parents:
@@ -181,9 +216,9 @@ def _set(tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> Non
             node[part] = {}
         node = node[part]
         if not isinstance(node, dict):
-            problems.append(f"{key}: {part} is not a section")
-            return
+            return f"{key}: {part} is not a section"
     node[last] = value
+    return None
 
 
 def _describe(error: Any) -> str:

@@ -54,6 +54,11 @@ def replies_folder(cache_dir: str | Path | None = None) -> Path:
     return (Path(os.path.expanduser(cache_dir)) if cache_dir is not None else default_cache_dir()) / "replies"
 
 
+def catalogues_folder(cache_dir: str | Path | None = None) -> Path:
+    """Return where ``ropd inspect-rubrics`` keeps what it has read of files and runs, prompts and answers too."""
+    return replies_folder(cache_dir).with_name("catalogues")
+
+
 def cache_key(base_url: str, request: ChatRequest) -> str:
     """Return the hex SHA-256 of what determines the answer: endpoint, model, messages, sampling but for ``max_tokens``,
     schema, API, number of the sample.

@@ -12,13 +12,13 @@ from pathlib import Path
 import diskcache
 
 from ropd_cli.errors import InputError
-from ropd_cli.llm.cache import DATABASE, ReplyCache, open_store, replies_folder
+from ropd_cli.llm.cache import DATABASE, ReplyCache, catalogues_folder, open_store, replies_folder
 from ropd_cli.records.journals import RecordWriter
 
 
 @dataclass
 class Contents:
-    """What a cache holds; times are Unix times, ``bytes`` are those on disk."""
+    """What a cache holds; times are Unix times, ``bytes`` are those of replies on disk."""
 
     folder: str
     entries: int = 0
@@ -31,6 +31,8 @@ class Contents:
     """Replies by model."""
     corrupt: int = 0
     """Replies that can't be read."""
+    catalogues_bytes: int = 0
+    """Of what ``ropd inspect-rubrics`` keeps."""
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Removed:
 def require_cache(cache_dir: str | Path | None) -> Path:
     """Return the folder of an existing cache. Raises InputError where there is none."""
     folder = replies_folder(cache_dir)
-    if not (folder / DATABASE).is_file():
+    if not (folder / DATABASE).is_file() and not catalogues_folder(cache_dir).is_dir():
         raise InputError(f"{folder}: no cache there", "give the folder by --cache-dir or ROPD_CACHE_DIR")
     return folder
 
@@ -67,7 +69,7 @@ def contents(cache_dir: str | Path | None, limit_gb: float | None) -> Contents:
             held.newest = max(entry.stored_at, held.newest or entry.stored_at)
         held.corrupt = cache.corrupt
     held.models = dict(models.most_common())
-    held.bytes = bytes_of(folder)
+    held.bytes, held.catalogues_bytes = bytes_of(folder), bytes_of(catalogues_folder(cache_dir))
     return held
 
 
@@ -107,8 +109,16 @@ def collect(
 
 
 def clear(cache_dir: str | Path | None) -> int:
-    """Empty a cache, also one whose database is damaged. Returns the bytes that were freed."""
-    folder = require_cache(cache_dir)
+    """Empty a cache, also one whose database is damaged, and remove the catalogues. Returns the bytes that were
+    freed."""
+    folder, catalogues = require_cache(cache_dir), catalogues_folder(cache_dir)
+    freed = bytes_of(catalogues)
+    if catalogues.is_dir():
+        shutil.rmtree(catalogues)
+    return freed + (_clear_replies(folder) if (folder / DATABASE).is_file() else 0)
+
+
+def _clear_replies(folder: Path) -> int:
     freed = bytes_of(folder)
     try:
         store = open_store(folder, None)

@@ -13,7 +13,7 @@ from ropd_cli.llm.money import Budget, Expectation, cost_usd
 from ropd_cli.llm.urls import base_url
 
 UNKNOWN_REPLY = (128, 1024, 8192)
-"""Tokens of a reply in free text of which nothing is known: few, the guess, many; with a limit, many is the limit."""
+"""Tokens of a reply in free text of which nothing is known and which has no limit: few, the guess, many."""
 ENOUGH_OTHERS = 5
 """So many other replies of the model say how long its replies are."""
 CRITERION_TOKENS, VERDICT_TOKENS, ROW_TOKENS = 70, 2, 20
@@ -102,23 +102,29 @@ def _spans(requests: list[ChatRequest], learnt: Expectation, cache: ReplyCache |
         span = (others[len(others) // 10], round(fmean(others)), others[len(others) * 9 // 10])
         rule = f"replies as long as {len(others)} others of this model in the cache; range: their middle 80%"
     else:
-        span = UNKNOWN_REPLY
+        limit = requests[0].sampling.max_tokens
+        span = _guessed(limit)
+        most = f"{span[2]:,}" + (" (max_tokens)" if limit else "")
         rule = (
-            f"length of replies is a guess: {span[1]:,} tokens each, {span[0]} up to max_tokens; the first replies "
-            "tell: --limit 5 without --dry-run puts some into the cache"
+            f"length of replies is a guess: {span[1]:,} tokens each, {span[0]:,} to {most}; the first replies tell: "
+            "--limit 5 without --dry-run puts some into the cache"
         )
-    return [_limited(span, request.sampling.max_tokens, known=span is not UNKNOWN_REPLY) for request in requests], rule
+    return [_limited(span, request.sampling.max_tokens) for request in requests], rule
 
 
-def _limited(span: Span, limit: int | None, *, known: bool) -> Span:
-    """Return a span under ``max_tokens``: where it is not known, a reply is about half the limit at most."""
+def _guessed(limit: int | None) -> Span:
+    """Return what a reply of which nothing is known may have: under ``max_tokens`` an eighth to all of it, about half,
+    and no more than without."""
     if limit is None:
-        return span
-    few, about, many = (min(tokens, limit) for tokens in span)
-    if known:
-        return few, about, many
-    about = min(about, limit // 2 + 1)
-    return min(few, about), about, limit
+        return UNKNOWN_REPLY
+    few, about, _ = UNKNOWN_REPLY
+    return min(few, limit // 8 + 1), min(about, limit // 2 + 1), limit
+
+
+def _limited(span: Span, limit: int | None) -> Span:
+    """Return a span under ``max_tokens``."""
+    few, about, many = (min(tokens, limit or tokens) for tokens in span)
+    return few, about, many
 
 
 def _question(request: ChatRequest) -> str | None:
@@ -138,6 +144,5 @@ def _of_form(request: ChatRequest) -> Span:
         criteria = judgement.get("minItems", 8) if judgement else 0  # a score is in the row
         guess = rows * (ROW_TOKENS + criteria * VERDICT_TOKENS)
     else:
-        return _limited(UNKNOWN_REPLY, limit, known=False)
-    few, about, many = (min(tokens, limit or tokens) for tokens in (guess // 2 + 1, guess, 2 * guess))
-    return few, about, many
+        return _guessed(limit)
+    return _limited((guess // 2 + 1, guess, 2 * guess), limit)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ropd_cli.config.models import PriceConfig
 from ropd_cli.errors import ConfigError, CostLimit
-from ropd_cli.llm.list_prices import list_price
+from ropd_cli.llm.list_prices import list_price, list_prices
 from ropd_cli.records.schemas import Usage
 
 FREE = PriceConfig(input=0.0, output=0.0)
@@ -103,12 +103,15 @@ class Budget:
             return FREE
         price = self.prices.get(model) or list_price(model, base_url)
         if price is None and self.max_usd is not None:
-            known = ", ".join(sorted(self.prices)) or "none"
+            listed = list_prices()
+            rates, why = "{input: …, output: …}", ""
+            if own := listed.prices.get(model):
+                rates = f"{{input: {own.input:g}, output: {own.output:g}}}"
+                why = f"; the list price, as here, counts at {listed.host} only"
             raise ConfigError(
                 [f"prices.{model}: missing, and a limit on the cost is set"],
                 "configuration",
-                f"give the model's price in dollars per million tokens: prices: {{{model}: {{input: …, output: …}}}} "
-                f"(there is a price of: {known})",
+                f"give the model's price in dollars per million tokens: prices: {{{model}: {rates}}}{why}",
             )
         return price
 
@@ -119,7 +122,8 @@ class Budget:
             if not self._under_way:
                 raise CostLimit(
                     f"the next request could cost ${usd:.4f}; ${self.spent_usd:.4f} of ${self.max_usd:g} are spent",
-                    "raise --max-cost (or max_cost) and run the same command again: it goes on from here",
+                    "raise --max-cost (or max_cost): the command goes on from here; the limit is per command (of a "
+                    "training: per run), so the same command again has the same limit anew",
                 )
             await self._settled.wait()
         self._under_way += 1

@@ -119,6 +119,13 @@ def builtin_name(url: str) -> str:
     return url.removeprefix(BUILTIN).strip("/")
 
 
+def builtin_query(endpoint: EndpointConfig) -> str:
+    """Return ``?flip=0.5`` of ``builtin://NAME?flip=0.5``, which changes the answers as another model would; of any
+    other URL nothing: a server may move."""
+    url = base_url(endpoint)
+    return "".join(builtin_name(url).partition("?")[1:]) if url.startswith(BUILTIN) else ""
+
+
 def model_name(endpoint: EndpointConfig, section: str | None = None) -> str:
     """Return the model to ask for; the embedded provider's is called like itself where none is configured.
 

@@ -22,6 +22,7 @@ from ropd_cli.analysis.group_files import step_files
 from ropd_cli.config import EndpointConfig, JudgeConfig
 from ropd_cli.errors import InputError
 from ropd_cli.llm.client import ChatRequest
+from ropd_cli.llm.urls import builtin_query
 from ropd_cli.method.block import Block
 from ropd_cli.method.prompts import Templates
 from ropd_cli.records.files import existing_records, read_journal
@@ -178,7 +179,7 @@ class Rejudger:
             block = self.verifier.block(group)
             requests = self._requests(job, rubric, block)
             record = await self.verifier.verdicts(group, rubric, block=block, requests=requests)
-            where = {"step": job.saved.step, "repeat": job.repeat, "request_hash": _digest(requests, rubric)}
+            where = {"step": job.saved.step, "repeat": job.repeat, "request_hash": self._digest(requests, rubric)}
             return record.model_copy(update=where)
 
         return await run_records(
@@ -250,12 +251,17 @@ class Rejudger:
                 continue
             if rubric is None:
                 fault = f"{self.files.written_rubrics}: the rubric by which {job.uid} was judged is not there"
-            elif done[job.key] in (None, _digest(self._requests(job, rubric), rubric)):
+            elif done[job.key] in (None, self._digest(self._requests(job, rubric), rubric)):
                 continue
             else:
                 fault = f"{self.files.verdicts}: {job.uid} was judged with another judge, template, rubric or setting"
             raise InputError(fault, "give another --out, or delete the folder to judge all of it again")
         return left
+
+    def _digest(self, requests: Sequence[VerdictRequest], rubric: RubricRecord) -> str:
+        digests = [request.digest for each in requests for request in each.requests]
+        query = builtin_query(self.verifier.endpoint)
+        return hashlib.sha256(orjson.dumps([digests, rubric.rubric_hash, *filter(None, [query])])).hexdigest()
 
     def _requests(self, job: Job, rubric: RubricRecord, block: Block | None = None) -> list[VerdictRequest]:
         # each repeat asks anew, past the cache: the first one asks what the training asked
@@ -282,11 +288,6 @@ class Rejudger:
             with RecordWriter(self.files.written_rubrics) as writer:
                 writer.append({"step": saved.step, **record.to_json()})
             return record
-
-
-def _digest(requests: Sequence[VerdictRequest], rubric: RubricRecord) -> str:
-    digests = [request.digest for each in requests for request in each.requests]
-    return hashlib.sha256(orjson.dumps([digests, rubric.rubric_hash])).hexdigest()
 
 
 def default_out(run: Path, settings: JudgeConfig, templates: Templates, endpoint: EndpointConfig, source: str) -> Path:

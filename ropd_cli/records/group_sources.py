@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ _PATHS = ("prompts", "rubrics", "rollouts", "index")
 @dataclass(frozen=True)
 class Sources:
     """The files that the groups of a file are made of; None for what is not known. ``m`` and ``seed`` say which
-    teacher answers of the index."""
+    teacher answers of the index, ``settings`` what else the records depend on, by key."""
 
     prompts: Path | None = None
     rubrics: Path | None = None
@@ -24,6 +25,7 @@ class Sources:
     index: Path | None = None
     m: int = 0
     seed: int = 0
+    settings: Mapping[str, object] = field(default_factory=dict, hash=False)
     gone: tuple[tuple[str, Path], ...] = ()
     """What is written down and not there any more, by name."""
 
@@ -38,13 +40,19 @@ class Sources:
         gone = tuple((name, file) for name, file in found.items() if named.get(name) is None and not file.exists())
         found = {name: file for name, file in found.items() if file.exists()}
         found |= {name: file for name, file in named.items() if file is not None}
-        return cls(**found, m=int(document.get("m", 0)), seed=int(document.get("seed", 0)), gone=gone)
+        return cls(
+            **found,
+            m=int(document.get("m", 0)),
+            seed=int(document.get("seed", 0)),
+            settings=document.get("settings", {}),
+            gone=gone,
+        )
 
     def write(self, path: Path) -> None:
         """Write them down beside a file, by paths from its folder, so that both can be moved together."""
         paths = {name: getattr(self, name) for name in _PATHS}
         relative = {name: os.path.relpath(file, path.parent) for name, file in paths.items() if file is not None}
-        document = relative | {"m": self.m, "seed": self.seed}
+        document = relative | {"m": self.m, "seed": self.seed, "settings": self.settings}
         write_atomic(_beside(path), json.dumps(document, indent=2))  # a name need not be UTF-8
 
     @property

@@ -109,7 +109,7 @@ def terminal(document: Document) -> RenderableType:
         for k, (title, figure) in enumerate(figures_of(benchmark)):
             style = "bold" if k == 0 else ""
             table.add_row(Text(title, style), Text(value(figure), style), Text(interval(figure)))
-        parts.append(Padding(table, (0, 0, 1, 2)))
+        parts.append(Padding(table, (0, 0, 1, 2), expand=False))
     return Group(*parts, *(Text(f"! {warning}", style="yellow") for warning in document["warnings"]))
 
 
@@ -191,7 +191,7 @@ def compared_terminal(document: Document) -> RenderableType:
             title = (benchmark["name"], "bold"), "  ", (shortened(run, LONGEST_NAME), "dim")
             lines = map(Text, _flips(benchmark, difference))
             parts += [Text(), Text.assemble(*title)]
-            parts.append(Padding(Group(FittedTable(COMPARED[1:], changes), *lines), (0, 0, 0, 2)))
+            parts.append(Padding(Group(FittedTable(COMPARED[1:], changes), *lines), (0, 0, 0, 2), expand=False))
     return Group(*parts)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich import box
 from rich.console import ConsoleOptions, RenderableType
+from rich.constrain import Constrain
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
@@ -18,7 +19,7 @@ from rich.table import Table
 from ropd_cli.analysis.judged_groups import GroupRow, GroupView, ShownAnswer
 from ropd_cli.lint import RULES
 from ropd_cli.report.words import label, mark, number, raw_score, short_number, summary_line
-from ropd_cli.util.terminal import Text
+from ropd_cli.util.terminal import UNWRAPPED, Text
 from ropd_cli.util.visible_text import visible
 
 
@@ -101,14 +102,14 @@ class JudgedGroup:
 
     def __rich_console__(self, _console: object, options: ConsoleOptions) -> Iterator[RenderableType]:
         view = self.view
-        yield Rule(Text(view.title), align="left")
+        yield _rule(view.title, "─", options)
         if view.question is not None:
-            yield Padding(Text(view.question), (0, 0, 1, 2))
+            yield Padding(Text(view.question), (0, 0, 1, 2), expand=False)
         for part in view.by_rubric:
             if part.of_rollout is not None:
                 yield Text(f"the rubric of rollout {part.of_rollout}", style="bold")
             if part.criteria:
-                yield _criteria(part)
+                yield _criteria(part, expand=options.max_width < UNWRAPPED)
             if (part.criterion_ids and part.judged) or part.is_scored:
                 yield from _matrix(part, options.max_width)
         if view.origin:
@@ -137,8 +138,8 @@ class AnswerText:
     def __rich_console__(self, _console: object, options: ConsoleOptions) -> Iterator[RenderableType]:
         thinking, answer = self.shown.thinking, self.shown.answer
         more = f", {len(thinking):,} characters of thinking" if thinking else ""
-        yield Rule(Text(self.shown.heading + more), align="left", characters="·")
-        yield Padding(Text("no answer", style="dim") if answer is None else Text(answer), (0, 0, 1, 2))
+        yield _rule(self.shown.heading + more, "·", options)
+        yield Padding(Text("no answer", style="dim") if answer is None else Text(answer), (0, 0, 1, 2), expand=False)
 
 
 def in_full(view: GroupView) -> list[JudgedGroup | AnswerText]:
@@ -146,8 +147,13 @@ def in_full(view: GroupView) -> list[JudgedGroup | AnswerText]:
     return [JudgedGroup(view), *map(AnswerText, view.texts)]
 
 
-def _criteria(view: GroupView) -> Table:
-    table = _table(expand=True)
+def _rule(title: str, characters: str, options: ConsoleOptions) -> RenderableType:
+    rule = Rule(Text(title), align="left", characters=characters)
+    return rule if options.max_width < UNWRAPPED else Constrain(rule, 80)
+
+
+def _criteria(view: GroupView, *, expand: bool) -> Table:
+    table = _table(expand=expand)
     table.add_column("", no_wrap=True, max_width=8)
     table.add_column("pts", justify="right", no_wrap=True)
     weights_K = view.weights_K

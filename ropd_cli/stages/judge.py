@@ -27,6 +27,13 @@ class Judge:
         assert self._client is not None, "this judge was made to count requests, not to send them"
         return self._client
 
+    def known_settings(self, seed: int) -> dict[str, object]:
+        """Return the settings, by key, that the records of this judge depend on and do not hold."""
+        sampling = self.endpoint.sampling.model_dump(mode="json", exclude={"max_tokens"})
+        judge = self.settings.model_dump(mode="json", exclude={"templates", "max_failed_fraction", "repair"})
+        known = {f"sampling.{name}": value for name, value in sampling.items()}
+        return known | {f"judge.{name}": value for name, value in judge.items()} | {"seed": seed}
+
     def block(self, group: Group) -> Block:
         """The group as it is shown. All judges show the same: who asks several of a group makes it once."""
         return build_block(group, self.settings.max_answer_tokens)

@@ -13,6 +13,7 @@ from ropd_cli.config import EndpointConfig
 from ropd_cli.engines.vllm_sampling import LocalModel, SamplingOptions
 from ropd_cli.errors import ReplyInvalid
 from ropd_cli.llm.client import ChatClient, ChatRequest, endpoint_request
+from ropd_cli.llm.urls import builtin_query
 from ropd_cli.records.schemas import Answer, AnswerRecord, Message, Prompt, digest, load_prompts, with_system
 from ropd_cli.stages.runner import Finished, Tally, run_records
 from ropd_cli.util.progress import Progress
@@ -45,9 +46,8 @@ async def rollout_api(
 
     sampling = client.endpoint.sampling.model_dump(mode="json", exclude_none=True)
     at_once = client.endpoint.limits.concurrency
-    return await _rollout(
-        files, sampler, client.endpoint.model or "", sampling, n, at_once, max_failed_fraction, progress
-    )
+    model, query = client.endpoint.model or "", builtin_query(client.endpoint)
+    return await _rollout(files, sampler, model, sampling, n, at_once, max_failed_fraction, progress, query)
 
 
 def pending(files: RolloutFiles, endpoint: EndpointConfig, n: int) -> Iterator[ChatRequest]:
@@ -55,7 +55,7 @@ def pending(files: RolloutFiles, endpoint: EndpointConfig, n: int) -> Iterator[C
     done = Finished(files.out)
     how = _how(files, endpoint.sampling.model_dump(mode="json", exclude_none=True), n)
     for prompt in load_prompts(files.prompts, files.limit):
-        model = endpoint.model or ""
+        model = f"{endpoint.model or ''}{builtin_query(endpoint)}"
         origin = {"raw_prompt_hash": prompt.raw_prompt_hash, "model": model, "sampling": how}
         if not done.holds(prompt.uid, _request_hash(prompt, model, how), **origin):
             messages = with_system(prompt.messages, files.system_prompt)
@@ -102,6 +102,7 @@ async def _rollout(
     at_once: int,
     max_failed_fraction: float | None,
     progress: Progress,
+    query: str = "",
 ) -> Tally:
     prompts = load_prompts(files.prompts, files.limit)
     numbers = {prompt.uid: number for number, prompt in enumerate(prompts)}
@@ -109,8 +110,8 @@ async def _rollout(
     how = _how(files, sampling, n)
 
     async def work(prompt: Prompt) -> AnswerRecord | None:
-        hash = _request_hash(prompt, model, how)
-        if done.holds(prompt.uid, hash, raw_prompt_hash=prompt.raw_prompt_hash, model=model, sampling=how):
+        hash = _request_hash(prompt, model + query, how)
+        if done.holds(prompt.uid, hash, raw_prompt_hash=prompt.raw_prompt_hash, model=model + query, sampling=how):
             return None
         answers = await sampler(numbers[prompt.uid], with_system(prompt.messages, files.system_prompt))
         record = AnswerRecord(

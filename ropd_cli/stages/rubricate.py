@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.client import ChatRequest
+from ropd_cli.llm.urls import builtin_query
 from ropd_cli.method.block import Block
 from ropd_cli.method.groups import request_hash
 from ropd_cli.records.group_sources import Sources
@@ -50,8 +51,10 @@ async def rubricate(
     groups = files.groups(rubricator)
     for line in groups.left_out:
         progress.note(line)
-    done = Finished(files.out)
-    sources = Sources(files.prompts, None, files.rollouts, files.index, rubricator.settings.m, files.seed)
+    done = Finished(files.out, rubricator.known_settings(files.seed))
+    sources = Sources(
+        files.prompts, None, files.rollouts, files.index, rubricator.settings.m, files.seed, done.settings
+    )
     with closing(TeacherIndex.open(files.index)) as index:
         sources.write(files.out)
 
@@ -77,7 +80,7 @@ async def rubricate(
 
 def pending(files: RubricateFiles, rubricator: Rubricator, note: Callable[[str], None]) -> Iterator[ChatRequest]:
     """The requests of the groups that ``files.out`` does not hold; ``note`` is told of groups that would fail."""
-    done = Finished(files.out)
+    done = Finished(files.out, rubricator.known_settings(files.seed))
     with closing(TeacherIndex.open(files.index)) as index:
         plans = forecast_plans(files.groups(rubricator), lambda bare: _plan(bare, files, index, rubricator), note)
         for plan in plans:
@@ -89,7 +92,7 @@ def _origin(plan: _Plan, rubricator: Rubricator) -> dict[str, object]:
     """Return what a record of a group says of where it is from."""
     return {
         "raw_prompt_hash": plan.group.raw_prompt_hash,
-        "model": rubricator.endpoint.model,
+        "model": f"{rubricator.endpoint.model}{builtin_query(rubricator.endpoint)}",
         "template_hash": rubricator.templates.rubricator_hash,
     }
 
@@ -110,6 +113,7 @@ def _plan(bare: Group, files: RubricateFiles, index: TeacherIndex, rubricator: R
     requests = rubricator.requests(group, block)
     dataset = group.dataset_rubric.hash if group.dataset_rubric and settings.rubrics != "induced" else None
     more = ["rollout"] if settings.rubric_per == "rollout" else []
+    more += filter(None, [builtin_query(rubricator.endpoint)])
     digests = [each.request.digest for each in requests]
     hashed = request_hash(group, block, digests, rubricator.templates.rubricator_hash, dataset, *more)
     return _Plan(group, block, requests, hashed)

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypedDict, TypeVar, Unpack
+from textwrap import shorten
+from typing import Protocol, TypedDict, TypeVar, Unpack, cast
 
 from ropd_cli.errors import (
     IndexMissing,
@@ -23,6 +24,7 @@ from ropd_cli.errors import (
     TooFewAnswers,
 )
 from ropd_cli.records.files import existing_records, failed_path, journal_of, write_records
+from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import FailedRecord, Failure, RecordModel
 from ropd_cli.util.concurrency import STOPS
@@ -60,21 +62,26 @@ class Tally:
 _RECORDED = {
     "raw_prompt_hash": "prompt",
     "model": "model",
-    "sampling": "sampling",
     "rubric_hash": "rubric",
     "template_hash": "template",
+    "template": "system prompt",
 }
 """Fields of records by which a change is told, in words."""
 
 
 class Finished:
-    """What an output file already holds: uid and the digest of what was asked (``request_hash``)."""
+    """What an output file already holds: uid and the digest of what was asked (``request_hash``).
 
-    def __init__(self, out: Path) -> None:
-        self._out = out
+    ``settings`` are those of now, by key, where records do not hold them; the attribute has those that the file was
+    made with, as far as they are written beside it.
+    """
+
+    def __init__(self, out: Path, settings: Mapping[str, object] | None = None) -> None:
+        self._out, self._now = out, settings or {}
         self._hashes: dict[str, str | None] = {
             r["uid"]: r.get("request_hash") for _, r in existing_records(out) if "uid" in r
         }
+        self.settings = Sources.of(out).settings if self._hashes else self._now
 
     def left_of(self, uids: Iterable[str]) -> int:
         """How many of the uids are still to do."""
@@ -98,11 +105,29 @@ class Finished:
     def _changed(self, uid: str, now: Mapping[str, object]) -> str:
         """Return in words what the record of ``uid`` was made from."""
         record = next(r for _, r in existing_records(self._out) if r.get("uid") == uid)
+        told = []
         for name, words in _RECORDED.items():
             if name in now and record.get(name) != now[name]:
-                told = "" if name.endswith("hash") else f" ({record.get(name)}, now {now[name]})"
-                return f"another {words}{told}"
-        return "other answers or settings"
+                told.append(f"another {words}" + (f" ({record.get(name)}, now {now[name]})" if name == "model" else ""))
+        was, new = dict(self.settings), dict(self._now) if self.settings else {}
+        if "sampling" in now:
+            was |= {_key(name): value for name, value in (record.get("sampling") or {}).items()}
+            new |= {_key(name): value for name, value in cast(Mapping[str, object], now["sampling"]).items()}
+        if "m" in now:
+            was["judge.m"] = sum(answer.get("finish_reason") != "length" for answer in record.get("answers") or ())
+            new["judge.m"] = now["m"]
+        changed = [key for key in sorted(was.keys() | new.keys()) if was.get(key) != new.get(key)]
+        told += [f"{key} {_shown(was.get(key))}, now {_shown(new.get(key))}" for key in changed]
+        return "; ".join(told) or "other answers or settings"
+
+
+def _key(name: str) -> str:
+    """Return the configuration key of what a record says of its sampling."""
+    return {"n": "rollout.n", "system_prompt": "student.system_prompt"}.get(name, f"sampling.{name}")
+
+
+def _shown(value: object) -> str:
+    return "unset" if value is None else shorten(str(value), 60)
 
 
 class Options(TypedDict):
@@ -178,11 +203,14 @@ async def run_jobs(
                 keep(result)
                 run.succeed(item.uid, needed_endpoint=needed_endpoint(result))
 
-    options["progress"].start(options["total"], options["stage"])
+    if options["total"]:
+        options["progress"].start(options["total"], options["stage"])
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(max(1, min(options["concurrency"], options["total"] or 1))):
                 group.create_task(worker())
+        if not options["total"]:  # known when all records have been compared with what is asked now
+            options["progress"].start(0, options["stage"])
     except BaseExceptionGroup as faults:
         if all(isinstance(fault, RopdError) for fault in faults.exceptions):
             raise faults.exceptions[0] from None

@@ -52,6 +52,10 @@ class Verifier(Judge):
         super().__init__(model, settings, templates)
         self.mixer = mixer
 
+    def known_settings(self, seed: int) -> dict[str, object]:
+        mixed = self.mixer.settings.model_dump(mode="json") if self.mixer is not None else {}
+        return super().known_settings(seed) | {f"reward.{name}": value for name, value in mixed.items()}
+
     def requests(
         self, group: Group, rubric: RubricRecord, block: Block | None = None, *, first_sample: int = 0
     ) -> list[VerdictRequest]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ropd_cli.errors import InputError
 from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.client import ChatRequest
+from ropd_cli.llm.urls import builtin_query
 from ropd_cli.method.block import Block
 from ropd_cli.method.groups import request_hash
 from ropd_cli.records.group_sources import Sources
@@ -51,8 +52,10 @@ async def verify(
         verifier.mixer.check(groups.prompts)
     for line in groups.left_out:
         progress.note(line)
-    done = Finished(files.out)
-    sources = Sources(files.prompts, files.rubrics, files.rollouts, files.index, verifier.settings.m, files.seed)
+    done = Finished(files.out, verifier.known_settings(files.seed))
+    sources = Sources(
+        files.prompts, files.rubrics, files.rollouts, files.index, verifier.settings.m, files.seed, done.settings
+    )
     with _index_of(files) as index:
         sources.write(files.out)
 
@@ -79,7 +82,7 @@ async def verify(
 def pending(files: VerifyFiles, verifier: Verifier, note: Callable[[str], None]) -> Iterator[ChatRequest]:
     """The requests of the groups that ``files.out`` does not hold; ``note`` is told of groups that would fail."""
     groups, rubrics = _read(files)
-    done = Finished(files.out)
+    done = Finished(files.out, verifier.known_settings(files.seed))
     with _index_of(files) as index:
         for plan in forecast_plans(groups, lambda bare: _plan(bare, rubrics, files, index, verifier), note):
             if not done.holds(plan.group.uid, plan.hash, **_origin(plan, verifier)):
@@ -90,7 +93,7 @@ def _origin(plan: _Plan, verifier: Verifier) -> dict[str, object]:
     """Return what a record of a group says of where it is from."""
     return {
         "raw_prompt_hash": plan.group.raw_prompt_hash,
-        "model": verifier.endpoint.model,
+        "model": f"{verifier.endpoint.model}{builtin_query(verifier.endpoint)}",
         "rubric_hash": plan.rubric.rubric_hash,
         "template_hash": verifier.templates.verifier_hash,
     }
@@ -139,5 +142,6 @@ def _plan(bare: Group, rubrics: Rubrics, files: VerifyFiles, index: TeacherIndex
         settings.on_no_answer,
         settings.min_coverage,
         mixer.fingerprint(group) if mixer is not None else None,
+        *filter(None, [builtin_query(verifier.endpoint)]),
     )
     return _Plan(group, rubric, block, requests, hashed)

@@ -29,6 +29,17 @@ class CheckedPrompts:
     skipped: list[dict[str, Any]]
 
 
+def unnamed_files(config: RopdConfig) -> list[InputError]:
+    """Return an error for each file that a run reads and the configuration does not name."""
+    faults = []
+    if config.data.prompts is None:
+        faults.append(InputError("data.prompts is not set", "name the file of prompts to train on"))
+    if config.data.index is None and method_of(config).needs(config).teacher_answers:
+        hint = "name the teacher index: ropd index build ANSWERS --out INDEX"
+        faults.append(InputError("data.index is not set", hint))
+    return faults
+
+
 def load_checked_prompts(config: RopdConfig, skipped_before: Iterable[str] | None = None) -> CheckedPrompts:
     """The prompts of a run, checked against the index as ``data.on_few_answers`` says.
 
@@ -37,14 +48,12 @@ def load_checked_prompts(config: RopdConfig, skipped_before: Iterable[str] | Non
     are left; IndexMissing or TooFewAnswers (with how many, and the first uids) where the index falls short: before
     any model is loaded.
     """
-    if config.data.prompts is None:
-        raise InputError("data.prompts is not set", "name the file of prompts to train on")
-    prompts, m = load_prompts(config.data.prompts), method_of(config).needs(config).teacher_answers
+    for fault in unnamed_files(config):
+        raise fault
+    prompts, m = load_prompts(str(config.data.prompts)), method_of(config).needs(config).teacher_answers
     if not m:
         return CheckedPrompts(_enough(prompts, config), [])
-    if config.data.index is None:
-        raise InputError("data.index is not set", "name the teacher index: ropd index build ANSWERS --out INDEX")
-    path = Path(config.data.index)
+    path = Path(str(config.data.index))
     with closing(TeacherIndex.open(path)) as index:
         if skipped_before is not None:
             gone = set(skipped_before)

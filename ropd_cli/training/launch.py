@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ from ropd_cli.config import RopdConfig
 from ropd_cli.config.load import differing, dump_config, read_yaml
 from ropd_cli.config.models import laid_over
 from ropd_cli.engines.vllm_sampling import check_model
-from ropd_cli.errors import ConfigError, InputError, TrainingError
+from ropd_cli.errors import INSTALL_STACK, ConfigError, InputError, MissingPackage, TrainingError
 from ropd_cli.llm.money import Budget
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.urls import base_url, model_name
@@ -30,7 +30,7 @@ from ropd_cli.methods import check_sections, method_of
 from ropd_cli.records.files import whole_file, write_atomic, write_records
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import Prompt, load_prompts
-from ropd_cli.training.dataset import load_checked_prompts, write_verl_prompts
+from ropd_cli.training.dataset import load_checked_prompts, unnamed_files, write_verl_prompts
 from ropd_cli.training.device_choices import Choice, ChoiceShown, Machine, device_choices, few_cores
 from ropd_cli.training.monitor import second_settings
 from ropd_cli.training.process_watch import watch
@@ -133,7 +133,11 @@ def resolve(config: RopdConfig) -> tuple[Any, dict[str, Any] | None]:
     if prompts and has_answers and config.data.on_few_answers == "skip":
         prompts = load_checked_prompts(config).prompts
     count = len(prompts) or config.train.prompts_per_step
-    tree = _composed(config, run, count, ray_dir="/tmp/ropd-dry-run")
+    try:
+        tree = _composed(config, run, count, ray_dir="/tmp/ropd-dry-run")
+    except MissingPackage as fault:
+        hint = f"{fault.hint}; without it, ropd doctor --config FILE forecasts the run"
+        raise MissingPackage(fault.message, hint) from fault
     if not prompts or not has_answers:
         return tree, None
     return tree, forecast_run(config, prompts, steps_of(config, count))
@@ -162,22 +166,20 @@ def train(
     or stopped at a limit.
     """
     config = with_absolute_paths(config)
-    run = run_of(config)
-    done = run.finished()
-    if done is not None:
+    if config.out is not None and (done := run_of(config).finished()) is not None:
+        run = run_of(config)
         return Result(run.path, Path(done["model"]), done["steps"], run.metric_rows())
     if not force:
         check_exact(config.device)
     config = with_student_of_run(config)
-    check_sections(config)
-    _check_student(config)
-    check_sizes(config)
+    _check_settings(config)
+    run = run_of(config)
     with sole_writer(run.path, directory=True):
         return _trained(config, run, resume, environ, progress)
 
 
 def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str, str], progress: Progress) -> Result:
-    progress.state(f"train: reading prompts and settings; log of the training process: {run.log}")
+    progress.state("train: reading prompts and settings")
     first = _first_step(config, run, resume)
     checked = load_checked_prompts(config, run.skipped_before(first))
     prompts = checked.prompts
@@ -210,6 +212,7 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
         run.stopped.unlink(missing_ok=True)
         if first < steps:  # else only the end of it was lost
             progress.start(steps - first, "train")
+            progress.note(f"log of the training process: {run.log}")
             try:
                 watch(config, run, child_environment(config, run, environ), progress)
             finally:
@@ -277,6 +280,28 @@ def with_absolute_paths(config: RopdConfig) -> RopdConfig:
 
 def _absolute(path: str) -> str:
     return str(Path(os.path.expanduser(path)).absolute())
+
+
+def _check_settings(config: RopdConfig) -> None:
+    """Raise InputError for all that a configuration lacks or gets wrong, as far as it tells without reading a file of
+    data; also for a missing stack, if there is anything else."""
+    faults = unnamed_files(config)
+    for check in (run_of, _check_student, check_sections, check_sizes):
+        try:
+            check(config)
+        except InputError as fault:
+            faults.append(fault)
+    missing = [name for name in ("verl", "hydra") if find_spec(name) is None]
+    if faults and missing:
+        faults.append(InputError(f"training needs verl, and {missing[0]} is not installed", INSTALL_STACK))
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        problems = [
+            line for one in faults for line in (one.problems if isinstance(one, ConfigError) else [one.message])
+        ]
+        hints = dict.fromkeys(one.hint for one in faults if one.hint)
+        raise ConfigError(problems, "configuration", "; ".join(hints))
 
 
 def _check_student(config: RopdConfig) -> None:

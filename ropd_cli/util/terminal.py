@@ -5,6 +5,7 @@ No other module imports these two from rich; tests/unit/test_layers.py holds it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -18,12 +19,18 @@ from rich.style import Style
 
 from ropd_cli.util.visible_text import visible
 
+UNWRAPPED = 10_000
+"""Cells of a line where nothing is wrapped."""
+
 
 class Console(rich.console.Console):
-    """A console that takes no text for markup, emoji codes or control characters."""
+    """A console that takes no text for markup, emoji codes or control characters, and wraps nothing for a file or a
+    pipe, where lines are searched, unless COLUMNS is set."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings, markup=False, emoji=False, highlight=False)
+        if not self.is_terminal and "width" not in settings and not os.environ.get("COLUMNS"):
+            self.width = UNWRAPPED
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield segments: what rich makes for the terminal as it is, texts as ``visible`` ones."""
@@ -79,7 +86,7 @@ class FittedTable:
                 f"{head} {cell}" for head, cell in zip(self._head[1 + shown :], cells[shown:], strict=True) if cell
             ]
             if folded:
-                yield Padding(Text(", ".join(folded), "dim"), (0, 0, 0, 2))
+                yield Padding(Text(", ".join(folded), "dim"), (0, 0, 0, 2), expand=False)
 
     def _line(self, name: str, cells: Sequence[str], first: int, others: Sequence[int], style: str = "") -> Text:
         padded = [" " * (width - cell_len(cell)) + cell for cell, width in zip(cells, others, strict=False)]

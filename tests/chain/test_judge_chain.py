@@ -276,7 +276,7 @@ def test_other_settings_are_not_mixed_into_a_file(files, judge):
     files.rubricate(judge.url)
     code, error = files.rubricate(judge.url, "--temperature", "0.1")
     assert code == 2
-    assert "was made from other answers or settings" in error
+    assert "was made from sampling.temperature 0.7, now 0.1" in error
     assert "hint:" in error
 
 

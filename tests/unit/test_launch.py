@@ -69,6 +69,11 @@ def start(folder, **settings):
         ({"data__index": "unset"}, InputError, "data.index is not set"),
         ({"student__model_path": "unset"}, InputError, "student.model_path is not set"),
         ({"student__model_path": "./nowhere"}, InputError, "no model in"),
+        (
+            {"out": "unset", "data__prompts": "unset", "data__index": "unset", "rollout__tensor_parallel_size": 2},
+            ConfigError,
+            "(data.prompts is not set.*|data.index is not set.*|out is not set.*|tensor_parallel_size 2.*){4}",
+        ),
         ({"data__prompts": "absent.jsonl"}, InputError, "absent.jsonl"),
         ({"data__index": "absent.db"}, InputError, "absent.db"),
         ({"judge__m": 3}, TooFewAnswers, r"fewer than 3 distinct answers for 8 of 8 prompts \(p0, p1, p2, p3, p4 …\)"),

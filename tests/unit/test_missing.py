@@ -37,6 +37,11 @@ def test_train_without_verl_names_it_and_how_to_get_it(names, tmp_path):
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 2 and len(lines) == 2, done.stderr
     assert lines[0].startswith("ropd: error: training needs verl") and "ropd-cli[gpu]" in lines[1]
+    assert "ropd doctor --config" in lines[1]
+    done = ropd_without(names, tmp_path, "train", "--config", "quickstart", "--set", "data.prompts=null")
+    told = ["out is not set", "data.prompts is not set", "student.model_path is not set", "training needs verl"]
+    assert done.returncode == 2 and all(each in done.stderr for each in told), done.stderr
+    assert "train.log" not in done.stderr
 
 
 def test_quickstart_without_the_stack_says_so_before_it_fetches_anything(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import subprocess
 import urllib.request
 from collections import Counter
@@ -101,6 +102,14 @@ def test_a_group_a_batch_and_what_teacher_answers_of_one_s_own_do(url):
     status, document = post(f"{url}/rewards", {"groups": [{"prompt": by_text, "completions": TEXTS}, others]}, TOKEN)
     assert status == 200
     assert document == {"groups": [{"rewards": SCORES, "error": None}, {"rewards": SCORES[:2], "error": None}]}
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_is_told_as_ctrl_c_is(folder, number):
+    with served(folder, "--out", f"by-{number}") as (process, _):
+        process.send_signal(number)
+        assert "ropd: interrupted; what is finished is written" in process.stderr.read()
+    assert process.returncode == 128 + number
 
 
 def test_rollouts_that_come_one_by_one_are_judged_together(url, judge):

@@ -104,13 +104,19 @@ async def test_equal_answers_are_asked_for_again_and_counted(stage, server):
 
 async def test_the_file_of_an_earlier_version_stays_valid(stage, server):
     old = digest([prompt_hash("q"), "m", {}, 2, False])[:16]
-    row = {"uid": "a", "prompt": "q", "raw_prompt_hash": prompt_hash("q"), "answers": [], "model": "m"}
+    row = {"uid": "a", "prompt": "q", "raw_prompt_hash": prompt_hash("q"), "model": "m"}
+    row["answers"] = [{"text": text, "finish_reason": "stop"} for text in "ab"]
     stage.files.out.write_text(json.dumps(row | {"request_hash": old}) + "\n")
     operational = {"tries": 9, "together": False, "reasoning": False, "retry_max_tokens": 9, "keep_truncated": True}
     for wanted in (Wanted(2), Wanted(2, **operational)):
         assert (await stage.run(wanted)).skipped == 1
-    for wanted in (Wanted(3), Wanted(2, keep="correct"), Wanted(2, system_prompt="s"), Wanted(2, same_allowed=True)):
-        with pytest.raises(InputError, match="was made from other"):
+    for wanted, told in (
+        (Wanted(3), "judge.m 2, now 3"),
+        (Wanted(2, system_prompt="s"), "another system prompt"),
+        (Wanted(2, keep="correct"), "other answers or settings"),
+        (Wanted(2, same_allowed=True), "other answers or settings"),
+    ):
+        with pytest.raises(InputError, match=f"was made from {told}"):
             await stage.run(wanted)
     assert server.requests == []
 

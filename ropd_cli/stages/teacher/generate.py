@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from ropd_cli.errors import ReplyInvalid, RopdError, TooFewAnswers
 from ropd_cli.llm.cache import ReplyCache
@@ -62,7 +63,7 @@ async def teacher_gen(
 
         async def work(prompt: Prompt) -> AnswerRecord | None:
             asked = request_hash(prompt, teachers, wanted)
-            if done.holds(prompt.uid, asked, raw_prompt_hash=prompt.raw_prompt_hash):
+            if done.holds(prompt.uid, asked, **_origin(prompt, teachers, wanted)):
                 return None
             collection = Collection(prompt, teachers, wanted, opened)
             try:
@@ -105,7 +106,7 @@ async def pending(
     prompts, done = _opened(files, teachers, wanted)
     async with open_grader(wanted, grader) as opened:
         for prompt in prompts:
-            if done.holds(prompt.uid, request_hash(prompt, teachers, wanted), raw_prompt_hash=prompt.raw_prompt_hash):
+            if done.holds(prompt.uid, request_hash(prompt, teachers, wanted), **_origin(prompt, teachers, wanted)):
                 continue
             source = CachedReplies(cache, teachers)
             with suppress(RepliesMissing, TooFewAnswers):
@@ -122,6 +123,24 @@ def _opened(files: TeacherFiles, teachers: Sequence[Teacher], wanted: Wanted) ->
     return prompts, Finished(files.out)
 
 
+def _origin(prompt: Prompt, teachers: Sequence[Teacher], wanted: Wanted) -> dict[str, object]:
+    """Return what a record of a prompt says of where it is from."""
+    shared = [teachers[k] for k in shares(prompt, len(teachers), wanted.m)]
+    return {
+        "raw_prompt_hash": prompt.raw_prompt_hash,
+        "model": " + ".join(teacher.asked for teacher in shared),
+        "sampling": _common_sampling(shared),
+        "template": wanted.template if wanted.messages(prompt) != prompt.messages else None,
+        "m": wanted.m,
+    }
+
+
+def _common_sampling(teachers: Sequence[Teacher]) -> dict[str, Any]:
+    """Return the sampling of all teachers, empty where they differ."""
+    first = teachers[0].sampling
+    return first if all(teacher.sampling == first for teacher in teachers) else {}
+
+
 def _record(prompt: Prompt, teachers: Sequence[Teacher], answers: Sequence[Answer], wanted: Wanted) -> AnswerRecord:
     """The record of a prompt; what its teachers do not have in common stands at the answers alone."""
     first = teachers[0]
@@ -132,7 +151,7 @@ def _record(prompt: Prompt, teachers: Sequence[Teacher], answers: Sequence[Answe
         raw_prompt_hash=prompt.raw_prompt_hash,
         answers=tuple(answers),
         model=" + ".join(teacher.model for teacher in teachers),
-        sampling=first.sampling if all(teacher.sampling == first.sampling for teacher in teachers) else {},
+        sampling=_common_sampling(teachers),
         endpoint=first.shown if all(teacher.shown == first.shown for teacher in teachers) else None,
         template=wanted.template if told else None,
     )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ropd_cli.config import EndpointConfig
 from ropd_cli.config.masking import shown_url
 from ropd_cli.errors import InputError
-from ropd_cli.llm.urls import base_url, model_name
+from ropd_cli.llm.urls import base_url, builtin_query, model_name
 from ropd_cli.records.schemas import Message, Prompt, digest, with_system
 
 Keep = Literal["any", "correct", "majority"]
@@ -76,6 +76,11 @@ class Teacher:
         return model_name(self.endpoint, "teacher")
 
     @cached_property
+    def asked(self) -> str:
+        """The model by which records are told apart."""
+        return self.model + builtin_query(self.endpoint)
+
+    @cached_property
     def shown(self) -> str:
         """Its URL, without what may be secret."""
         return shown_url(base_url(self.endpoint))
@@ -117,9 +122,9 @@ def request_hash(prompt: Prompt, teachers: Sequence[Teacher], wanted: Wanted) ->
     """The digest of what is asked. How it is asked (tries, limits, what is written besides) is not in it."""
     who: list[Any]
     if len(teachers) == 1:
-        who = [teachers[0].model, teachers[0].sampling]
+        who = [teachers[0].asked, teachers[0].sampling]
     else:
-        who = [[[teacher.model, teacher.sampling] for teacher in teachers]]
+        who = [[[teacher.asked, teacher.sampling] for teacher in teachers]]
     asked = [prompt.raw_prompt_hash, *who, wanted.m, wanted.same_allowed]
     if wanted.keep != "any":
         asked.append({"keep": wanted.keep})
