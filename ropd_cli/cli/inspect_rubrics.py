@@ -230,5 +230,6 @@ def _show(
         screen.result(document, Group(*(part for view in views for part in in_full(view))))
         return
     rows = catalogue.rows(shown)
-    listed = GroupList(rows, sums, more) if rows else f"{path}: no group of {query.words}"
+    unchecked = " (the linter does not check rubrics of the built-in provider)" if query.lint is not None else ""
+    listed = GroupList(rows, sums, more) if rows else f"{path}: no group of {query.words}{unchecked}"
     screen.result({"groups": [row.to_json() for row in rows], "summary": sums} | judged, listed)

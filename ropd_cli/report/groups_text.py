@@ -18,6 +18,7 @@ from rich.table import Table
 
 from ropd_cli.analysis.judged_groups import GroupRow, GroupView, ShownAnswer
 from ropd_cli.lint import RULES
+from ropd_cli.lint.records import BY_RULES
 from ropd_cli.report.words import label, mark, number, raw_score, short_number, summary_line
 from ropd_cli.util.terminal import UNWRAPPED, Text
 from ropd_cli.util.visible_text import visible
@@ -123,6 +124,8 @@ class JudgedGroup:
             yield Text("shaped: what GRPO is given in the place of the reward", style="dim")
         for fault in view.faults:
             yield Text(f"! {fault}", style="yellow")
+        if view.rubric is not None and view.rubric.model == BY_RULES:
+            yield Text("not linted: the built-in provider wrote this rubric by rules", style="dim")
         for finding in view.findings:
             about = f"{', '.join(finding.criteria)}: " if finding.criteria else ""
             words = f"{about}{RULES[finding.rule].title} ({finding.message})"

@@ -29,6 +29,9 @@ def test_judge_only_leaves_rubrics_to_inspect_and_starts_no_training_stack(tmp_p
         assert done.returncode == 0 and "ropd inspect-rubrics try/verdicts.jsonl" in done.stdout, done.stderr
     document = json.loads(ropd("inspect-rubrics", "try/verdicts.jsonl", "--json").stdout)
     assert document["summary"]["groups"] == 8 and 0 < document["summary"]["mean"] < 1
+    flawed = ropd("inspect-rubrics", "try/verdicts.jsonl", "--lint", "met-by-all")
+    assert flawed.returncode == 0 and "does not check rubrics of the built-in provider" in flawed.stdout
+    assert "not linted" in ropd("inspect-rubrics", "try/verdicts.jsonl", "--uid", "sum-3-14").stdout
     both = ropd("quickstart", "--judge-only", "--model-path", "x", "--out", "try")
     assert both.returncode == 2 and "--model-path" in both.stderr
 
