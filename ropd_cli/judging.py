@@ -9,8 +9,10 @@ prompt.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -27,6 +29,9 @@ from ropd_cli.methods.base import Method, Resources, Rewarded, Rewarder
 from ropd_cli.records.schemas import Answer, Message, Prompt, RubricRecord, VerdictRecord, prompt_hash
 from ropd_cli.stages.runner import RECORD_ERRORS
 
+log = logging.getLogger(__name__)
+
+SAY_EVERY_S = 60.0
 T = TypeVar("T")
 Messages = str | Sequence[Mapping[str, Any]]
 """A prompt: a text, or chat messages."""
@@ -41,6 +46,26 @@ class JudgedGroup(NamedTuple):
     rubric: RubricRecord | None
     """None for methods without rubrics, and where no rollout has an answer."""
     verdicts: VerdictRecord
+
+
+class MissingGroups:
+    """Says that groups are missing: of the first at once, of further ones every ``SAY_EVERY_S`` at most."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._unsaid = 0
+        self._due = 0.0
+        self._last = ""
+
+    def note(self, why: str | None) -> None:
+        """Note a group that has been judged (``why`` None), or why it could not be."""
+        if why is not None:
+            self._unsaid += 1
+            self._last = why
+        if self._unsaid and time.monotonic() >= self._due:
+            groups = "1 group has" if self._unsaid == 1 else f"{self._unsaid} groups have"
+            self._say(f"{groups} no rewards: {self._last}")
+            self._unsaid, self._due = 0, time.monotonic() + SAY_EVERY_S
 
 
 class Judge:

@@ -75,7 +75,7 @@ def create_app(run: ServedRun, gatherer: Gatherer, token: str | None) -> Starlet
         return answer
 
     async def health(_: Request) -> Response:
-        return _json({"status": "ok", "version": __version__})
+        return _json({"status": "ok", "version": __version__, **run.health()})
 
     async def metrics(request: Request) -> Response:
         if not _is_allowed(request, token):
@@ -265,7 +265,10 @@ def schema() -> dict[str, Any]:
         if path != "/rewards":
             answers["503"] = reply("a reward is missing: ask again", [ErrorReply])
         paths[path] = {"post": {"requestBody": {"required": True, "content": content(bodies)}, "responses": answers}}
-    for path, what in (("/health", "the server runs"), ("/metrics", "counters in Prometheus' text form")):
+    for path, what in (
+        ("/health", "the server runs; how the judge does"),
+        ("/metrics", "counters in Prometheus' text form"),
+    ):
         paths[path] = {"get": {"responses": {"200": {"description": what}}}}
     return {
         "openapi": "3.1.0",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import InputError, ProviderDown
-from ropd_cli.judging import indexed_answers
+from ropd_cli.judging import MissingGroups, indexed_answers
 from ropd_cli.methods import check_sections, method_of
 from ropd_cli.records.files import read_journal, write_records
 from ropd_cli.records.schemas import Answer, Group, Message, Prompt, digest, load_prompts, prompt_hash
@@ -62,7 +62,8 @@ class ServedRun(RunJudge):
     say. The file of the step at hand is written with each group, so that a kill loses none.
     """
 
-    def __init__(self, run_dir: RunDir) -> None:
+    def __init__(self, run_dir: RunDir, tell: Callable[[str], None]) -> None:
+        self._tell = tell
         super().__init__(str(run_dir.path))
         rows = self._run.metric_rows()
         self._step = rows[-1]["step"] + 1 if rows else 1
@@ -72,6 +73,10 @@ class ServedRun(RunJudge):
         """Ids of the groups of steps that have ended, as far as they were asked for again."""
         self._writing = asyncio.Lock()
         self.counts: Counter[str] = Counter()
+        self._told_stop = False
+        self._missing = MissingGroups(tell)
+        self._last: deque[bool] = deque(maxlen=self._config.train.prompts_per_step)
+        """Of the groups judged last: whether each is missing."""
         file = self._run.group_file(self._step)
         for _, record in read_journal(file) if file.is_file() else ():
             fault = record["error"]["message"] if record["error"] else None
@@ -138,8 +143,14 @@ class ServedRun(RunJudge):
         if isinstance(self._stopped_by, ProviderDown):  # a server outlives an outage
             self._stopped_by = None
             self._shared.wait_anew()
+        elif self._stopped_by is not None and not self._told_stop:
+            self._told_stop = True
+            self._tell(f"no further group is judged until the server is restarted: {self._stopped_by.message}")
+        is_missing = judged.rewards is None
         self.counts["groups"] += 1
-        self.counts["groups_missing"] += judged.rewards is None
+        self.counts["groups_missing"] += is_missing
+        self._last.append(is_missing)
+        self._missing.note((judged.error or "no reason is known") if is_missing else None)
         self.counts["rollouts"] += len(group.rollouts)
         if step is not None and step < self._step and group_id in self._groups_of(step):
             del self._open[group_id]  # a client repeats what it asked before a kill
@@ -178,6 +189,26 @@ class ServedRun(RunJudge):
         with open(self._run.metrics, "ab") as file:  # noqa: ASYNC230 - a line
             file.write(row)
         self._step += 1
+
+    def health(self) -> dict[str, Any]:
+        """Return how the judge does, and the share of missing groups among the last ``train.prompts_per_step``, in
+        [0, 1]; None before the first.
+
+        "stopped": no further group is judged until a restart. "paused": an endpoint does not answer, and is waited for.
+        "failing": more groups are missing than ``judge.max_failed_fraction``.
+        """
+        share = sum(self._last) / len(self._last) if self._last else None
+        state = "ok"
+        if self._stopped_by is not None:
+            state = "stopped"
+        elif self._shared.paused:
+            state = "paused"
+        elif share is not None and share > self._config.judge.max_failed_fraction:
+            state = "failing"
+        return {"judge": state, "missing_share": share}
+
+    def _say(self, line: str) -> None:
+        self._tell(line)
 
     def figures(self) -> dict[str, float]:
         """Return counters since the start, by name, and the dollars that the run has cost."""

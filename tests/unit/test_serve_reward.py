@@ -214,6 +214,33 @@ def test_an_outage_is_missing_and_never_zero(url, judge):
     assert post(f"{url}/openrlhf", body, TOKEN)[0] == 200
 
 
+def test_how_the_judge_does_is_told(tmp_path):
+    with ScriptedServer() as judge:
+        judge.default = Reader()
+        write_config(tmp_path, judge, train={"prompts_per_step": 2})
+        with served(tmp_path) as (process, url):
+
+            def asked(*texts):
+                reply = post(f"{url}/rewards", {"uid": "a", "completions": texts, "n": len(texts)})[1]
+                health = json.load(urllib.request.urlopen(f"{url}/health"))
+                return None in reply["rewards"], health["judge"], health["missing_share"]
+
+            assert json.load(urllib.request.urlopen(f"{url}/health"))["missing_share"] is None
+            assert asked("right", "box") == (False, "ok", 0.0)
+            judge.down()
+            assert asked("1", "2") == (True, "paused", 0.5)
+            assert asked("3", "4") == (True, "paused", 1.0)
+            judge.up()
+            assert asked("right", "rude") == (False, "failing", 0.5)
+            judge.default = Status(402)
+            assert asked("5", "6") == (True, "stopped", 0.5)
+            told = [process.stderr.readline() for _ in range(4)]
+        assert "pausing until it answers again" in told[0]
+        assert told[1].startswith("1 group has no rewards: ") and "has stopped answering" in told[1]
+        assert "answers again" in told[2]
+        assert told[3].startswith("no further group is judged until the server is restarted: ")
+
+
 async def test_a_kill_in_the_middle_and_nothing_is_asked_twice(tmp_path):
     """The client asks all of its groups again; what was judged comes from the cache, in whichever order it comes."""
     with ScriptedServer() as judge:
