@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -82,6 +83,7 @@ class Judge:
             raise InputError(f"method {config.method} has no rewards", "set method to ropd, t-judge, ovd-reward …")
         self.config = config
         self._needs = method.needs(config)
+        self._noted_size = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="ropd-judge", daemon=True)
         self._thread.start()
@@ -137,10 +139,10 @@ class Judge:
     def trl_reward(self) -> TrlReward:
         """Return a reward function for TRL's ``GRPOTrainer(reward_funcs=…)``.
 
-        It groups the completions of a call by their prompt, so all rollouts of a prompt have to come in one call. The
-        data set's columns ``answer``, ``uid``, ``teacher_answers``, ``data_source`` and ``rubric`` are used where they
-        are there. What could not be judged is None, which TRL leaves out. Raises InputError for groups of unequal
-        sizes.
+        Each ``rollout.n`` consecutive completions of a call are a group, of one prompt. The data set's columns
+        ``answer``, ``uid``, ``teacher_answers``, ``data_source`` and ``rubric`` are used where they are there. What
+        could not be judged is None, which TRL leaves out. Raises InputError where the call does not consist of such
+        groups.
         """
 
         def ropd_reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
@@ -213,38 +215,34 @@ class Judge:
     async def _completions(
         self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]
     ) -> list[float | None]:
-        rows: dict[str, list[int]] = {}
-        for number, prompt in enumerate(prompts):
-            rows.setdefault(prompt_hash(prompt), []).append(number)
-        sizes = {len(numbers) for numbers in rows.values()}
-        if len(sizes) != 1 or max(sizes) < 2:
-            found = ", ".join(map(str, sorted(sizes)))
+        n = self.config.rollout.n
+        runs = [len(list(rows)) for _, rows in groupby(prompts)]
+        if n < 2 or any(run % n for run in runs):
             raise InputError(
-                f"{len(rows)} prompts have {found} completions each: a group is judged together",
-                "let each call bring all generations of its prompts, as many of each and at least two "
-                "(TRL: num_generations, and a per-device batch that holds whole groups)",
+                f"consecutive completions of one prompt: {', '.join(map(str, runs))}; rollout.n is {n}, and a group is "
+                "judged together",
+                "set rollout.n to the trainer's number (TRL: num_generations, at least 2), and let each call bring all "
+                "generations of its prompts (TRL: a per-device batch that holds whole groups)",
             )
+        if min(runs) > n and not self._noted_size:  # nothing tells a prompt drawn twice from a wrong rollout.n
+            self._noted_size = True
+            log.warning("each prompt has %d or more completions, judged in groups of rollout.n = %d", min(runs), n)
         known = {name: columns[name] for name in ("answer", "uid", "data_source", "rubric") if name in columns}
 
-        async def group(numbers: list[int]) -> tuple[float | None, ...]:
-            first = numbers[0]
+        async def group(first: int) -> tuple[float | None, ...]:
             fields = {name: column[first] for name, column in known.items()}
             teacher = columns["teacher_answers"][first] if "teacher_answers" in columns else None
-            texts = [_text(completions[number]) for number in numbers]
+            texts = [_text(completion) for completion in completions[first : first + n]]
             try:
                 judged = await self._group(
                     prompts[first], texts, teacher, fields.pop("answer", None), fields.pop("uid", None), 0, fields
                 )
             except RECORD_ERRORS:
-                return (None,) * len(numbers)
+                return (None,) * n
             return judged.verdicts.for_update
 
-        rewards: list[float | None] = [None] * len(prompts)
-        judged = await asyncio.gather(*(group(numbers) for numbers in rows.values()))
-        for numbers, values in zip(rows.values(), judged, strict=True):
-            for number, value in zip(numbers, values, strict=True):
-                rewards[number] = value
-        return rewards
+        judged = await asyncio.gather(*(group(first) for first in range(0, len(prompts), n)))
+        return [reward for rewards in judged for reward in rewards]
 
 
 def _text(completion: str | Iterable[Mapping[str, Any]]) -> str:

@@ -30,6 +30,7 @@ def config(tmp_path):
         "data.index": str(tmp_path / "i.db"),
         "cache_dir": str(tmp_path / "cache"),
         "judge": {"m": 2},
+        "rollout": {"n": 2},
         "rubricator": {"base_url": "builtin://checkable"},
         "verifier": {"base_url": "builtin://checkable"},
     }
@@ -65,28 +66,35 @@ async def test_many_groups_from_several_loops(judge):
     assert groups[1].rewards[0] < groups[1].rewards[1]
 
 
-def test_trl_s_call(judge):
+def test_trl_s_call(judge, caplog):
     reward = judge.trl_reward()
     a, b = ([{"role": "user", "content": QUESTIONS[uid]}] for uid in "ab")
     said = [[{"role": "assistant", "content": text}] for text in ("7", "9", "14", "no")]
     values = reward(prompts=[a, a, b, b], completions=said, completion_ids=[[1]] * 4, trainer_state=None)
     assert values[0] > values[1] and values[2] > values[3]
-    # in any order, and as plain texts
-    mixed = reward(prompts=[QUESTIONS["b"], QUESTIONS["a"]] * 2, completions=["14", "7", "no", "9"])
-    assert mixed == [values[2], values[0], values[3], values[1]]
+    # as plain texts, and a prompt that was drawn twice
+    twice = [QUESTIONS["a"]] * 4 + [QUESTIONS["b"]] * 2 + [QUESTIONS["a"]] * 2
+    assert reward(prompts=twice, completions=["7", "9", "9", "7", "14", "no", "9", "9"]) == [
+        *values[:2], values[1], values[0], *values[2:], values[1], values[1]
+    ]  # fmt: skip
+    assert not caplog.messages
+    reward(prompts=twice[:4], completions=["7", "9"] * 2)
+    assert caplog.messages == ["each prompt has 4 or more completions, judged in groups of rollout.n = 2"]
     assert reward.__name__ == "ropd_reward"
     missing = reward(prompts=[QUESTIONS["odd"]] * 2 + [QUESTIONS["a"]] * 2, completions=["Goethe", "x", "7", "9"])
     assert missing == [None, None, values[0], values[1]]
 
 
 def test_trl_is_given_what_verl_would_be(config):
-    with ropd_cli.Judge.from_config(config | {"reward": {"criterion_weights": "discriminating"}}) as judge:
+    with ropd_cli.Judge.from_config(
+        config | {"rollout": {"n": 4}, "reward": {"criterion_weights": "discriminating"}}
+    ) as judge:
         group = judge.rewards_sync(QUESTIONS["a"], ROLLOUTS)
         values = judge.trl_reward()(prompts=[QUESTIONS["a"]] * len(ROLLOUTS), completions=list(ROLLOUTS))
     assert values == list(group.verdicts.shaped) != list(group.rewards)
 
 
-@pytest.mark.parametrize("prompts", [["x", "x", "y"], ["x", "y"]])
+@pytest.mark.parametrize("prompts", [["x", "x", "y"], ["x", "y"], ["x", "y", "x", "y"]])
 def test_unequal_groups_are_refused(judge, prompts):
     with pytest.raises(InputError, match="a group is judged together"):
         judge.trl_reward()(prompts=prompts, completions=["1"] * len(prompts))
