@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import ropd_cli.builtin  # noqa: F401 - registers itself
 from ropd_cli.config import RopdConfig, load_config
-from ropd_cli.errors import InputError
+from ropd_cli.errors import InputError, RopdError
 from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.shared import Shared
@@ -28,7 +28,8 @@ from ropd_cli.method.groups import group_of
 from ropd_cli.methods import method_of
 from ropd_cli.methods.base import Method, Resources, Rewarded, Rewarder
 from ropd_cli.records.schemas import Answer, Message, Prompt, RubricRecord, VerdictRecord, prompt_hash
-from ropd_cli.stages.runner import RECORD_ERRORS
+from ropd_cli.stages.runner import GIVE_UP_AFTER, RECORD_ERRORS
+from ropd_cli.util.concurrency import STOPS
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,9 @@ class Judge:
             raise InputError(f"method {config.method} has no rewards", "set method to ropd, t-judge, ovd-reward …")
         self.config = config
         self._needs = method.needs(config)
-        self._noted_size = False
+        self._noted_size = self._has_judged = False
+        self._bad_groups = 0
+        self._missing = MissingGroups(log.warning)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="ropd-judge", daemon=True)
         self._thread.start()
@@ -141,8 +144,9 @@ class Judge:
 
         Each ``rollout.n`` consecutive completions of a call are a group, of one prompt. The data set's columns
         ``answer``, ``uid``, ``teacher_answers``, ``data_source`` and ``rubric`` are used where they are there. What
-        could not be judged is None, which TRL leaves out. Raises InputError where the call does not consist of such
-        groups.
+        could not be judged is None, which TRL leaves out, and is said on stderr. Raises InputError where the call does
+        not consist of such groups, or the data set as a whole can't be judged; CostLimit, ProviderDown or AccountEnded
+        where no further group can be.
         """
 
         def ropd_reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
@@ -229,7 +233,7 @@ class Judge:
             log.warning("each prompt has %d or more completions, judged in groups of rollout.n = %d", min(runs), n)
         known = {name: columns[name] for name in ("answer", "uid", "data_source", "rubric") if name in columns}
 
-        async def group(first: int) -> tuple[float | None, ...]:
+        async def group(first: int) -> tuple[float | None, ...] | RopdError:
             fields = {name: column[first] for name, column in known.items()}
             teacher = columns["teacher_answers"][first] if "teacher_answers" in columns else None
             texts = [_text(completion) for completion in completions[first : first + n]]
@@ -237,12 +241,30 @@ class Judge:
                 judged = await self._group(
                     prompts[first], texts, teacher, fields.pop("answer", None), fields.pop("uid", None), 0, fields
                 )
-            except RECORD_ERRORS:
-                return (None,) * n
+            except (*STOPS, *RECORD_ERRORS, InputError) as fault:
+                return fault
             return judged.verdicts.for_update
 
         judged = await asyncio.gather(*(group(first) for first in range(0, len(prompts), n)))
-        return [reward for rewards in judged for reward in rewards]
+        faults = [each for each in judged if isinstance(each, RopdError)]
+        for fault in faults:
+            if isinstance(fault, STOPS):
+                raise fault
+        self._check_input(len(judged), faults)
+        for each in judged:
+            self._missing.note(str(each) if isinstance(each, RopdError) else None)
+        rewards = [(None,) * n if isinstance(each, RopdError) else each for each in judged]
+        return [reward for group_rewards in rewards for reward in group_rewards]
+
+    def _check_input(self, groups: int, faults: Sequence[RopdError]) -> None:
+        """Raise the first error where the trainer's data is at fault as a whole: of all groups of a call before any was
+        judged, or of ``GIVE_UP_AFTER`` groups of whole calls in a row."""
+        if len(faults) < groups:
+            self._bad_groups, self._has_judged = 0, True
+        elif all(isinstance(fault, InputError) for fault in faults):
+            self._bad_groups += groups
+            if not self._has_judged or self._bad_groups >= GIVE_UP_AFTER:
+                raise faults[0]
 
 
 def _text(completion: str | Iterable[Mapping[str, Any]]) -> str:

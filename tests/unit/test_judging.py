@@ -16,9 +16,10 @@ from servers import Status
 
 import ropd_cli
 from ropd_cli.builtin.teacher import write_answer
-from ropd_cli.errors import InputError, ProviderError
+from ropd_cli.errors import AccountEnded, InputError, ProviderError
 from ropd_cli.index import IndexWriter
 from ropd_cli.records.schemas import Answer, AnswerRecord, prompt_hash
+from ropd_cli.stages.runner import GIVE_UP_AFTER
 
 ROLLOUTS = ("3 + 4 = 7", "3 + 4 = 9", "no idea", "")
 
@@ -83,6 +84,33 @@ def test_trl_s_call(judge, caplog):
     assert reward.__name__ == "ropd_reward"
     missing = reward(prompts=[QUESTIONS["odd"]] * 2 + [QUESTIONS["a"]] * 2, completions=["Goethe", "x", "7", "9"])
     assert missing == [None, None, values[0], values[1]]
+
+
+def test_trl_s_unknown_prompts(judge, caplog):
+    reward = judge.trl_reward()
+    unknown, known = ["What is 1 + 1?"] * 2, [QUESTIONS["a"]] * 2
+    with pytest.raises(InputError, match="no answer to the prompt"):  # nothing was judged yet
+        reward(prompts=unknown, completions=["2", "3"])
+    *missing, first, second = reward(prompts=unknown + known, completions=["2", "3", "7", "9"])
+    assert missing == [None, None] and first > second
+    for _ in range(GIVE_UP_AFTER - 1):
+        assert reward(prompts=unknown, completions=["2", "3"]) == [None, None]
+    assert [line[:40] for line in caplog.messages] == [f"1 group has no rewards: {judge.config.data.index}"[:40]]
+    with pytest.raises(InputError, match="no answer to the prompt"):
+        reward(prompts=unknown, completions=["2", "3"])
+
+
+@pytest.mark.parametrize("error", [Status(402), Status(400)])
+def test_trl_s_missing_groups(config, server, error):
+    server.default = error
+    endpoint = {"base_url": server.url, "model": "m", "limits": {"max_retries": 0}}
+    with ropd_cli.Judge.from_config(config | {"verifier": endpoint}) as judge:
+        call = {"prompts": [QUESTIONS["a"]] * 2, "completions": ["7", "9"]}
+        if error.code == 402:
+            with pytest.raises(AccountEnded):
+                judge.trl_reward()(**call)
+        else:
+            assert judge.trl_reward()(**call) == [None, None]
 
 
 def test_trl_is_given_what_verl_would_be(config):
