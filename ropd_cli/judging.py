@@ -9,11 +9,14 @@ prompt.
 from __future__ import annotations
 
 import asyncio
+import difflib
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -27,7 +30,8 @@ from ropd_cli.llm.shared import Shared
 from ropd_cli.method.groups import group_of
 from ropd_cli.methods import method_of
 from ropd_cli.methods.base import Method, Resources, Rewarded, Rewarder
-from ropd_cli.records.schemas import Answer, Message, Prompt, RubricRecord, VerdictRecord, prompt_hash
+from ropd_cli.records.schemas import Answer, Prompt, RubricRecord, VerdictRecord, load_prompts, prompt_hash
+from ropd_cli.records.sent_prompts import check_same, sent_prompt
 from ropd_cli.stages.runner import GIVE_UP_AFTER, RECORD_ERRORS
 from ropd_cli.util.concurrency import STOPS
 
@@ -35,8 +39,10 @@ log = logging.getLogger(__name__)
 
 SAY_EVERY_S = 60.0
 T = TypeVar("T")
-Messages = str | Sequence[Mapping[str, Any]]
-"""A prompt: a text, or chat messages."""
+Messages = str | Sequence[Mapping[str, Any]] | None
+"""A prompt: a text, or chat messages; None: that of a uid."""
+FIELDS = ("data_source", "rubric", "extra_info")
+"""Further columns of a prompt."""
 TrlReward = Callable[..., list[float | None]]
 
 
@@ -122,22 +128,27 @@ class Judge:
     ) -> JudgedGroup:
         """Judge the rollouts of one prompt together.
 
-        ``teacher_answers`` None: those of the configuration's index, found by the prompt's text; of more than
-        ``judge.m`` ``epoch`` says which. ``answer`` is the checkable answer, where the configuration wants one;
-        ``fields`` are further columns of the prompt (``data_source``, ``rubric``, ``extra_info``).
+        ``prompt`` None: that of ``data.prompts`` with the ``uid``. ``teacher_answers`` None: those of the
+        configuration's index, found by the prompt's text; of more than ``judge.m`` ``epoch`` says which. ``answer`` is
+        the checkable answer, where the configuration wants one; ``fields`` are further columns of the prompt
+        (``data_source``, ``rubric``, ``extra_info``).
 
         Raises RopdError where the group can't be judged: JudgeError or ProviderError for this group alone, CostLimit,
-        ProviderDown or AccountEnded where no other can be either; InputError where teacher answers are needed and there
-        are none.
+        ProviderDown or AccountEnded where no other can be either; InputError for arguments of the wrong type,
+        a ``uid`` that is another prompt's, and where teacher answers are needed and there are none.
         """
         made = self._group(prompt, rollouts, teacher_answers, answer, uid, epoch, fields)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(made, self._loop))
+        return await asyncio.wrap_future(self._begun(made))
 
     def rewards_sync(
         self, prompt: Messages, rollouts: Sequence[str | Answer], *args: Any, **fields: Any
     ) -> JudgedGroup:
-        """As ``rewards``, from code without an event loop."""
-        return asyncio.run(self.rewards(prompt, rollouts, *args, **fields))
+        """As ``rewards``, from code without an event loop. Raises InputError in one."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(self.rewards(prompt, rollouts, *args, **fields))
+        raise InputError("rewards_sync is called in a running event loop", "there: await judge.rewards(…)")
 
     def trl_reward(self) -> TrlReward:
         """Return a reward function for TRL's ``GRPOTrainer(reward_funcs=…)``.
@@ -193,7 +204,13 @@ class Judge:
 
     def _here(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work in the judge's own loop, and wait for it."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return self._begun(work).result()
+
+    def _begun(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        if self._loop.is_closed():
+            work.close()
+            raise InputError("the judge is closed", "make another: Judge.from_config(…)")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _group(
         self,
@@ -205,16 +222,46 @@ class Judge:
         epoch: int,
         fields: Mapping[str, Any],
     ) -> JudgedGroup:
-        messages = prompt if isinstance(prompt, str) else tuple(Message.model_validate(one) for one in prompt)
-        record = Prompt(uid=uid or prompt_hash(messages)[:16], prompt=messages, answer=answer, **fields)
-        answers = tuple(one if isinstance(one, Answer) else Answer(text=one, finish_reason="stop") for one in rollouts)
-        if teacher_answers is None:
+        for name in fields.keys() - set(FIELDS):
+            near = difflib.get_close_matches(name, ("answer", "uid", "epoch", "teacher_answers", *FIELDS), n=1)
+            raise InputError(
+                f"rewards has no argument {name!r}", f"did you mean {near[0]}?" if near else f"fields: {list(FIELDS)}"
+            )
+        record = self._prompt(prompt, uid, answer, fields)
+        answers = tuple(
+            one if isinstance(one, Answer) else Answer(text=one, finish_reason="stop")
+            for one in _checked_texts("rollouts", rollouts, (str, Answer))
+        )
+        if not answers:
+            raise InputError("no rollouts", "one text per rollout of the prompt")
+        teacher_answers = _checked_texts("teacher_answers", teacher_answers or (), (str,))
+        if not teacher_answers:
             epoch = epoch if self.config.judge.rotate_answers else 0
             teacher_answers = indexed_answers(self.config, self._index, self._needs.teacher_answers, record, epoch)
         with_rubric = self.config.judge.rubrics != "induced"
-        group = group_of(record, answers, tuple(teacher_answers), with_rubric=with_rubric)
+        group = group_of(record, answers, teacher_answers, with_rubric=with_rubric)
         rewarded: Rewarded = await self._rewarder.reward(group)
         return JudgedGroup(rewarded.verdicts.rewards, rewarded.rubric, rewarded.verdicts)
+
+    def _prompt(self, prompt: Messages, uid: str | None, answer: str | None, fields: Mapping[str, Any]) -> Prompt:
+        """Return the prompt that is sent, or that of ``data.prompts`` with the uid. Raises InputError where there is
+        neither, or both differ."""
+        known = self._known.get(str(uid)) if uid is not None else None
+        if prompt is not None:
+            sent = sent_prompt(prompt, uid, answer, **fields)
+            if known is not None:
+                check_same(known, sent)
+            return sent
+        if known is None:
+            raise no_prompt(uid)
+        given = {name: value for name, value in {"answer": answer, **fields}.items() if value is not None}
+        return sent_prompt(known.prompt, **(known.model_dump(exclude={"prompt"}) | given))
+
+    @cached_property
+    def _known(self) -> dict[str, Prompt]:
+        """The prompts of ``data.prompts`` by uid, read when the first uid is given."""
+        file = self.config.data.prompts
+        return {prompt.uid: prompt for prompt in load_prompts(file)} if file else {}
 
     async def _completions(
         self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]
@@ -265,6 +312,22 @@ class Judge:
             self._bad_groups += groups
             if not self._has_judged or self._bad_groups >= GIVE_UP_AFTER:
                 raise faults[0]
+
+
+def no_prompt(uid: Any) -> InputError:
+    """Return the error of a prompt that is neither sent nor known by its uid."""
+    return InputError(f"no prompt, and uid {uid!r} is not in data.prompts", "send prompt, or a uid of those")
+
+
+def _checked_texts(name: str, given: Iterable[T], kinds: tuple[type, ...]) -> tuple[T, ...]:
+    """Return texts that a caller gives. Raises InputError for one text, and for what is none."""
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        raise InputError(f"{name} is one {type(given).__name__}", "a list of texts")
+    texts = tuple(given)
+    for number, each in enumerate(texts):
+        if not isinstance(each, kinds):
+            raise InputError(f"{name}[{number}] is {type(each).__name__}, not a text", "leave out what there is not")
+    return texts
 
 
 def _text(completion: str | Iterable[Mapping[str, Any]]) -> str:

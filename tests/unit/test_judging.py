@@ -29,6 +29,7 @@ def config(tmp_path):
     write_inputs(tmp_path)
     return {
         "data.index": str(tmp_path / "i.db"),
+        "data.prompts": str(tmp_path / "prompts.jsonl"),
         "cache_dir": str(tmp_path / "cache"),
         "judge": {"m": 2},
         "rollout": {"n": 2},
@@ -160,7 +161,8 @@ def test_the_example_of_the_documentation(config, tmp_path, monkeypatch, capsys)
         index.add(
             AnswerRecord(uid="c", prompt=question, raw_prompt_hash=prompt_hash(question), answers=answers, model="m")
         )
-    sections = {"data": {"index": config.pop("data.index")}, **config}
+    data = {name: config.pop(f"data.{name}") for name in ("index", "prompts")}
+    sections = {"data": data, **config}
     (tmp_path / "run.yaml").write_text(json.dumps(sections))
     monkeypatch.chdir(tmp_path)
     names = {}
@@ -195,3 +197,53 @@ def test_the_public_names():
     assert set(ropd_cli.__all__) == {"Judge", "JudgedGroup", "__version__", "verl_reward"}
     with pytest.raises(AttributeError):
         _ = ropd_cli.nothing
+
+
+QUESTION = QUESTIONS["a"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fields", "complaint"),
+    [
+        ((QUESTION, "31"), {}, "rollouts is one str"),
+        ((QUESTION, ["7", None]), {}, r"rollouts\[1\] is NoneType, not a text"),
+        ((QUESTION, []), {}, "no rollouts"),
+        ((QUESTION, 7), {}, "rollouts is one int"),
+        ((QUESTION, ["7", "9"], "It is 31."), {}, "teacher_answers is one str"),
+        ((QUESTION, ["7", "9"], ["7", 7]), {}, r"teacher_answers\[1\] is int"),
+        ((QUESTION, ["7", "9"]), {"anwser": "7"}, "rewards has no argument 'anwser'"),
+        ((QUESTION, ["7", "9"]), {"data_source": 7}, "data_source: "),
+        ((None, ["7", "9"]), {}, "no prompt"),
+        ((None, ["7", "9"]), {"uid": "zz"}, r"uid 'zz' is not in data\.prompts"),
+        ((QUESTION, ["7", "9"]), {"uid": "b"}, "uid 'b' is the prompt 'What is 5"),
+        ((7, ["7", "9"]), {}, "prompt: int"),
+        (([{"role": "usr", "content": QUESTION}], ["7", "9"]), {}, "message 1: unknown role 'usr'"),
+        (([{"text": QUESTION}], ["7", "9"]), {}, "message 1: role: "),
+    ],
+)
+def test_arguments_of_the_wrong_type_are_refused(judge, arguments, fields, complaint):
+    with pytest.raises(InputError, match=complaint):
+        judge.rewards_sync(*arguments, **fields)
+
+
+def test_a_uid_alone_numbers_and_templates(judge):
+    rewards = judge.rewards_sync(QUESTION, ["7", "9"]).rewards
+    assert judge.rewards_sync(None, ["7", "9"], uid="a").rewards == rewards
+    system = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f" {QUESTION}\n"}]
+    own = [write_answer(QUESTION, n) for n in range(2)]
+    assert judge.rewards_sync(system, ["7", "9"], own, uid="a").rewards == rewards
+    assert judge.rewards_sync(QUESTION, ["7", "9"], uid=1, answer=7).verdicts.uid == "1"
+    trl = judge.trl_reward()(prompts=[QUESTION] * 2, completions=["7", "9"], uid=[1, 1], answer=[7, 7])
+    assert trl == list(rewards)
+
+
+async def test_a_running_loop_and_a_closed_judge(config):
+    judge = ropd_cli.Judge.from_config(config)
+    with pytest.raises(InputError, match="running event loop") as fault:
+        judge.rewards_sync(QUESTION, ["7", "9"])
+    assert fault.value.hint == "there: await judge.rewards(…)"
+    await asyncio.to_thread(judge.close)
+    with pytest.raises(InputError, match="the judge is closed"):
+        await judge.rewards(QUESTION, ["7", "9"])
+    with pytest.raises(InputError, match="the judge is closed"):
+        judge.trl_reward()(prompts=[QUESTION] * 2, completions=["7", "9"])
