@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import InputError, ProviderDown
-from ropd_cli.judging import MissingGroups, indexed_answers
+from ropd_cli.judging import MissingGroups, indexed_answers, no_prompt
 from ropd_cli.methods import check_sections, method_of
 from ropd_cli.records.files import read_journal, write_records
-from ropd_cli.records.schemas import Answer, Group, Message, Prompt, digest, load_prompts, prompt_hash
+from ropd_cli.records.schemas import Answer, Group, Prompt, digest, load_prompts, prompt_hash
+from ropd_cli.records.sent_prompts import check_same, sent_prompt
 from ropd_cli.training.books import book_of
 from ropd_cli.training.judge_owner import GroupRewards, RunJudge
 from ropd_cli.training.launch import check_method, check_same_run, run_of, with_absolute_paths, write_settings
@@ -103,20 +103,17 @@ class ServedRun(RunJudge):
     ) -> Asked:
         """Return what is asked about: the prompt of ``data.prompts`` by its uid or its text, else the one that is sent.
 
-        Raises InputError where there is none, or it lacks what the method needs.
+        Raises InputError where there is none, where uid and text are those of two, or it lacks what the method needs.
         """
         known = self._prompts.get(uid) if uid is not None else None
-        if known is None:
-            if prompt is None:
-                raise InputError(f"no prompt, and uid {uid!r} is not in data.prompts", "send prompt, or a uid of those")
-            try:
-                messages = prompt if isinstance(prompt, str) else tuple(Message.model_validate(one) for one in prompt)
-                sent = Prompt(uid=uid or prompt_hash(messages)[:16], prompt=messages, answer=answer, **fields)
-            except ValidationError as fault:
-                raise InputError(
-                    f"prompt: {fault.errors()[0]['msg']}", "a text, or messages with role and content"
-                ) from fault
-            known = self._by_hash.get(prompt_hash(sent.messages), sent)
+        if prompt is not None:
+            sent = sent_prompt(prompt, uid, answer, **fields)
+            if known is not None:
+                check_same(known, sent)
+            else:
+                known = self._by_hash.get(prompt_hash(sent.messages), sent)
+        elif known is None:
+            raise no_prompt(uid)
         if self._needs.answers and not known.answer:
             raise InputError(f"method {self._config.method} needs the checkable answer of a prompt", "send answer")
         if not teacher_answers:

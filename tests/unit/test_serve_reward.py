@@ -145,6 +145,16 @@ def test_openrlhf_s_batch_and_a_group_that_stays_short(url):
         ("rewards", {"uid": "zz", "completions": TEXTS}, "uid 'zz' is not in data.prompts"),
         ("rewards", {"prompt": "never seen", "completions": TEXTS}, "no answer to the prompt 'never seen'"),
         ("rewards", {"prompt": [{"text": "x"}], "completions": TEXTS}, "prompt: "),
+        (
+            "rewards",
+            {"prompt": [{"role": "usr", "content": "x"}], "completions": TEXTS},
+            "message 1: unknown role 'usr'",
+        ),
+        (
+            "rewards",
+            {"prompt": QUESTIONS["b"], "uid": "a", "completions": TEXTS},
+            "uid 'a' is the prompt 'What is 3 + 4?' of data.prompts, and the prompt sent is 'What is 5 + 9?'",
+        ),
         ("rewards", {"uid": "a", "completions": TEXTS[:3]}, "3 completions, and rollout.n is 4"),
         ("rewards", {"groups": [{"uid": "a", "completions": TEXTS, "n": 2}]}, "groups.0: 4 completions, and n is 2"),
         ("rewards", {"uid": "a", "completions": TEXTS, "finish_reasons": ["stop"]}, "4 completions and 1 finish_reas"),
