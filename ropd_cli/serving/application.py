@@ -1,8 +1,9 @@
 """The reward server as an ASGI application.
 
 ``POST /rewards`` (a group, a batch of groups, or one rollout), ``POST /openrlhf``, ``POST /slime``, ``GET /health``,
-``GET /metrics`` (Prometheus), ``GET /openapi.json``. What can't be answered is 4xx with one line as JSON. A reward that
-is missing is null in our own shape; the others have no word for it, and get status 503.
+``GET /metrics`` (Prometheus), ``GET /openapi.json``. What can't be answered is 4xx, or 5xx where the server is at
+fault, with one line as JSON. A reward that is missing is null in our own shape; the others have no word for it, and get
+status 503.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def create_app(run: ServedRun, gatherer: Gatherer, token: str | None) -> Starlet
             except Missing as fault:
                 return _json({"error": fault.message, "hint": fault.hint}, 503)
             except RopdError as fault:
-                return _json({"error": fault.message, "hint": fault.hint}, 400)
+                status = 400 if isinstance(fault, InputError) else 500
+                return _json({"error": fault.message, "hint": fault.hint}, status)
 
         return answer
 
@@ -258,6 +260,7 @@ def schema() -> dict[str, Any]:
     errors = {
         "400": reply("what is wrong with the request", [ErrorReply]),
         "401": reply("the token is missing or wrong", [ErrorReply]),
+        "500": reply("the server is at fault", [ErrorReply]),
     }
     paths: dict[str, Any] = {}
     for path, (bodies, replies) in POSTS.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from typing import Any
 import orjson
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.errors import InputError, ProviderDown
+from ropd_cli.errors import InputError, ProviderDown, RopdError
 from ropd_cli.judging import MissingGroups, indexed_answers, no_prompt
+from ropd_cli.llm.api_key import Peer
 from ropd_cli.methods import check_sections, method_of
 from ropd_cli.records.files import read_journal, write_records
 from ropd_cli.records.schemas import Answer, Group, Prompt, digest, load_prompts, prompt_hash
@@ -40,6 +42,8 @@ def prepare(config: RopdConfig) -> RunDir:
     if run.config.is_file():
         check_same_run(config, run)
     check_method(config, load_prompts(config.data.prompts) if config.data.prompts else [])
+    for endpoint in [getattr(config, role) for role in needs.roles]:
+        Peer.read(endpoint, os.environ)  # a missing key is known before the first request
     run.path.mkdir(parents=True, exist_ok=True)
     write_settings(config, run)
     return run
@@ -123,7 +127,8 @@ class ServedRun(RunJudge):
         return Asked(known, tuple(teacher_answers), step)
 
     async def rewards(self, asked: Asked, rollouts: Sequence[Answer]) -> GroupRewards:
-        """Return the rewards of a group. One that is asked for while it is judged is judged once."""
+        """Return the rewards of a group. One that is asked for while it is judged is judged once. Raises RopdError, and
+        no InputError, where the server is at fault."""
         group = self._group(asked.prompt, rollouts, asked.teacher_answers)
         texts = [rollout.text for rollout in rollouts]
         group_id = digest([group.uid, group.raw_prompt_hash, asked.step, list(asked.teacher_answers), texts])[:32]
@@ -132,7 +137,10 @@ class ServedRun(RunJudge):
             task = asyncio.create_task(self._judged(group_id, asked.step, group))
             self._under_way[group_id] = task
             task.add_done_callback(lambda _: self._under_way.pop(group_id, None))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except InputError as fault:  # the request was checked before: this is the server's own file or setting
+            raise RopdError(fault.message, fault.hint) from fault
 
     async def _judged(self, group_id: str, step: int | None, group: Group) -> GroupRewards:
         judged = await self.judge_group(group_id, step or self._step, group)

@@ -287,6 +287,18 @@ async def test_a_kill_in_the_middle_and_nothing_is_asked_twice(tmp_path):
         assert page.exit_code == 0, page.output
 
 
+def test_faults_of_the_server_are_5xx(tmp_path):
+    with ScriptedServer() as judge:
+        judge.default = Reader()
+        write_config(tmp_path, judge)
+        with served(tmp_path) as (_, url):
+            groups = tmp_path / "served" / "groups"
+            groups.write_text("a file where the folder should be")
+            status, document = post(f"{url}/rewards", {"uid": "a", "completions": TEXTS})
+            groups.unlink()
+    assert status == 500 and "groups" in document["error"]
+
+
 async def test_groups_of_ended_steps_that_are_sent_again_count_once(tmp_path):
     with ScriptedServer() as judge:
         judge.default = Reader()
@@ -317,6 +329,8 @@ def test_the_groups_are_in_steps_like_a_run_s(folder, url):
         (["--host", "0.0.0.0"], "other machines could spend your money"),
         (["--token-env", "NO_SUCH_TOKEN"], "--token-env NO_SUCH_TOKEN: the variable is not set"),
         (["--set", "method=ovd-filter"], "no matter of rewards alone"),
+        (["--set", "verifier.base_url=null", "--set", "verifier.api_key_env=NO_KEY"], "variable NO_KEY is not set"),
+        (["--set", "rubricator.headers={X: '${NO_KEY}'}"], "variable NO_KEY is not set"),
         (["--set", "data.index=gone.db"], "gone.db"),
         (["--set", "rollout.n=2", "--out", "served"], "was started with other values of rollout.n"),
     ],
