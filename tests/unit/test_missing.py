@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from ropd_cli.analysis.exported_sets import check_out
 from ropd_cli.engines import small_student
 from ropd_cli.errors import NoSpace, RopdError
 
@@ -50,6 +51,15 @@ def test_quickstart_without_the_stack_says_so_before_it_fetches_anything(tmp_pat
 def test_data_prepare_without_reasoning_gym_names_the_extra(tmp_path):
     done = ropd_without(["reasoning_gym"], tmp_path, "data", "prepare", "reasoning-gym:gcd", "--out", "p.jsonl")
     assert done.returncode == 2 and "ropd-cli[tasks]" in done.stderr and not (tmp_path / "p.jsonl").exists()
+
+
+def test_export_without_pyarrow_names_the_extra_and_makes_nothing(tmp_path):
+    (tmp_path / "verdicts.jsonl").write_text("{}\n")
+    done = ropd_without(["pyarrow"], tmp_path, "export", "verdicts", "verdicts.jsonl")
+    assert done.returncode == 2 and "ropd-cli[data]" in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["verdicts.jsonl"]
+    (tmp_path / "out" / "data").mkdir(parents=True)
+    check_out(tmp_path / "out")  # what an export that failed may leave
 
 
 def test_a_full_disk_is_found_before_a_download(tmp_path):
