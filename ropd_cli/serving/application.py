@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -73,6 +74,10 @@ def create_app(run: ServedRun, gatherer: Gatherer, token: str | None) -> Starlet
             except RopdError as fault:
                 status = 400 if isinstance(fault, InputError) else 500
                 return _json({"error": fault.message, "hint": fault.hint}, status)
+            except asyncio.CancelledError:  # uvicorn's way to end requests after a signal
+                return _json(
+                    {"error": "the server is stopping", "hint": "start it again, then repeat the request"}, 503
+                )
 
         return answer
 
@@ -92,8 +97,17 @@ def create_app(run: ServedRun, gatherer: Gatherer, token: str | None) -> Starlet
         yield
         await run.close()
 
+    async def refused(request: Request, fault: Exception) -> Response:
+        assert isinstance(fault, HTTPException)
+        words = f"{request.method} {request.url.path}: {fault.detail}"
+        return _json({"error": words, "hint": f"paths: POST {', '.join(POSTS)}; GET /health"}, fault.status_code)
+
+    async def failed(_: Request, fault: Exception) -> Response:
+        return _json({"error": f"unexpected {type(fault).__name__}", "hint": "see the server's stderr"}, 500)
+
     return Starlette(
         lifespan=lifespan,
+        exception_handlers={HTTPException: refused, Exception: failed},
         routes=[
             Route("/rewards", answering(service.own), methods=["POST"]),
             Route("/openrlhf", answering(service.openrlhf), methods=["POST"]),
@@ -117,8 +131,13 @@ class _Service:
         """Answer our own shape, whichever of the three it is."""
         keys = _keys(content)
         if "groups" in keys:
-            groups = read(BatchBody, content).groups
-            checked = [(self._group(body, f"groups.{k}: "), body) for k, body in enumerate(groups)]
+            batch = read(BatchBody, content)
+            checked = []
+            for k, body in enumerate(batch.groups):
+                try:
+                    checked.append((self._group(body.model_copy(update={"step": body.step or batch.step})), body))
+                except InputError as fault:
+                    raise InputError(f"groups.{k}: {fault.message}", fault.hint) from fault
             replies = await asyncio.gather(*(self._judged(asked, body) for asked, body in checked))
             return {"groups": list(replies)}
         if "completion" in keys:
@@ -158,14 +177,14 @@ class _Service:
         lines += ["# TYPE ropd_rollouts_waiting gauge", f"ropd_rollouts_waiting {self._gatherer.waiting}"]
         return "\n".join(lines) + "\n"
 
-    def _group(self, body: GroupBody, where: str = "") -> Asked:
+    def _group(self, body: GroupBody) -> Asked:
         """Return the prompt of a whole group. Raises InputError for a group of the wrong size."""
         wanted, count = body.n or self._n, len(body.completions)
         if count != wanted:
             why = "n" if body.n else "rollout.n"
-            raise InputError(f"{where}{count} completions, and {why} is {wanted}", "send whole groups, or another n")
+            raise InputError(f"{count} completions, and {why} is {wanted}", "send whole groups, or another n")
         if body.finish_reasons is not None and len(body.finish_reasons) != count:
-            raise InputError(f"{where}{count} completions and {len(body.finish_reasons)} finish_reasons")
+            raise InputError(f"{count} completions and {len(body.finish_reasons)} finish_reasons")
         return self._run.asked(**body.about())
 
     async def _judged(self, asked: Asked, body: GroupBody) -> dict[str, Any]:

@@ -157,6 +157,12 @@ def test_openrlhf_s_batch_and_a_group_that_stays_short(url):
         ),
         ("rewards", {"uid": "a", "completions": TEXTS[:3]}, "3 completions, and rollout.n is 4"),
         ("rewards", {"groups": [{"uid": "a", "completions": TEXTS, "n": 2}]}, "groups.0: 4 completions, and n is 2"),
+        (
+            "rewards",
+            {"groups": [{"uid": "a", "completions": TEXTS}, {"prompt": "never seen", "completions": TEXTS}]},
+            "groups.1: ",
+        ),
+        ("rewards", {"uid": "a", "completions": TEXTS[:1], "n": 1}, "n: Input should be greater"),
         ("rewards", {"uid": "a", "completions": TEXTS, "finish_reasons": ["stop"]}, "4 completions and 1 finish_reas"),
         ("openrlhf", {"query": ["x", "y"], "prompts": ["x"]}, "different lengths"),
         ("openrlhf", {"query": ["7"], "prompts": [QUESTIONS["a"]]}, "query does not hold its prompt"),
@@ -287,6 +293,24 @@ async def test_a_kill_in_the_middle_and_nothing_is_asked_twice(tmp_path):
         assert page.exit_code == 0, page.output
 
 
+def test_unknown_paths_and_a_server_that_is_stopped(tmp_path):
+    with ScriptedServer() as judge:
+        judge.default = Reader()
+        write_config(tmp_path, judge)
+        with served(tmp_path) as (process, url), ThreadPoolExecutor(1) as pool:
+            assert post(f"{url}/reward", {})[0] == 404
+            with pytest.raises(HTTPError) as refused:
+                urllib.request.urlopen(f"{url}/rewards")
+            assert refused.value.code == 405 and json.load(refused.value)["error"] == "GET /rewards: Method Not Allowed"
+            waiting = pool.submit(post, f"{url}/rewards", {"uid": "a", "completion": "right"})
+            while b"rollouts_waiting 1" not in urllib.request.urlopen(f"{url}/metrics").read():
+                continue
+            process.terminate()
+            assert waiting.result() == (
+                503, {"error": "the server is stopping", "hint": "start it again, then repeat the request"}
+            )  # fmt: skip
+
+
 def test_faults_of_the_server_are_5xx(tmp_path):
     with ScriptedServer() as judge:
         judge.default = Reader()
@@ -309,6 +333,8 @@ async def test_groups_of_ended_steps_that_are_sent_again_count_once(tmp_path):
             process.kill()
         with served(tmp_path) as (_, url):
             assert [post(f"{url}/rewards", body) for body in bodies] == first
+            batch = {"groups": [{"uid": "odd", "completions": TEXTS}], "step": 2}
+            assert post(f"{url}/rewards", batch) == (200, {"groups": [first[2][1]]})
         run = tmp_path / "served"
         steps = {file.name[:6]: [r["uid"] for _, r in read_records(file)] for file in (run / "groups").iterdir()}
         assert steps == {"step-1": ["a", "b"], "step-2": ["odd"]}
