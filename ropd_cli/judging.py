@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,13 +31,15 @@ from ropd_cli.method.groups import group_of
 from ropd_cli.methods import method_of
 from ropd_cli.methods.base import Method, Resources, Rewarded, Rewarder
 from ropd_cli.records.schemas import Answer, Prompt, RubricRecord, VerdictRecord, load_prompts, prompt_hash
-from ropd_cli.records.sent_prompts import check_same, sent_prompt
+from ropd_cli.records.sent_prompts import SHOWN_CHARS, check_same, sent_prompt, shown_text
 from ropd_cli.stages.runner import GIVE_UP_AFTER, RECORD_ERRORS
 from ropd_cli.util.concurrency import STOPS
 
 log = logging.getLogger(__name__)
 
 SAY_EVERY_S = 60.0
+LOOKED_AT = 20_000
+"""So many prompts of an index are compared with one that it lacks: a fraction of a second."""
 T = TypeVar("T")
 Messages = str | Sequence[Mapping[str, Any]] | None
 """A prompt: a text, or chat messages; None: that of a uid."""
@@ -355,4 +357,20 @@ def indexed_answers(
     for known in hashes:
         if stored := index.get(raw_prompt_hash=known):
             return index.answers(stored[0].uid, known, m, seed=config.seed, epoch=epoch)
-    raise InputError(f"{config.data.index}: no answer to the prompt {str(prompt.prompt)[:80]!r}", "index it first")
+    raise InputError(
+        f"{config.data.index}: no answer to the prompt {shown_text(prompt.messages)[:SHOWN_CHARS]!r}",
+        _index_hint(index, prompt),
+    )
+
+
+def _index_hint(index: TeacherIndex, prompt: Prompt) -> str:
+    """Return what to do about a prompt that an index lacks, by whether it has the text in another form."""
+    sent = shown_text(prompt.messages)
+    for _, stored in islice(index.prompt_texts(), LOOKED_AT):
+        known = shown_text(stored)
+        if sent and known and (known in sent or sent in known):
+            return (
+                f"the index has it in another form, as {known[:SHOWN_CHARS]!r}: send that (blanks, a system message, a "
+                "chat template make another prompt), or give its uid or teacher_answers"
+            )
+    return "index it first, or give teacher_answers"

@@ -45,27 +45,22 @@ def _messages(prompt: Any) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def texts(messages: Sequence[Message]) -> list[str]:
-    """Return the texts of messages without blanks around them; those of the system are left out."""
-    contents = [message.content for message in messages if message.role not in ("system", "developer")]
-    return [one.strip() if isinstance(one, str) else json.dumps(one, default=str) for one in contents]
-
-
-def shown(prompt: Prompt) -> str:
-    """Return the beginning of a prompt's text, quoted, as it stands in messages."""
-    return repr("\n".join(texts(prompt.messages))[:SHOWN_CHARS])
-
-
-def holds(whole: Prompt, part: Prompt) -> bool:
-    """Return whether the texts of a prompt stand in another, which may have a system message or a template more."""
-    text = "\n".join(texts(whole.messages))
-    return all(each in text for each in texts(part.messages))
+def shown_text(prompt: str | Sequence[Message | dict[str, Any]]) -> str:
+    """Return the text of a prompt without blanks around messages and without those of the system."""
+    if isinstance(prompt, str):
+        return prompt.strip()
+    messages = [each if isinstance(each, dict) else {"role": each.role, "content": each.content} for each in prompt]
+    contents = [each["content"] for each in messages if each["role"] not in ("system", "developer")]
+    return "\n".join(one.strip() if isinstance(one, str) else json.dumps(one, default=str) for one in contents)
 
 
 def check_same(known: Prompt, sent: Prompt) -> None:
-    """Raise InputError where a prompt is sent with the uid of another."""
-    if not holds(sent, known):
+    """Raise InputError where a prompt is sent with the uid of another; it may have a system message or a template
+    more."""
+    text, sent_text = shown_text(known.messages), shown_text(sent.messages)
+    if text not in sent_text:
         raise InputError(
-            f"uid {known.uid!r} is the prompt {shown(known)} of data.prompts, and the prompt sent is {shown(sent)}",
+            f"uid {known.uid!r} is the prompt {text[:SHOWN_CHARS]!r} of data.prompts, and the prompt sent is "
+            f"{sent_text[:SHOWN_CHARS]!r}",
             "send one of the two, or those that belong together",
         )

@@ -129,9 +129,25 @@ def test_unequal_groups_are_refused(judge, prompts):
         judge.trl_reward()(prompts=prompts, completions=["1"] * len(prompts))
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        f" {QUESTIONS['a']}\n",
+        [{"role": "system", "content": "Be brief."}, {"role": "user", "content": QUESTIONS["a"]}],
+        f"<|im_start|>user\n{QUESTIONS['a']}<|im_end|>\n<|im_start|>assistant\n",
+        "3 + 4?",
+    ],
+)
+def test_a_prompt_that_is_indexed_in_another_form(judge, form):
+    with pytest.raises(InputError, match=r"no answer to the prompt '[^M]*'$") as fault:
+        judge.rewards_sync(form, ROLLOUTS)
+    assert "the index has it in another form, as 'What is 3 + 4?'" in fault.value.hint
+
+
 async def test_what_is_missing_is_said(judge, config, server):
-    with pytest.raises(InputError, match="no answer to the prompt 'What is 1"):
+    with pytest.raises(InputError, match="no answer to the prompt 'What is 1") as fault:
         await judge.rewards("What is 1 + 1?", ["2", "3"])
+    assert fault.value.hint == "index it first, or give teacher_answers"
     without = {key: value for key, value in config.items() if key != "data.index"}
     async with ropd_cli.Judge.from_config(without) as other:
         with pytest.raises(InputError, match=r"needs 2 teacher answers per prompt, and data\.index is not set"):
