@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -21,6 +22,8 @@ from typer.testing import CliRunner
 
 from ropd_cli.cli.main import app
 from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import Answer
+from ropd_cli.serving.gathering import Gatherer
 
 TOKEN = "a long secret"
 TEXTS = ["right", "a box", "rude", "something that is neither right nor short at all, really"]
@@ -177,6 +180,18 @@ def test_what_can_t_be_answered_is_4xx_with_one_line(url, path, body, complaint)
 def test_siblings_of_another_n_are_refused(url):
     replies = at_once([(post, f"{url}/rewards", {"uid": "odd", "completion": "right", "n": n}, TOKEN) for n in (2, 3)])
     assert sorted(status for status, _ in replies) == [200, 400]
+
+
+async def test_a_group_that_waits_is_told_of():
+    said = []
+    gatherer = Gatherer(600, said.append, tell_after_s=0.02)
+    reward = gatherer.reward(("a", "hash"), 4, Answer(text="right"), None)
+    waiting = asyncio.create_task(reward)
+    await until(lambda: said)
+    waiting.cancel()
+    assert said[0].startswith("1 of 4 rollouts of prompt a came, waiting for the others")
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert not gatherer.waiting
 
 
 def test_the_token(url):
