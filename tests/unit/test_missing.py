@@ -53,6 +53,21 @@ def test_data_prepare_without_reasoning_gym_names_the_extra(tmp_path):
     assert done.returncode == 2 and "ropd-cli[tasks]" in done.stderr and not (tmp_path / "p.jsonl").exists()
 
 
+def test_verl_reward_without_verl_names_it():
+    code = "import sys; sys.modules['ray'] = None; import ropd_cli; ropd_cli.verl_reward"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == "ropd_cli.errors.MissingPackage: verl_reward needs verl, and ray is not installed"
+
+
+def test_answers_made_elsewhere_are_for_index_import(tmp_path):
+    (tmp_path / "mine.csv").write_text("question,answer\nWhat is 1 + 1?,2\n")
+    (tmp_path / "mine.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "2"}\n')
+    for name in ("mine.csv", "mine.jsonl"):
+        done = ropd_without([], tmp_path, "index", "build", name, "--out", "i.db")
+        assert done.returncode == 2 and f"made elsewhere? ropd index import {name}" in done.stderr
+
+
 def test_export_without_pyarrow_names_the_extra_and_makes_nothing(tmp_path):
     (tmp_path / "verdicts.jsonl").write_text("{}\n")
     done = ropd_without(["pyarrow"], tmp_path, "export", "verdicts", "verdicts.jsonl")
