@@ -15,8 +15,12 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "verl_reward":
-        from ropd_cli.training.verl.reward_client import VerlReward
+        try:
+            from ropd_cli.training.verl.reward_client import VerlReward
+        except ModuleNotFoundError as fault:
+            from ropd_cli.errors import INSTALL_STACK, MissingPackage
 
+            raise MissingPackage(f"verl_reward needs verl, and {fault.name} is not installed", INSTALL_STACK) from fault
         return VerlReward
     from ropd_cli import judging
 

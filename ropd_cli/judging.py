@@ -9,27 +9,42 @@ prompt.
 from __future__ import annotations
 
 import asyncio
+import difflib
+import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import cached_property
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import ropd_cli.builtin  # noqa: F401 - registers itself
 from ropd_cli.config import RopdConfig, load_config
-from ropd_cli.errors import InputError
+from ropd_cli.errors import InputError, RopdError
 from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.shared import Shared
 from ropd_cli.method.groups import group_of
 from ropd_cli.methods import method_of
 from ropd_cli.methods.base import Method, Resources, Rewarded, Rewarder
-from ropd_cli.records.schemas import Answer, Message, Prompt, RubricRecord, VerdictRecord, prompt_hash
-from ropd_cli.stages.runner import RECORD_ERRORS
+from ropd_cli.records.schemas import Answer, Prompt, RubricRecord, VerdictRecord, load_prompts, prompt_hash
+from ropd_cli.records.sent_prompts import SHOWN_CHARS, check_same, sent_prompt, shown_text
+from ropd_cli.stages.runner import GIVE_UP_AFTER, RECORD_ERRORS
+from ropd_cli.util.concurrency import STOPS
 
+log = logging.getLogger(__name__)
+
+SAY_EVERY_S = 60.0
+LOOKED_AT = 20_000
+"""So many prompts of an index are compared with one that it lacks: a fraction of a second."""
 T = TypeVar("T")
-Messages = str | Sequence[Mapping[str, Any]]
-"""A prompt: a text, or chat messages."""
+Messages = str | Sequence[Mapping[str, Any]] | None
+"""A prompt: a text, or chat messages; None: that of a uid."""
+FIELDS = ("data_source", "rubric", "extra_info")
+"""Further columns of a prompt."""
 TrlReward = Callable[..., list[float | None]]
 
 
@@ -41,6 +56,26 @@ class JudgedGroup(NamedTuple):
     rubric: RubricRecord | None
     """None for methods without rubrics, and where no rollout has an answer."""
     verdicts: VerdictRecord
+
+
+class MissingGroups:
+    """Says that groups are missing: of the first at once, of further ones every ``SAY_EVERY_S`` at most."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._unsaid = 0
+        self._due = 0.0
+        self._last = ""
+
+    def note(self, why: str | None) -> None:
+        """Note a group that has been judged (``why`` None), or why it could not be."""
+        if why is not None:
+            self._unsaid += 1
+            self._last = why
+        if self._unsaid and time.monotonic() >= self._due:
+            groups = "1 group has" if self._unsaid == 1 else f"{self._unsaid} groups have"
+            self._say(f"{groups} no rewards: {self._last}")
+            self._unsaid, self._due = 0, time.monotonic() + SAY_EVERY_S
 
 
 class Judge:
@@ -57,6 +92,9 @@ class Judge:
             raise InputError(f"method {config.method} has no rewards", "set method to ropd, t-judge, ovd-reward …")
         self.config = config
         self._needs = method.needs(config)
+        self._noted_size = self._has_judged = False
+        self._bad_groups = 0
+        self._missing = MissingGroups(log.warning)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="ropd-judge", daemon=True)
         self._thread.start()
@@ -92,30 +130,36 @@ class Judge:
     ) -> JudgedGroup:
         """Judge the rollouts of one prompt together.
 
-        ``teacher_answers`` None: those of the configuration's index, found by the prompt's text; of more than
-        ``judge.m`` ``epoch`` says which. ``answer`` is the checkable answer, where the configuration wants one;
-        ``fields`` are further columns of the prompt (``data_source``, ``rubric``, ``extra_info``).
+        ``prompt`` None: that of ``data.prompts`` with the ``uid``. ``teacher_answers`` None: those of the
+        configuration's index, found by the prompt's text; of more than ``judge.m`` ``epoch`` says which. ``answer`` is
+        the checkable answer, where the configuration wants one; ``fields`` are further columns of the prompt
+        (``data_source``, ``rubric``, ``extra_info``).
 
         Raises RopdError where the group can't be judged: JudgeError or ProviderError for this group alone, CostLimit,
-        ProviderDown or AccountEnded where no other can be either; InputError where teacher answers are needed and there
-        are none.
+        ProviderDown or AccountEnded where no other can be either; InputError for arguments of the wrong type,
+        a ``uid`` that is another prompt's, and where teacher answers are needed and there are none.
         """
         made = self._group(prompt, rollouts, teacher_answers, answer, uid, epoch, fields)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(made, self._loop))
+        return await asyncio.wrap_future(self._begun(made))
 
     def rewards_sync(
         self, prompt: Messages, rollouts: Sequence[str | Answer], *args: Any, **fields: Any
     ) -> JudgedGroup:
-        """As ``rewards``, from code without an event loop."""
-        return asyncio.run(self.rewards(prompt, rollouts, *args, **fields))
+        """As ``rewards``, from code without an event loop. Raises InputError in one."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(self.rewards(prompt, rollouts, *args, **fields))
+        raise InputError("rewards_sync is called in a running event loop", "there: await judge.rewards(…)")
 
     def trl_reward(self) -> TrlReward:
         """Return a reward function for TRL's ``GRPOTrainer(reward_funcs=…)``.
 
-        It groups the completions of a call by their prompt, so all rollouts of a prompt have to come in one call. The
-        data set's columns ``answer``, ``uid``, ``teacher_answers``, ``data_source`` and ``rubric`` are used where they
-        are there. What could not be judged is None, which TRL leaves out. Raises InputError for groups of unequal
-        sizes.
+        Each ``rollout.n`` consecutive completions of a call are a group, of one prompt. The data set's columns
+        ``answer``, ``uid``, ``teacher_answers``, ``data_source`` and ``rubric`` are used where they are there. What
+        could not be judged is None, which TRL leaves out, and is said on stderr. Raises InputError where the call does
+        not consist of such groups, or the data set as a whole can't be judged; CostLimit, ProviderDown or AccountEnded
+        where no further group can be.
         """
 
         def ropd_reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
@@ -162,7 +206,13 @@ class Judge:
 
     def _here(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work in the judge's own loop, and wait for it."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return self._begun(work).result()
+
+    def _begun(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        if self._loop.is_closed():
+            work.close()
+            raise InputError("the judge is closed", "make another: Judge.from_config(…)")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _group(
         self,
@@ -174,52 +224,112 @@ class Judge:
         epoch: int,
         fields: Mapping[str, Any],
     ) -> JudgedGroup:
-        messages = prompt if isinstance(prompt, str) else tuple(Message.model_validate(one) for one in prompt)
-        record = Prompt(uid=uid or prompt_hash(messages)[:16], prompt=messages, answer=answer, **fields)
-        answers = tuple(one if isinstance(one, Answer) else Answer(text=one, finish_reason="stop") for one in rollouts)
-        if teacher_answers is None:
+        for name in fields.keys() - set(FIELDS):
+            near = difflib.get_close_matches(name, ("answer", "uid", "epoch", "teacher_answers", *FIELDS), n=1)
+            raise InputError(
+                f"rewards has no argument {name!r}", f"did you mean {near[0]}?" if near else f"fields: {list(FIELDS)}"
+            )
+        record = self._prompt(prompt, uid, answer, fields)
+        answers = tuple(
+            one if isinstance(one, Answer) else Answer(text=one, finish_reason="stop")
+            for one in _checked_texts("rollouts", rollouts, (str, Answer))
+        )
+        if not answers:
+            raise InputError("no rollouts", "one text per rollout of the prompt")
+        teacher_answers = _checked_texts("teacher_answers", teacher_answers or (), (str,))
+        if not teacher_answers:
             epoch = epoch if self.config.judge.rotate_answers else 0
             teacher_answers = indexed_answers(self.config, self._index, self._needs.teacher_answers, record, epoch)
         with_rubric = self.config.judge.rubrics != "induced"
-        group = group_of(record, answers, tuple(teacher_answers), with_rubric=with_rubric)
+        group = group_of(record, answers, teacher_answers, with_rubric=with_rubric)
         rewarded: Rewarded = await self._rewarder.reward(group)
         return JudgedGroup(rewarded.verdicts.rewards, rewarded.rubric, rewarded.verdicts)
+
+    def _prompt(self, prompt: Messages, uid: str | None, answer: str | None, fields: Mapping[str, Any]) -> Prompt:
+        """Return the prompt that is sent, or that of ``data.prompts`` with the uid. Raises InputError where there is
+        neither, or both differ."""
+        known = self._known.get(str(uid)) if uid is not None else None
+        if prompt is not None:
+            sent = sent_prompt(prompt, uid, answer, **fields)
+            if known is not None:
+                check_same(known, sent)
+            return sent
+        if known is None:
+            raise no_prompt(uid)
+        given = {name: value for name, value in {"answer": answer, **fields}.items() if value is not None}
+        return sent_prompt(known.prompt, **(known.model_dump(exclude={"prompt"}) | given))
+
+    @cached_property
+    def _known(self) -> dict[str, Prompt]:
+        """The prompts of ``data.prompts`` by uid, read when the first uid is given."""
+        file = self.config.data.prompts
+        return {prompt.uid: prompt for prompt in load_prompts(file)} if file else {}
 
     async def _completions(
         self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]
     ) -> list[float | None]:
-        rows: dict[str, list[int]] = {}
-        for number, prompt in enumerate(prompts):
-            rows.setdefault(prompt_hash(prompt), []).append(number)
-        sizes = {len(numbers) for numbers in rows.values()}
-        if len(sizes) != 1 or max(sizes) < 2:
-            found = ", ".join(map(str, sorted(sizes)))
+        n = self.config.rollout.n
+        runs = [len(list(rows)) for _, rows in groupby(prompts)]
+        if n < 2 or any(run % n for run in runs):
             raise InputError(
-                f"{len(rows)} prompts have {found} completions each: a group is judged together",
-                "let each call bring all generations of its prompts, as many of each and at least two "
-                "(TRL: num_generations, and a per-device batch that holds whole groups)",
+                f"consecutive completions of one prompt: {', '.join(map(str, runs))}; rollout.n is {n}, and a group is "
+                "judged together",
+                "set rollout.n to the trainer's number (TRL: num_generations, at least 2), and let each call bring all "
+                "generations of its prompts (TRL: a per-device batch that holds whole groups)",
             )
+        if min(runs) > n and not self._noted_size:  # nothing tells a prompt drawn twice from a wrong rollout.n
+            self._noted_size = True
+            log.warning("each prompt has %d or more completions, judged in groups of rollout.n = %d", min(runs), n)
         known = {name: columns[name] for name in ("answer", "uid", "data_source", "rubric") if name in columns}
 
-        async def group(numbers: list[int]) -> tuple[float | None, ...]:
-            first = numbers[0]
+        async def group(first: int) -> tuple[float | None, ...] | RopdError:
             fields = {name: column[first] for name, column in known.items()}
             teacher = columns["teacher_answers"][first] if "teacher_answers" in columns else None
-            texts = [_text(completions[number]) for number in numbers]
+            texts = [_text(completion) for completion in completions[first : first + n]]
             try:
                 judged = await self._group(
                     prompts[first], texts, teacher, fields.pop("answer", None), fields.pop("uid", None), 0, fields
                 )
-            except RECORD_ERRORS:
-                return (None,) * len(numbers)
+            except (*STOPS, *RECORD_ERRORS, InputError) as fault:
+                return fault
             return judged.verdicts.for_update
 
-        rewards: list[float | None] = [None] * len(prompts)
-        judged = await asyncio.gather(*(group(numbers) for numbers in rows.values()))
-        for numbers, values in zip(rows.values(), judged, strict=True):
-            for number, value in zip(numbers, values, strict=True):
-                rewards[number] = value
-        return rewards
+        judged = await asyncio.gather(*(group(first) for first in range(0, len(prompts), n)))
+        faults = [each for each in judged if isinstance(each, RopdError)]
+        for fault in faults:
+            if isinstance(fault, STOPS):
+                raise fault
+        self._check_input(len(judged), faults)
+        for each in judged:
+            self._missing.note(str(each) if isinstance(each, RopdError) else None)
+        rewards = [(None,) * n if isinstance(each, RopdError) else each for each in judged]
+        return [reward for group_rewards in rewards for reward in group_rewards]
+
+    def _check_input(self, groups: int, faults: Sequence[RopdError]) -> None:
+        """Raise the first error where the trainer's data is at fault as a whole: of all groups of a call before any was
+        judged, or of ``GIVE_UP_AFTER`` groups of whole calls in a row."""
+        if len(faults) < groups:
+            self._bad_groups, self._has_judged = 0, True
+        elif all(isinstance(fault, InputError) for fault in faults):
+            self._bad_groups += groups
+            if not self._has_judged or self._bad_groups >= GIVE_UP_AFTER:
+                raise faults[0]
+
+
+def no_prompt(uid: Any) -> InputError:
+    """Return the error of a prompt that is neither sent nor known by its uid."""
+    return InputError(f"no prompt, and uid {uid!r} is not in data.prompts", "send prompt, or a uid of those")
+
+
+def _checked_texts(name: str, given: Iterable[T], kinds: tuple[type, ...]) -> tuple[T, ...]:
+    """Return texts that a caller gives. Raises InputError for one text, and for what is none."""
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        raise InputError(f"{name} is one {type(given).__name__}", "a list of texts")
+    texts = tuple(given)
+    for number, each in enumerate(texts):
+        if not isinstance(each, kinds):
+            raise InputError(f"{name}[{number}] is {type(each).__name__}, not a text", "leave out what there is not")
+    return texts
 
 
 def _text(completion: str | Iterable[Mapping[str, Any]]) -> str:
@@ -247,4 +357,20 @@ def indexed_answers(
     for known in hashes:
         if stored := index.get(raw_prompt_hash=known):
             return index.answers(stored[0].uid, known, m, seed=config.seed, epoch=epoch)
-    raise InputError(f"{config.data.index}: no answer to the prompt {str(prompt.prompt)[:80]!r}", "index it first")
+    raise InputError(
+        f"{config.data.index}: no answer to the prompt {shown_text(prompt.messages)[:SHOWN_CHARS]!r}",
+        _index_hint(index, prompt),
+    )
+
+
+def _index_hint(index: TeacherIndex, prompt: Prompt) -> str:
+    """Return what to do about a prompt that an index lacks, by whether it has the text in another form."""
+    sent = shown_text(prompt.messages)
+    for _, stored in islice(index.prompt_texts(), LOOKED_AT):
+        known = shown_text(stored)
+        if sent and known and (known in sent or sent in known):
+            return (
+                f"the index has it in another form, as {known[:SHOWN_CHARS]!r}: send that (blanks, a system message, a "
+                "chat template make another prompt), or give its uid or teacher_answers"
+            )
+    return "index it first, or give teacher_answers"

@@ -215,7 +215,7 @@ def check_out(out: Path) -> None:
     one."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: a file", "name a folder")
-    if out.is_dir() and any(entry.name != ".lock" for entry in out.iterdir()):
+    if out.is_dir() and any(not entry.is_dir() and entry.name != ".lock" for entry in out.rglob("*")):
         card = out / CARD
         if not card.is_file() or f"\n- {TAG}\n" not in card.read_text(encoding="utf-8", errors="replace"):
             raise InputError(f"{out}: not empty, and no earlier export", "name another folder")

@@ -177,7 +177,9 @@ def _export(
     from ropd_cli.errors import InputError
     from ropd_cli.records.group_sources import Sources
     from ropd_cli.records.outputs import sole_writer
+    from ropd_cli.records.parquet import arrow
 
+    arrow()  # a missing package is an error before anything is made
     if out is None:
         out = run / "export" / kind if run.is_dir() else run.with_name(f"{run.name.partition('.')[0]}-{kind}")
     if out.suffix in (".csv", ".json", ".jsonl", ".parquet", ".zst"):

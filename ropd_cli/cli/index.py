@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -124,13 +125,24 @@ def build(
     An answer that was cut off by the token limit is kept, marked, and not used. Readers see the old index until the
     build is finished; a build that was killed leaves the index as it was.
     """
+    from ropd_cli.errors import InputError
     from ropd_cli.index import IndexWriter
     from ropd_cli.records.files import count_records
     from ropd_cli.records.schemas import AnswerRecord, load_models
 
+    def records_of(file: Path) -> Iterator[AnswerRecord]:
+        records = load_models(file, AnswerRecord)
+        try:
+            first = next(records, None)
+        except InputError as fault:
+            raise InputError(fault.message, f"{fault.hint}; made elsewhere? ropd index import {file}") from fault
+        if first is not None:
+            yield first
+        yield from records
+
     total = sum(map(count_records, answers))  # a file that is missing is an error before anything is made
     with IndexWriter(out, use_truncated=use_truncated) as writer:
-        records = (record for file in answers for record in load_models(file, AnswerRecord))
+        records = (record for file in answers for record in records_of(file))
         for record in screen.track(records, total, "build"):
             writer.add(record)
     _print_added(screen, out, writer.added)

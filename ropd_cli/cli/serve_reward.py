@@ -77,7 +77,7 @@ def serve_reward(
             from ropd_cli.serving.gathering import Gatherer
             from ropd_cli.serving.served_run import ServedRun
 
-            app = create_app(ServedRun(run), Gatherer(gather_timeout, screen.note), token)
+            app = create_app(ServedRun(run, screen.note), Gatherer(gather_timeout, screen.note), token)
             screen.result(RewardsServed(url=url, run_dir=str(run.path)), url)
             settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
             await uvicorn.Server(settings).serve(sockets=[listener])

@@ -39,6 +39,11 @@ class Breaker:
         self._probe_at = self._said_at = 0.0
         self._probe_wait_s = FIRST_PROBE_S
 
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are held back."""
+        return self._open_since is not None
+
     async def admit(self, pause: Pause) -> bool:
         """Return at once while the endpoint answers. Else wait until it does, or until it is this call's turn to
         probe, and return whether it is. Raises ProviderDown when that has taken ``max_pause_s``."""

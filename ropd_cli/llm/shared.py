@@ -69,6 +69,11 @@ class Shared:
         return self._breakers[name]
 
     @property
+    def paused(self) -> bool:
+        """Whether calls to an endpoint are held back, since it has stopped answering."""
+        return any(breaker.is_open for breaker in self._breakers.values())
+
+    @property
     def pauses(self) -> int:
         """How often an endpoint stopped answering."""
         return sum(breaker.pauses for breaker in self._breakers.values())

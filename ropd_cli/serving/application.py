@@ -1,8 +1,9 @@
 """The reward server as an ASGI application.
 
 ``POST /rewards`` (a group, a batch of groups, or one rollout), ``POST /openrlhf``, ``POST /slime``, ``GET /health``,
-``GET /metrics`` (Prometheus), ``GET /openapi.json``. What can't be answered is 4xx with one line as JSON. A reward that
-is missing is null in our own shape; the others have no word for it, and get status 503.
+``GET /metrics`` (Prometheus), ``GET /openapi.json``. What can't be answered is 4xx, or 5xx where the server is at
+fault, with one line as JSON. A reward that is missing is null in our own shape; the others have no word for it, and get
+status 503.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -70,12 +72,17 @@ def create_app(run: ServedRun, gatherer: Gatherer, token: str | None) -> Starlet
             except Missing as fault:
                 return _json({"error": fault.message, "hint": fault.hint}, 503)
             except RopdError as fault:
-                return _json({"error": fault.message, "hint": fault.hint}, 400)
+                status = 400 if isinstance(fault, InputError) else 500
+                return _json({"error": fault.message, "hint": fault.hint}, status)
+            except asyncio.CancelledError:  # uvicorn's way to end requests after a signal
+                return _json(
+                    {"error": "the server is stopping", "hint": "start it again, then repeat the request"}, 503
+                )
 
         return answer
 
     async def health(_: Request) -> Response:
-        return _json({"status": "ok", "version": __version__})
+        return _json({"status": "ok", "version": __version__, **run.health()})
 
     async def metrics(request: Request) -> Response:
         if not _is_allowed(request, token):
@@ -90,8 +97,17 @@ def create_app(run: ServedRun, gatherer: Gatherer, token: str | None) -> Starlet
         yield
         await run.close()
 
+    async def refused(request: Request, fault: Exception) -> Response:
+        assert isinstance(fault, HTTPException)
+        words = f"{request.method} {request.url.path}: {fault.detail}"
+        return _json({"error": words, "hint": f"paths: POST {', '.join(POSTS)}; GET /health"}, fault.status_code)
+
+    async def failed(_: Request, fault: Exception) -> Response:
+        return _json({"error": f"unexpected {type(fault).__name__}", "hint": "see the server's stderr"}, 500)
+
     return Starlette(
         lifespan=lifespan,
+        exception_handlers={HTTPException: refused, Exception: failed},
         routes=[
             Route("/rewards", answering(service.own), methods=["POST"]),
             Route("/openrlhf", answering(service.openrlhf), methods=["POST"]),
@@ -115,8 +131,13 @@ class _Service:
         """Answer our own shape, whichever of the three it is."""
         keys = _keys(content)
         if "groups" in keys:
-            groups = read(BatchBody, content).groups
-            checked = [(self._group(body, f"groups.{k}: "), body) for k, body in enumerate(groups)]
+            batch = read(BatchBody, content)
+            checked = []
+            for k, body in enumerate(batch.groups):
+                try:
+                    checked.append((self._group(body.model_copy(update={"step": body.step or batch.step})), body))
+                except InputError as fault:
+                    raise InputError(f"groups.{k}: {fault.message}", fault.hint) from fault
             replies = await asyncio.gather(*(self._judged(asked, body) for asked, body in checked))
             return {"groups": list(replies)}
         if "completion" in keys:
@@ -156,14 +177,14 @@ class _Service:
         lines += ["# TYPE ropd_rollouts_waiting gauge", f"ropd_rollouts_waiting {self._gatherer.waiting}"]
         return "\n".join(lines) + "\n"
 
-    def _group(self, body: GroupBody, where: str = "") -> Asked:
+    def _group(self, body: GroupBody) -> Asked:
         """Return the prompt of a whole group. Raises InputError for a group of the wrong size."""
         wanted, count = body.n or self._n, len(body.completions)
         if count != wanted:
             why = "n" if body.n else "rollout.n"
-            raise InputError(f"{where}{count} completions, and {why} is {wanted}", "send whole groups, or another n")
+            raise InputError(f"{count} completions, and {why} is {wanted}", "send whole groups, or another n")
         if body.finish_reasons is not None and len(body.finish_reasons) != count:
-            raise InputError(f"{where}{count} completions and {len(body.finish_reasons)} finish_reasons")
+            raise InputError(f"{count} completions and {len(body.finish_reasons)} finish_reasons")
         return self._run.asked(**body.about())
 
     async def _judged(self, asked: Asked, body: GroupBody) -> dict[str, Any]:
@@ -258,6 +279,7 @@ def schema() -> dict[str, Any]:
     errors = {
         "400": reply("what is wrong with the request", [ErrorReply]),
         "401": reply("the token is missing or wrong", [ErrorReply]),
+        "500": reply("the server is at fault", [ErrorReply]),
     }
     paths: dict[str, Any] = {}
     for path, (bodies, replies) in POSTS.items():
@@ -265,7 +287,10 @@ def schema() -> dict[str, Any]:
         if path != "/rewards":
             answers["503"] = reply("a reward is missing: ask again", [ErrorReply])
         paths[path] = {"post": {"requestBody": {"required": True, "content": content(bodies)}, "responses": answers}}
-    for path, what in (("/health", "the server runs"), ("/metrics", "counters in Prometheus' text form")):
+    for path, what in (
+        ("/health", "the server runs; how the judge does"),
+        ("/metrics", "counters in Prometheus' text form"),
+    ):
         paths[path] = {"get": {"responses": {"200": {"description": what}}}}
     return {
         "openapi": "3.1.0",

@@ -55,6 +55,7 @@ class BatchBody(Body):
     """Groups of several prompts."""
 
     groups: list[GroupBody]
+    step: int | None = Field(None, ge=1, description="of the groups that have none of their own")
 
 
 class RolloutBody(AboutPrompt):

@@ -12,6 +12,8 @@ from ropd_cli.training.judge_owner import GroupRewards
 
 KEPT = 1000
 """So many judged groups are kept for clients that went away before they had their rewards, and may ask again."""
+TELL_AFTER_S = 30.0
+"""A group that has waited so long for its next rollout is told of."""
 
 Judge = Callable[[Sequence[Answer]], Awaitable[GroupRewards]]
 
@@ -41,14 +43,21 @@ class Gathering:
     n: int
     judge: Judge
     siblings: list[Sibling] = field(default_factory=list)
-    timer: asyncio.TimerHandle | None = None
+    timers: list[asyncio.TimerHandle] = field(default_factory=list)
+
+    def stop_waiting(self) -> None:
+        """Cancel what was to happen if no further rollout came."""
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
 
 
 class Gatherer:
     """Groups rollouts by a key until ``n`` are there, or no further one has come for ``timeout_s``."""
 
-    def __init__(self, timeout_s: float, say: Callable[[str], None]) -> None:
-        self._timeout_s, self._say = timeout_s, say
+    def __init__(self, timeout_s: float, say: Callable[[str], None], tell_after_s: float = TELL_AFTER_S) -> None:
+        self._timeout_s, self._say, self._tell_after_s = timeout_s, say, tell_after_s
+        self._tell_again = 0.0
         self._open: dict[Hashable, Gathering] = {}
         self._judged: dict[Hashable, list[Gathering]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,13 +99,27 @@ class Gatherer:
             )
         sibling = Sibling(rollout, loop.create_future())
         gathering.siblings.append(sibling)
-        if gathering.timer is not None:
-            gathering.timer.cancel()
+        gathering.stop_waiting()
         if len(gathering.siblings) == n:
             self._begin(key)
         else:
-            gathering.timer = loop.call_later(self._timeout_s, self._begin, key)
+            gathering.timers = [
+                loop.call_later(self._timeout_s, self._begin, key),
+                loop.call_later(self._tell_after_s, self._tell_waiting, key),
+            ]
         return sibling
+
+    def _tell_waiting(self, key: Hashable) -> None:
+        """Say that a group waits, of all that wait one at a time."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._tell_again:
+            self._tell_again = now + self._tell_after_s
+            gathering = self._open[key]
+            uid = key[0] if isinstance(key, tuple) else key
+            self._say(
+                f"{len(gathering.siblings)} of {gathering.n} rollouts of prompt {uid} came, waiting for the others "
+                f"({self.waiting} rollouts wait; is rollout.n the trainer's number?)"
+            )
 
     def _leave(self, key: Hashable, sibling: Sibling) -> None:
         sibling.is_waited_for = False
@@ -106,13 +129,13 @@ class Gatherer:
             return
         gathering.siblings.remove(sibling)
         if not gathering.siblings:
-            if gathering.timer is not None:
-                gathering.timer.cancel()
+            gathering.stop_waiting()
             del self._open[key]
 
     def _begin(self, key: Hashable) -> None:
         """Have a group judged, as many of it as there are."""
         gathering = self._open.pop(key)
+        gathering.stop_waiting()
         self._judged.setdefault(key, []).append(gathering)
         task = asyncio.create_task(self._judge(key, gathering))
         self._tasks.add(task)
@@ -127,6 +150,7 @@ class Gatherer:
         try:
             if len(siblings) < 2:
                 judged = GroupRewards(None, f"{came}; a group is judged together")
+                self._say(f"{came}: it gets no reward")
             else:
                 if len(siblings) < gathering.n:
                     self._say(f"{came}: they are judged without the others")

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Sequence
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.errors import InputError, ProviderDown
-from ropd_cli.judging import indexed_answers
+from ropd_cli.errors import InputError, ProviderDown, RopdError
+from ropd_cli.judging import MissingGroups, indexed_answers, no_prompt
+from ropd_cli.llm.api_key import Peer
 from ropd_cli.methods import check_sections, method_of
 from ropd_cli.records.files import read_journal, write_records
-from ropd_cli.records.schemas import Answer, Group, Message, Prompt, digest, load_prompts, prompt_hash
+from ropd_cli.records.schemas import Answer, Group, Prompt, digest, load_prompts, prompt_hash
+from ropd_cli.records.sent_prompts import check_same, sent_prompt
 from ropd_cli.training.books import book_of
 from ropd_cli.training.judge_owner import GroupRewards, RunJudge
 from ropd_cli.training.launch import check_method, check_same_run, run_of, with_absolute_paths, write_settings
@@ -40,6 +42,8 @@ def prepare(config: RopdConfig) -> RunDir:
     if run.config.is_file():
         check_same_run(config, run)
     check_method(config, load_prompts(config.data.prompts) if config.data.prompts else [])
+    for endpoint in [getattr(config, role) for role in needs.roles]:
+        Peer.read(endpoint, os.environ)  # a missing key is known before the first request
     run.path.mkdir(parents=True, exist_ok=True)
     write_settings(config, run)
     return run
@@ -62,7 +66,8 @@ class ServedRun(RunJudge):
     say. The file of the step at hand is written with each group, so that a kill loses none.
     """
 
-    def __init__(self, run_dir: RunDir) -> None:
+    def __init__(self, run_dir: RunDir, tell: Callable[[str], None]) -> None:
+        self._tell = tell
         super().__init__(str(run_dir.path))
         rows = self._run.metric_rows()
         self._step = rows[-1]["step"] + 1 if rows else 1
@@ -72,6 +77,10 @@ class ServedRun(RunJudge):
         """Ids of the groups of steps that have ended, as far as they were asked for again."""
         self._writing = asyncio.Lock()
         self.counts: Counter[str] = Counter()
+        self._told_stop = False
+        self._missing = MissingGroups(tell)
+        self._last: deque[bool] = deque(maxlen=self._config.train.prompts_per_step)
+        """Of the groups judged last: whether each is missing."""
         file = self._run.group_file(self._step)
         for _, record in read_journal(file) if file.is_file() else ():
             fault = record["error"]["message"] if record["error"] else None
@@ -98,20 +107,17 @@ class ServedRun(RunJudge):
     ) -> Asked:
         """Return what is asked about: the prompt of ``data.prompts`` by its uid or its text, else the one that is sent.
 
-        Raises InputError where there is none, or it lacks what the method needs.
+        Raises InputError where there is none, where uid and text are those of two, or it lacks what the method needs.
         """
         known = self._prompts.get(uid) if uid is not None else None
-        if known is None:
-            if prompt is None:
-                raise InputError(f"no prompt, and uid {uid!r} is not in data.prompts", "send prompt, or a uid of those")
-            try:
-                messages = prompt if isinstance(prompt, str) else tuple(Message.model_validate(one) for one in prompt)
-                sent = Prompt(uid=uid or prompt_hash(messages)[:16], prompt=messages, answer=answer, **fields)
-            except ValidationError as fault:
-                raise InputError(
-                    f"prompt: {fault.errors()[0]['msg']}", "a text, or messages with role and content"
-                ) from fault
-            known = self._by_hash.get(prompt_hash(sent.messages), sent)
+        if prompt is not None:
+            sent = sent_prompt(prompt, uid, answer, **fields)
+            if known is not None:
+                check_same(known, sent)
+            else:
+                known = self._by_hash.get(prompt_hash(sent.messages), sent)
+        elif known is None:
+            raise no_prompt(uid)
         if self._needs.answers and not known.answer:
             raise InputError(f"method {self._config.method} needs the checkable answer of a prompt", "send answer")
         if not teacher_answers:
@@ -121,7 +127,8 @@ class ServedRun(RunJudge):
         return Asked(known, tuple(teacher_answers), step)
 
     async def rewards(self, asked: Asked, rollouts: Sequence[Answer]) -> GroupRewards:
-        """Return the rewards of a group. One that is asked for while it is judged is judged once."""
+        """Return the rewards of a group. One that is asked for while it is judged is judged once. Raises RopdError, and
+        no InputError, where the server is at fault."""
         group = self._group(asked.prompt, rollouts, asked.teacher_answers)
         texts = [rollout.text for rollout in rollouts]
         group_id = digest([group.uid, group.raw_prompt_hash, asked.step, list(asked.teacher_answers), texts])[:32]
@@ -130,7 +137,10 @@ class ServedRun(RunJudge):
             task = asyncio.create_task(self._judged(group_id, asked.step, group))
             self._under_way[group_id] = task
             task.add_done_callback(lambda _: self._under_way.pop(group_id, None))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except InputError as fault:  # the request was checked before: this is the server's own file or setting
+            raise RopdError(fault.message, fault.hint) from fault
 
     async def _judged(self, group_id: str, step: int | None, group: Group) -> GroupRewards:
         judged = await self.judge_group(group_id, step or self._step, group)
@@ -138,8 +148,14 @@ class ServedRun(RunJudge):
         if isinstance(self._stopped_by, ProviderDown):  # a server outlives an outage
             self._stopped_by = None
             self._shared.wait_anew()
+        elif self._stopped_by is not None and not self._told_stop:
+            self._told_stop = True
+            self._tell(f"no further group is judged until the server is restarted: {self._stopped_by.message}")
+        is_missing = judged.rewards is None
         self.counts["groups"] += 1
-        self.counts["groups_missing"] += judged.rewards is None
+        self.counts["groups_missing"] += is_missing
+        self._last.append(is_missing)
+        self._missing.note((judged.error or "no reason is known") if is_missing else None)
         self.counts["rollouts"] += len(group.rollouts)
         if step is not None and step < self._step and group_id in self._groups_of(step):
             del self._open[group_id]  # a client repeats what it asked before a kill
@@ -178,6 +194,26 @@ class ServedRun(RunJudge):
         with open(self._run.metrics, "ab") as file:  # noqa: ASYNC230 - a line
             file.write(row)
         self._step += 1
+
+    def health(self) -> dict[str, Any]:
+        """Return how the judge does, and the share of missing groups among the last ``train.prompts_per_step``, in
+        [0, 1]; None before the first.
+
+        "stopped": no further group is judged until a restart. "paused": an endpoint does not answer, and is waited for.
+        "failing": more groups are missing than ``judge.max_failed_fraction``.
+        """
+        share = sum(self._last) / len(self._last) if self._last else None
+        state = "ok"
+        if self._stopped_by is not None:
+            state = "stopped"
+        elif self._shared.paused:
+            state = "paused"
+        elif share is not None and share > self._config.judge.max_failed_fraction:
+            state = "failing"
+        return {"judge": state, "missing_share": share}
+
+    def _say(self, line: str) -> None:
+        self._tell(line)
 
     def figures(self) -> dict[str, float]:
         """Return counters since the start, by name, and the dollars that the run has cost."""

@@ -56,7 +56,12 @@ def test_two_steps_of_trl_with_the_rewards_of_verify(shell, tiny_model, monkeypa
     with ScriptedServer() as server:
         server.default = lambda body: reply_of(read(body))
         endpoint = {"base_url": server.url, "model": "judge"}
-        config = {"data": {"index": "teacher.index"}, "judge": {"m": 1}, "cache_dir": "cache"}
+        config = {
+            "data": {"index": "teacher.index"},
+            "judge": {"m": 1},
+            "rollout": {"n": ROLLOUTS},
+            "cache_dir": "cache",
+        }
         config |= {"rubricator": endpoint, "verifier": endpoint}
         (shell.folder / "run.yaml").write_text(json.dumps(config))
         monkeypatch.chdir(shell.folder)

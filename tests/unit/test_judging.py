@@ -16,9 +16,10 @@ from servers import Status
 
 import ropd_cli
 from ropd_cli.builtin.teacher import write_answer
-from ropd_cli.errors import InputError, ProviderError
+from ropd_cli.errors import AccountEnded, InputError, ProviderError
 from ropd_cli.index import IndexWriter
 from ropd_cli.records.schemas import Answer, AnswerRecord, prompt_hash
+from ropd_cli.stages.runner import GIVE_UP_AFTER
 
 ROLLOUTS = ("3 + 4 = 7", "3 + 4 = 9", "no idea", "")
 
@@ -28,8 +29,10 @@ def config(tmp_path):
     write_inputs(tmp_path)
     return {
         "data.index": str(tmp_path / "i.db"),
+        "data.prompts": str(tmp_path / "prompts.jsonl"),
         "cache_dir": str(tmp_path / "cache"),
         "judge": {"m": 2},
+        "rollout": {"n": 2},
         "rubricator": {"base_url": "builtin://checkable"},
         "verifier": {"base_url": "builtin://checkable"},
     }
@@ -65,36 +68,86 @@ async def test_many_groups_from_several_loops(judge):
     assert groups[1].rewards[0] < groups[1].rewards[1]
 
 
-def test_trl_s_call(judge):
+def test_trl_s_call(judge, caplog):
     reward = judge.trl_reward()
     a, b = ([{"role": "user", "content": QUESTIONS[uid]}] for uid in "ab")
     said = [[{"role": "assistant", "content": text}] for text in ("7", "9", "14", "no")]
     values = reward(prompts=[a, a, b, b], completions=said, completion_ids=[[1]] * 4, trainer_state=None)
     assert values[0] > values[1] and values[2] > values[3]
-    # in any order, and as plain texts
-    mixed = reward(prompts=[QUESTIONS["b"], QUESTIONS["a"]] * 2, completions=["14", "7", "no", "9"])
-    assert mixed == [values[2], values[0], values[3], values[1]]
+    # as plain texts, and a prompt that was drawn twice
+    twice = [QUESTIONS["a"]] * 4 + [QUESTIONS["b"]] * 2 + [QUESTIONS["a"]] * 2
+    assert reward(prompts=twice, completions=["7", "9", "9", "7", "14", "no", "9", "9"]) == [
+        *values[:2], values[1], values[0], *values[2:], values[1], values[1]
+    ]  # fmt: skip
+    assert not caplog.messages
+    reward(prompts=twice[:4], completions=["7", "9"] * 2)
+    assert caplog.messages == ["each prompt has 4 or more completions, judged in groups of rollout.n = 2"]
     assert reward.__name__ == "ropd_reward"
     missing = reward(prompts=[QUESTIONS["odd"]] * 2 + [QUESTIONS["a"]] * 2, completions=["Goethe", "x", "7", "9"])
     assert missing == [None, None, values[0], values[1]]
 
 
+def test_trl_s_unknown_prompts(judge, caplog):
+    reward = judge.trl_reward()
+    unknown, known = ["What is 1 + 1?"] * 2, [QUESTIONS["a"]] * 2
+    with pytest.raises(InputError, match="no answer to the prompt"):  # nothing was judged yet
+        reward(prompts=unknown, completions=["2", "3"])
+    *missing, first, second = reward(prompts=unknown + known, completions=["2", "3", "7", "9"])
+    assert missing == [None, None] and first > second
+    for _ in range(GIVE_UP_AFTER - 1):
+        assert reward(prompts=unknown, completions=["2", "3"]) == [None, None]
+    assert [line[:40] for line in caplog.messages] == [f"1 group has no rewards: {judge.config.data.index}"[:40]]
+    with pytest.raises(InputError, match="no answer to the prompt"):
+        reward(prompts=unknown, completions=["2", "3"])
+
+
+@pytest.mark.parametrize("error", [Status(402), Status(400)])
+def test_trl_s_missing_groups(config, server, error):
+    server.default = error
+    endpoint = {"base_url": server.url, "model": "m", "limits": {"max_retries": 0}}
+    with ropd_cli.Judge.from_config(config | {"verifier": endpoint}) as judge:
+        call = {"prompts": [QUESTIONS["a"]] * 2, "completions": ["7", "9"]}
+        if error.code == 402:
+            with pytest.raises(AccountEnded):
+                judge.trl_reward()(**call)
+        else:
+            assert judge.trl_reward()(**call) == [None, None]
+
+
 def test_trl_is_given_what_verl_would_be(config):
-    with ropd_cli.Judge.from_config(config | {"reward": {"criterion_weights": "discriminating"}}) as judge:
+    with ropd_cli.Judge.from_config(
+        config | {"rollout": {"n": 4}, "reward": {"criterion_weights": "discriminating"}}
+    ) as judge:
         group = judge.rewards_sync(QUESTIONS["a"], ROLLOUTS)
         values = judge.trl_reward()(prompts=[QUESTIONS["a"]] * len(ROLLOUTS), completions=list(ROLLOUTS))
     assert values == list(group.verdicts.shaped) != list(group.rewards)
 
 
-@pytest.mark.parametrize("prompts", [["x", "x", "y"], ["x", "y"]])
+@pytest.mark.parametrize("prompts", [["x", "x", "y"], ["x", "y"], ["x", "y", "x", "y"]])
 def test_unequal_groups_are_refused(judge, prompts):
     with pytest.raises(InputError, match="a group is judged together"):
         judge.trl_reward()(prompts=prompts, completions=["1"] * len(prompts))
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        f" {QUESTIONS['a']}\n",
+        [{"role": "system", "content": "Be brief."}, {"role": "user", "content": QUESTIONS["a"]}],
+        f"<|im_start|>user\n{QUESTIONS['a']}<|im_end|>\n<|im_start|>assistant\n",
+        "3 + 4?",
+    ],
+)
+def test_a_prompt_that_is_indexed_in_another_form(judge, form):
+    with pytest.raises(InputError, match=r"no answer to the prompt '[^M]*'$") as fault:
+        judge.rewards_sync(form, ROLLOUTS)
+    assert "the index has it in another form, as 'What is 3 + 4?'" in fault.value.hint
+
+
 async def test_what_is_missing_is_said(judge, config, server):
-    with pytest.raises(InputError, match="no answer to the prompt 'What is 1"):
+    with pytest.raises(InputError, match="no answer to the prompt 'What is 1") as fault:
         await judge.rewards("What is 1 + 1?", ["2", "3"])
+    assert fault.value.hint == "index it first, or give teacher_answers"
     without = {key: value for key, value in config.items() if key != "data.index"}
     async with ropd_cli.Judge.from_config(without) as other:
         with pytest.raises(InputError, match=r"needs 2 teacher answers per prompt, and data\.index is not set"):
@@ -124,7 +177,8 @@ def test_the_example_of_the_documentation(config, tmp_path, monkeypatch, capsys)
         index.add(
             AnswerRecord(uid="c", prompt=question, raw_prompt_hash=prompt_hash(question), answers=answers, model="m")
         )
-    sections = {"data": {"index": config.pop("data.index")}, **config}
+    data = {name: config.pop(f"data.{name}") for name in ("index", "prompts")}
+    sections = {"data": data, **config}
     (tmp_path / "run.yaml").write_text(json.dumps(sections))
     monkeypatch.chdir(tmp_path)
     names = {}
@@ -159,3 +213,53 @@ def test_the_public_names():
     assert set(ropd_cli.__all__) == {"Judge", "JudgedGroup", "__version__", "verl_reward"}
     with pytest.raises(AttributeError):
         _ = ropd_cli.nothing
+
+
+QUESTION = QUESTIONS["a"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fields", "complaint"),
+    [
+        ((QUESTION, "31"), {}, "rollouts is one str"),
+        ((QUESTION, ["7", None]), {}, r"rollouts\[1\] is NoneType, not a text"),
+        ((QUESTION, []), {}, "no rollouts"),
+        ((QUESTION, 7), {}, "rollouts is one int"),
+        ((QUESTION, ["7", "9"], "It is 31."), {}, "teacher_answers is one str"),
+        ((QUESTION, ["7", "9"], ["7", 7]), {}, r"teacher_answers\[1\] is int"),
+        ((QUESTION, ["7", "9"]), {"anwser": "7"}, "rewards has no argument 'anwser'"),
+        ((QUESTION, ["7", "9"]), {"data_source": 7}, "data_source: "),
+        ((None, ["7", "9"]), {}, "no prompt"),
+        ((None, ["7", "9"]), {"uid": "zz"}, r"uid 'zz' is not in data\.prompts"),
+        ((QUESTION, ["7", "9"]), {"uid": "b"}, "uid 'b' is the prompt 'What is 5"),
+        ((7, ["7", "9"]), {}, "prompt: int"),
+        (([{"role": "usr", "content": QUESTION}], ["7", "9"]), {}, "message 1: unknown role 'usr'"),
+        (([{"text": QUESTION}], ["7", "9"]), {}, "message 1: role: "),
+    ],
+)
+def test_arguments_of_the_wrong_type_are_refused(judge, arguments, fields, complaint):
+    with pytest.raises(InputError, match=complaint):
+        judge.rewards_sync(*arguments, **fields)
+
+
+def test_a_uid_alone_numbers_and_templates(judge):
+    rewards = judge.rewards_sync(QUESTION, ["7", "9"]).rewards
+    assert judge.rewards_sync(None, ["7", "9"], uid="a").rewards == rewards
+    system = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f" {QUESTION}\n"}]
+    own = [write_answer(QUESTION, n) for n in range(2)]
+    assert judge.rewards_sync(system, ["7", "9"], own, uid="a").rewards == rewards
+    assert judge.rewards_sync(QUESTION, ["7", "9"], uid=1, answer=7).verdicts.uid == "1"
+    trl = judge.trl_reward()(prompts=[QUESTION] * 2, completions=["7", "9"], uid=[1, 1], answer=[7, 7])
+    assert trl == list(rewards)
+
+
+async def test_a_running_loop_and_a_closed_judge(config):
+    judge = ropd_cli.Judge.from_config(config)
+    with pytest.raises(InputError, match="running event loop") as fault:
+        judge.rewards_sync(QUESTION, ["7", "9"])
+    assert fault.value.hint == "there: await judge.rewards(…)"
+    await asyncio.to_thread(judge.close)
+    with pytest.raises(InputError, match="the judge is closed"):
+        await judge.rewards(QUESTION, ["7", "9"])
+    with pytest.raises(InputError, match="the judge is closed"):
+        judge.trl_reward()(prompts=[QUESTION] * 2, completions=["7", "9"])

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from ropd_cli.analysis.exported_sets import check_out
 from ropd_cli.engines import small_student
 from ropd_cli.errors import NoSpace, RopdError
 
@@ -66,6 +67,30 @@ def test_a_local_model_s_path_and_vllm_are_checked_before_anything_is_sampled(co
 def test_data_prepare_without_reasoning_gym_names_the_extra(tmp_path):
     done = ropd_without(["reasoning_gym"], tmp_path, "data", "prepare", "reasoning-gym:gcd", "--out", "p.jsonl")
     assert done.returncode == 2 and "ropd-cli[tasks]" in done.stderr and not (tmp_path / "p.jsonl").exists()
+
+
+def test_verl_reward_without_verl_names_it():
+    code = "import sys; sys.modules['ray'] = None; import ropd_cli; ropd_cli.verl_reward"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == "ropd_cli.errors.MissingPackage: verl_reward needs verl, and ray is not installed"
+
+
+def test_answers_made_elsewhere_are_for_index_import(tmp_path):
+    (tmp_path / "mine.csv").write_text("question,answer\nWhat is 1 + 1?,2\n")
+    (tmp_path / "mine.jsonl").write_text('{"question": "What is 1 + 1?", "answer": "2"}\n')
+    for name in ("mine.csv", "mine.jsonl"):
+        done = ropd_without([], tmp_path, "index", "build", name, "--out", "i.db")
+        assert done.returncode == 2 and f"made elsewhere? ropd index import {name}" in done.stderr
+
+
+def test_export_without_pyarrow_names_the_extra_and_makes_nothing(tmp_path):
+    (tmp_path / "verdicts.jsonl").write_text("{}\n")
+    done = ropd_without(["pyarrow"], tmp_path, "export", "verdicts", "verdicts.jsonl")
+    assert done.returncode == 2 and "ropd-cli[data]" in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["verdicts.jsonl"]
+    (tmp_path / "out" / "data").mkdir(parents=True)
+    check_out(tmp_path / "out")  # what an export that failed may leave
 
 
 def test_a_full_disk_is_found_before_a_download(tmp_path):

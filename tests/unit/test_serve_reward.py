@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -22,6 +23,8 @@ from typer.testing import CliRunner
 
 from ropd_cli.cli.main import app
 from ropd_cli.records.files import read_records
+from ropd_cli.records.schemas import Answer
+from ropd_cli.serving.gathering import Gatherer
 
 TOKEN = "a long secret"
 TEXTS = ["right", "a box", "rude", "something that is neither right nor short at all, really"]
@@ -154,8 +157,24 @@ def test_openrlhf_s_batch_and_a_group_that_stays_short(url):
         ("rewards", {"uid": "zz", "completions": TEXTS}, "uid 'zz' is not in data.prompts"),
         ("rewards", {"prompt": "never seen", "completions": TEXTS}, "no answer to the prompt 'never seen'"),
         ("rewards", {"prompt": [{"text": "x"}], "completions": TEXTS}, "prompt: "),
+        (
+            "rewards",
+            {"prompt": [{"role": "usr", "content": "x"}], "completions": TEXTS},
+            "message 1: unknown role 'usr'",
+        ),
+        (
+            "rewards",
+            {"prompt": QUESTIONS["b"], "uid": "a", "completions": TEXTS},
+            "uid 'a' is the prompt 'What is 3 + 4?' of data.prompts, and the prompt sent is 'What is 5 + 9?'",
+        ),
         ("rewards", {"uid": "a", "completions": TEXTS[:3]}, "3 completions, and rollout.n is 4"),
         ("rewards", {"groups": [{"uid": "a", "completions": TEXTS, "n": 2}]}, "groups.0: 4 completions, and n is 2"),
+        (
+            "rewards",
+            {"groups": [{"uid": "a", "completions": TEXTS}, {"prompt": "never seen", "completions": TEXTS}]},
+            "groups.1: ",
+        ),
+        ("rewards", {"uid": "a", "completions": TEXTS[:1], "n": 1}, "n: Input should be greater"),
         ("rewards", {"uid": "a", "completions": TEXTS, "finish_reasons": ["stop"]}, "4 completions and 1 finish_reas"),
         ("openrlhf", {"query": ["x", "y"], "prompts": ["x"]}, "different lengths"),
         ("openrlhf", {"query": ["7"], "prompts": [QUESTIONS["a"]]}, "query does not hold its prompt"),
@@ -170,6 +189,18 @@ def test_what_can_t_be_answered_is_4xx_with_one_line(url, path, body, complaint)
 def test_siblings_of_another_n_are_refused(url):
     replies = at_once([(post, f"{url}/rewards", {"uid": "odd", "completion": "right", "n": n}, TOKEN) for n in (2, 3)])
     assert sorted(status for status, _ in replies) == [200, 400]
+
+
+async def test_a_group_that_waits_is_told_of():
+    said = []
+    gatherer = Gatherer(600, said.append, tell_after_s=0.02)
+    reward = gatherer.reward(("a", "hash"), 4, Answer(text="right"), None)
+    waiting = asyncio.create_task(reward)
+    await until(lambda: said)
+    waiting.cancel()
+    assert said[0].startswith("1 of 4 rollouts of prompt a came, waiting for the others")
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert not gatherer.waiting
 
 
 def test_the_token(url):
@@ -223,6 +254,33 @@ def test_an_outage_is_missing_and_never_zero(url, judge):
     assert post(f"{url}/openrlhf", body, TOKEN)[0] == 200
 
 
+def test_how_the_judge_does_is_told(tmp_path):
+    with ScriptedServer() as judge:
+        judge.default = Reader()
+        write_config(tmp_path, judge, train={"prompts_per_step": 2})
+        with served(tmp_path) as (process, url):
+
+            def asked(*texts):
+                reply = post(f"{url}/rewards", {"uid": "a", "completions": texts, "n": len(texts)})[1]
+                health = json.load(urllib.request.urlopen(f"{url}/health"))
+                return None in reply["rewards"], health["judge"], health["missing_share"]
+
+            assert json.load(urllib.request.urlopen(f"{url}/health"))["missing_share"] is None
+            assert asked("right", "box") == (False, "ok", 0.0)
+            judge.down()
+            assert asked("1", "2") == (True, "paused", 0.5)
+            assert asked("3", "4") == (True, "paused", 1.0)
+            judge.up()
+            assert asked("right", "rude") == (False, "failing", 0.5)
+            judge.default = Status(402)
+            assert asked("5", "6") == (True, "stopped", 0.5)
+            told = [process.stderr.readline() for _ in range(4)]
+        assert "pausing until it answers again" in told[0]
+        assert told[1].startswith("1 group has no rewards: ") and "has stopped answering" in told[1]
+        assert "answers again" in told[2]
+        assert told[3].startswith("no further group is judged until the server is restarted: ")
+
+
 async def test_a_kill_in_the_middle_and_nothing_is_asked_twice(tmp_path):
     """The client asks all of its groups again; what was judged comes from the cache, in whichever order it comes."""
     with ScriptedServer() as judge:
@@ -259,6 +317,36 @@ async def test_a_kill_in_the_middle_and_nothing_is_asked_twice(tmp_path):
         assert page.exit_code == 0, page.output
 
 
+def test_unknown_paths_and_a_server_that_is_stopped(tmp_path):
+    with ScriptedServer() as judge:
+        judge.default = Reader()
+        write_config(tmp_path, judge)
+        with served(tmp_path) as (process, url), ThreadPoolExecutor(1) as pool:
+            assert post(f"{url}/reward", {})[0] == 404
+            with pytest.raises(HTTPError) as refused:
+                urllib.request.urlopen(f"{url}/rewards")
+            assert refused.value.code == 405 and json.load(refused.value)["error"] == "GET /rewards: Method Not Allowed"
+            waiting = pool.submit(post, f"{url}/rewards", {"uid": "a", "completion": "right"})
+            while b"rollouts_waiting 1" not in urllib.request.urlopen(f"{url}/metrics").read():
+                continue
+            process.terminate()
+            assert waiting.result() == (
+                503, {"error": "the server is stopping", "hint": "start it again, then repeat the request"}
+            )  # fmt: skip
+
+
+def test_faults_of_the_server_are_5xx(tmp_path):
+    with ScriptedServer() as judge:
+        judge.default = Reader()
+        write_config(tmp_path, judge)
+        with served(tmp_path) as (_, url):
+            groups = tmp_path / "served" / "groups"
+            groups.write_text("a file where the folder should be")
+            status, document = post(f"{url}/rewards", {"uid": "a", "completions": TEXTS})
+            groups.unlink()
+    assert status == 500 and "groups" in document["error"]
+
+
 async def test_groups_of_ended_steps_that_are_sent_again_count_once(tmp_path):
     with ScriptedServer() as judge:
         judge.default = Reader()
@@ -269,6 +357,8 @@ async def test_groups_of_ended_steps_that_are_sent_again_count_once(tmp_path):
             process.kill()
         with served(tmp_path) as (_, url):
             assert [post(f"{url}/rewards", body) for body in bodies] == first
+            batch = {"groups": [{"uid": "odd", "completions": TEXTS}], "step": 2}
+            assert post(f"{url}/rewards", batch) == (200, {"groups": [first[2][1]]})
         run = tmp_path / "served"
         steps = {file.name[:6]: [r["uid"] for _, r in read_records(file)] for file in (run / "groups").iterdir()}
         assert steps == {"step-1": ["a", "b"], "step-2": ["odd"]}
@@ -289,6 +379,8 @@ def test_the_groups_are_in_steps_like_a_run_s(folder, url):
         (["--host", "0.0.0.0"], "other machines could spend your money"),
         (["--token-env", "NO_SUCH_TOKEN"], "--token-env NO_SUCH_TOKEN: the variable is not set"),
         (["--set", "method=ovd-filter"], "no matter of rewards alone"),
+        (["--set", "verifier.base_url=null", "--set", "verifier.api_key_env=NO_KEY"], "variable NO_KEY is not set"),
+        (["--set", "rubricator.headers={X: '${NO_KEY}'}"], "variable NO_KEY is not set"),
         (["--set", "data.index=gone.db"], "gone.db"),
         (["--set", "rollout.n=2", "--out", "served"], "was started with other values of rollout.n"),
     ],
