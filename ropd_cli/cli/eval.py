@@ -145,7 +145,7 @@ def evaluate(
         "seed": seed,
     }
     settings = run.load(endpoint.flags("student.endpoint") | flags)
-    names = settings.eval.benchmarks or list(settings.eval.data)
+    names = settings.eval.benchmarks or list(_pairs("--data", data) or ())
     if not names:
         raise InputError("no benchmark is named", "--benchmarks aime24,ifeval, or eval.benchmarks")
     settings = settings.model_copy(update={"eval": settings.eval.model_copy(update={"benchmarks": names})})

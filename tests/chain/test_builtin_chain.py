@@ -102,3 +102,4 @@ def test_eval_takes_the_benchmarks_that_data_names(folder):
     (folder / "mine.jsonl").write_text('{"question": "What is 3 + 4?", "answer": "7"}\n')
     out, _ = ropd("eval", "--data", "mine=mine.jsonl", *JUDGE, "--model", "m", "-n", 1, "--out", "e", "--json")
     assert [each["name"] for each in json.loads(out)["benchmarks"]] == ["mine"]
+    assert "no benchmark is named" in ropd("eval", *JUDGE, "--model", "m", "--out", "none", code=2)[1]

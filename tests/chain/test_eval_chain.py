@@ -274,7 +274,6 @@ def test_what_a_user_gets_wrong(setting):
         (("--benchmarks", "maths500"), "did you mean math500?"),
         (("--benchmarks", "math", "--grader", "math=maths"), "did you mean math?"),
         (("--benchmarks", "math", "--data", "x"), "not NAME=VALUE"),
-        ((), "no benchmark is named"),
         (("--benchmarks", "math", "--grader", "math=choice"), "question m0: no options"),
         (("--benchmarks", "math", "--grader", "math=ifeval"), "question m0: no instructions"),
         (("--benchmarks", "math", "--model-path", "x"), "exclude each other"),
