@@ -1,6 +1,7 @@
 """Fixtures that several folders of tests share."""
 
 import itertools
+import signal
 
 import hypothesis
 import pytest
@@ -12,6 +13,8 @@ _NUMBERS = itertools.count()
 
 hypothesis.settings.register_profile("ropd", deadline=None)  # the machine may be busy; no test asserts a time
 hypothesis.settings.load_profile("ropd")
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the commands would inherit that it is ignored
 
 
 @pytest.fixture

@@ -385,7 +385,7 @@ def test_lists_and_pages_of_a_scored_run_speak_of_no_rubric(tmp_path):
     assert [each.exit_code for each in done] == [0, 0], done[0].output
     listed, full = done[0].stdout, done[1].stdout
     assert listed.split()[:5] == ["step", "uid", "n", "mean", "spread"] and "teacher" not in listed
-    assert re.search(r"of 9 +9 +– +· +4\.5", full) and re.search(r"score +1\.00 +– +0\.00 +0\.50", full)
+    assert re.search(r"of 9 +9 +– +· +4\.5", full) and re.search(r"score +1 +– +0 +\.50", full)
     assert "criteri" not in full and "teacher" not in full
     data = read_run(run)
     assert data.scale == 9 and not data.has_rubrics

@@ -366,6 +366,8 @@ async def test_groups_of_ended_steps_that_are_sent_again_count_once(tmp_path):
 
 
 def test_the_groups_are_in_steps_like_a_run_s(folder, url):
+    for texts in (TEXTS, TEXTS[::-1], [*TEXTS[1:], "one more"], [*TEXTS[1:], "another"]):
+        assert post(f"{url}/rewards", {"uid": "a", "completions": texts}, TOKEN)[0] == 200
     files = sorted(file.name for file in (folder / "served" / "groups").iterdir())
     rows = [json.loads(line) for line in (folder / "served" / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) >= 2 and [row["step"] for row in rows] == list(range(1, len(rows) + 1))
