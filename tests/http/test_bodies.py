@@ -66,7 +66,9 @@ async def test_objects_of_both_keep_the_keys_of_both(server):
 def test_what_the_program_sets_is_refused_by_name(key):
     with pytest.raises(ConfigError) as caught:
         load_config(overrides=[f"verifier.extra_body.{key}=1"], environ={})
-    assert f"--set verifier.extra_body.{key}: can't be set here: " in caught.value.message and caught.value.exit_code == 2
+    assert (
+        f"--set verifier.extra_body.{key}: can't be set here: " in caught.value.message and caught.value.exit_code == 2
+    )
 
 
 def test_all_that_is_wrong_with_it_is_said_at_once():
