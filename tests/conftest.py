@@ -14,7 +14,9 @@ _NUMBERS = itertools.count()
 hypothesis.settings.register_profile("ropd", deadline=None)  # the machine may be busy; no test asserts a time
 hypothesis.settings.load_profile("ropd")
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the commands would inherit that it is ignored
+# under nohup, and in the background of a script, the commands would inherit that these are ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -109,6 +109,8 @@ def _interrupted_by_signals(came: list[int]) -> Iterator[None]:
 
     def interrupt(number: int, _frame: object) -> None:
         came.append(number)
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background of a script: nothing would happen
+            raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
     is_main = threading.current_thread() is threading.main_thread()

@@ -105,10 +105,18 @@ def test_a_missing_price_and_a_reached_limit_say_what_holds(ropd, server):
     assert code == 1 and "the same command again has the same limit anew" in said, said
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
-async def test_each_signal_says_that_the_same_command_continues(ropd, server, number):
+@pytest.mark.parametrize(
+    ("number", "shell"),
+    [
+        (signal.SIGHUP, ()),
+        (signal.SIGINT, ()),
+        (signal.SIGTERM, ()),
+        (signal.SIGTERM, ("sh", "-c", 'trap "" INT; exec "$@"', "sh")),  # as in the background of a script
+    ],
+)
+async def test_each_signal_says_that_the_same_command_continues(ropd, server, number, shell):
     server.default = Hang()
-    program = [sys.executable, "-m", "ropd_cli", *map(str, STAGES["teacher-gen"]), "--base-url", server.url]
+    program = [*shell, sys.executable, "-m", "ropd_cli", *map(str, STAGES["teacher-gen"]), "--base-url", server.url]
     with subprocess.Popen([*program, "--model", "m"], stderr=subprocess.PIPE, text=True) as process:
         await until(lambda: server.requests or process.poll() is not None)
         process.send_signal(number)
