@@ -10,7 +10,8 @@ it, and the step whose judging begins when all rollouts are there. Medians over 
 
 With ``--verl`` three real trainings are run: with judges that answer at once (generation and update alone), with
 judges of ``--judge-s`` seconds each, and with the same judges and ``train.async: one_step``. Printed as ratios to the
-longer of generation with update, and the two judges.
+longer of generation with update, and the two judges. Means over the steps: where sampling and judging overlap, long
+steps and short ones take turns.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from judge_material import STUDENTS, Texts, endpoint, machine, median, show, table
@@ -110,8 +112,8 @@ async def steps(url: str, options: argparse.Namespace) -> list[dict[str, float]]
     return measured
 
 
-def trained(folder: Path, name: str, judge_s: float, *options: str) -> list[float]:
-    """Seconds of the steps of one training, without those that start or end it."""
+def trained(folder: Path, name: str, judge_s: float, *options: str) -> float:
+    """Mean seconds per step of one training, without the steps that start or end it."""
     with running("--latency-ms", 1000 * judge_s) as url:
         judge = f"{{base_url: {url}, model: judge, limits: {{concurrency: 64}}}}"
         settings = [f"rubricator={judge}", f"verifier={judge}", *options]
@@ -119,7 +121,7 @@ def trained(folder: Path, name: str, judge_s: float, *options: str) -> list[floa
         command = [sys.executable, "-m", "ropd_cli", "train", "--config", "run.yaml", "--out", name, *sets]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     rows = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
-    return [row["timing_s/step"] for row in rows[2:-1]]
+    return fmean(row["timing_s/step"] for row in rows[2:-1])
 
 
 def write_run(folder: Path, steps: int) -> None:
@@ -161,9 +163,9 @@ def on_verl(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_run(folder, options.steps + 3)
-        alone = median(trained(folder, "alone", 0.0))
-        waiting = median(trained(folder, "waiting", options.judge_s))
-        ahead = median(trained(folder, "ahead", options.judge_s, "train.async=one_step"))
+        alone = trained(folder, "alone", 0.0)
+        waiting = trained(folder, "waiting", options.judge_s)
+        ahead = trained(folder, "ahead", options.judge_s, "train.async=one_step")
     judges_s = 2 * options.judge_s  # one after the other
     bound = max(alone, judges_s)
     document = {
@@ -175,7 +177,7 @@ def on_verl(options: argparse.Namespace) -> None:
         "ratio": ahead / bound,
         "synchronous_ratio": waiting / bound,
     }
-    text = f"{machine()}; medians of {options.steps} steps, judges of {judges_s:g} s per group\n"
+    text = f"{machine()}; means of {options.steps} steps, judges of {judges_s:g} s per group\n"
     text += table(("generation + update s", "synchronous s", "one step ahead s"), [(alone, waiting, ahead)])
     text += f"\none step ahead {ahead / bound:.3f} of the bound, synchronous {waiting / bound:.3f}"
     show(document, text, options.json)
