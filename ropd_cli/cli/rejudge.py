@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typing_extensions import TypedDict
 
-from ropd_cli.analysis.agreement import Agreement
+from ropd_cli.analysis.agreement_document import Agreement
 from ropd_cli.cli._options import EndpointOptions, RequestOptions, TemplatesFolder, command
 from ropd_cli.cli._screen import Screen, exit_partial
 from ropd_cli.cli._stages import (

@@ -218,7 +218,7 @@ async def run_jobs(
     finally:
         options["progress"].finish()
         run.write_failed()
-    for error in (run.stopped_by, run.dead_endpoint, run.most_frequent_error if run.nothing_succeeded else None):
+    for error in (run.stopped_by, run.dead_endpoint, run.why_all_failed() if run.nothing_succeeded else None):
         if error is not None:
             raise error
     return run.tally
@@ -249,8 +249,7 @@ class _Run:
         """The endpoint's first error, where it has answered nothing at all."""
         return self._lost[0] if self._lost and not self._answered else None
 
-    @property
-    def most_frequent_error(self) -> RopdError | None:
+    def why_all_failed(self) -> RopdError | None:
         """The first error of the type that most records failed of, with their number; None where none failed."""
         if not self._faults:
             return None

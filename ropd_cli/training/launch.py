@@ -166,8 +166,7 @@ def train(
     or stopped at a limit.
     """
     config = with_absolute_paths(config)
-    if config.out is not None and (done := run_of(config).finished()) is not None:
-        run = run_of(config)
+    if config.out is not None and (done := (run := run_of(config)).finished()) is not None:
         return Result(run.path, Path(done["model"]), done["steps"], run.metric_rows())
     if not force:
         check_exact(config.device)
