@@ -59,7 +59,7 @@ OUTPUTS: dict[str, tuple[Any, ...]] = {
     "index check": (index.WholeAndCovers, index.Whole, index.Covers, index.Opened),
     "index merge": (index.AddedTo,),
     "index export": (index.RowsWritten,),
-    "index import": (index.AddedTo, _foreign_answers.AnswersWritten),
+    "index import": (index.Imported, _foreign_answers.AnswersWritten),
     "index rehash": (index.Rehashed,),
     "rubricate": (_stages.StageDone, Forecast),
     "verify": (_stages.JudgingDone, Forecast),

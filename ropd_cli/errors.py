@@ -14,7 +14,8 @@ RopdError                  1  a run failed
 │   ├── ProviderRefused       the endpoint answered 4xx: key, model name, rights, request
 │   ├── ProviderBusy          the endpoint answered 429 or 5xx until the retries were used up
 │   ├── BatchRefused          a request of a batch came back without a reply
-│   └── ReplyInvalid          an answer that can't be used: not JSON, not the schema, cut off
+│   └── ReplyInvalid       1  an answer that can't be used: not JSON, not the schema, cut off
+│       └── TooFewReplies  1  … so often that a prompt has fewer different ones than asked for
 ├── CostLimit              1  the next request could cost more than the run may
 ├── JudgeError             1  a group that could not be judged (it is missing, never scored 0)
 ├── TrainingError          1  the training process failed or hung
@@ -182,6 +183,10 @@ class ReplyInvalid(ProviderError):
     """A reply that can't be used: not JSON, not of the schema, empty, cut off."""
 
     exit_code = EXIT_FAILED
+
+
+class TooFewReplies(ReplyInvalid):
+    """A prompt got fewer different usable answers than asked for, with all its tries."""
 
 
 class CostLimit(RopdError):

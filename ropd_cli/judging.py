@@ -9,6 +9,7 @@ prompt.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import difflib
 import logging
 import os
@@ -103,6 +104,7 @@ class Judge:
         except BaseException:
             self._end()
             raise
+        atexit.register(self.close)  # a judge that nobody closes would leave open connections to complain
 
     @classmethod
     def from_config(cls, config: str | Path | Mapping[str, Any] | RopdConfig) -> Judge:
@@ -169,6 +171,7 @@ class Judge:
 
     def close(self) -> None:
         """Close endpoints, cache and index."""
+        atexit.unregister(self.close)
         if not self._loop.is_closed():
             self._here(self._closed())
             self._end()
@@ -246,16 +249,15 @@ class Judge:
         return JudgedGroup(rewarded.verdicts.rewards, rewarded.rubric, rewarded.verdicts)
 
     def _prompt(self, prompt: Messages, uid: str | None, answer: str | None, fields: Mapping[str, Any]) -> Prompt:
-        """Return the prompt that is sent, or that of ``data.prompts`` with the uid. Raises InputError where there is
-        neither, or both differ."""
+        """Return the prompt of ``data.prompts`` with the uid, or else the one that is sent. Raises InputError where
+        there is neither, or both differ."""
         known = self._known.get(str(uid)) if uid is not None else None
-        if prompt is not None:
-            sent = sent_prompt(prompt, uid, answer, **fields)
-            if known is not None:
-                check_same(known, sent)
-            return sent
         if known is None:
-            raise no_prompt(uid)
+            if prompt is None:
+                raise no_prompt(uid)
+            return sent_prompt(prompt, uid, answer, **fields)
+        if prompt is not None:
+            check_same(known, sent_prompt(prompt, uid))
         given = {name: value for name, value in {"answer": answer, **fields}.items() if value is not None}
         return sent_prompt(known.prompt, **(known.model_dump(exclude={"prompt"}) | given))
 
@@ -306,13 +308,15 @@ class Judge:
         return [reward for group_rewards in rewards for reward in group_rewards]
 
     def _check_input(self, groups: int, faults: Sequence[RopdError]) -> None:
-        """Raise the first error where the trainer's data is at fault as a whole: of all groups of a call before any was
-        judged, or of ``GIVE_UP_AFTER`` groups of whole calls in a row."""
+        """Raise the first error where going on makes no sense: no group was ever judged, and the data is at fault or
+        ``GIVE_UP_AFTER`` groups have failed; or the data is at fault for so many groups of whole calls in a row."""
         if len(faults) < groups:
             self._bad_groups, self._has_judged = 0, True
-        elif all(isinstance(fault, InputError) for fault in faults):
+            return
+        is_data = all(isinstance(fault, InputError) for fault in faults)
+        if is_data or not self._has_judged:
             self._bad_groups += groups
-            if not self._has_judged or self._bad_groups >= GIVE_UP_AFTER:
+            if self._bad_groups >= GIVE_UP_AFTER or (is_data and not self._has_judged):
                 raise faults[0]
 
 
@@ -328,7 +332,8 @@ def _checked_texts(name: str, given: Iterable[T], kinds: tuple[type, ...]) -> tu
     texts = tuple(given)
     for number, each in enumerate(texts):
         if not isinstance(each, kinds):
-            raise InputError(f"{name}[{number}] is {type(each).__name__}, not a text", "leave out what there is not")
+            hint = "leave out what there is not" if each is None else "give a text: of a chat message its content"
+            raise InputError(f"{name}[{number}] is {type(each).__name__}, not a text", hint)
     return texts
 
 
@@ -369,8 +374,9 @@ def _index_hint(index: TeacherIndex, prompt: Prompt) -> str:
     for _, stored in islice(index.prompt_texts(), LOOKED_AT):
         known = shown_text(stored)
         if sent and known and (known in sent or sent in known):
+            form = "without your system message, or with other blanks" if known == sent else repr(known[:SHOWN_CHARS])
             return (
-                f"the index has it in another form, as {known[:SHOWN_CHARS]!r}: send that (blanks, a system message, a "
-                "chat template make another prompt), or give its uid or teacher_answers"
+                f"the index has it in another form, {form}: send it so, or set data.prompts and give its uid, or give "
+                "teacher_answers"
             )
     return "index it first, or give teacher_answers"

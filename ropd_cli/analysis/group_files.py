@@ -81,9 +81,9 @@ def step_files(folder: Path) -> list[Path]:
     if not files and config.is_file():
         raise InputError(f"{folder}: no step of this run is finished", f"see {folder / 'train.log'}")
     if not files:
-        raise InputError(
-            f"{folder}: no run: no groups/step-N.jsonl.zst in it", "give the directory of a training run, or a file"
-        )
+        verdicts = folder / "verdicts.jsonl"
+        hint = f"give {verdicts}" if verdicts.is_file() else "give the directory of a training run, or a file"
+        raise InputError(f"{folder}: no run: no groups/step-N.jsonl.zst in it", hint)
     return files
 
 

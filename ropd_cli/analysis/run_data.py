@@ -214,7 +214,7 @@ def read_run(path: Path, progress: Progress | None = None) -> RunData:
     file of it can't be read."""
     progress = progress or NoProgress()
     if not path.is_dir():
-        raise InputError(f"{path}: no such run directory", "give the --out of ropd train, or DIR/run of a quickstart")
+        raise InputError(f"{path}: no run directory", "give the --out of ropd train, or DIR/run of a quickstart")
     data = RunData(
         path=path,
         config=read_document(path / "config.yaml"),

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from ropd_cli.index import Added
 
 
-class AnswersWritten(TypedDict):
+class LeftOut(TypedDict):
+    """What of the files was not taken."""
+
+    not_in_prompts: int
+    """Prompts that the prompts file lacks."""
+    without_answer: int
+    """Rows."""
+
+
+class AnswersWritten(LeftOut):
     """With an answers file as ``--out``."""
 
     out: str
@@ -54,7 +63,7 @@ def add_answers(
     out: Path,
     prompts: Path | None,
     fields: Fields,
-    print_added: Callable[[Screen, Path, Added], None],
+    print_added: Callable[[Screen, Path, Added, LeftOut], None],
 ) -> None:
     """Add the answers of files to an index, or write them as an answers file. Raises InputError."""
     rows = {str(file): partial(_rows, str(file), fields.split) for file in files}
@@ -79,7 +88,7 @@ def add_answers(
             raise _none(foreign, prompts)
         write_records(out, (record.to_json() for record in written))
         count = sum(len(record.answers) for record in written)
-        document = AnswersWritten(out=str(out), prompts=len(written), answers=count)
+        document = AnswersWritten(out=str(out), prompts=len(written), answers=count, **_left_out(foreign))
         screen.result(document, f"{out}: {count} answers to {len(written)} prompts written")
     else:
         hashes = prompts_by_hash(prompts) if prompts is not None and of_reference else {}
@@ -91,13 +100,19 @@ def add_answers(
                 writer.add(record)
             if foreign and not writer.added.answers and not writer.added.known and not writer.added.unusable:
                 raise _none(foreign, prompts)
-        print_added(screen, out, writer.added)
+        print_added(screen, out, writer.added, _left_out(foreign))
     for each in foreign:
         if each.unmatched:
             places = ", ".join(each.examples)
             screen.note(f"{len(each.unmatched)} prompts of {each.name} are not in {prompts}: {places} …")
         if each.empty:
             screen.note(f"{each.name}: {each.empty} rows without an answer")
+
+
+def _left_out(foreign: list[ForeignAnswers]) -> LeftOut:
+    return LeftOut(
+        not_in_prompts=sum(len(each.unmatched) for each in foreign), without_answer=sum(each.empty for each in foreign)
+    )
 
 
 def _rows(name: str, split: str) -> Iterator[Row]:

@@ -107,7 +107,7 @@ MaxCost = Annotated[
     _run_option(
         "--max-cost",
         min=0.0,
-        help="Limit in dollars: no request is sent that could exceed it. Needs the key prices.",
+        help="Limit in dollars: no request is sent that could exceed it. Needs a price: see ropd prices.",
     ),
 ]
 Seed = Annotated[int | None, _run_option("--seed", help="Seed of sampling; sent to the endpoint if set.")]
@@ -182,7 +182,7 @@ class EndpointOptions:
     base_url: Annotated[
         str | None,
         _endpoint_option(
-            "--base-url", help="URL of an OpenAI-compatible endpoint; builtin://checkable is the embedded provider."
+            "--base-url", help="URL of an OpenAI-compatible endpoint; builtin://checkable is the built-in provider."
         ),
     ] = None
     api: Annotated[

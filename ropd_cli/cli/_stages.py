@@ -30,6 +30,7 @@ from ropd_cli.records.outputs import sole_writer
 from ropd_cli.stages.runner import Tally
 from ropd_cli.util.progress import Progress
 
+ENOUGH_DONE = 0.1
 Stage = Callable[[Sequence[ChatClient], Progress], Awaitable[Tally]]
 
 
@@ -163,16 +164,20 @@ def run_clients(
 
 def stats_words(stats: Sequence[ClientStats], share_done: float) -> str:
     """Return, in words: replies from the cache, retries, and the cost so far and, by it, of the whole run; tokens of
-    replies where there is no price."""
+    replies where there is no price.
+
+    What is in flight has cost something already, so that a small share done would tell too much for the whole.
+    """
     total = ClientStats.total(stats)
+    is_telling = ENOUGH_DONE <= share_done < 1
     parts = [f"{total.cache_hits} cached"]
     if total.retries:
         parts.append(f"{total.retries} retries")
     if total.cost_usd:
-        forecast = f" of about {dollars(total.cost_usd / share_done)}" if 0 < share_done < 1 else ""
+        forecast = f" of about {dollars(total.cost_usd / share_done)}" if is_telling else ""
         parts.append(f"{dollars(total.cost_usd)}{forecast}")
     elif total.completion_tokens:
-        forecast = f" of about {round(total.completion_tokens / share_done):,}" if 0 < share_done < 1 else ""
+        forecast = f" of about {round(total.completion_tokens / share_done):,}" if is_telling else ""
         parts.append(f"{total.completion_tokens:,}{forecast} tokens of replies")
     return ", ".join(parts)
 
@@ -187,7 +192,7 @@ def in_words(forecast: Forecast) -> str:
         if forecast.cost_usd_range is not None and least < most:
             cost += " ({} to {})".format(*map(dollars, forecast.cost_usd_range))
     return (
-        f"{forecast.calls} calls to {forecast.model}, {forecast.cached} more are in the cache; about "
+        f"{forecast.calls:,} calls to {forecast.model}, {forecast.cached:,} answered by the cache; about "
         f"{forecast.prompt_tokens:,} tokens of prompts and {forecast.completion_tokens:,} of replies{between}; {cost}\n"
         f"rule: {forecast.rule}"
     )
@@ -226,6 +231,15 @@ def reward_figures(verdicts: Path) -> dict[str, float | None]:
     }
 
 
+def require_rubrics(config: RopdConfig, command: str) -> None:
+    """Raise InputError where the configuration names a method without rubrics, which a stage of them would ignore."""
+    if config.method != "ropd":
+        raise InputError(
+            f"method {config.method}: ropd {command} is a stage of method ropd, which judges by rubrics",
+            "ropd train and ropd_cli.Judge apply the other methods; for rubrics: --set method=ropd",
+        )
+
+
 def closing_lines(figures: Mapping[str, float | None], following: Sequence[object]) -> list[str]:
     """Return ``reward_figures`` in words, what is None left out, and the command to go on with."""
     words = [
@@ -254,5 +268,6 @@ def report(
         sentence += f", {tally.failed} failed, see {document['failed_file']}"
     if stats is not None:
         sentence += f" ({calls_words(stats)})"
-    screen.result(document, "\n".join([sentence, *lines]))
+    why = [f"most of what failed: {tally.why_failed}"] if tally.why_failed else []
+    screen.result(document, "\n".join([sentence, *why, *lines]))
     exit_partial(tally.failed)

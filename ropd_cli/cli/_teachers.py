@@ -60,7 +60,7 @@ def text_or_file(option: str, value: str | None) -> str | None:
 def teacher_words(document: dict[str, Any]) -> str:
     """Return the counts of one teacher as a line."""
     named = (
-        ("duplicates", "the same as another"),
+        ("duplicates", "left out as the same"),
         ("truncated", "cut off"),
         ("empty", "without an answer"),
         ("wrong", "wrong"),

@@ -19,6 +19,7 @@ from ropd_cli.index.contents import Survey
 from ropd_cli.index.rows import StoredShown
 
 if TYPE_CHECKING:
+    from ropd_cli.cli._foreign_answers import LeftOut
     from ropd_cli.index.reader import Coverage
 
 app = command_group("index", help="Build, show, check, merge and exchange the teacher index.")
@@ -31,6 +32,16 @@ BAR_WIDTH = 30
 @dataclass(kw_only=True)
 class AddedTo(Added):
     out: str
+
+
+@dataclass(kw_only=True)
+class Imported(AddedTo):
+    """With an index as ``--out``."""
+
+    not_in_prompts: int
+    """Prompts that the prompts file lacks."""
+    without_answer: int
+    """Rows."""
 
 
 class CoverageShown(TypedDict):
@@ -204,7 +215,8 @@ def get(
     for number, one in enumerate(stored, start=1):
         ended = f", ended by {one.answer.finish_reason}" if one.answer.finish_reason else ""
         marked = "" if one.usable else ", not handed out"
-        lines += [f"— answer {number} of {len(stored)}, uid {one.uid}, {one.model}{ended}{marked}"]
+        model = f", {one.model}" if one.model else ""
+        lines += [f"— answer {number} of {len(stored)}, uid {one.uid}{model}{ended}{marked}"]
         lines += [one.answer.text, ""]
     documents = [one.to_json() for one in stored]
     screen.result({"index": str(index), "answers": documents}, "\n".join(lines).rstrip())
@@ -384,7 +396,7 @@ def rehash_(
     screen.result(Rehashed(index=str(index), prompts=count), f"{index}: answers of {count} prompts found by their text")
 
 
-def _print_added(screen: Screen, out: Path, added: Added) -> None:
+def _print_added(screen: Screen, out: Path, added: Added, left_out: LeftOut | None = None) -> None:
     text = f"{out}: {added.answers} answers to {added.prompts} new prompts added, {added.known} already there"
     if added.differing:
         text += f" ({added.differing} of them from another source)"
@@ -392,7 +404,7 @@ def _print_added(screen: Screen, out: Path, added: Added) -> None:
         text += f", {added.truncated} cut off by the token limit"
     if added.unusable:
         text += f", {added.unusable} left out (empty, or thoughts alone)"
-    screen.result({"out": str(out), **asdict(added)}, text)
+    screen.result({"out": str(out), **asdict(added), **(left_out or {})}, text)
 
 
 def _survey_table(name: str, contents: Survey) -> Any:

@@ -102,9 +102,9 @@ def inspect_rubrics(
         str,
         _output_option(
             "--sort",
-            metavar="step|uid|mean|spread|teacher|missing|lint",
+            metavar="COLUMN",
             autocompletion=sort_orders,
-            help="Sort groups by this column.",
+            help="Sort groups by step, uid, mean, spread, teacher, missing or lint.",
         ),
     ] = "step",
     reverse: Annotated[bool, _output_option("--reverse", help="Sort the largest first.")] = False,

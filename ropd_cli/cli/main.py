@@ -113,8 +113,9 @@ def root(
 ) -> None:
     """Distil a strong teacher into a small student, with rubrics, from text alone.
 
-    The stages, in order: data prepare, teacher-gen, index build, train. rollout, rubricate, verify and
-    inspect-rubrics run the parts of one training step by hand.
+    The stages, in order: data prepare, teacher-gen, index build, train.
+
+    By hand, the parts of one training step: rollout, rubricate, verify, inspect-rubrics.
     """
 
 

@@ -53,14 +53,15 @@ def quickstart(
     from ropd_cli.recipes.quickstart_summary import as_text
 
     if judge_only:
+        from ropd_cli.cli._stages import closing_lines, reward_figures
         from ropd_cli.recipes.judged_task import judged_task
 
         if model_path is not None:
             raise InputError("--judge-only has a built-in student, and --model-path names another", "leave one out")
         flags = {"cache_dir": str(cache_dir or os.environ.get("ROPD_CACHE_DIR") or "") or None}
         verdicts = judged_task(out, seed, tuple(overrides or ()), flags, screen.progress())
-        words = f"{verdicts}: rubrics and verdicts to look at: ropd inspect-rubrics {verdicts}"
-        screen.result(JudgedOnly(verdicts=str(verdicts)), words)
+        lines = closing_lines(reward_figures(verdicts), ["ropd", "inspect-rubrics", verdicts])
+        screen.result(JudgedOnly(verdicts=str(verdicts)), "\n".join([f"{verdicts}: rubrics and verdicts", *lines]))
         return
     options = Options(
         out=out.absolute(),

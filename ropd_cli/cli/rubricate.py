@@ -33,7 +33,7 @@ def rubricate(
 
     The same command again continues where it stopped, and tries failed groups again.
     """
-    from ropd_cli.cli._stages import run_api_stage
+    from ropd_cli.cli._stages import require_rubrics, run_api_stage
     from ropd_cli.method.prompts import Templates
     from ropd_cli.stages.rubricate import RubricateFiles, pending
     from ropd_cli.stages.rubricate import rubricate as stage
@@ -41,6 +41,7 @@ def rubricate(
 
     flags = {"judge.m": m, "judge.templates": str(templates) if templates else None}
     settings = run.load(endpoint.flags("rubricator", seed=run.seed) | flags)
+    require_rubrics(settings, "rubricate")
     texts = Templates.load(settings.judge)
     files = RubricateFiles(
         prompts=prompts, rollouts=rollouts, index=index, out=out, limit=run.limit, seed=settings.seed

@@ -130,7 +130,7 @@ def serve_judge(
         _serve_builtin(screen, name or BUILTIN_NAME, host, port, [*given, *(["log"] if log else [])])
         return
     if name is not None:
-        raise InputError(f"{name!r} is an embedded provider, and --model names a model", "give one of the two")
+        raise InputError(f"{name!r} is a built-in provider, and --model names a model", "give one of the two")
     device = installed_device()
     right, wrong = "gpu_memory_utilization", "kv_cache_gb"
     if device == "cpu":
@@ -179,7 +179,7 @@ def _stopped_by_signals(screen: Screen, log: Path) -> Iterator[None]:
 
 
 def _serve_builtin(screen: Screen, name: str, host: str, port: int, not_its: list[str]) -> None:
-    """Serve the embedded provider until Ctrl-C."""
+    """Serve the built-in provider until Ctrl-C."""
     import uvicorn
 
     from ropd_cli.builtin.server import create_app

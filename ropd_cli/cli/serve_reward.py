@@ -65,9 +65,8 @@ def serve_reward(
         raise InputError(f"--host {host}: other machines could spend your money", "protect it by --token-env NAME")
     flags = {"out": str(out) if out else None, "max_cost": max_cost}
     resolved = ConfigOptions(config, set_, cache_dir).load(flags)
-    with sole_writer(run_of(resolved).path, directory=True):
+    with listening(host, port) as listener, sole_writer(run_of(resolved).path, directory=True):
         run = prepare(resolved)
-        listener = listening(host, port)
         url = f"http://{host}:{listener.getsockname()[1]}"
 
         async def serve() -> None:
@@ -82,8 +81,7 @@ def serve_reward(
             settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
             await uvicorn.Server(settings).serve(sockets=[listener])
 
-        with listener:
-            screen.run(serve())
+        screen.run(serve())
 
 
 def _token(name: str | None) -> str | None:

@@ -46,7 +46,7 @@ def verify(
 
     The same command again continues where it stopped, and tries failed groups again.
     """
-    from ropd_cli.cli._stages import reward_figures, run_api_stage
+    from ropd_cli.cli._stages import require_rubrics, reward_figures, run_api_stage
     from ropd_cli.method.prompts import Templates
     from ropd_cli.method.rewards import RewardMixer
     from ropd_cli.stages.verifier import Verifier
@@ -59,6 +59,7 @@ def verify(
         "judge.templates": str(templates) if templates else None,
     }
     settings = run.load(endpoint.flags("verifier", seed=run.seed) | flags)
+    require_rubrics(settings, "verify")
     texts = Templates.load(settings.judge)
     mixer = RewardMixer.load(settings.reward, settings.seed)
     files = VerifyFiles(

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ropd_cli.config.describe import all_keys
 from ropd_cli.config.masking import shown_url
 from ropd_cli.config.models import EndpointConfig, RopdConfig, laid_over
 from ropd_cli.errors import ConfigError, InputError
@@ -230,6 +231,9 @@ def _describe(error: Any) -> str:
     if error["type"] != "extra_forbidden":
         return f"{path}: {error['msg'][:1].lower()}{error['msg'][1:]}{_found(loc, error['input'])}"
     near = difflib.get_close_matches(str(loc[-1]), _known_keys(loc[:-1]), n=1, cutoff=0.5)
+    if not near:  # the same name in another section, first in one below the section itself
+        elsewhere = [each.key for each in all_keys() if each.key.rpartition(".")[2] == loc[-1]]
+        near = sorted(elsewhere, key=lambda key: (not key.startswith(f"{loc[0]}."), key.count(".")))[:1]
     return f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else "")
 
 

@@ -54,7 +54,7 @@ _Tag = Annotated[str, Field(min_length=1)]
 class EndpointConfig(Section):
     """One OpenAI-compatible endpoint and the model asked there.
 
-    ``base_url: builtin://checkable`` is the embedded provider. The key is read from the environment variable named by
+    ``base_url: builtin://checkable`` is the built-in provider. The key is read from the environment variable named by
     ``api_key_env`` when the first request is made. ``${NAME}`` in the value of a header is that environment variable.
     """
 

@@ -73,7 +73,10 @@ def compare(versions: Mapping[str, str], device: Device, *, named: bool) -> list
     else:
         checks = [HERE.fail("aiohttp", f"aiohttp {aiohttp or 'is missing'}", f"pip install 'aiohttp{api}'")]
     if not trains(versions):
-        found = "there is no verl, vLLM or torch: ropd train, quickstart and sampling from a checkpoint do not work"
+        found = (
+            "there is no verl, vLLM or torch: ropd train, compare-methods, quickstart (without --judge-only) and "
+            "sampling from a checkpoint do not work"
+        )
         return [*checks, HERE.warn("training", found, INSTALL[device]) if named else HERE.skipped("training", found)]
     other = OTHER[device]
     if VLLM[other] in versions and VLLM[device] not in versions:  # nothing to compare package by package

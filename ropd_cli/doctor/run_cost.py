@@ -24,6 +24,8 @@ def prices(case: Case) -> list[Check]:
     if not case.named:
         return []
     endpoints = [endpoint_of(case.config, role) for role in (*JUDGES, "teacher") if is_asked(case.config, role)]
+    if case.config.monitor.share:
+        endpoints.append(case.config.monitor.judge)
     table = Budget(case.config.prices)
     lacking = [
         each.model for each in endpoints if each.model and table.price(each.model, each.base_url or OPENAI_URL) is None

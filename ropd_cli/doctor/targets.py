@@ -56,7 +56,7 @@ def is_asked(config: RopdConfig, role: str) -> bool:
 
 
 def endpoint_of(config: RopdConfig, role: str) -> EndpointConfig:
-    """Return the configuration section of a role; the embedded provider's model is filled in."""
+    """Return the configuration section of a role; the built-in provider's model is filled in."""
     endpoint: EndpointConfig = attrgetter(role)(config)
     url = endpoint.base_url or ""
     if endpoint.model or not url.startswith(BUILTIN):

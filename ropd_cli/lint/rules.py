@@ -91,18 +91,26 @@ def constant(value: bool, rule: str, message: str, linted: Linted) -> Iterator[F
 
 
 def near_duplicate(linted: Linted) -> Iterator[Finding]:
-    """Find criteria that every answer meets all or none of: they pay one thing twice, in whatever words."""
+    """Find criteria of the same words, and those that every answer meets all or none of: they pay one thing twice."""
+    same: dict[str, list[str]] = {}
+    for criterion in linted.rubric.rubrics:
+        same.setdefault(" ".join(criterion.criterion.lower().split()), []).append(criterion.criterion_id)
+    repeated = [tuple(ids) for ids in same.values() if len(ids) > 1]
+    for ids in repeated:
+        yield Finding("near-duplicate", f"{' and '.join(ids)} are the same words", ids)
     width = len(linted.rubric.rubrics)
     rows = [row for row in (*linted.student_JK, *linted.teacher_JK) if len(row) == width]
     students = sum(len(row) == width for row in linted.student_JK)
     alike: dict[tuple[bool | None, ...], list[str]] = {}
     for k, criterion in enumerate(linted.rubric.rubrics):
         alike.setdefault(tuple(row[k] for row in rows), []).append(criterion.criterion_id)
-    for marks, ids in alike.items():
+    for marks, together in alike.items():
+        ids = tuple(together)
         counts = marks[:students].count(True), marks[:students].count(False)
-        if len(ids) > 1 and None not in marks and students >= FEWEST_ALIKE and min(counts) >= FEWEST_OF_A_MARK:
+        certain = None not in marks and students >= FEWEST_ALIKE and min(counts) >= FEWEST_OF_A_MARK
+        if len(ids) > 1 and ids not in repeated and certain:
             how, none = ("both", "neither") if len(ids) == 2 else ("all of", "none")
-            yield Finding("near-duplicate", f"every answer meets {how} {' and '.join(ids)}, or {none}", tuple(ids))
+            yield Finding("near-duplicate", f"every answer meets {how} {' and '.join(ids)}, or {none}", ids)
 
 
 def mentions_reference(linted: Linted) -> Iterator[Finding]:

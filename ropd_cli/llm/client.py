@@ -1,4 +1,4 @@
-"""The client of one OpenAI-compatible endpoint; ``builtin://NAME`` is the embedded provider.
+"""The client of one OpenAI-compatible endpoint; ``builtin://NAME`` is the built-in provider.
 
 ``reply, value = await client.ask(request, read)``: from the cache, else from an equal call that is under
 way, else from the endpoint (``sender``). ``samples`` does the same for several replies to one question, and asks

@@ -95,8 +95,9 @@ def _spans(requests: list[ChatRequest], learnt: Expectation, cache: ReplyCache |
     if learnt.replies:
         mean = learnt.reply_tokens(None)
         return [(mean, mean, mean)] * len(requests), f"replies as long as the {learnt.replies} in the cache"
-    if any(request.form is not None for request in requests):
-        return [_of_form(request) for request in requests], "length of replies guessed by what is asked for, to 2x off"
+    by_form = [_of_form(request) for request in requests]
+    if all(by_form):
+        return [span for span in by_form if span], "length of replies guessed by what is asked for, half to double"
     others = sorted(cache.reply_tokens(requests[0].model)) if cache is not None else []
     if len(others) >= ENOUGH_OTHERS:
         span = (others[len(others) // 10], round(fmean(others)), others[len(others) * 9 // 10])
@@ -132,8 +133,8 @@ def _question(request: ChatRequest) -> str | None:
     return request.model_copy(update={"sample": 0}).digest if joinable(request) else None
 
 
-def _of_form(request: ChatRequest) -> Span:
-    """Return the tokens of a rubric, or of verdicts or scores by number, half to double the guess."""
+def _of_form(request: ChatRequest) -> Span | None:
+    """Return the tokens of a rubric, or of verdicts or scores by number, half to double the guess; None for others."""
     limit = request.sampling.max_tokens
     properties = request.form.body.get("properties", {}) if request.form else {}
     if "rubrics" in properties:
@@ -144,5 +145,5 @@ def _of_form(request: ChatRequest) -> Span:
         criteria = judgement.get("minItems", 8) if judgement else 0  # a score is in the row
         guess = rows * (ROW_TOKENS + criteria * VERDICT_TOKENS)
     else:
-        return _guessed(limit)
+        return None
     return _limited((guess // 2 + 1, guess, 2 * guess), limit)

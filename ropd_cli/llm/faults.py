@@ -149,7 +149,8 @@ def _fault(status: int, body: ErrorBody, message: str, peer: Peer, wait_s: float
         return Fault(AccountEnded(message, hint), again=False, status=status)
     throttled = 429 in (status, body.status)
     if throttled or status in _WORTH_RETRYING or (status >= 500 and not body.is_about_the_key):
-        busy = ProviderBusy(message, "try later, or lower --concurrency; the same command goes on from here")
+        asks = f" (asks to wait {wait_s:.0f} s)" if wait_s else ""
+        busy = ProviderBusy(message + asks, "try later, or lower --concurrency; the same command goes on from here")
         return Fault(busy, again=True, status=status, retry_after_s=wait_s, lost=status >= 500)
     if status == 401 or body.is_about_the_key:
         have = "is it the right key" if peer.key is not None else "it is not set"

@@ -94,7 +94,7 @@ class Budget:
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def price(self, model: str, base_url: str) -> PriceConfig | None:
-        """Return the price of a model: the table's, else its list price. The embedded provider is free. None where
+        """Return the price of a model: the table's, else its list price. The built-in provider is free. None where
         neither has it.
 
         Raises ConfigError for that where there is a limit, which could not be kept.
@@ -109,9 +109,9 @@ class Budget:
                 rates = f"{{input: {own.input:g}, output: {own.output:g}}}"
                 why = f"; the list price, as here, counts at {listed.host} only"
             raise ConfigError(
-                [f"prices.{model}: missing, and a limit on the cost is set"],
+                [f"prices: {model} has no price, and a limit on the cost is set"],
                 "configuration",
-                f"give the model's price in dollars per million tokens: prices: {{{model}: {rates}}}{why}",
+                f"give it in dollars per million tokens: --set 'prices={{{model}: {rates}}}'{why}",
             )
         return price
 

@@ -15,7 +15,7 @@ from ropd_cli.answers.thinking import answer_of
 from ropd_cli.errors import ReplyInvalid
 from ropd_cli.llm.chat import JsonSchema
 
-HINT = "try another judge model, or raise its max_tokens"
+HINT = "try another judge model; raise its max_tokens where replies are cut off"
 
 
 class Form(IntEnum):

@@ -249,6 +249,5 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _invalid(what: str) -> ReplyInvalid:
-    return ReplyInvalid(
-        f"the judge's reply does not fit: {what[:300]}", "try another judge model, or raise its max_tokens"
-    )
+    hint = "try another judge model; raise its max_tokens where replies are cut off"
+    return ReplyInvalid(f"the judge's reply does not fit: {what[:300]}", hint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ropd_cli.config import RopdConfig
+from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.errors import InputError
 from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.client import ChatClient
@@ -84,9 +84,11 @@ class RubricRewarder(Rewarder):
         self._repairs = config.judge.repair
         self._mixer = RewardMixer.load(config.reward, config.seed)
         templates = Templates.load(config.judge)
+        judges: dict[Role, EndpointConfig] = {"rubricator": config.rubricator, "verifier": config.verifier}
+        judges |= {role: named(judges[role], role) for role in Ropd().needs(config).roles}
         self.clients = {
-            "rubricator": ChatClient.open(config.rubricator, cache=resources.cache, shared=resources.shared),
-            "verifier": ChatClient.open(config.verifier, cache=resources.cache, shared=resources.shared),
+            role: ChatClient.open(endpoint, cache=resources.cache, shared=resources.shared)
+            for role, endpoint in judges.items()
         }
         self._rubricator = Rubricator(self.clients["rubricator"], config.judge, templates)
         self._verifier = Verifier(self.clients["verifier"], config.judge, templates, self._mixer)

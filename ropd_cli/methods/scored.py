@@ -48,7 +48,8 @@ class Scored(Method):
 
     def rewarder(self, resources: Resources) -> Rewarder:
         config = resources.config
-        client = ChatClient.open(config.verifier, cache=resources.cache, shared=resources.shared)
+        verifier = named(config.verifier, "verifier")
+        client = ChatClient.open(verifier, cache=resources.cache, shared=resources.shared)
         return ScoreRewarder(client, self.scorer(config, client))
 
     def scorer(self, config: RopdConfig, model: ChatClient | EndpointConfig) -> Scorer:

@@ -358,7 +358,10 @@ def parse_prompt(record: dict[str, Any], where: str, *, columnar: bool = False) 
     Raises InputError that names ``where`` and the field.
     """
     if "prompt" not in record:
-        raise InputError(f"{where}: no field 'prompt'", "a prompt is a string or a list of {role, content} messages")
+        raise InputError(
+            f"{where}: no field 'prompt'",
+            "it is a string or a list of {role, content} messages; ropd data prepare makes it from other fields",
+        )
     fields = {k: v for k, v in record.items() if v is not None}
     fields |= verl_objects(fields, where)
     model, extra_info = fields.get("reward_model"), fields.get("extra_info")

@@ -39,9 +39,11 @@ _HELP = """\
 ↑ ↓ or k j         one up, one down
 PgUp PgDn g G      a page, first, last
 Enter              open the group
-/                  search (uid, question, rubric, findings); Enter keeps it, Esc takes it back
+/                  search uid, question, rubric, findings
+                   (Enter keeps it, Esc takes it back)
 n N                next, previous group that has the search
-f                  filter: teacher below student, missing, no spread, failed, a rule of the linter
+f                  filter: teacher below student, missing,
+                   no spread, failed, a rule of the linter
 s r                sort by …, the other way round
 c                  clear search and filters
 Esc or q           back; from the list: quit

@@ -167,7 +167,7 @@ def _criteria(view: GroupView, *, expand: bool) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for k, criterion in enumerate(view.criteria.rubrics if view.criteria else ()):
         met = [view.met(source, k) for source in ("teacher", "student")] if view.judged else []
-        text = Text(criterion.criterion).append(f"  {criterion.category}", style="dim")
+        text = Text(criterion.criterion).append(f"  [{criterion.category}]", style="dim")
         shares = [Text(f"{yes}/{of}" if of else "") for yes, of in met]
         weight = [Text(number(weights_K[k]))] if weights_K else []
         table.add_row(Text(criterion.criterion_id), Text(str(criterion.points)), *weight, text, *shares)

@@ -128,7 +128,7 @@ def _judge(config: Mapping[str, Any], section: str) -> str:
     """Return who answers for a section of the configuration, as a reader would call it."""
     model, url = setting(config, f"{section}.model"), str(setting(config, f"{section}.base_url") or "")
     if url.startswith(BUILTIN):
-        return f"{shown_url(url)} (an embedded program with fixed rules, no LLM)"
+        return f"{shown_url(url)} (a built-in program with fixed rules, no LLM)"
     return f"the LLM {model}" if model else "an LLM"
 
 

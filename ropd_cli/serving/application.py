@@ -100,7 +100,8 @@ def create_app(run: ServedRun, gatherer: Gatherer, token: str | None) -> Starlet
     async def refused(request: Request, fault: Exception) -> Response:
         assert isinstance(fault, HTTPException)
         words = f"{request.method} {request.url.path}: {fault.detail}"
-        return _json({"error": words, "hint": f"paths: POST {', '.join(POSTS)}; GET /health"}, fault.status_code)
+        hint = f"paths: POST {', '.join(POSTS)}; GET /health, /metrics, /openapi.json"
+        return _json({"error": words, "hint": hint}, fault.status_code)
 
     async def failed(_: Request, fault: Exception) -> Response:
         return _json({"error": f"unexpected {type(fault).__name__}", "hint": "see the server's stderr"}, 500)

@@ -36,13 +36,23 @@ class RolloutFiles:
     system_prompt: str | None = None
 
 
+FIRST_SAMPLE = 100_000
+"""Number of an endpoint's first rollout to a prompt: far above a teacher's, whose samples are other draws, so that a
+teacher that plays the student too is asked again. With a seed the user says which draws they are."""
+
+
+def _numbers(endpoint: EndpointConfig, n: int) -> range:
+    first = FIRST_SAMPLE if endpoint.sampling.seed is None else 0
+    return range(first, first + n)
+
+
 async def rollout_api(
     files: RolloutFiles, client: ChatClient, n: int, *, max_failed_fraction: float | None = None, progress: Progress
 ) -> Tally:
     """``n`` rollouts a prompt from an endpoint, appended to ``files.out``; what stands there is kept."""
 
     async def sampler(_number: int, messages: tuple[Message, ...]) -> list[Answer]:
-        return await sample(client, messages, range(n))
+        return await sample(client, messages, _numbers(client.endpoint, n))
 
     sampling = client.endpoint.sampling.model_dump(mode="json", exclude_none=True)
     at_once = client.endpoint.limits.concurrency
@@ -59,7 +69,7 @@ def pending(files: RolloutFiles, endpoint: EndpointConfig, n: int) -> Iterator[C
         origin = {"raw_prompt_hash": prompt.raw_prompt_hash, "model": model, "sampling": how}
         if not done.holds(prompt.uid, _request_hash(prompt, model, how), **origin):
             messages = with_system(prompt.messages, files.system_prompt)
-            yield from (endpoint_request(endpoint, messages, sample=number) for number in range(n))
+            yield from (endpoint_request(endpoint, messages, sample=k) for k in _numbers(endpoint, n))
 
 
 async def rollout_local(

@@ -57,6 +57,8 @@ class Tally:
     failed: int = 0
     skipped: int = 0
     """Already in the output."""
+    why_failed: str | None = None
+    """The first error of the type that most failed records have."""
 
 
 _RECORDED = {
@@ -218,9 +220,17 @@ async def run_jobs(
     finally:
         options["progress"].finish()
         run.write_failed()
-    for error in (run.stopped_by, run.dead_endpoint, run.why_all_failed() if run.nothing_succeeded else None):
+    for error in (run.stopped_by, run.dead_endpoint):
         if error is not None:
             raise error
+    if run.tally.failed:
+        fault, count = run.most_frequent()
+        run.tally.why_failed = fault.message
+        if run.nothing_succeeded:
+            if run.tally.failed > 1:
+                fault.message += f" ({count} of {run.tally.failed} failed for this reason)"
+            fault.hint = "; ".join(filter(None, [fault.hint, f"all of them: {failed_path(options['out'])}"]))
+            raise fault
     return run.tally
 
 
@@ -249,15 +259,11 @@ class _Run:
         """The endpoint's first error, where it has answered nothing at all."""
         return self._lost[0] if self._lost and not self._answered else None
 
-    def why_all_failed(self) -> RopdError | None:
-        """The first error of the type that most records failed of, with their number; None where none failed."""
-        if not self._faults:
-            return None
+    def most_frequent(self) -> tuple[RopdError, int]:
+        """Return the first error of the type that most records failed of, and their number."""
         [(kind, count)] = Counter(map(type, self._faults)).most_common(1)
         fault = next(each for each in self._faults if type(each) is kind)
-        if len(self._faults) > 1:
-            fault.message += f" ({count} of {len(self._faults)} failed of this)"
-        return fault
+        return fault, count
 
     @property
     def nothing_succeeded(self) -> bool:

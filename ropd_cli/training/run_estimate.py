@@ -30,6 +30,8 @@ class RunForecast(TypedDict):
     completion_tokens: int
     cost_usd: float | None
     """Null where a price is not known."""
+    without_price: list[str]
+    """Models whose price is not known."""
     groups: int
     steps: int
 
@@ -67,7 +69,8 @@ def forecast_run(config: RopdConfig, prompts: list[Prompt], steps: int) -> dict[
 
 def sentence(totals: dict[str, Any]) -> str:
     """A forecast in words."""
-    cost = "no price known" if totals["cost_usd"] is None else f"${totals['cost_usd']:,.2f}"
+    unknown = ", ".join(totals["without_price"])
+    cost = f"no price known of {unknown}" if unknown else f"${totals['cost_usd']:,.2f}"
     return (
         f"forecast: {totals['steps']} steps, {totals['groups']:,} groups, {totals['calls']:,} calls; about "
         f"{totals['prompt_tokens']:,} tokens of prompts and {totals['completion_tokens']:,} of replies; {cost} "
@@ -77,12 +80,13 @@ def sentence(totals: dict[str, Any]) -> str:
 
 def _total(forecasts: list[tuple[Forecast, float]]) -> dict[str, Any]:
     """The sum of forecasts, each scaled by its factor; without a price for one there is none for all."""
-    costs = [None if each.cost_usd is None else each.cost_usd * factor for each, factor in forecasts]
+    unknown = [each.model for each, _ in forecasts if each.cost_usd is None]
+    cost = None if unknown else sum((each.cost_usd or 0.0) * factor for each, factor in forecasts)
     total = {
         name: round(sum(getattr(each, name) * factor for each, factor in forecasts))
         for name in ("calls", "prompt_tokens", "completion_tokens")
     }
-    return total | {"cost_usd": None if None in costs else sum(cost for cost in costs if cost is not None)}
+    return total | {"cost_usd": cost, "without_price": list(dict.fromkeys(unknown))}
 
 
 def _group(config: RopdConfig, prompt: Prompt, index: TeacherIndex | None, m: int) -> Group:

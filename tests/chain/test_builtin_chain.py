@@ -61,7 +61,7 @@ def test_a_forecast_leaves_out_what_the_command_lists_as_failed(folder):
 
 def test_a_teacher_that_answers_too_little_is_no_dead_endpoint(folder):
     _, err = ropd("teacher-gen", "p.jsonl", "--out", "nine.jsonl", "-m", 9, *JUDGE, code=2)
-    assert re.search(r"ropd: error: uid a\d: .* 9 are wanted \(4 of 5 failed of this\)", err)
+    assert re.search(r"ropd: error: uid a\d: .* 9 are wanted \(4 of 5 failed for this reason\)", err)
 
 
 def test_what_the_builtin_provider_works_out_is_said_where_it_can_t(folder):

@@ -111,7 +111,17 @@ def test_trl_s_missing_groups(config, server, error):
             with pytest.raises(AccountEnded):
                 judge.trl_reward()(**call)
         else:
-            assert judge.trl_reward()(**call) == [None, None]
+            for _ in range(GIVE_UP_AFTER - 1):
+                assert judge.trl_reward()(**call) == [None, None]
+            with pytest.raises(ProviderError):  # nothing was ever judged
+                judge.trl_reward()(**call)
+
+
+@pytest.mark.parametrize("method, role", [("ropd", "rubricator"), ("t-judge", "verifier")])
+def test_a_judge_without_a_model_is_refused_at_once(config, method, role):
+    endpoint = {"base_url": "http://127.0.0.1:9"}
+    with pytest.raises(InputError, match=f"no model name for the {role}"):
+        ropd_cli.Judge.from_config(config | {"method": method, role: endpoint})
 
 
 def test_trl_is_given_what_verl_would_be(config):
@@ -141,7 +151,12 @@ def test_unequal_groups_are_refused(judge, prompts):
 def test_a_prompt_that_is_indexed_in_another_form(judge, form):
     with pytest.raises(InputError, match=r"no answer to the prompt '[^M]*'$") as fault:
         judge.rewards_sync(form, ROLLOUTS)
-    assert "the index has it in another form, as 'What is 3 + 4?'" in fault.value.hint
+    own = judge.rewards_sync(QUESTIONS["a"], ROLLOUTS).rewards
+    same_text = isinstance(form, list) or form.strip() == QUESTIONS["a"]
+    shown = "without your system message" if same_text else "'What is 3 + 4?'"
+    assert f"the index has it in another form, {shown}" in fault.value.hint
+    if QUESTIONS["a"] in str(form):  # as the hint says
+        assert judge.rewards_sync(form, ROLLOUTS, uid="a").rewards == own
 
 
 async def test_what_is_missing_is_said(judge, config, server):

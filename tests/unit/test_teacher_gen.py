@@ -11,7 +11,7 @@ import pytest
 from servers import Reply, ScriptedServer, Status
 
 from ropd_cli.config.models import EndpointConfig, LimitsConfig, SamplingConfig
-from ropd_cli.errors import InputError, TooFewAnswers
+from ropd_cli.errors import InputError, TooFewReplies
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatReply
 from ropd_cli.llm.client import ChatClient
@@ -97,7 +97,7 @@ async def test_equal_answers_are_asked_for_again_and_counted(stage, server):
     assert answers[0]["created"] > 1.7e9 and stage.record()["endpoint"] == server.url
     server.default = Reply("always")
     stage.prompts({"uid": "b", "prompt": "r"})
-    with pytest.raises(TooFewAnswers, match="1 different usable answers in 6 samples, 3 are wanted"):
+    with pytest.raises(TooFewReplies, match="1 different usable answers in 6 samples, 3 are wanted"):
         await stage.run(Wanted(3, together=False, tries=2))
     assert stage.counts[0].duplicates == 5 and stage.counts[0].answers == 0
 
@@ -230,7 +230,7 @@ async def test_only_correct_answers_are_kept(stage, server):
     count = stage.counts[0]
     assert (count.answers, count.wrong, count.undecided) == (3, 2, 1)
     server.default = Reply("= 5")
-    with pytest.raises(TooFewAnswers, match="0 different usable answers in 6 samples, 6 have the wrong result"):
+    with pytest.raises(TooFewReplies, match="0 different usable answers in 6 samples, 6 have the wrong result"):
         stage.prompts({"uid": "b", "prompt": "another", "answer": "4"})
         await stage.run(Wanted(2, together=False, keep="correct"))
 
@@ -252,7 +252,7 @@ async def test_the_result_of_most_samples_is_kept(stage, server):
     stage.prompts({"uid": "b", "prompt": "another"})
     server._script.clear()
     server.script(*map(Reply, ["= 1", "= 2", "= 3"]))
-    with pytest.raises(TooFewAnswers, match="no result has a majority"):
+    with pytest.raises(TooFewReplies, match="no result has a majority"):
         await stage.run(Wanted(1, together=False, keep="majority"))
     # one answer alone is no majority of samples: two more have to agree
     stage.prompts({"uid": "c", "prompt": "third"})

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ropd_cli.answers.endings import Ending
 from ropd_cli.answers.thinking import split_thinking
-from ropd_cli.errors import TooFewAnswers
+from ropd_cli.errors import TooFewReplies
 from ropd_cli.llm.cache import ReplyCache, cache_key
 from ropd_cli.llm.chat import ChatReply, ChatRequest, canonical_reply, endpoint_request
 from ropd_cli.llm.urls import base_url
@@ -91,7 +91,7 @@ class Collection:
 
     async def gather(self, source: ReplySource) -> list[Answer]:
         """The answers, m of them that count, in the order they came, and with ``keep_truncated`` those that were cut
-        off behind them. Raises TooFewAnswers when the tries are used up, and what ``source`` raises."""
+        off behind them. Raises TooFewReplies when the tries are used up, and what ``source`` raises."""
         while numbers := self._next():
             await self._round(numbers, source)
             await self._judge()
@@ -124,7 +124,7 @@ class Collection:
             seen.add(text)
 
     def _next(self) -> dict[int, range]:
-        """Return the numbers of the samples to ask for, by teacher; none when all is there. Raises TooFewAnswers."""
+        """Return the numbers of the samples to ask for, by teacher; none when all is there. Raises TooFewReplies."""
         wanted = {teacher: turn.short for teacher, turn in self._turns.items() if turn.short}
         if not wanted and not self._verdicts.settled:
             wanted = dict.fromkeys(self._turns, 1)
@@ -196,7 +196,7 @@ class Collection:
     def _marked(self, sample: Sample) -> Answer:
         return sample.answer.model_copy(update={"correct": True}) if self._keeper.checked else sample.answer
 
-    def _too_few(self) -> TooFewAnswers:
+    def _too_few(self) -> TooFewReplies:
         """What a user is told of a prompt whose tries are used up."""
         counts = [TeacherCount(teacher.model, teacher.shown) for teacher in self._teachers]
         self.count(counts)
@@ -228,7 +228,7 @@ class Collection:
             hint = "raise --max-tokens; does the server's reasoning parser take the answer for thinking?"
         else:
             hint = "raise --temperature or --tries, or ask for fewer by -m"
-        return TooFewAnswers(
+        return TooFewReplies(
             f"uid {self._prompt.uid}: {kept} different usable answers in {asked} samples{of}, "
             + ", ".join([*words, f"{self._wanted.m} are wanted"]),
             hint,

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from ropd_cli.errors import ReplyInvalid, RopdError, TooFewAnswers
+from ropd_cli.errors import ReplyInvalid, RopdError, TooFewReplies
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.client import ChatClient
@@ -83,7 +83,7 @@ async def teacher_gen(
             concurrency=max(client.endpoint.limits.concurrency for client in clients),
             max_failed_fraction=max_failed_fraction,
             progress=progress,
-            answered=(ReplyInvalid, TooFewAnswers),
+            answered=(ReplyInvalid,),
         )
 
 
@@ -109,7 +109,7 @@ async def pending(
             if done.holds(prompt.uid, request_hash(prompt, teachers, wanted), **_origin(prompt, teachers, wanted)):
                 continue
             source = CachedReplies(cache, teachers)
-            with suppress(RepliesMissing, TooFewAnswers):
+            with suppress(RepliesMissing, TooFewReplies):
                 await Collection(prompt, teachers, wanted, opened).gather(source)
             for one in [*(source.found if with_cached else ()), *source.missing]:
                 yield one
