@@ -49,7 +49,8 @@ def test_a_forecast_leaves_out_what_the_command_lists_as_failed(folder):
     some = ("p.jsonl", "--index", "some.index", "--rollouts", "r.jsonl", "-m", 2, *JUDGE)
     out, err = ropd("rubricate", *some, "--out", "rub.jsonl", "--dry-run")
     assert out.startswith("2 calls to ") and "2 of 4 groups would fail" in err and "no answer for uid 'a3'" in err
-    assert "2 groups written, 2 failed" in ropd("rubricate", *some, "--out", "rub.jsonl", code=3)[0]
+    out, _ = ropd("rubricate", *some, "--out", "rub.jsonl", code=3)
+    assert "2 groups written, 2 failed" in out and "most of what failed: some.index: no answer for uid 'a3'" in out
     ropd("rubricate", *some, "--index", "t.index", "--out", "all.jsonl")
     out, err = ropd("verify", *some, "--rubrics", "all.jsonl", "--out", "v.jsonl", "--dry-run")
     assert out.startswith("2 calls to ") and "2 of 4 groups would fail" in err
@@ -60,8 +61,22 @@ def test_a_forecast_leaves_out_what_the_command_lists_as_failed(folder):
 
 
 def test_a_teacher_that_answers_too_little_is_no_dead_endpoint(folder):
-    _, err = ropd("teacher-gen", "p.jsonl", "--out", "nine.jsonl", "-m", 9, *JUDGE, code=2)
+    _, err = ropd("teacher-gen", "p.jsonl", "--out", "nine.jsonl", "-m", 9, *JUDGE, code=1)
     assert re.search(r"ropd: error: uid a\d: .* 9 are wanted \(4 of 5 failed for this reason\)", err)
+    assert "all of them: nine.jsonl.failed.jsonl" in err
+
+
+def test_the_student_s_samples_are_not_the_teacher_s(folder):
+    ropd("teacher-gen", "p.jsonl", "--out", "t2.jsonl", "-m", 2, *JUDGE, code=3)
+    out, _ = ropd("rollout", "p.jsonl", "--out", "r2.jsonl", "-n", 2, *JUDGE, "--dry-run")
+    assert out.startswith("10 calls to ")  # the teacher is asked again, as a student
+
+
+def test_a_stage_of_rubrics_refuses_a_method_without_them(folder):
+    rest = ("p.jsonl", "--index", "t.index", "--rollouts", "r.jsonl", "--out", "x.jsonl", *JUDGE, "-m", 2)
+    for command in (("rubricate", *rest), ("verify", *rest, "--rubrics", "rub.jsonl")):
+        _, err = ropd(*command, "--set", "method=t-judge", code=2)
+        assert f"method t-judge: ropd {command[0]} is a stage of method ropd" in err
 
 
 def test_what_the_builtin_provider_works_out_is_said_where_it_can_t(folder):

@@ -105,6 +105,15 @@ def test_a_fault_of_the_common_endpoint_is_told_once(tmp_path):
     assert "verifier.modle: unknown key, did you mean model?" in caught.value.problems
 
 
+def test_a_key_of_another_section_is_found(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load("judge: {n: 8}\nrubricator: {temperature: 0.2}\n", tmp_path=tmp_path)
+    assert sorted(caught.value.problems) == [
+        "judge.n: unknown key, did you mean rollout.n?",
+        "rubricator.temperature: unknown key, did you mean rubricator.sampling.temperature?",
+    ]
+
+
 def test_a_key_with_dots_stands_in_quotes():
     config = load(
         None, 'prices."gpt-5.2".input=1.75', 'prices."gpt-5.2".output=14', "prices.plain={input: 1, output: 2}"

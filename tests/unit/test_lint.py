@@ -172,6 +172,14 @@ def test_rules_of_the_weights():
     assert names(Linted(rubric=rubric(*texts, points=[5, 3, 2, 1]))) == []
 
 
+def test_criteria_of_the_same_words_are_near_duplicates():
+    criteria = rubric("Names the capital.", "Gives a date.", "names  the capital.", points=[4, 3, 2])
+    same = ((True, True, True), (False, False, False), (True, False, True), (False, True, False), (True, True, True))
+    for student in ((), same):
+        [found] = lint(Linted(criteria, student_JK=student), ["near-duplicate"])
+        assert found.criteria == ("c1", "c3") and found.message == "c1 and c3 are the same words"
+
+
 def test_criteria_that_every_answer_meets_all_or_none_of_are_near_duplicates():
     criteria = rubric("Names the capital.", "Gives a date.", "Cites a source.", points=[4, 3, 2])
     rows = ((True, True, False), (False, False, True), (True, True, True), (False, False, False), (True, True, False))

@@ -93,14 +93,14 @@ def test_a_missing_price_and_a_reached_limit_say_what_holds(ropd, server):
     for model, line, more in (
         (
             "gpt-5.2",
-            "prices: {gpt-5.2: {input: 1.75, output: 14}}; the list price, as here, counts at api.openai.com",
+            "--set 'prices={gpt-5.2: {input: 1.75, output: 14}}'; the list price, as here, counts at api.openai.com",
             "",
         ),
-        ("mine", "prices: {mine: {input: …, output: …}}", "list price"),
+        ("mine", "--set 'prices={mine: {input: …, output: …}}'", "list price"),
     ):
         code, said = ropd(*ask, "--model", model, "--base-url", server.url)
         assert code == 2 and line in said and not (more and more in said), said
-    prices = ("--set", "prices.mine={input: 1, output: 1e6}", "--max-tokens", 100)
+    prices = ("--set", "prices={mine: {input: 1, output: 1e6}}", "--max-tokens", 100)
     code, said = ropd(*ask, "--model", "mine", "--base-url", server.url, *prices)
     assert code == 1 and "the same command again has the same limit anew" in said, said
 
@@ -129,6 +129,9 @@ def test_wrong_names_and_missing_keys_are_told_before_anything_is_written(ropd, 
     assert code == 2 and "sft.jsonl: an export is a folder of Parquet files, not a file\nhint: --out sft\n" in said
     code, said = ropd("rejudge", ".")
     assert code == 2 and ".: no run: no groups/step-N.jsonl.zst in it" in said
+    (tmp_path / "verdicts.jsonl").touch()
+    assert "hint: give verdicts.jsonl" in ropd("rejudge", ".")[1]
+    (tmp_path / "verdicts.jsonl").unlink()
     for command in (STAGES["teacher-gen"], STAGES["rollout"]):
         code, said = ropd(*command, "--model", "gpt-5.2")
         assert code == 2 and said.startswith("ropd: error: no API key for https://api.openai.com/v1"), said

@@ -88,7 +88,7 @@ def test_who_judged_is_said(tmp_path):
     config["rubricator"] = {"model": "checkable", "base_url": "builtin://checkable"}
     config["data"] = {"index": str(tmp_path / "gone.index")}
     (path / "config.yaml").write_text(yaml.safe_dump(config))
-    assert "builtin://checkable (an embedded program with fixed rules, no LLM)" in words(page(read_run(path)))
+    assert "builtin://checkable (a built-in program with fixed rules, no LLM)" in words(page(read_run(path)))
     record = AnswerRecord(
         uid="a",
         prompt="Why?",

@@ -54,6 +54,8 @@ def test_a_second_judge_counts_for_its_share(forecast):
     both = forecast(prices=prices, monitor__share=0.5, monitor__judge__model="small")
     assert both["calls"] == one["calls"] + 160
     assert one["cost_usd"] < both["cost_usd"] < 1.5 * one["cost_usd"]
+    unpriced = forecast(monitor__share=0.5, monitor__judge__model="small")
+    assert unpriced["cost_usd"] is None and "no price known of small" in sentence(unpriced)
 
 
 def test_a_rubric_that_is_kept_is_asked_for_once_a_prompt(forecast):
