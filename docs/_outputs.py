@@ -65,7 +65,7 @@ OUTPUTS: dict[str, tuple[Any, ...]] = {
     "verify": (_stages.JudgingDone, Forecast),
     "inspect-rubrics": (inspect_rubrics.GroupsListed, inspect_rubrics.GroupsInFull, Forecast),
     "train": (Trained, Resolved, train.Differences),
-    "compare-methods": (compare_methods.Comparison,),
+    "compare-methods": (compare_methods.Comparison, compare_methods.Planned),
     "eval": (Report, Forecast, _evaluating.SamplesLeft),
     "eval compare": (Compared,),
     "eval list": (eval.Benchmarks,),
@@ -147,7 +147,8 @@ def output_page() -> str:
     """Return the page of all documents, a table per type."""
     parts = [
         "# JSON output\n",
-        "With `--json` a command prints one document on stdout: one of those below, by its options. In the names of",
+        "With `--json` a command prints one document on stdout: one of those below, by its options. After an error it",
+        "prints none; the error is on stderr, with an [exit code](endpoints.md#errors-and-exit-codes). In the names of",
         "fields, `[]` is each entry of a list, and `*` each name of an object. A field is always there unless it is",
         "*optional*. Later versions may have more fields.\n",
     ]

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 from ropd_cli.analysis.method_runs import MethodRow, by_task
 from ropd_cli.cli._options import CacheDir, command
 from ropd_cli.cli._screen import Screen
+from ropd_cli.training.run_estimate import RunForecast
 
 
 class Comparison(TypedDict):
@@ -19,6 +20,24 @@ class Comparison(TypedDict):
     tasks: dict[str, list[MethodRow]]
     cells: str
     """File with the figures of each run."""
+
+
+class PlannedMethod(TypedDict):
+    """A method of a comparison that is forecast."""
+
+    method: str
+    runs: int
+    """That are left to make."""
+    forecast: RunForecast | None
+    """Of one run; null where no judge is asked."""
+
+
+class Planned(TypedDict):
+    """With ``--dry-run``: what the judges would be asked, and what that costs."""
+
+    methods: list[PlannedMethod]
+    cost_usd: float | None
+    """Of all runs; null where a price is not known."""
 
 
 @command
@@ -57,6 +76,7 @@ def compare_methods(
         ),
     ] = None,
     cache_dir: CacheDir = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print calls, tokens and cost; train nothing.")] = False,
     *,
     screen: Screen,
 ) -> None:
@@ -70,7 +90,7 @@ def compare_methods(
 
     from rich.console import Group
 
-    from ropd_cli.recipes.compare_methods import Options, Paths
+    from ropd_cli.recipes.compare_methods import Options, Paths, forecasts
     from ropd_cli.recipes.compare_methods import compare_methods as recipe
     from ropd_cli.records.files import write_atomic
     from ropd_cli.report.compare_report import NOTE, markdown, page, table
@@ -90,6 +110,10 @@ def compare_methods(
         cache_dir=str(cache_dir) if cache_dir is not None else None,
         environ=os.environ,
     )
+    if dry_run:
+        planned = [PlannedMethod(method=name, runs=runs, forecast=one) for name, runs, one in forecasts(options)]
+        screen.result(*_planned(planned))
+        return
     cells = recipe(options, screen.progress())
     tasks = by_task(cells)
     paths = Paths(options.out)
@@ -97,3 +121,19 @@ def compare_methods(
     write_atomic(paths.page, page(tasks, cells, "Methods side by side"))
     shown = Group(*(part for name, rows in tasks.items() for part in (Text(name), table(rows), Text(""))), Text(NOTE))
     screen.result(Comparison(tasks=tasks, cells=str(paths.cells)), shown)
+
+
+def _planned(methods: list[PlannedMethod]) -> tuple[Planned, str]:
+    """Return a forecast as the document and in words."""
+    lines, costs = [], []
+    for method in methods:
+        told, one = "no judge is asked", method["forecast"]
+        if one is not None:
+            tokens, cost = one["prompt_tokens"] + one["completion_tokens"], one["cost_usd"]
+            price = f"no price known of {', '.join(one['without_price'])}" if cost is None else f"${cost:,.2f}"
+            told = f"each {one['calls']:,} calls, about {tokens:,} tokens, {price}"
+            costs.append(None if cost is None else cost * method["runs"])
+        lines.append(f"{method['method']}: {method['runs']} runs, {told}")
+    total = None if None in costs else sum(cost for cost in costs if cost is not None)
+    lines.append(f"in all: {sum(method['runs'] for method in methods)} runs" + (f", ${total:,.2f}" if total else ""))
+    return Planned(methods=methods, cost_usd=total), "\n".join(lines)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -30,7 +31,8 @@ from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import AnswerRecord, Prompt, load_prompts
 from ropd_cli.training import launch
 from ropd_cli.training.run_dir import Place, RunDir
-from ropd_cli.util.progress import Progress
+from ropd_cli.training.run_estimate import RunForecast, forecast_run
+from ropd_cli.util.progress import NoProgress, Progress
 
 TASKS: dict[str, tuple[int, tuple[str, ...]]] = {
     "sums": (112, ()),
@@ -121,11 +123,11 @@ def compare_methods(options: Options, progress: Progress) -> list[CellResult]:
         for label in options.labels
         for seed in range(options.seeds)
     }
-    results = {cell.key: cell for path in (*options.added, paths.cells) for cell in read_cells(path)}
+    results = _known_cells(options)
     with sole_writer(paths.path, directory=True):
         held_out = _task(options, paths, next(iter(configs.values())), progress)
         for number, ((label, seed), config) in enumerate(configs.items(), start=1):
-            name = str(options.held_out or options.task)
+            name = _task_name(options)
             if (name, label, seed) in results:
                 continue
             progress.note(f"cell {number} of {len(configs)}: {label}, seed {seed}")
@@ -135,6 +137,38 @@ def compare_methods(options: Options, progress: Progress) -> list[CellResult]:
             RunDir(paths.cell(label, seed) / "run").saved.keep_last_model()
     write_cells(paths.cells, list(results.values()))
     return sorted(results.values(), key=lambda cell: _order(cell, options.labels))
+
+
+def forecasts(options: Options) -> list[tuple[str, int, RunForecast | None]]:
+    """Return for each label how many runs are left to make, and what judging one takes (None: no judge is asked).
+
+    Nothing is sent and nothing is kept; a made task's files are made elsewhere. Raises what ``compare_methods`` raises
+    before it starts.
+    """
+    known = _known_cells(options)
+    with tempfile.TemporaryDirectory() as folder:
+        aside = replace(options, out=Path(folder), cache_dir=folder)
+        student = options.model_path or "student"  # asked for nothing
+        configs = {label: config_of(aside, Paths(aside.out), student, label, 0) for label in options.labels}
+        if not options.held_out:
+            _task(aside, Paths(aside.out), next(iter(configs.values())), NoProgress())
+        planned = []
+        for label, config in configs.items():
+            if config.data.prompts is None:
+                raise InputError("data.prompts is not set", "the prompts to train on: --set data.prompts=FILE")
+            runs = sum((_task_name(options), label, seed) not in known for seed in range(options.seeds))
+            prompts = load_prompts(config.data.prompts)
+            planned.append((label, runs, forecast_run(config, prompts, config.train.steps or 0)))
+    return planned
+
+
+def _task_name(options: Options) -> str:
+    return str(options.held_out or options.task)
+
+
+def _known_cells(options: Options) -> dict[tuple[str, str, int], CellResult]:
+    paths = Paths(options.out)
+    return {cell.key: cell for path in (*options.added, paths.cells) for cell in read_cells(path)}
 
 
 def config_of(options: Options, paths: Paths, student: str | None, label: str, seed: int) -> RopdConfig:

@@ -123,7 +123,7 @@ class Result:
         }
 
 
-def resolve(config: RopdConfig) -> tuple[Any, dict[str, Any] | None]:
+def resolve(config: RopdConfig) -> tuple[Any, RunForecast | None]:
     """For ``--dry-run``: verl's configuration, and a forecast of the judging where prompts and an index are
     named. Nothing is written or started."""
     config, run = with_student_of_run(config), run_of(config)

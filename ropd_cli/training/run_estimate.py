@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from typing_extensions import TypedDict
 
@@ -36,7 +36,7 @@ class RunForecast(TypedDict):
     steps: int
 
 
-def forecast_run(config: RopdConfig, prompts: list[Prompt], steps: int) -> dict[str, Any] | None:
+def forecast_run(config: RopdConfig, prompts: list[Prompt], steps: int) -> RunForecast | None:
     """Calls, tokens and money of ``steps`` steps; None where no judge is asked at all.
 
     The teacher's answers are those of the index. Rollouts are taken to have half of
@@ -64,10 +64,10 @@ def forecast_run(config: RopdConfig, prompts: list[Prompt], steps: int) -> dict[
         name = model_name(config.monitor.judge, "monitor.judge")
         again = [request.model_copy(update={"model": name}) for request in asked["verifier"]]
         forecasts.append((forecast(again, config.monitor.judge, None, budget), share * config.monitor.share))
-    return _total(forecasts) | {"groups": groups, "steps": steps}
+    return cast(RunForecast, _total(forecasts) | {"groups": groups, "steps": steps})
 
 
-def sentence(totals: dict[str, Any]) -> str:
+def sentence(totals: RunForecast) -> str:
     """A forecast in words."""
     unknown = ", ".join(totals["without_price"])
     cost = f"no price known of {unknown}" if unknown else f"${totals['cost_usd']:,.2f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from ropd_cli.config import load_config
 from ropd_cli.errors import InputError
 from ropd_cli.llm.urls import identity, model_name
 from ropd_cli.methods import METHODS
-from ropd_cli.recipes.compare_methods import ABLATIONS, VARIANTS, Options, Paths, compare_methods, config_of
+from ropd_cli.recipes.compare_methods import ABLATIONS, VARIANTS, Options, Paths, compare_methods, config_of, forecasts
 from ropd_cli.report.compare_report import charts, markdown, page
 from ropd_cli.util.progress import NoProgress
 
@@ -78,7 +79,15 @@ def test_a_distillation_needs_its_teacher_before_anything_starts(tmp_path):
         configured(tmp_path, "lopd")
 
 
-def test_rows_are_means_over_seeds_with_changes_paired_by_seed():
+def test_a_dry_run_counts_what_is_left(tmp_path):
+    labels = ("ropd", "t-judge", "sft", "ropd@per-rollout")
+    options = Options(tmp_path / "out", labels, overrides=("train.steps=2", "train.prompts_per_step=4"))
+    write_cells(Paths(options.out).cells, [replace(CELLS[0], label="ropd", seed=1)])
+    ropd, judge, sft, rollout = forecasts(options)
+    assert (ropd[:2], ropd[2]["calls"], ropd[2]["cost_usd"]) == (("ropd", 2), 2 * 4 * 2, 0)
+    assert judge[1] == 3 and judge[2]["calls"] == 2 * 4 * 8 and sft == ("sft", 3, None)
+    assert rollout[2]["calls"] == 2 * 4 * 8 * 2
+    assert [path.name for path in options.out.iterdir()] == ["compare.json"]
     ropd, sft = rows_of(CELLS[:6])
     assert (ropd.label, ropd.seeds, ropd.change) == ("ropd", 3, None)
     assert ropd.accuracy.mean == pytest.approx(0.75)

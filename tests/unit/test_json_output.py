@@ -184,6 +184,7 @@ def test_every_command_prints_what_its_schema_says(tmp_path, monkeypatch, capsys
     shown("train", {"trainer": {}, "ropd": {"forecast": forecast, "choices": choices, "model": "m"}})
     cells = [CellResult("ropd", 0, "sums", 1, (Point(0, 0.5, None),), (1.0,), None, None, None, "here", "1")]
     shown("compare-methods", Comparison(tasks=by_task(cells), cells="compare.json"))
+    ropd("compare-methods", "--methods", "ropd,sft", "--dry-run", "--out", "compared")
     figures = (0.25, 0.5, Interval(0.25, 0.1, 0.4), [0.5], [1.0], [Sample("1 + 1?", "2", "3", "2")])
     shown("quickstart", Outcome(0, 4, *figures, checkpoint="c", run_dir="r").document())
     declared = {
