@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from ropd_cli.training.verl.reward_client import VerlReward as verl_reward
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """Import the judge, or verl, when it is used: the command line's help does without them."""
     if name not in __all__:

@@ -301,13 +301,13 @@ class Judge:
         for fault in faults:
             if isinstance(fault, STOPS):
                 raise fault
-        self._check_input(len(judged), faults)
+        self._raise_if_hopeless(len(judged), faults)
         for each in judged:
             self._missing.note(str(each) if isinstance(each, RopdError) else None)
         rewards = [(None,) * n if isinstance(each, RopdError) else each for each in judged]
         return [reward for group_rewards in rewards for reward in group_rewards]
 
-    def _check_input(self, groups: int, faults: Sequence[RopdError]) -> None:
+    def _raise_if_hopeless(self, groups: int, faults: Sequence[RopdError]) -> None:
         """Raise the first error where going on makes no sense: no group was ever judged, and the data is at fault or
         ``GIVE_UP_AFTER`` groups have failed; or the data is at fault for so many groups of whole calls in a row."""
         if len(faults) < groups:

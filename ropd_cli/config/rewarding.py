@@ -73,9 +73,11 @@ class RewardConfig(Section):
     weights."""
 
     rubric: float = Field(1.0, description="weight of the rubric's score")
-    exact: float = Field(0.0, description="weight of: the final result equals the prompt's `answer`")
-    length: float = Field(0.0, description="weight of: 1 up to length_free_tokens, falling to 0 at length_max_tokens")
-    format: float = Field(0.0, description="weight of: format_pattern is found in the answer")
+    exact: float = Field(0.0, description="weight of a part that is 1 if the final result equals the prompt's `answer`")
+    length: float = Field(
+        0.0, description="weight of a part that is 1 up to length_free_tokens and falls to 0 at length_max_tokens"
+    )
+    format: float = Field(0.0, description="weight of a part that is 1 if format_pattern is found in the answer")
     custom: float = Field(0.0, description="weight of your own function")
     length_free_tokens: int = Field(1024, ge=0, description="length up to which the part is 1")
     length_max_tokens: int = Field(8192, ge=1, description="length from which the part is 0")

@@ -101,7 +101,8 @@ def _spans(requests: list[ChatRequest], learnt: Expectation, cache: ReplyCache |
     others = sorted(cache.reply_tokens(requests[0].model)) if cache is not None else []
     if len(others) >= ENOUGH_OTHERS:
         span = (others[len(others) // 10], round(fmean(others)), others[len(others) * 9 // 10])
-        rule = f"replies as long as {len(others)} others of this model in the cache; range: their middle 80%"
+        rule = f"replies as long as {len(others)} others of this model in the cache"
+        rule += "; range: their middle 80%" if span[0] < span[2] else ""
     else:
         limit = requests[0].sampling.max_tokens
         span = _guessed(limit)

@@ -38,7 +38,7 @@ def messages_with(question: EvalQuestion, more: str) -> tuple[Message, ...]:
 def gold_answer(question: EvalQuestion) -> str:
     """The answer a question comes with. Raises InputError without one."""
     if question.answer is None or not question.answer.strip():
-        raise InputError(f"question {question.id}: no answer to compare with", "it stands in the field answer")
+        raise InputError(f"question {question.id}: no answer to compare with", "give its `answer`")
     return question.answer
 
 
