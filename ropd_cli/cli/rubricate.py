@@ -9,6 +9,7 @@ import typer
 
 from ropd_cli.cli._options import EndpointOptions, StageOptions, TemplatesFolder, command
 from ropd_cli.cli._screen import Screen
+from ropd_cli.config.masking import shown_url
 
 
 @command
@@ -60,5 +61,10 @@ def rubricate(
         run,
         requests=lambda endpoint: pending(files, Rubricator(endpoint, settings.judge, texts), screen.note),
         noun="groups",
-        following=("ropd", "inspect-rubrics", out),
+        following=[
+            *("ropd", "verify", prompts, "--rubrics", out, "--rollouts", rollouts, "--index", index),
+            *("--out", out.with_name("verdicts.jsonl"), *(part for file in run.config or () for part in ("-c", file))),
+            *(("--base-url", shown_url(endpoint.base_url)) if endpoint.base_url else ()),
+            *(("--model", endpoint.model) if endpoint.model else ()),
+        ],
     )

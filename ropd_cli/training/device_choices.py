@@ -357,9 +357,10 @@ def few_cores(config: RopdConfig, cores: int) -> tuple[str, str] | None:
     needed = cpus_per_node(config)
     if config.device == "cpu" or cores >= needed:
         return None
-    found = f"{cores} cores here, and verl reserves {needed} of each node for {config.train.devices_per_node} GPUs"
+    gpus = config.train.devices_per_node
+    found = f"verl reserves {needed} cores per node for {gpus} GPU{'s' * (gpus > 1)}, and this machine has {cores}"
     if config.train.nodes == 1:
-        return f"{found}: they are declared to Ray all the same, and the run is slow", "take a machine with more cores"
+        return f"{found}: Ray is told {needed}, so the run starts, but is slow", "take a machine with more cores"
     mend = f"start Ray by ray start --num-cpus={needed} on nodes with fewer, or take fewer train.devices_per_node"
     return f"{found}: verl waits for ever where Ray counts fewer", mend
 

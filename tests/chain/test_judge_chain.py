@@ -220,7 +220,9 @@ def _block(body):
 
 def test_the_end_of_a_stage_tells_its_figures_and_the_next_command(files, judge):
     said = files.ropd(*files.command("rubricate", judge.url, "--index", "teacher.index", out="rubrics.jsonl"))
-    assert said.stdout.splitlines()[-1] == "next: ropd inspect-rubrics rubrics.jsonl"
+    following = said.stdout.splitlines()[-1]
+    assert following.startswith("next: ropd verify ") and "--rubrics rubrics.jsonl --rollouts " in following
+    assert f"--out verdicts.jsonl --base-url {judge.url}" in following
     asked = files.command(
         "verify", judge.url, "--rubrics", "rubrics.jsonl", "--index", "teacher.index", out="my verdicts.jsonl"
     )

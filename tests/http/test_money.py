@@ -88,7 +88,7 @@ async def test_a_reply_without_counts_is_estimated_so_that_the_limit_holds(serve
 
 
 def test_a_limit_without_a_price_is_refused():
-    with pytest.raises(ConfigError, match=r"prices\.m: missing"):
+    with pytest.raises(ConfigError, match=r"m has no price, and a limit on the cost is set"):
         Budget({}, max_usd=1.0).price("m", "http://localhost/v1")
     assert Budget({}, max_usd=1.0).price("m", "builtin://checkable").input == 0
 
@@ -143,6 +143,8 @@ def test_the_command_forecasts_stops_and_goes_on(server, tmp_path):
     assert "guess: 11 tokens each, 3 to 20 (max_tokens);" in dry["rule"]
     low, high = dry["cost_usd_range"]
     assert low < dry["cost_usd"] < high
+    # five bytes per token of the prompts at least, and few tokens of replies
+    assert low == pytest.approx((0.6 * dry["prompt_tokens"] * 1000 + 20 * 3 * 10000) / 1e6, rel=0.01)
     stopped = ropd(tmp_path, *command, "--max-cost", 2)
     done = (tmp_path / "answers.jsonl").read_text().count("\n")
     assert stopped.returncode == 1 and "--max-cost" in stopped.stderr and 5 <= done == len(server.requests) <= 9
@@ -187,4 +189,4 @@ def test_a_limit_without_a_price_is_said_before_anything_is_sent(server, tmp_pat
     (tmp_path / "p.jsonl").write_text('{"prompt": "q"}\n')
     command = ["teacher-gen", "p.jsonl", "--out", "a.jsonl", "--model", "m", "--base-url", server.url]
     refused = ropd(tmp_path, *command, "--max-cost", 2)
-    assert refused.returncode == 2 and "prices.m" in refused.stderr and not server.requests
+    assert refused.returncode == 2 and "prices={m: {input: …" in refused.stderr and not server.requests

@@ -89,7 +89,7 @@ def test_all_that_name_processors_name_the_same(devices, nodes, raw, wanted):
 
 @pytest.mark.parametrize(
     ("cores", "nodes", "words"),
-    [(6, 1, None), (5, 1, "declared to Ray all the same"), (5, 2, "--num-cpus=6"), (6, 2, None)],
+    [(6, 1, None), (5, 1, "Ray is told 6, so the run starts"), (5, 2, "--num-cpus=6"), (6, 2, None)],
 )
 def test_too_few_processors_are_told_of(cores, nodes, words):
     lacking = few_cores(config_of(train={"nodes": nodes}), cores)
