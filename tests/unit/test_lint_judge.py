@@ -185,7 +185,7 @@ def test_inspect_asks_no_more_than_limit_and_says_what_it_lacks(inspect, server,
     server.default = reply()
     inspect(*inspect.judge, "--limit", 1)
     assert len(server.bodies) == 1
-    assert "prices.m: missing" in inspect(*inspect.judge, "--max-cost", 1, code=2).stderr
+    assert "m has no price" in inspect(*inspect.judge, "--max-cost", 1, code=2).stderr
     assert "model" in inspect("--lint-judge", "--base-url", server.url, code=2).stderr
     assert "without --lint-judge" in inspect("--dry-run", code=2).stderr
     rubrics = tmp_path / "rubrics.jsonl"
