@@ -106,7 +106,8 @@ def show(
 @command
 def explain(
     key: Annotated[
-        str | None, typer.Argument(metavar="KEY", help="A key or a section: judge.m, train.", show_default="all keys")
+        str | None,
+        typer.Argument(metavar="KEY", help="A key or a section: judge.m, train.", show_default="an overview"),
     ] = None,
     *,
     screen: Screen,
@@ -127,6 +128,13 @@ def explain(
         screen.result(document, "\n".join(lines))
         return
     table = Table(box=None, pad_edge=False)
+    if key is None:
+        table.show_header = False
+        for section, names in _overview(found).items():
+            table.add_row(Text(section or "(top level)"), Text(", ".join(names)))
+        screen.result(document, table)
+        screen.note("types, defaults and meanings: ropd config explain SECTION or KEY")
+        return
     for name in ("key", "default", "meaning"):
         table.add_column(name, overflow="fold", no_wrap=name == "key")
     for each in found:
@@ -144,6 +152,17 @@ def schema(*, screen: Screen) -> None:
 
     document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **RopdConfig.model_json_schema()}
     screen.result(document, json.dumps(document, indent=2))
+
+
+def _overview(keys: list[KeyDescription]) -> dict[str, list[str]]:
+    """Return the first names of each section, those without a section under ""."""
+    overview: dict[str, list[str]] = {}
+    for each in keys:
+        *sections, name = each.key.split(".", 2)[:2]
+        names = overview.setdefault("".join(sections), [])
+        if name not in names:
+            names.append(name)
+    return overview
 
 
 def _yaml(value: Any) -> str:

@@ -69,6 +69,9 @@ def test_every_key_is_explained():
         "train.refill.max_batches",
     }
     assert "did you mean judge.m" in ropd("config", "explain", "jugde.m", code=2).stderr
+    overview = ropd("config", "explain").stdout
+    assert len(overview.splitlines()) < 80 and "refill" in overview and "train.steps" not in overview
+    assert len(json.loads(ropd("config", "explain", "--json").stdout)["keys"]) == len(keys)
 
 
 def test_the_schema_fits_the_shipped_files():
