@@ -83,6 +83,7 @@ OUTPUTS: dict[str, tuple[Any, ...]] = {
     "cache gc": (Removed,),
     "cache clear": (cache.Cleared,),
     "cache export": (cache.Exported,),
+    "cache import": (cache.Imported,),
     "serve-judge": (serve_judge.ModelServed, serve_judge.ProviderServed),
     "serve-reward": (serve_reward.RewardsServed,),
 }

@@ -1,4 +1,4 @@
-"""``ropd cache info | gc | clear | export``."""
+"""``ropd cache info | gc | clear | export | import``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ from ropd_cli.cli._options import ConfigOptions, command, command_group
 from ropd_cli.cli._screen import Screen
 from ropd_cli.util.visible_text import visible
 
-app = command_group("cache", help="Show, clean and export the cache of replies.")
+app = command_group("cache", help="Show, clean, export and import the cache of replies.")
 UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 
 class Cleared(TypedDict):
     folder: str
     bytes_freed: int
+
+
+class Imported(TypedDict):
+    file: str
+    entries: int
+    new: int
+    """Not in the cache before."""
 
 
 class Exported(TypedDict):
@@ -126,6 +133,23 @@ def export(
         count, corrupt = write(settings.cache_dir, out)
     lost = f", {corrupt} could not be read" if corrupt else ""
     screen.result(Exported(out=str(out), entries=count, corrupt=corrupt), f"{out}: {count} replies{lost}")
+
+
+@app.command("import")
+@command
+def import_(
+    file: Annotated[Path, typer.Argument(help="File that ropd cache export wrote.")],
+    *,
+    options: ConfigOptions,
+    screen: Screen,
+) -> None:
+    """Keep the replies of another cache, from its export."""
+    from ropd_cli.llm.cache_maintenance import import_ as read
+
+    settings = options.load()
+    count, new = read(settings.cache_dir, file, settings.cache_max_gb)
+    document = Imported(file=str(file), entries=count, new=new)
+    screen.result(document, f"{file}: {count} replies, {new} of them new here")
 
 
 def _seconds(text: str) -> float:

@@ -48,7 +48,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export": ("export", "app", "Export pairs, SFT rows, rubrics, verdicts or the model of a run."),
     "doctor": ("doctor", "doctor", "Check what works on this machine, and how to mend what does not."),
     "prices": ("prices", "prices", "Show the prices that forecasts and limits go by, in dollars per million tokens."),
-    "cache": ("cache", "app", "Show, clean and export the cache of replies."),
+    "cache": ("cache", "app", "Show, clean, export and import the cache of replies."),
     "serve-judge": ("serve_judge", "serve_judge", "Serve a judge over HTTP: vLLM, or built-in rules."),
     "serve-reward": ("serve_reward", "serve_reward", "Serve rewards over HTTP to a trainer of your own."),
 }

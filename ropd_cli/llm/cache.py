@@ -16,7 +16,7 @@ import queue
 import re
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,12 @@ class ReplyCache:
         write = _Write(key, encode(key, reply, max_tokens), loop, loop.create_future())
         self._writes.put(write)
         await asyncio.shield(write.done)
+
+    def add(self, entries: Iterable[Entry]) -> int:
+        """Keep entries of another cache, as old as they are; how many of their keys were not there yet."""
+        new = [entry for entry in entries if entry.key not in self._store and worth_keeping(entry.reply)]
+        self._put([(entry.key, encode(entry.key, entry.reply, entry.max_tokens)) for entry in new])
+        return len(new)
 
     def entries(self, *, drop: bool = True) -> Iterator[Entry]:
         """Yield every entry that can be read, the oldest first; the others are counted, and dropped if ``drop``."""

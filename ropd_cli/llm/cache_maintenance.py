@@ -6,14 +6,21 @@ import shutil
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import diskcache
 
 from ropd_cli.errors import InputError
 from ropd_cli.llm.cache import DATABASE, ReplyCache, catalogues_folder, open_store, replies_folder
+from ropd_cli.llm.cache_entry import Entry
+from ropd_cli.records.files import read_records
 from ropd_cli.records.journals import RecordWriter
+
+TOGETHER = 256
+"""Entries written in one transaction."""
 
 
 @dataclass
@@ -143,6 +150,26 @@ def export(cache_dir: str | Path | None, out: Path) -> tuple[int, int]:
             writer.append(entry.as_json())
             count += 1
         return count, cache.corrupt
+
+
+def import_(cache_dir: str | Path | None, file: Path, max_gb: float | None = None) -> tuple[int, int]:
+    """Keep the replies of an export. Returns (those read, those of them that were not there yet). Raises InputError,
+    with the number of the record, for a file that is no export."""
+    count = new = 0
+    entries = _exported(file)
+    with ReplyCache.open(cache_dir, max_gb) as cache:
+        while some := list(islice(entries, TOGETHER)):
+            count, new = count + len(some), new + cache.add(some)
+    return count, new
+
+
+def _exported(file: Path) -> Iterator[Entry]:
+    for number, record in read_records(file):
+        try:
+            yield Entry.from_json(record)
+        except ValueError as fault:
+            what = f"{file}: record {number} is no cached reply"
+            raise InputError(what, "give a file that ropd cache export wrote") from fault
 
 
 def _delete(store: diskcache.Cache, keys: list[str]) -> None:

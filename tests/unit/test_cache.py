@@ -313,7 +313,19 @@ def test_export(filled):
     assert ropd(filled, "export", "out.jsonl.zst").returncode == 2  # it exists
 
 
-def test_clear_wants_to_be_told(filled):
+def test_an_export_is_imported_elsewhere(filled, tmp_path):
+    ropd(filled, "export", "out.jsonl.zst")
+    other = tmp_path / "other"
+    with ReplyCache.open(other) as cache:
+        cache.put("k0", REPLY.model_copy(update={"text": "kept"}))
+    done = json.loads(ropd(other, "import", filled / "out.jsonl.zst", "--json").stdout)
+    assert (done["entries"], done["new"]) == (10, 9)
+    with ReplyCache.open(filled) as cache, ReplyCache.open(other) as copied:
+        ours, theirs = ({entry.key: entry for entry in each.entries()} for each in (cache, copied))
+    assert theirs.pop("k0").reply.text == "kept" and theirs == {key: ours[key] for key in theirs} and len(theirs) == 9
+    (other / "bad.jsonl").write_text('{"key": "k", "max_tokens": null, "stored_at": 1, "reply": {"text": 3}}\n')
+    refused = ropd(other, "import", other / "bad.jsonl")
+    assert refused.returncode == 2 and "record 1 is no cached reply" in refused.stderr
     refused = ropd(filled, "clear")
     assert refused.returncode == 2 and "--yes" in refused.stderr
     assert ropd(filled, "clear", "--yes").returncode == 0

@@ -159,6 +159,7 @@ def test_every_command_prints_what_its_schema_says(tmp_path, monkeypatch, capsys
     ropd("cache info")
     ropd("cache gc")
     ropd("cache export", "cache.jsonl")
+    ropd("cache import", "cache.jsonl")
     ropd("cache clear", "--yes")
     printed.serve("serve-judge")
     document = {"data": {"prompts": "p.jsonl", "index": "i.db"}, "out": "served", "judge": {"m": 2}}
