@@ -9,7 +9,6 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import NoneType
 from typing import Any
 
 import orjson
@@ -57,7 +56,7 @@ class Entry:
     def from_json(cls, record: Mapping[str, Any]) -> Entry:
         """Return the entry of an export. Raises ValueError where it is none."""
         key, max_tokens, stored_at = (record.get(name) for name in ("key", "max_tokens", "stored_at"))
-        if not isinstance(key, str) or type(max_tokens) not in (int, NoneType) or type(stored_at) not in (int, float):
+        if not (isinstance(key, str) and isinstance(max_tokens, int | None) and isinstance(stored_at, int | float)):
             raise ValueError("key, max_tokens or stored_at is missing, or of another type")
         reply = ChatReply.model_validate(record.get("reply"))
         return cls(key, reply.model_copy(update={"created": stored_at}), max_tokens, stored_at)
