@@ -63,7 +63,7 @@ def rubricate(
         noun="groups",
         following=[
             *("ropd", "verify", prompts, "--rubrics", out, "--rollouts", rollouts, "--index", index),
-            *("--out", out.with_name("verdicts.jsonl"), *(part for file in run.config or () for part in ("-c", file))),
+            *("--out", out.parent / "verdicts.jsonl", *(part for file in run.config or () for part in ("-c", file))),
             *(("--base-url", shown_url(endpoint.base_url)) if endpoint.base_url else ()),
             *(("--model", endpoint.model) if endpoint.model else ()),
         ],

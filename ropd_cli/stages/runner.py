@@ -229,7 +229,7 @@ async def run_jobs(
         if run.nothing_succeeded:
             if run.tally.failed > 1:
                 fault.message += f" ({count} of {run.tally.failed} failed for this reason)"
-            fault.hint = "; ".join(filter(None, [fault.hint, f"all of them: {failed_path(options['out'])}"]))
+            fault.hint = "; ".join(filter(None, [fault.hint, f"listed in {failed_path(options['out'])}"]))
             raise fault
     return run.tally
 

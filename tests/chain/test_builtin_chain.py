@@ -63,7 +63,7 @@ def test_a_forecast_leaves_out_what_the_command_lists_as_failed(folder):
 def test_a_teacher_that_answers_too_little_is_no_dead_endpoint(folder):
     _, err = ropd("teacher-gen", "p.jsonl", "--out", "nine.jsonl", "-m", 9, *JUDGE, code=1)
     assert re.search(r"ropd: error: uid a\d: .* 9 are wanted \(4 of 5 failed for this reason\)", err)
-    assert "all of them: nine.jsonl.failed.jsonl" in err
+    assert "listed in nine.jsonl.failed.jsonl" in err
 
 
 def test_the_student_s_samples_are_not_the_teacher_s(folder):

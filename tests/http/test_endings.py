@@ -327,9 +327,9 @@ def prompts(tmp_path):
 @pytest.mark.parametrize(
     ("step", "status", "words"),
     [
-        (Reply("half", finish_reason="MAX_TOKENS"), 2, "were cut off by the token limit"),
-        (Reply("I can't help", finish_reason="SAFETY"), 2, "were refused (content filter)"),
-        (chat({"content": None, "refusal": "I can't help"}), 2, "were refused (content filter)"),
+        (Reply("half", finish_reason="MAX_TOKENS"), 1, "were cut off by the token limit"),
+        (Reply("I can't help", finish_reason="SAFETY"), 1, "were refused (content filter)"),
+        (chat({"content": None, "refusal": "I can't help"}), 1, "were refused (content filter)"),
         (Reply("half", finish_reason="abort"), 4, "broke the reply off (abort)"),
     ],
     ids=["cut", "filtered", "refusal", "broken"],

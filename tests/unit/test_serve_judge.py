@@ -51,7 +51,7 @@ def value(command, name):
         (["--dtype", "auto", "--log", "x"], "--dtype, --log: only with --model"),
         (["--no-thinking"], "--thinking: only with --model"),
         (["--vllm-arg", "--seed=1"], "--vllm-arg: only with --model"),
-        (["checkable", "--model", "some/name"], "'checkable' is an embedded provider"),
+        (["checkable", "--model", "some/name"], "'checkable' is a built-in provider"),
         (["--model", "./nowhere"], "no model in ./nowhere (config.json is missing)"),
         (["--model", "MODEL", "--api-key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
         (["--model", "MODEL", "--port", 0, "--vllm-arg", "--api_key=secret"], "--api-key is set by ropd serve-judge"),
