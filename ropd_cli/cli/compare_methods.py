@@ -135,5 +135,8 @@ def _planned(methods: list[PlannedMethod]) -> tuple[Planned, str]:
             costs.append(None if cost is None else cost * method["runs"])
         lines.append(f"{method['method']}: {method['runs']} runs, {told}")
     total = None if None in costs else sum(cost for cost in costs if cost is not None)
-    lines.append(f"in all: {sum(method['runs'] for method in methods)} runs" + (f", ${total:,.2f}" if total else ""))
+    asked = [(method["runs"], method["forecast"]) for method in methods if method["forecast"] is not None]
+    calls = sum(runs * one["calls"] for runs, one in asked)
+    price = "no price known" if total is None else f"${total:,.2f}"
+    lines.append(f"in all: {sum(method['runs'] for method in methods)} runs, {calls:,} calls, {price}")
     return Planned(methods=methods, cost_usd=total), "\n".join(lines)

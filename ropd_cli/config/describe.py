@@ -34,7 +34,7 @@ def describe(key: str) -> list[KeyDescription]:
     found = [each for each in all_keys() if each.key == key or each.key.startswith(f"{key}.")]
     if not found:
         names = [each.key for each in all_keys()]
-        near = difflib.get_close_matches(key, [*names, *(name.rpartition(".")[0] for name in names)], n=1, cutoff=0.4)
+        near = difflib.get_close_matches(key, [*names, *(name.rpartition(".")[0] for name in names)], n=1, cutoff=0.6)
         raise InputError(f"{key}: unknown key", f"did you mean {near[0]}?" if near else "ropd config explain lists all")
     return found
 

@@ -35,6 +35,7 @@ from ropd_cli.training.verl_config import steps_of
 CHOICES, GPU, NODE, DISK, STEP, RUN = (
     Section(name) for name in ("choices", "GPU memory", "each node", "disk", "time per step", "run")
 )
+ASK_OR_NAME = "leave out --offline, or --set student.model_path=DIR, a folder with its config.json"
 
 
 class PartShown(TypedDict):
@@ -157,7 +158,7 @@ def _no_shape(case: Case, student: Mapping[str, Any]) -> InputError:
             f"{path}: its config.json describes no plain transformer",
             "the forecast knows decoders with grouped attention, such as Llama, Mistral and Qwen",
         )
-    return InputError(check.found.removeprefix(SKIPPED), check.mend or "leave out --offline, or name a folder")
+    return InputError(check.found.removeprefix(SKIPPED), check.mend or ASK_OR_NAME)
 
 
 def _steps(config: RopdConfig) -> int | None:

@@ -18,6 +18,8 @@ ENOUGH_OTHERS = 5
 """So many other replies of the model say how long its replies are."""
 CRITERION_TOKENS, VERDICT_TOKENS, ROW_TOKENS = 70, 2, 20
 
+FIRST = 5
+"""So many prompts tell how long replies are."""
 LEAST_SHARE = 0.6
 """What a prompt has at least of its estimated tokens: five bytes per token instead of three."""
 Span = tuple[int, int, int]
@@ -111,10 +113,9 @@ def _spans(requests: list[ChatRequest], learnt: Expectation, cache: ReplyCache |
         limit = requests[0].sampling.max_tokens
         span = _guessed(limit)
         most = f"{span[2]:,}" + (" (max_tokens)" if limit else "")
-        rule = (
-            f"length of replies is a guess: {span[1]:,} tokens each, {span[0]:,} to {most}; the first replies tell: "
-            "--limit 5 without --dry-run puts some into the cache"
-        )
+        rule = f"length of replies is a guess: {span[1]:,} tokens each, {span[0]:,} to {most}"
+        if len(requests) > FIRST:
+            rule += f"; the first replies tell: --limit {FIRST} without --dry-run puts some into the cache"
     return [_limited(span, request.sampling.max_tokens) for request in requests], rule
 
 
