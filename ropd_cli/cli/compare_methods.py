@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from ropd_cli.analysis.method_runs import MethodRow, by_task
 from ropd_cli.cli._options import CacheDir, command
 from ropd_cli.cli._screen import Screen
-from ropd_cli.training.run_estimate import RunForecast
+from ropd_cli.training.run_estimate import RunForecast, cost_words
 
 
 class Comparison(TypedDict):
@@ -125,18 +125,17 @@ def compare_methods(
 
 def _planned(methods: list[PlannedMethod]) -> tuple[Planned, str]:
     """Return a forecast as the document and in words."""
-    lines, costs = [], []
+    lines, runs, calls, total = [], 0, 0, 0.0
+    is_priced = True
     for method in methods:
         told, one = "no judge is asked", method["forecast"]
         if one is not None:
-            tokens, cost = one["prompt_tokens"] + one["completion_tokens"], one["cost_usd"]
-            price = f"no price known of {', '.join(one['without_price'])}" if cost is None else f"${cost:,.2f}"
-            told = f"each {one['calls']:,} calls, about {tokens:,} tokens, {price}"
-            costs.append(None if cost is None else cost * method["runs"])
+            tokens = one["prompt_tokens"] + one["completion_tokens"]
+            told = f"each {one['calls']:,} calls, about {tokens:,} tokens, {cost_words(one)}"
+            calls += method["runs"] * one["calls"]
+            total += method["runs"] * (one["cost_usd"] or 0.0)
+            is_priced = is_priced and one["cost_usd"] is not None
+        runs += method["runs"]
         lines.append(f"{method['method']}: {method['runs']} runs, {told}")
-    total = None if None in costs else sum(cost for cost in costs if cost is not None)
-    asked = [(method["runs"], method["forecast"]) for method in methods if method["forecast"] is not None]
-    calls = sum(runs * one["calls"] for runs, one in asked)
-    price = "no price known" if total is None else f"${total:,.2f}"
-    lines.append(f"in all: {sum(method['runs'] for method in methods)} runs, {calls:,} calls, {price}")
-    return Planned(methods=methods, cost_usd=total), "\n".join(lines)
+    lines.append(f"in all: {runs} runs, {calls:,} calls, {f'${total:,.2f}' if is_priced else 'no price known'}")
+    return Planned(methods=methods, cost_usd=total if is_priced else None), "\n".join(lines)

@@ -111,12 +111,9 @@ def compare_methods(options: Options, progress: Progress) -> list[CellResult]:
     Raises InputError before anything starts for labels, configurations and files that can't be used, and what a
     training raises.
     """
-    for label in options.labels:
-        variants_of(label)
+    _check_names(options)
     require_stack("compare-methods")
     paths = Paths(options.out.absolute())
-    if not options.held_out and options.task not in TASKS:
-        raise InputError(f"--task {options.task}: no such task", f"there is {', '.join(TASKS)}; or give --held-out")
     student = options.model_path or (None if options.held_out else str(fetch_small_student(_models(options))))
     configs = {
         (label, seed): config_of(options, paths, student, label, seed)
@@ -142,9 +139,10 @@ def compare_methods(options: Options, progress: Progress) -> list[CellResult]:
 def forecasts(options: Options) -> list[tuple[str, int, RunForecast | None]]:
     """Return for each label how many runs are left to make, and what judging one takes (None: no judge is asked).
 
-    Nothing is sent and nothing is kept; a made task's files are made elsewhere. Raises what ``compare_methods`` raises
-    before it starts.
+    Nothing is sent and nothing is kept; a made task's files are made elsewhere. Raises InputError as
+    ``compare_methods`` does before it starts.
     """
+    _check_names(options)
     known = _known_cells(options)
     with tempfile.TemporaryDirectory() as folder:
         aside = replace(options, out=Path(folder), cache_dir=folder)
@@ -160,6 +158,14 @@ def forecasts(options: Options) -> list[tuple[str, int, RunForecast | None]]:
             prompts = load_prompts(config.data.prompts)
             planned.append((label, runs, forecast_run(config, prompts, config.train.steps or 0)))
     return planned
+
+
+def _check_names(options: Options) -> None:
+    """Raise InputError for a label or a task that is not known."""
+    for label in options.labels:
+        variants_of(label)
+    if not options.held_out and options.task not in TASKS:
+        raise InputError(f"--task {options.task}: no such task", f"there is {', '.join(TASKS)}; or give --held-out")
 
 
 def _task_name(options: Options) -> str:

@@ -69,13 +69,17 @@ def forecast_run(config: RopdConfig, prompts: list[Prompt], steps: int) -> RunFo
 
 def sentence(totals: RunForecast) -> str:
     """A forecast in words."""
-    unknown = ", ".join(totals["without_price"])
-    cost = f"no price known of {unknown}" if unknown else f"${totals['cost_usd']:,.2f}"
     return (
         f"forecast: {totals['steps']} steps, {totals['groups']:,} groups, {totals['calls']:,} calls; about "
-        f"{totals['prompt_tokens']:,} tokens of prompts and {totals['completion_tokens']:,} of replies; {cost} "
-        "(rollouts half as long as data.max_response_tokens allows, no retries or repairs, nothing cached)"
+        f"{totals['prompt_tokens']:,} tokens of prompts and {totals['completion_tokens']:,} of replies; "
+        f"{cost_words(totals)} (rollouts half as long as data.max_response_tokens allows, no retries or repairs, nothing cached)"
     )
+
+
+def cost_words(totals: RunForecast) -> str:
+    """A forecast's cost in words: dollars, or the models without a price."""
+    unknown = ", ".join(totals["without_price"])
+    return f"no price known of {unknown}" if unknown else f"${totals['cost_usd']:,.2f}"
 
 
 def _total(forecasts: list[tuple[Forecast, float]]) -> dict[str, Any]:
