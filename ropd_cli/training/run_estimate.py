@@ -72,7 +72,8 @@ def sentence(totals: RunForecast) -> str:
     return (
         f"forecast: {totals['steps']} steps, {totals['groups']:,} groups, {totals['calls']:,} calls; about "
         f"{totals['prompt_tokens']:,} tokens of prompts and {totals['completion_tokens']:,} of replies; "
-        f"{cost_words(totals)} (rollouts half as long as data.max_response_tokens allows, no retries or repairs, nothing cached)"
+        f"{cost_words(totals)} (rollouts half as long as data.max_response_tokens allows, no retries or repairs, "
+        "nothing cached)"
     )
 
 

@@ -326,6 +326,9 @@ def test_an_export_is_imported_elsewhere(filled, tmp_path):
     (other / "bad.jsonl").write_text('{"key": "k", "max_tokens": null, "stored_at": 1, "reply": {"text": 3}}\n')
     refused = ropd(other, "import", other / "bad.jsonl")
     assert refused.returncode == 2 and "record 1 is no cached reply" in refused.stderr
+
+
+def test_clear_wants_to_be_told(filled):
     refused = ropd(filled, "clear")
     assert refused.returncode == 2 and "--yes" in refused.stderr
     assert ropd(filled, "clear", "--yes").returncode == 0

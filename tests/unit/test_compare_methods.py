@@ -88,6 +88,15 @@ def test_a_dry_run_counts_what_is_left(tmp_path):
     assert judge[1] == 3 and judge[2]["calls"] == 2 * 4 * 8 and sft == ("sft", 3, None)
     assert rollout[2]["calls"] == 2 * 4 * 8 * 2
     assert [path.name for path in options.out.iterdir()] == ["compare.json"]
+
+
+def test_a_dry_run_refuses_what_the_comparison_refuses(tmp_path):
+    for wrong in ({"task": "sumz"}, {"labels": ("ropd@m2",)}):
+        with pytest.raises(InputError, match="no such task|no 'm2' is known"):
+            forecasts(replace(Options(tmp_path / "out", ("ropd",)), **wrong))
+
+
+def test_rows_are_means_over_seeds_with_changes_paired_by_seed():
     ropd, sft = rows_of(CELLS[:6])
     assert (ropd.label, ropd.seeds, ropd.change) == ("ropd", 3, None)
     assert ropd.accuracy.mean == pytest.approx(0.75)
