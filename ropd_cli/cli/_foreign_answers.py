@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from typing_extensions import TypedDict
-
+from ropd_cli.cli._index_exchange import AnswersWritten, LeftOut, print_added
 from ropd_cli.cli._screen import Screen
 from ropd_cli.datasets.hub import HubSet, hub_rows
 from ropd_cli.datasets.local_files import Row, local_rows
@@ -19,26 +17,6 @@ from ropd_cli.index import IndexWriter
 from ropd_cli.index.exchange import V1, V2, imported_rows, prompts_by_hash
 from ropd_cli.records.files import count_records, write_records
 from ropd_cli.stages.foreign_answers import ForeignAnswers, joined, prompts_by_text
-
-if TYPE_CHECKING:
-    from ropd_cli.index import Added
-
-
-class LeftOut(TypedDict):
-    """What of the files was not taken."""
-
-    not_in_prompts: int
-    """Prompts that the prompts file lacks."""
-    without_answer: int
-    """Rows."""
-
-
-class AnswersWritten(LeftOut):
-    """With an answers file as ``--out``."""
-
-    out: str
-    prompts: int
-    answers: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +41,6 @@ def add_answers(
     out: Path,
     prompts: Path | None,
     fields: Fields,
-    print_added: Callable[[Screen, Path, Added, LeftOut], None],
 ) -> None:
     """Add the answers of files to an index, or write them as an answers file. Raises InputError."""
     rows = {str(file): partial(_rows, str(file), fields.split) for file in files}
@@ -88,7 +65,7 @@ def add_answers(
             raise _none(foreign, prompts)
         write_records(out, (record.to_json() for record in written))
         count = sum(len(record.answers) for record in written)
-        document = AnswersWritten(out=str(out), prompts=len(written), answers=count, **_left_out(foreign))
+        document = AnswersWritten(out=str(out), prompts=len(written), answers=count, **asdict(_left_out(foreign)))
         screen.result(document, f"{out}: {count} answers to {len(written)} prompts written")
     else:
         hashes = prompts_by_hash(prompts) if prompts is not None and of_reference else {}
