@@ -121,6 +121,8 @@ class ConfigError(InputError):
 INSTALL_CPU = "on a CPU: make env in a clone of ropd's repository"
 INSTALL_STACK = f"on a GPU machine: pip install 'ropd-cli[gpu]'; {INSTALL_CPU}"
 """Hints for an installation without verl or vLLM; extras cannot name the CPU builds."""
+REPLY_HINT = "try another judge model; raise its max_tokens where replies are cut off"
+"""Hint for a judge's reply that can't be used."""
 
 
 class MissingPackage(InputError):

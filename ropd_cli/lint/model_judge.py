@@ -13,11 +13,11 @@ from typing import Any
 import orjson
 
 from ropd_cli.config import EndpointConfig, JudgeConfig
-from ropd_cli.errors import ReplyInvalid
+from ropd_cli.errors import REPLY_HINT, ReplyInvalid
 from ropd_cli.lint.records import Finding, Linted
 from ropd_cli.lint.rules import FORMAT_WORTH, JUDGE_KINDS
 from ropd_cli.llm.client import ChatClient, ChatRequest, JsonSchema, endpoint_request
-from ropd_cli.llm.structured import HINT, parse_json
+from ropd_cli.llm.structured import parse_json
 from ropd_cli.method.prompts import fill, read_template
 from ropd_cli.records.schemas import Message, Rubric
 from ropd_cli.util.resources import shipped
@@ -82,21 +82,23 @@ def parse_findings(document: dict[str, Any], rubric: Rubric) -> list[Finding]:
     points = {criterion.criterion_id: criterion.points for criterion in rubric.rubrics}
     rows = document.get("findings")
     if not isinstance(rows, list) or document.get("schema_version", VERSION) != VERSION:
-        raise ReplyInvalid("the lint judge's reply does not fit: no list 'findings' in it", HINT)
+        raise ReplyInvalid("the lint judge's reply does not fit: no list 'findings' in it", REPLY_HINT)
     found: list[Finding] = []
     for row in rows:
         fields: dict[str, Any] = row if isinstance(row, dict) else {}
         kind, ids = fields.get("kind"), fields.get("criteria", [])
         known = isinstance(ids, list) and bool(ids) and all(isinstance(name, str) and name in points for name in ids)
         if kind not in JUDGE_KINDS or not known:
-            raise ReplyInvalid("the lint judge's reply does not fit: a finding of no known kind or criterion", HINT)
+            raise ReplyInvalid(
+                "the lint judge's reply does not fit: a finding of no known kind or criterion", REPLY_HINT
+            )
         ids = [name for name in points if name in ids]
         reason = " ".join(str(fields.get("reason", "")).split())[:MAX_REASON_CHARS]
         if kind != "near-duplicate":
             worth = [name for name in ids if kind != "format-heavy" or points[name] > FORMAT_WORTH]
             found += [Finding(kind, reason, (name,)) for name in worth]
         elif len(ids) < 2:
-            raise ReplyInvalid("the lint judge's reply does not fit: a near-duplicate of one criterion", HINT)
+            raise ReplyInvalid("the lint judge's reply does not fit: a near-duplicate of one criterion", REPLY_HINT)
         else:
             found.append(Finding(kind, reason, tuple(ids)))
     return found

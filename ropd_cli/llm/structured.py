@@ -12,10 +12,8 @@ import orjson
 
 from ropd_cli.answers.latex_escapes import with_latex
 from ropd_cli.answers.thinking import answer_of
-from ropd_cli.errors import ReplyInvalid
+from ropd_cli.errors import REPLY_HINT, ReplyInvalid
 from ropd_cli.llm.chat import JsonSchema
-
-HINT = "try another judge model; raise its max_tokens where replies are cut off"
 
 
 class Form(IntEnum):
@@ -66,10 +64,12 @@ def read_json(text: str, listed: str | None = None) -> tuple[dict[str, Any], tup
     if whole is not None:
         return whole
     if _is_json(text):
-        raise ReplyInvalid(f"the reply is JSON, but no object: {_excerpt(text)}", HINT)
+        raise ReplyInvalid(f"the reply is JSON, but no object: {_excerpt(text)}", REPLY_HINT)
     answer = answer_of(text)
     if answer is None:
-        raise ReplyInvalid("the reply has no text after its thinking" if text.strip() else "the reply is empty", HINT)
+        raise ReplyInvalid(
+            "the reply has no text after its thinking" if text.strip() else "the reply is empty", REPLY_HINT
+        )
     if '"' not in answer and "{“" in answer:
         answer = answer.translate({ord("“"): '"', ord("”"): '"'})
     fenced = _FENCED.fullmatch(answer)
@@ -80,7 +80,7 @@ def read_json(text: str, listed: str | None = None) -> tuple[dict[str, Any], tup
     if last is not None:
         return last
     what = "its JSON is cut off" if cut_off else "there is no JSON object in it"
-    raise ReplyInvalid(f"the reply can't be read, {what}: {_excerpt(answer)}", HINT)
+    raise ReplyInvalid(f"the reply can't be read, {what}: {_excerpt(answer)}", REPLY_HINT)
 
 
 Loaded = tuple[dict[str, Any], tuple[str, ...]]

@@ -16,7 +16,7 @@ from reprlib import repr as short  # of a value nested as deeply as a reply may 
 from typing import Any
 
 from ropd_cli.answers.latex_escapes import with_latex
-from ropd_cli.errors import ReplyInvalid
+from ropd_cli.errors import REPLY_HINT, ReplyInvalid
 from ropd_cli.records.schemas import Criterion, Rubric
 
 RUBRIC_NAME, VERDICTS_NAME, SCORES_NAME = "ropd_rubric", "ropd_verdicts", "ropd_scores"
@@ -249,5 +249,4 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _invalid(what: str) -> ReplyInvalid:
-    hint = "try another judge model; raise its max_tokens where replies are cut off"
-    return ReplyInvalid(f"the judge's reply does not fit: {what[:300]}", hint)
+    return ReplyInvalid(f"the judge's reply does not fit: {what[:300]}", REPLY_HINT)

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from ropd_cli.datasets.eval_sets import EvalQuestion
-from ropd_cli.errors import InputError, ReplyInvalid, RopdError
+from ropd_cli.errors import REPLY_HINT, InputError, ReplyInvalid, RopdError
 from ropd_cli.evaluation.samples import Grade, Metric, Sample, Task
 from ropd_cli.evaluation.tasks.judge_calls import Judging, group_of, kinds_of
 from ropd_cli.llm.client import ChatClient, ChatReply, JsonSchema, endpoint_request
-from ropd_cli.llm.structured import HINT, parse_json
+from ropd_cli.llm.structured import parse_json
 from ropd_cli.method.block import Block, build_block
 from ropd_cli.records.schemas import Message
 
@@ -159,7 +159,7 @@ def is_met(reply: ChatReply) -> bool:
     try:
         met = parse_json(reply.text).get("criteria_met")
     except ReplyInvalid:
-        raise ReplyInvalid("the judge's reply is not one JSON object", HINT) from None
+        raise ReplyInvalid("the judge's reply is not one JSON object", REPLY_HINT) from None
     if not isinstance(met, bool):
-        raise ReplyInvalid("the judge's reply has no true or false as criteria_met", HINT)
+        raise ReplyInvalid("the judge's reply has no true or false as criteria_met", REPLY_HINT)
     return met
