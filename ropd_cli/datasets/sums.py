@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from itertools import product
+from itertools import accumulate, pairwise, product
 
 from ropd_cli.errors import InputError
 from ropd_cli.records.schemas import Message, Prompt
 
-SYSTEM = r"Solve the sum. Write the result as \boxed{result}."
+SYSTEM = r"Solve the sum{how}. Write the result as \boxed{{result}}."
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,21 @@ def make_sums(train: int, held_out: int, seed: int, name: str = "sums") -> Split
 
 def _prompt(name: str, task: SumTask, numbers: tuple[int, ...]) -> Prompt:
     example = " + ".join(map(str, task.example))
+    how = " step by step" if len(numbers) > 2 else ""
     messages = (
-        Message(role="system", content=SYSTEM),
+        Message(role="system", content=SYSTEM.format(how=how)),
         Message(role="user", content=f"{example} ="),
-        Message(role="assistant", content=rf"{example} = \boxed{{{sum(task.example)}}}"),
+        Message(role="assistant", content=_worked(task.example)),
         Message(role="user", content=" + ".join(map(str, numbers)) + " ="),
     )
     uid = "-".join(["sum", *map(str, numbers)])
     return Prompt(uid=uid, prompt=messages, answer=str(sum(numbers)), data_source=f"ropd/{name}")
+
+
+def _worked(numbers: tuple[int, ...]) -> str:
+    """Return the example's answer; of more than two numbers, it shows the running totals."""
+    if len(numbers) == 2:
+        return rf"{numbers[0]} + {numbers[1]} = \boxed{{{sum(numbers)}}}"
+    totals = pairwise(accumulate(numbers))
+    steps = [f"{total} + {number} = {after}" for (total, after), number in zip(totals, numbers[1:], strict=True)]
+    return " and ".join(steps) + rf", so the result is \boxed{{{sum(numbers)}}}"
