@@ -68,7 +68,7 @@ def teacher_words(document: dict[str, Any]) -> str:
     )
     parts = [f"{document['answers']} answers", *(f"{document[key]} {what}" for key, what in named if document[key])]
     if document["requests_sent"]:
-        parts.append(f"{document['prompt_tokens']:,} + {document['completion_tokens']:,} tokens")
+        parts.append(f"{document['prompt_tokens']:,} prompt tokens, {document['completion_tokens']:,} reply tokens")
     if document["cost_usd"]:
         parts.append(dollars(document["cost_usd"]))
     return f"{document['model']} at {document['endpoint']}: {', '.join(parts)}"

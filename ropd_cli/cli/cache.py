@@ -106,11 +106,10 @@ def clear(
     folder = cache_maintenance.require_cache(settings.cache_dir)
     size = sum(map(cache_maintenance.bytes_of, (folder, catalogues_folder(settings.cache_dir))))
     if not yes:
+        held = f"{size / 1e6:.1f} MB of replies and catalogues"
         if not sys.stdin.isatty():
-            raise InputError(
-                f"{folder}: {size / 1e6:.1f} MB of paid-for replies would be removed", "confirm with --yes"
-            )
-        if not typer.confirm(f"Remove {size / 1e6:.1f} MB of replies from {visible(str(folder))}?", err=True):
+            raise InputError(f"{folder}: {held} would be removed", "confirm with --yes")
+        if not typer.confirm(f"Remove {held} from {visible(str(folder))}?", err=True):
             raise InputError("nothing removed", None)
     freed = cache_maintenance.clear(settings.cache_dir)
     screen.result(Cleared(folder=str(folder), bytes_freed=freed), f"{folder}: {freed / 1e6:.1f} MB freed")

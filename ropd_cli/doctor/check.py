@@ -105,6 +105,11 @@ class Case:
     debug: bool = False
     learnt: Learnt = field(default_factory=Learnt)
 
+    @property
+    def trains(self) -> bool:
+        """Whether the configuration names a student to train; one of the judges alone needs no training stack."""
+        return self.named and self.config.student.model_path is not None
+
 
 def shown_bytes(count: float) -> str:
     """Return a size in GB, or in MB below a tenth of one."""

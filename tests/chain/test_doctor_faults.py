@@ -407,6 +407,15 @@ def test_12_a_gpu_is_asked_for_and_none_is_there(doctor):
     holds(check, ["device is gpu", "no GPU"], ["device=cpu", "nvidia-smi"])
 
 
+def test_12a_judges_alone_need_no_gpu_and_no_training_stack(doctor):
+    doctor.tree["device"] = "gpu"
+    del doctor.tree["student"]
+    code, checks, _ = doctor.run()
+    assert code == 0
+    assert not [c for c in checks if c["section"] in ("packages", "devices") and c["status"] == "fail"]
+    assert not [c for c in checks if c["name"] == "sizes"]
+
+
 def test_12b_more_devices_than_there_are(doctor):
     smi = doctor.folder / "bin" / "nvidia-smi"
     smi.parent.mkdir()
