@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ropd_cli.lint import RULES, Finding
-from ropd_cli.report.wording import shortened, sides
+from ropd_cli.report.side_by_side import shortened, sides
 from ropd_cli.report.words import label, mark, number, raw_score
 from ropd_cli.util.visible_text import visible
 

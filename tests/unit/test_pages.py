@@ -15,7 +15,7 @@ from ropd_cli.analysis.agreement import figures
 from ropd_cli.analysis.group_files import load_groups
 from ropd_cli.analysis.run_data import read_run
 from ropd_cli.report import agreement_report, eval_report, groups_page, pages, run_page, runs_page
-from ropd_cli.report.wording import differing, shortened, sides
+from ropd_cli.report.side_by_side import differing, shortened, sides
 from ropd_cli.util.visible_text import visible
 
 TEMPLATES = "".join(file.read_text() for file in (Path(pages.__file__).parent / "templates").glob("*.html"))
