@@ -105,10 +105,10 @@ def gpus(case: Case) -> list[Check]:
             mend = f"--set train.devices_per_node={len(usable)}, and sizes that are multiples of it"
             checks.append(HERE.fail("devices_per_node", found, mend))
         return checks
-    if not case.trains:
-        return [HERE.skipped("gpu", "none was found; ropd train needs one, or device: cpu")]
-    if not needed:
+    if case.config.device == "cpu":
         return [HERE.ok("gpu", "none found; device: cpu needs none")]
+    if not needed:
+        return [HERE.skipped("gpu", "none was found; ropd train needs one, or device: cpu")]
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     why = f" (CUDA_VISIBLE_DEVICES is {hidden!r})" if hidden is not None else ""
     mend = "run it on a machine with a GPU (does nvidia-smi list it, is torch a build for CUDA?), "
