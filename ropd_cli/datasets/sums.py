@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from itertools import accumulate, pairwise, product
+from itertools import product
 
 from ropd_cli.errors import InputError
 from ropd_cli.records.schemas import Message, Prompt
 
-SYSTEM = r"Solve the sum{how}. Write the result as \boxed{{result}}."
-
 
 @dataclass(frozen=True)
 class SumTask:
-    """Sums of so many numbers between ``low`` and ``high``; ``example`` are the numbers of the worked example."""
+    """Sums of so many numbers between ``low`` and ``high``; ``example`` are the numbers of the example ``worked``."""
 
     about: str
 
     low: int
     high: int
     example: tuple[int, ...]
+    system: str
+    worked: str
 
     def pairs(self) -> list[tuple[int, ...]]:
         """Return the numbers of every sum but the example."""
@@ -33,8 +33,22 @@ class SumTask:
 
 
 SUM_TASKS = {
-    "sums": SumTask("sums of two numbers", 2, 19, (3, 4)),
-    "long-sums": SumTask("sums of three numbers", 2, 9, (3, 4, 6)),
+    "sums": SumTask(
+        "sums of two numbers",
+        2,
+        19,
+        (3, 4),
+        r"Solve the sum. Write the result as \boxed{result}.",
+        r"3 + 4 = \boxed{7}",
+    ),
+    "long-sums": SumTask(
+        "sums of three numbers",
+        2,
+        9,
+        (3, 4, 6),
+        r"Solve the sum step by step. Write the result as \boxed{result}.",
+        r"3 + 4 = 7 and 7 + 6 = 13, so the result is \boxed{13}",
+    ),
 }
 """By name. A small student is seldom right in long ones, so that there is more to tell about its answers."""
 
@@ -66,21 +80,11 @@ def make_sums(train: int, held_out: int, seed: int, name: str = "sums") -> Split
 
 def _prompt(name: str, task: SumTask, numbers: tuple[int, ...]) -> Prompt:
     example = " + ".join(map(str, task.example))
-    how = " step by step" if len(numbers) > 2 else ""
     messages = (
-        Message(role="system", content=SYSTEM.format(how=how)),
+        Message(role="system", content=task.system),
         Message(role="user", content=f"{example} ="),
-        Message(role="assistant", content=_worked(task.example)),
+        Message(role="assistant", content=task.worked),
         Message(role="user", content=" + ".join(map(str, numbers)) + " ="),
     )
     uid = "-".join(["sum", *map(str, numbers)])
     return Prompt(uid=uid, prompt=messages, answer=str(sum(numbers)), data_source=f"ropd/{name}")
-
-
-def _worked(numbers: tuple[int, ...]) -> str:
-    """Return the example's answer; of more than two numbers, it shows the running totals."""
-    if len(numbers) == 2:
-        return rf"{numbers[0]} + {numbers[1]} = \boxed{{{sum(numbers)}}}"
-    totals = pairwise(accumulate(numbers))
-    steps = [f"{total} + {number} = {after}" for (total, after), number in zip(totals, numbers[1:], strict=True)]
-    return " and ".join(steps) + rf", so the result is \boxed{{{sum(numbers)}}}"

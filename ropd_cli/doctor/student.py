@@ -11,6 +11,7 @@ from ropd_cli.doctor.check import Case, Check, Section, few, shown_bytes
 from ropd_cli.engines.model_folder import Template, local_folder, looks_local, parameters, read_json
 from ropd_cli.errors import InputError
 from ropd_cli.records.schemas import Prompt, load_prompts, with_system
+from ropd_cli.training.device_choices import whole_sequence
 from ropd_cli.util.tokens import estimate_tokens
 
 HERE = Section("student")
@@ -124,7 +125,7 @@ def _context(config: RopdConfig, here: Path) -> list[Check]:
     """Check that prompts and rollouts fit into the model's context."""
     known = read_json(here / "config.json")
     most = known.get("max_position_embeddings") or (known.get("text_config") or {}).get("max_position_embeddings")
-    wanted = config.data.max_prompt_tokens + config.data.max_response_tokens
+    wanted = whole_sequence(config)
     if not isinstance(most, int) or wanted <= most:
         return []
     found = f"data.max_prompt_tokens + data.max_response_tokens are {wanted}, the model takes {most}"

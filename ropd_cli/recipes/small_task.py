@@ -18,7 +18,7 @@ from ropd_cli.records.schemas import AnswerRecord, Prompt, load_models
 from ropd_cli.stages.prepare import Output, Part, Plan, Source, prepare, write_all
 from ropd_cli.stages.rollout import RolloutFiles, rollout_local
 from ropd_cli.stages.teacher import TeacherFiles, Wanted, teacher_gen
-from ropd_cli.training.device_choices import default_cpu_dtype
+from ropd_cli.training.device_choices import default_cpu_dtype, dtype_of, whole_sequence
 from ropd_cli.util.progress import Progress
 
 HELD_OUT_PROMPTS = 200
@@ -52,10 +52,12 @@ async def greedy_answers(
 
     Raises RopdError where a prompt got no answer.
     """
-    length = config.data.max_prompt_tokens + config.data.max_response_tokens
-    dtype = config.student.dtype or (default_cpu_dtype() if config.device == "cpu" else "bfloat16")  # as in training
     engine = EngineOptions(
-        str(model), config.device, max_model_len=length, kv_cache_gb=config.rollout.kv_cache_gb, dtype=dtype
+        str(model),
+        config.device,
+        max_model_len=whole_sequence(config),
+        kv_cache_gb=config.rollout.kv_cache_gb,
+        dtype=dtype_of(config, has_bfloat16=default_cpu_dtype() == "bfloat16"),  # as in training
     )
     log = out.with_name(out.name + ".vllm.log")
     tally = await rollout_local(

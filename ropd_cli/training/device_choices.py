@@ -134,9 +134,14 @@ def default_cpu_dtype() -> str:
     return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
 
 
+def dtype_of(config: RopdConfig, *, has_bfloat16: bool) -> str:
+    """Return ``student.dtype``; without it bfloat16 on GPUs and processors that have it, else float32."""
+    return config.student.dtype or ("bfloat16" if config.device == "gpu" or has_bfloat16 else "float32")
+
+
 def _cpu(config: RopdConfig, machine: Machine) -> Iterator[Choice]:
     length, asked = whole_sequence(config), config.student.dtype
-    dtype = asked or ("bfloat16" if machine.has_bfloat16 else "float32")
+    dtype = dtype_of(config, has_bfloat16=machine.has_bfloat16)
     native = "the processor has" if machine.has_bfloat16 else "the processor lacks"
     yield Choice("device", "cpu", "device is cpu", {"trainer.device": "cpu"})
     yield _dtype(dtype, "student.dtype says so" if asked else f"{native} bfloat16 instructions")
@@ -189,9 +194,8 @@ def _gpu(config: RopdConfig, machine: Machine) -> Iterator[Choice]:
     length, asked, devices = whole_sequence(config), config.student.dtype, config.train.devices_per_node
     count = config.train.nodes * devices
     yield Choice("device", "gpu", "device is gpu", {"trainer.device": "cuda"})
-    yield _dtype(
-        asked or "bfloat16", "student.dtype says so" if asked else "weights stay in float32, GPUs multiply in bfloat16"
-    )
+    dtype = dtype_of(config, has_bfloat16=machine.has_bfloat16)
+    yield _dtype(dtype, "student.dtype says so" if asked else "weights stay in float32, GPUs multiply in bfloat16")
     if machine.has_flash_attn:
         tokens = max(GPU_TOKENS_AT_ONCE, length)
         yield _packed("flash_attention_2", tokens, "flash-attn is importable here, and takes packed sequences as such")
