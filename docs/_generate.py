@@ -171,7 +171,7 @@ MORE = {
     "reward.rubric": "rewards.md",
     "reward.criterion_weights": "rewards.md#criteria-that-separate",
     "reward.criterion_dropout": "rewards.md#criterion-dropout",
-    "reward.combine": "rewards.md#parts-normalised-apart",
+    "reward.combine": "rewards.md#parts-normalised-separately",
     "distil.teacher_path": "methods.md#lopd",
     "discriminator.warmup_epochs": "methods.md#gad",
     "student.from_run": "training.md#starting-from-another-run",

@@ -176,7 +176,7 @@ class TrainConfig(_Async):
     prompts_per_step: int = Field(32, ge=1, description="prompts per step")
     prompts_per_update: int | None = Field(None, ge=1, description="PPO mini-batch; null: prompts_per_step")
     lr: float = Field(1e-6, gt=0, description="learning rate")
-    lr_schedule: Literal["constant", "cosine"] = Field("cosine", description="course after the warm-up")
+    lr_schedule: Literal["constant", "cosine"] = Field("cosine", description="schedule after the warm-up")
     warmup_steps: int = Field(0, ge=0, description="steps in which the learning rate rises to lr")
     betas: tuple[float, float] = Field((0.9, 0.95), description="of AdamW")
     weight_decay: float = Field(0.1, ge=0, description="of AdamW")
