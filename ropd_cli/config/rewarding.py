@@ -28,7 +28,7 @@ class JudgeConfig(Section):
     blind: bool = Field(True, description="the verifier is not told which answers are the teacher's")
     teacher_in_pool: bool = Field(True, description="the verifier judges the teacher's answers too")
     chunk_size: int | None = Field(None, ge=1, description="answers per verifier call; null: all of a group")
-    repeats: int = Field(1, ge=1, description="verifier calls per question; the majority counts, of scores the median")
+    repeats: int = Field(1, ge=1, description="calls per verifier request; the majority counts, of scores the median")
     rubrics: Literal["induced", "dataset", "both"] = Field(
         "induced", description="induced by the rubricator, from the data set, or both"
     )

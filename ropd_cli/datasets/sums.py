@@ -50,7 +50,7 @@ SUM_TASKS = {
         r"3 + 4 = 7 and 7 + 6 = 13, so the result is \boxed{13}",
     ),
 }
-"""By name. A small student is seldom right in long ones, so that there is more to tell about its answers."""
+"""By name. Those of `long-sums` are written in two steps, in which there is more to judge."""
 
 
 @dataclass(frozen=True)

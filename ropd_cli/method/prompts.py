@@ -72,10 +72,10 @@ class Templates:
         """
         settings = settings or JudgeConfig()
         own = Path(settings.templates) if settings.templates is not None else None
-        if own is not None and not any((own / f"{name}.md").is_file() for name in NAMES):
+        if own is not None and not any((own / f"{name}.md").is_file() for name in _OPTIONAL):
             raise InputError(
                 f"judge.templates: no templates in {own}",
-                "put system.md, rubricator.md, verifier.md, score.md or repair.md there; the shipped ones stand in for "
+                "put system.md, rubricator.md, verifier.md, score.md, repair.md or lint.md there; the shipped ones stand in for "
                 "those you leave out",
             )
         texts = {}

@@ -129,6 +129,8 @@ def test_folders_that_hold_none(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(InputError, match="no templates in"):
             Templates.load(JudgeConfig(templates=str(folder)))
+    (tmp_path / "lint.md").write_text("{{question}} {{answer}} {{rubric}}", encoding="utf-8")
+    Templates.load(JudgeConfig(templates=str(tmp_path)))  # the lint judge's alone
 
 
 def test_not_utf8(tmp_path):
