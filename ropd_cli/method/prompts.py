@@ -75,8 +75,8 @@ class Templates:
         if own is not None and not any((own / f"{name}.md").is_file() for name in _OPTIONAL):
             raise InputError(
                 f"judge.templates: no templates in {own}",
-                "put system.md, rubricator.md, verifier.md, score.md, repair.md or lint.md there; the shipped ones stand in for "
-                "those you leave out",
+                f"put {', '.join(f'{name}.md' for name in _OPTIONAL)} or some of them there; the shipped ones stand in "
+                "for those you leave out",
             )
         texts = {}
         for name in NAMES:
