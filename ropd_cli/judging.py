@@ -29,7 +29,7 @@ from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.shared import Shared
 from ropd_cli.method.groups import group_of
-from ropd_cli.methods import method_of
+from ropd_cli.methods import method_of_rewards
 from ropd_cli.methods.base import Method, Resources, Rewarded, Rewarder
 from ropd_cli.records.schemas import Answer, Prompt, RubricRecord, VerdictRecord, load_prompts, prompt_hash
 from ropd_cli.records.sent_prompts import SHOWN_CHARS, check_same, sent_prompt, shown_text
@@ -88,9 +88,7 @@ class Judge:
 
     def __init__(self, config: RopdConfig) -> None:
         """Raises InputError for settings that can't be used."""
-        method = method_of(config)
-        if not method.samples:
-            raise InputError(f"method {config.method} has no rewards", "set method to ropd, t-judge, ovd-reward …")
+        method = method_of_rewards(config)
         self.config = config
         self._needs = method.needs(config)
         self._noted_size = self._has_judged = False

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.config.load import differing
-from ropd_cli.errors import ConfigError
+from ropd_cli.errors import ConfigError, InputError
 from ropd_cli.methods.base import Method
 
 METHODS = {
@@ -29,6 +29,16 @@ METHODS = {
 def method_of(config: RopdConfig) -> Method:
     """Return the method that a configuration names."""
     return _class_of(config.method)()
+
+
+def method_of_rewards(config: RopdConfig) -> Method:
+    """Return the method that a configuration names, for a trainer that gets the rewards alone. Raises InputError for
+    methods that train on more."""
+    method = method_of(config)
+    if not method.rewards_suffice:
+        fit = ", ".join(name for name in METHODS if _class_of(name).rewards_suffice)
+        raise InputError(f"method {config.method} trains on more than rewards", f"set method to one of {fit}")
+    return method
 
 
 def check_sections(config: RopdConfig) -> None:

@@ -108,6 +108,8 @@ class Method(ABC):
     """Keys that a resumed run may not have other values of, of those that it may with other methods."""
     trainer: ClassVar[str] = "ropd"
     """The name of verl's trainer class (``trainer.v1.trainer_mode``)."""
+    rewards_suffice: ClassVar[bool] = False
+    """Whether a trainer that gets the rewards, and nothing else, follows the method."""
     replaces: ClassVar[bool] = False
     """Whether teacher answers may take the place of rollouts in the update."""
     sections: ClassVar[frozenset[str]] = frozenset()

@@ -28,6 +28,7 @@ class Ropd(Method):
     """``method: ropd``."""
 
     name = "ropd"
+    rewards_suffice = True
     sections = frozenset({"reward"})
     fixed = (  # what the paper compares: a run is one of them from end to end
         *("judge.m", "judge.form", "judge.rubric_per", "judge.blind", "judge.teacher_in_pool"),

@@ -21,6 +21,7 @@ class Scored(Method):
     """The reward of a rollout is its score over ``top``, in [0, 1]. The judge is the verifier's endpoint."""
 
     top: ClassVar[int]
+    rewards_suffice = True
     sections = frozenset({"score"})
 
     def needs(self, config: RopdConfig) -> Needs:
@@ -75,6 +76,7 @@ class OvdFilter(OvdReward):
     """``method: ovd-filter``: a rollout under ``score.threshold`` is replaced by a teacher answer."""
 
     name = "ovd-filter"
+    rewards_suffice = False
     replaces = True
 
     def needs(self, config: RopdConfig) -> Needs:

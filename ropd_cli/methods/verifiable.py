@@ -33,6 +33,7 @@ class Verifiable(Method):
     """``method: grpo-verifiable``."""
 
     name = "grpo-verifiable"
+    rewards_suffice = True
     sections = frozenset({"verifiable"})
 
     def needs(self, config: RopdConfig) -> Needs:

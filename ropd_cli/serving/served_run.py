@@ -15,7 +15,7 @@ from ropd_cli.config import RopdConfig
 from ropd_cli.errors import InputError, ProviderDown, RopdError
 from ropd_cli.judging import MissingGroups, indexed_answers, no_prompt
 from ropd_cli.llm.api_key import Peer
-from ropd_cli.methods import check_sections, method_of
+from ropd_cli.methods import check_sections, method_of_rewards
 from ropd_cli.records.files import read_journal, write_records
 from ropd_cli.records.schemas import Answer, Group, Prompt, digest, load_prompts, prompt_hash
 from ropd_cli.records.sent_prompts import check_same, sent_prompt
@@ -31,12 +31,7 @@ def prepare(config: RopdConfig) -> RunDir:
     config = with_absolute_paths(config)
     run = run_of(config)
     check_sections(config)
-    method = method_of(config)
-    needs = method.needs(config)
-    if method.replaces or not (needs.roles or needs.answers):
-        raise InputError(
-            f"method {config.method} is no matter of rewards alone", "set method to ropd, t-judge, ovd-reward …"
-        )
+    needs = method_of_rewards(config).needs(config)
     if run.verl_config.is_file():
         raise InputError(f"{run.path} holds a training", "choose another directory by --out")
     if run.config.is_file():

@@ -53,6 +53,13 @@ async def test_a_group_is_judged_as_in_a_training(judge, run_judge):
     assert len(group.rubric.rubric.rubrics) >= 4 and len(group.verdicts.answers) == 6
 
 
+@pytest.mark.parametrize("method", ["sft", "lopd", "exopd", "gad", "ovd-filter"])
+def test_a_method_that_trains_on_more_than_rewards_is_refused(config, method):
+    with pytest.raises(InputError, match=f"method {method} trains on more than rewards") as refused:
+        ropd_cli.Judge.from_config(config | {"method": method})
+    assert refused.value.hint == "set method to one of ropd, t-judge, ovd-reward, grpo-verifiable"
+
+
 def test_without_an_event_loop_and_with_teacher_answers_of_one_s_own(judge):
     teacher = [write_answer("What is 9 + 9?", n) for n in range(2)]
     group = judge.rewards_sync("What is 9 + 9?", ["18", "It is 17."], teacher)

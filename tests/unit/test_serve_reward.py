@@ -380,7 +380,7 @@ def test_the_groups_are_in_steps_like_a_run_s(folder, url):
     [
         (["--host", "0.0.0.0"], "other machines could spend your money"),
         (["--token-env", "NO_SUCH_TOKEN"], "--token-env NO_SUCH_TOKEN: the variable is not set"),
-        (["--set", "method=ovd-filter"], "no matter of rewards alone"),
+        (["--set", "method=ovd-filter"], "method ovd-filter trains on more than rewards"),
         (["--set", "verifier.base_url=null", "--set", "verifier.api_key_env=NO_KEY"], "variable NO_KEY is not set"),
         (["--set", "rubricator.headers={X: '${NO_KEY}'}"], "variable NO_KEY is not set"),
         (["--set", "data.index=gone.db"], "gone.db"),
