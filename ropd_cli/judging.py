@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import difflib
+import importlib.metadata
 import logging
 import os
 import threading
@@ -21,6 +22,8 @@ from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+
+from packaging.version import Version
 
 import ropd_cli.builtin  # noqa: F401 - registers itself
 from ropd_cli.config import RopdConfig, load_config
@@ -47,6 +50,8 @@ Messages = str | Sequence[Mapping[str, Any]] | None
 FIELDS = ("data_source", "rubric", "extra_info")
 """Further columns of a prompt."""
 TrlReward = Callable[..., list[float | None]]
+LEAST_TRL = "1.6.0"
+"""The first version of TRL that leaves a reward of None out of the group's mean; earlier ones count it as 0."""
 
 
 class JudgedGroup(NamedTuple):
@@ -158,9 +163,15 @@ class Judge:
         Each ``rollout.n`` consecutive completions of a call are a group, of one prompt. The data set's columns
         ``answer``, ``uid``, ``teacher_answers``, ``data_source`` and ``rubric`` are used where they are there. What
         could not be judged is None, which TRL leaves out, and is said on stderr. Raises InputError where the call does
-        not consist of such groups, or the data set as a whole can't be judged; CostLimit, ProviderDown or AccountEnded
-        where no further group can be.
+        not consist of such groups, or the data set as a whole can't be judged, and at once for a TRL older than
+        ``LEAST_TRL``; CostLimit, ProviderDown or AccountEnded where no further group can be.
         """
+        try:
+            installed = importlib.metadata.version("trl")
+        except importlib.metadata.PackageNotFoundError:
+            installed = LEAST_TRL  # the function is called by something else
+        if Version(installed) < Version(LEAST_TRL):
+            raise InputError(f"trl {installed} counts a missing reward as 0", f"pip install 'trl>={LEAST_TRL}'")
 
         def ropd_reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
             return self._here(self._completions(prompts, completions, columns))

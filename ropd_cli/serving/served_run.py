@@ -114,7 +114,10 @@ class ServedRun(RunJudge):
         elif known is None:
             raise no_prompt(uid)
         if self._needs.answers and not known.answer:
-            raise InputError(f"method {self._config.method} needs the checkable answer of a prompt", "send answer")
+            raise InputError(
+                f"method {self._config.method} needs the checkable answer of a prompt",
+                "send answer; a prompt of data.prompts has its own there",
+            )
         if not teacher_answers:
             epoch = self._epoch(step) if step is not None and self._prompts else 0
             m = self._needs.teacher_answers

@@ -53,6 +53,16 @@ async def test_a_group_is_judged_as_in_a_training(judge, run_judge):
     assert len(group.rubric.rubric.rubrics) >= 4 and len(group.verdicts.answers) == 6
 
 
+@pytest.mark.parametrize(("version", "is_fit"), [("1.5.1", False), ("1.6.0", True), ("1.16.0", True)])
+def test_a_trl_that_counts_a_missing_reward_as_0_is_refused(judge, monkeypatch, version, is_fit):
+    monkeypatch.setattr("importlib.metadata.version", {"trl": version}.__getitem__)
+    if is_fit:
+        assert callable(judge.trl_reward())
+    else:
+        with pytest.raises(InputError, match=r"trl 1\.5\.1 counts a missing reward as 0"):
+            judge.trl_reward()
+
+
 @pytest.mark.parametrize("method", ["sft", "lopd", "exopd", "gad", "ovd-filter"])
 def test_a_method_that_trains_on_more_than_rewards_is_refused(config, method):
     with pytest.raises(InputError, match=f"method {method} trains on more than rewards") as refused:
