@@ -183,7 +183,8 @@ class IndexWriter:
                     f"{self.path}: an answer to uid {uid!r} comes from two sources ({known[2]} and {body.decode()})",
                     "say which source it keeps: --on-conflict first or last",
                 )
-            if not (usable and not known[1]) and not (differs and self._prefer == "last"):
+            replaces = usable if usable != bool(known[1]) else differs and self._prefer == "last"
+            if not replaces:  # a whole answer is never lost to one that was cut off
                 return
             self._db.execute("DELETE FROM answers WHERE id = ?", (known[0],))
         text, rest = answer.text.encode(), rest_of(answer)

@@ -261,6 +261,16 @@ def test_whose_provenance_an_equal_answer_keeps(tmp_path):
         build(tmp_path / "first", record("a", "x", model="small"), prefer="error")
 
 
+@pytest.mark.parametrize("prefer", ["first", "last"])
+@pytest.mark.parametrize("ends", [("length", "stop"), ("stop", "length")])
+def test_a_whole_answer_is_never_lost_to_one_that_was_cut_off(tmp_path, prefer, ends):
+    path, one = tmp_path / "i.db", record("a", "x", finish_reason=ends[0])
+    build(path, one)
+    build(path, record("a", "x", finish_reason=ends[1], model="small"), prefer=prefer)
+    with closing(TeacherIndex.open(path)) as index:
+        assert index.answers("a", one.raw_prompt_hash, 1) == ("x",)
+
+
 def test_a_prompt_of_several_uids_gives_each_answer_once(tmp_path):
     path, one = tmp_path / "i.db", record("a", "x", "y")
     build(path, one, one.model_copy(update={"uid": "b", "answers": (Answer(text="y"), Answer(text="z"))}))
