@@ -72,7 +72,9 @@ class Templates:
         """
         settings = settings or JudgeConfig()
         own = Path(settings.templates) if settings.templates is not None else None
-        if own is not None and not any((own / f"{name}.md").is_file() for name in _OPTIONAL):
+        if own is not None and not any(
+            file.is_file() for name in _OPTIONAL for file in _own_files(own, name, settings)
+        ):
             raise InputError(
                 f"judge.templates: no templates in {own}",
                 f"put {', '.join(f'{name}.md' for name in _OPTIONAL)} or some of them there; the shipped ones stand in "
@@ -80,9 +82,9 @@ class Templates:
             )
         texts = {}
         for name in NAMES:
-            file = _shipped_file(name, settings)
-            if own is not None and (own / f"{name}.md").is_file():
-                file = own / f"{name}.md"
+            file = shipped("prompts") / settings.language / _place(name, settings)
+            if own is not None:
+                file = next((each for each in _own_files(own, name, settings) if each.is_file()), file)
             texts[name] = read_template(name, file, _needed(name, settings))
         return cls(
             **texts,
@@ -210,12 +212,17 @@ def _decided(template: str, present: frozenset[str]) -> str:
     return kept if kept == template else re.sub(r"\n{3,}", "\n\n", kept)  # a section that is gone leaves empty lines
 
 
-def _shipped_file(name: str, settings: JudgeConfig) -> Path:
-    folder = shipped("prompts") / settings.language
-    if name in ("system", "score", "repair"):
-        return folder / f"{name}.md"
+def _place(name: str, settings: JudgeConfig) -> str:
+    """Where a template lies in the folder of a language."""
+    if name not in ("rubricator", "verifier"):
+        return f"{name}.md"
     form = "group" if (settings.form, name) == ("paper", "rubricator") else settings.form
-    return folder / form / f"{name}.md"
+    return f"{form}/{name}.md"
+
+
+def _own_files(own: Path, name: str, settings: JudgeConfig) -> tuple[Path, Path]:
+    """Where a template of the user's may lie: in the folder itself, or as in a copy of the shipped folder."""
+    return own / f"{name}.md", own / _place(name, settings)
 
 
 def _needed(name: str, settings: JudgeConfig) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """Shipped and own templates."""
 
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -123,6 +125,17 @@ def test_a_template_that_lacks_what_a_setting_needs(tmp_path, settings, why):
     Templates.load(JudgeConfig(templates=str(tmp_path)))
     with pytest.raises(InputError, match=why):
         Templates.load(JudgeConfig(templates=str(tmp_path), **settings))
+
+
+def test_a_copy_of_the_shipped_folder(tmp_path):
+    own = tmp_path / "mine"
+    shutil.copytree(Path(__file__).parents[2] / "prompts" / "en", own)
+    for form in ("shared-prefix", "group", "paper"):
+        settings = JudgeConfig(templates=str(own), form=form)
+        assert Templates.load(settings).hashes == Templates.load(JudgeConfig(form=form)).hashes
+        changed = own / form / "verifier.md"
+        changed.write_text(changed.read_text() + "Be strict.", encoding="utf-8")
+        assert Templates.load(settings).verifier.endswith("Be strict.")
 
 
 def test_folders_that_hold_none(tmp_path):
