@@ -175,15 +175,19 @@ def verdict_rows(view: GroupView) -> list[Row] | str:
 
 
 def _rewarded(view: GroupView) -> list[tuple[float, str]] | str:
-    """Return (reward, text) of the rollouts that have a reward, or why there is none."""
+    """Return (reward, text) of the rollouts that have a reward of their own, or why there is none."""
     if not view.rewards or view.is_unrewarded:
         return "not judged"
     if not view.messages:
         return "without their prompt"
     if len(view.rollouts) != len(view.rewards):
         return "without their rollouts"
-    known = [(r, answer.text) for r, answer in zip(view.rewards, view.rollouts, strict=True) if r is not None]
-    return known or "with all rewards missing"
+    known = [
+        (reward, answer.text)
+        for k, (reward, answer) in enumerate(zip(view.rewards, view.rollouts, strict=True))
+        if reward is not None and k not in view.replaced
+    ]
+    return known or ("with all rollouts replaced or missing" if view.replaced else "with all rewards missing")
 
 
 def _by_reward(item: tuple[float, str]) -> float:

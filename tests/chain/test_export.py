@@ -76,6 +76,27 @@ def test_sft(run, source, replies):
     assert sum(said["left_out"].values()) == 1
 
 
+def test_a_rollout_that_a_teacher_answer_replaced_is_no_example(tmp_path):
+    """Its reward of 1 is the teacher's answer's."""
+    records = []
+    for uid, scores, replaced in (("some", [2, 7, 5], [0]), ("one", [2, 7], [0]), ("none", [2, 3], [0, 1])):
+        record = scored_record(1, uid, scores, 9, teacher_answers=["Paris, says the teacher."], replaced=replaced)
+        record["rewards"] = [1.0 if k in replaced else reward for k, reward in enumerate(record["rewards"])]
+        records.append(record)
+    path = write_run(tmp_path / "filtered", steps=1, groups=0, scale=9, extra=records)
+    said, rows = exported("pairs", path)
+    assert [(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in rows] == [("Paris. 1", "Paris. 2")]
+    assert said["left_out"] == {"without_spread": 1, "with_all_rollouts_replaced_or_missing": 1}
+    _, rows = exported("sft", path, "--source", "both")
+    assert [(row["uid"], row["source"], row["reward"]) for row in rows] == [
+        ("some", "student", pytest.approx(7 / 9)),
+        ("some", "teacher", None),
+        ("one", "student", pytest.approx(7 / 9)),
+        ("one", "teacher", None),
+        ("none", "teacher", None),
+    ]
+
+
 def test_rubrics_and_verdicts(run):
     said, rows = exported("rubrics", run)
     assert len(rows) == 4 and said["left_out"] == {"without_a_rubric": 1}
