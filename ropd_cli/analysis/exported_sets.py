@@ -77,7 +77,7 @@ class ExportedSet:
 
 def collect(kind: Kind, views: Iterable[GroupView], rows_of: Callable[[GroupView], list[Row] | str]) -> ExportedSet:
     """Return the rows of all groups. ``rows_of`` gives those of one, or why it has none. A row that is there already
-    (the rubric of an earlier group, the teacher's answer of an earlier epoch) is left out."""
+    (the rubric of an earlier group, a conversation of an earlier epoch, whatever its reward was) is left out."""
     made, seen = ExportedSet(kind), set[str]()
     for view in views:
         made.groups += 1
@@ -93,7 +93,8 @@ def collect(kind: Kind, views: Iterable[GroupView], rows_of: Callable[[GroupView
             made.rows += rows
             continue
         for row in rows:
-            same = digest({name: value for name, value in row.items() if name != "step"})
+            names = ("messages", "source") if kind == "sft" else row.keys() - {"step"}
+            same = digest({name: row[name] for name in names})
             if same not in seen:
                 made.rows.append(row)
             seen.add(same)

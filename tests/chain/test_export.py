@@ -76,6 +76,19 @@ def test_sft(run, source, replies):
     assert sum(said["left_out"].values()) == 1
 
 
+def test_equal_conversations_appear_once(tmp_path):
+    """Also where the judge thought otherwise of the same reply, and where a prompt has two names."""
+    records = [scored_record(step, "a", [2, score], 9, teacher_answers=["Paris."]) for step, score in ((1, 7), (2, 8))]
+    records += [records[0] | {"uid": "b"}, scored_record(2, "a", [9, 2], 9)]
+    path = write_run(tmp_path / "scored", steps=1, groups=0, scale=9, extra=records)
+    _, rows = exported("sft", path, "--source", "both")
+    assert [(row["source"], row["messages"][-1]["content"], row["reward"]) for row in rows] == [
+        ("student", "Paris. 1", pytest.approx(7 / 9)),
+        ("teacher", "Paris.", None),
+        ("student", "Paris. 0", 1.0),
+    ]
+
+
 def test_a_rollout_that_a_teacher_answer_replaced_is_no_example(tmp_path):
     """Its reward of 1 is the teacher's answer's."""
     records = []
