@@ -144,6 +144,9 @@ def test_files_of_the_stages(tmp_path):
     assert said["out"] == str(tmp_path / "v-pairs")
     assert (rows[0]["chosen"][0]["content"], rows[0]["rejected"][0]["content"]) == ("3 + 4 = 7, so \\boxed{7}", "8")
     assert rows[0]["prompt"] == [{"role": "user", "content": "What is 3 + 4?"}]
+    for file in (rubrics, verdicts):  # the teacher's answers are those of the index that it was made with
+        _, rows = exported("sft", file, "--source", "teacher")
+        assert [row["source"] for row in rows] == ["teacher"] * 2
     verdicts.with_name("v.jsonl.sources.json").unlink()
     assert "without their prompt" in ropd("export", "pairs", verdicts, "--out", tmp_path / "x", code=2)
     _, rows = exported("rubrics", rubrics, "--prompts", prompts)
