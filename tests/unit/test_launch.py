@@ -239,6 +239,25 @@ def test_a_schedule_that_does_not_fit_the_run_is_said(folder):
     assert "planned for 10 steps and is now for 20" in line
 
 
+def test_a_warm_up_of_gad_as_long_as_the_run_is_said(folder):
+    def warnings(**settings):
+        config = load_config(None, flags=flags_of(folder, **{"method": "gad"} | settings), environ={})
+        return launch.schedule_warnings(config, launch.RunDir(folder / "run"), 8)  # two steps an epoch
+
+    (line,) = warnings()  # an epoch each by default
+    assert "2 steps and the warm-up of gad 2" in line
+    assert all(key in line for key in ("discriminator.warmup_epochs", "warmup_steps", "train.epochs", "steps"))
+    assert len(warnings(train__steps=4, discriminator__warmup_steps=4)) == 1
+    for settings in (
+        {"train__epochs": 2},
+        {"train__steps": 3},
+        {"discriminator__warmup_epochs": 0.5},
+        {"discriminator__warmup_steps": 1},
+        {"method": "ropd"},
+    ):
+        assert warnings(**settings) == []
+
+
 def finished_run(folder, *, best=False):
     """A run directory as a training leaves it."""
     run = launch.RunDir(folder)
