@@ -86,6 +86,16 @@ def start(folder, **settings):
         (SFT | {"judge__m": 3}, TooFewAnswers, "fewer than 3 distinct answers for 8 of 8 prompts"),
         (SFT | {"validate__benchmarks": ["math500"]}, InputError, "method sft has no validation"),
         (SFT | {"monitor__share": 0.5}, InputError, "method sft judges nothing"),
+        (
+            {"method": "grpo-verifiable", "monitor__share": 0.5},
+            InputError,
+            "monitor.share is 0.5, and method grpo-verifiable has no verdicts",
+        ),
+        (
+            {"reward__rubric": 0.0, "reward__length": 1.0, "monitor__share": 0.5},
+            InputError,
+            "monitor.share is 0.5, and with reward.rubric 0",
+        ),
         (SFT | {"train__nodes": 2}, InputError, "trains on one node, and train.nodes is 2"),
         (
             SFT | {"train__devices_per_node": 3},
