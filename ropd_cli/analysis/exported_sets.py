@@ -77,7 +77,7 @@ class ExportedSet:
 
 def collect(kind: Kind, views: Iterable[GroupView], rows_of: Callable[[GroupView], list[Row] | str]) -> ExportedSet:
     """Return the rows of all groups. ``rows_of`` gives those of one, or why it has none. A row that is there already
-    (the rubric of an earlier group, the teacher's answer of an earlier epoch) is left out."""
+    (the rubric of an earlier group, a conversation of an earlier epoch, whatever its reward was) is left out."""
     made, seen = ExportedSet(kind), set[str]()
     for view in views:
         made.groups += 1
@@ -93,7 +93,8 @@ def collect(kind: Kind, views: Iterable[GroupView], rows_of: Callable[[GroupView
             made.rows += rows
             continue
         for row in rows:
-            same = digest({name: value for name, value in row.items() if name != "step"})
+            names = ("messages", "source") if kind == "sft" else row.keys() - {"step"}
+            same = digest({name: row[name] for name in names})
             if same not in seen:
                 made.rows.append(row)
             seen.add(same)
@@ -175,15 +176,19 @@ def verdict_rows(view: GroupView) -> list[Row] | str:
 
 
 def _rewarded(view: GroupView) -> list[tuple[float, str]] | str:
-    """Return (reward, text) of the rollouts that have a reward, or why there is none."""
+    """Return (reward, text) of the rollouts that have a reward of their own, or why there is none."""
     if not view.rewards or view.is_unrewarded:
         return "not judged"
     if not view.messages:
         return "without their prompt"
     if len(view.rollouts) != len(view.rewards):
         return "without their rollouts"
-    known = [(r, answer.text) for r, answer in zip(view.rewards, view.rollouts, strict=True) if r is not None]
-    return known or "with all rewards missing"
+    known = [
+        (reward, answer.text)
+        for k, (reward, answer) in enumerate(zip(view.rewards, view.rollouts, strict=True))
+        if reward is not None and k not in view.replaced
+    ]
+    return known or ("with all rollouts replaced or missing" if view.replaced else "with all rewards missing")
 
 
 def _by_reward(item: tuple[float, str]) -> float:

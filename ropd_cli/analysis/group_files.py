@@ -147,6 +147,7 @@ def view_of(record: dict[str, Any], where: str) -> GroupView:
         error=f"{error.get('type', 'error')}: {error.get('message', '')}" if error else None,
         answer=record.get("answer"),
         left_out=record.get("left_out"),
+        replaced=tuple(record.get("replaced") or ()),
     )
 
 

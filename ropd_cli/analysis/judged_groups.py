@@ -161,6 +161,8 @@ class GroupView:
     """The prompt's checkable final answer."""
     left_out: str | None = None
     """Why another group was trained on in its place ("tied", "missing"); None where it was trained on."""
+    replaced: tuple[int, ...] = ()
+    """Rollouts in whose place a teacher answer was trained on: the reward is that answer's."""
     of_rollout: int | None = None
     """Set where this is only what was judged by the rubric of one rollout."""
     judge_findings: tuple[Finding, ...] = ()

@@ -83,7 +83,8 @@ def sft(
 ) -> None:
     """Export conversations for supervised fine-tuning: best of n, teacher answers, or both.
 
-    The column messages is that of TRL's SFTTrainer. Teacher answers are in the group files of a run only.
+    The column messages is that of TRL's SFTTrainer. Teacher answers are those of the run's group files or, for a
+    rubrics or verdicts file, of the index that it was made with.
     """
     from ropd_cli.analysis.exported_sets import sft_rows
 

@@ -23,6 +23,8 @@ NO_SPACE = "no space left on the disk"
 CHECKPOINT_BYTES = 16
 """Per weight: in float32 by itself, as a Hugging Face model, and with AdamW's two moments."""
 LORA_CHECKPOINT_BYTES = 8
+CRITIC_BYTES = 12
+"""Further ones with gad, whose discriminator is a whole model, with AdamW's two moments, in each checkpoint."""
 SHARED_MEMORY = Path("/dev/shm")
 LEAST_SHARED = 2e9
 RAY_STOPS_AT = 0.95
@@ -92,6 +94,7 @@ def writable(folder: Path, name: str, setting: str, opened: Open = tempfile.Temp
 def checkpoints(config: RopdConfig, weights: int) -> tuple[float, int]:
     """Return the bytes of a checkpoint of so many weights, and how many of them are kept."""
     each = LORA_CHECKPOINT_BYTES if config.student.lora_rank else CHECKPOINT_BYTES
+    each += CRITIC_BYTES if config.method == "gad" else 0
     return float(weights * each), config.train.keep_checkpoints if config.train.save_every else 1
 
 

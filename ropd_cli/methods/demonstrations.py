@@ -30,14 +30,14 @@ class FilterRewarder(Rewarder):
         rewarded = await self._scored.reward(group)
         verdicts, demonstration = rewarded.verdicts, group.teacher_answers[0]
         rejected = [k for k, r in enumerate(verdicts.rewards) if r is not None and r < self._threshold]
+        # the mean of the rollouts' own scores, of all groups, stays readable beside that of what is learnt from
+        verdicts = verdicts.model_copy(update={"parts": {**verdicts.parts, "score": verdicts.rewards}})
         if not rejected:
-            return rewarded
+            return Rewarded(verdicts)
         if not self._fits(demonstration):
             return Rewarded(verdicts, too_long=len(rejected))
         rewards = tuple(1.0 if k in rejected else reward for k, reward in enumerate(verdicts.rewards))
-        # the means of the rollouts' own scores stay readable beside those of what is learnt from
-        parts = {**verdicts.parts, "score": verdicts.rewards}
-        mixed = verdicts.model_copy(update={"rewards": rewards, "parts": parts})
+        mixed = verdicts.model_copy(update={"rewards": rewards})
         return Rewarded(mixed, replaced=dict.fromkeys(rejected, demonstration))
 
     async def close(self) -> None:

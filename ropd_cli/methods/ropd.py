@@ -45,6 +45,11 @@ class Ropd(Method):
 
     def check(self, config: RopdConfig, prompts: Sequence[Prompt]) -> None:
         RewardMixer.load(config.reward).check(prompts)
+        if config.monitor.share and config.reward.rubric == 0:
+            raise InputError(
+                f"monitor.share is {config.monitor.share:g}, and with reward.rubric 0 there are no verdicts to compare",
+                "set monitor.share to 0, or give reward.rubric a weight",
+            )
         if config.judge.rubrics != "induced":
             lacking = [prompt.uid for prompt in prompts if dataset_rubric(prompt) is None]
             if lacking:

@@ -40,6 +40,11 @@ class Verifiable(Method):
         return Needs(answers=True, why_no_judge=f"method is {self.name}")
 
     def check(self, config: RopdConfig, prompts: Sequence[Prompt]) -> None:
+        if config.monitor.share:
+            raise InputError(
+                f"monitor.share is {config.monitor.share:g}, and method {self.name} has no verdicts to compare",
+                "set monitor.share to 0",
+            )
         for source, name in config.verifiable.graders.items():
             if name not in GRADERS:
                 near = difflib.get_close_matches(name, GRADERS, n=1)

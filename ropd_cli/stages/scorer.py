@@ -131,7 +131,7 @@ class Scorer(Judge):
             rewards=tuple([answer.score for answer in answers]),
             agreement=score_agreement(votes),
             scale=self.top,
-            cut=block.cut,
+            cut=tuple(name for name in block.cut if self.score.teacher == "shown" or name.startswith("student")),
             model=self.endpoint.model or "",
             template_hash=self.templates.score_hash(self.top),
             usage=Usage.total(usages),

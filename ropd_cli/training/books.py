@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ropd_cli.errors import JudgeError
 from ropd_cli.records.files import read_records, write_records
-from ropd_cli.records.schemas import Answer, Group, Message, RubricRecord, VerdictRecord
+from ropd_cli.records.schemas import Answer, Failure, Group, Message, RubricRecord, VerdictRecord
 from ropd_cli.training.step_metrics import StepTally
 
 Rewards = tuple[float | None, ...]
@@ -42,6 +43,9 @@ class Book:
         if self.repair is not None:
             self.tally.repairs.update(("tried", self.repair))
         self.rewards = self.tally.book(self.group, self.rubric, self.verdicts, self.fault)
+        if self.rewards is None and self.record["error"] is None:  # it was judged, and is missing all the same
+            why = Failure(stage="judge", type=JudgeError.__name__, message=self.tally.last_fault)
+            self.record["error"] = why.to_json()
         return self.rewards
 
     def settle(self, rewards: Rewards) -> None:

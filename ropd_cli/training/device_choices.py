@@ -18,6 +18,7 @@ from typing_extensions import TypedDict
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.engines.model_folder import model_config
+from ropd_cli.methods import method_of
 
 ACTOR, REF, ROLLOUT, MODEL = (f"actor_rollout_ref.{part}" for part in ("actor", "ref", "rollout", "model"))
 STORAGE_UNITS = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
@@ -349,11 +350,19 @@ def storage_units(config: RopdConfig) -> int:
     return max(nodes, min(MOST_STORAGE_UNITS, nodes * config.train.devices_per_node))
 
 
+def teacher_devices(config: RopdConfig) -> int:
+    """Return the devices of a teacher whose vLLM is the run's own, which verl has a further pool of; else 0."""
+    is_own = method_of(config).needs(config).checkpoint and config.distil.endpoint.base_url is None
+    return config.distil.devices if is_own else 0
+
+
 def cpus_per_node(config: RopdConfig) -> int:
-    """Return the CPUs that Ray has to count on the fullest node: with fewer verl waits for ever."""
+    """Return the CPUs that Ray has to count on the fullest node, on which a teacher may be too: with fewer verl waits
+    for ever."""
     ours = Choice("storage units", "", "", {STORAGE_UNITS: storage_units(config)})
     units = chosen_keys([ours], config.verl)[STORAGE_UNITS]
-    return CPUS_PER_GPU * config.train.devices_per_node + -(-units // config.train.nodes) + OTHER_CPUS
+    gpus = config.train.devices_per_node + teacher_devices(config)
+    return CPUS_PER_GPU * gpus + -(-units // config.train.nodes) + OTHER_CPUS
 
 
 def few_cores(config: RopdConfig, cores: int) -> tuple[str, str] | None:
@@ -361,7 +370,7 @@ def few_cores(config: RopdConfig, cores: int) -> tuple[str, str] | None:
     needed = cpus_per_node(config)
     if config.device == "cpu" or cores >= needed:
         return None
-    gpus = config.train.devices_per_node
+    gpus = config.train.devices_per_node + teacher_devices(config)
     found = f"verl reserves {needed} cores per node for {gpus} GPU{'s' * (gpus > 1)}, and this machine has {cores}"
     if config.train.nodes == 1:
         return f"{found}: Ray is told {needed}, so the run starts, but is slow", "take a machine with more cores"

@@ -159,7 +159,7 @@ class RunJudge:
         self._keep_spent()
         self._heartbeat.beat()
         given = verdicts.for_update if verdicts is not None and rewards is not None else None
-        return GroupRewards(given, said, replaced)
+        return GroupRewards(given, book.tally.last_fault or None, replaced)
 
     async def demonstrations(self, group_ids: Sequence[str]) -> dict[str, str]:
         """A teacher answer to each of these groups, by their ids."""

@@ -39,7 +39,7 @@ from ropd_cli.training.run_estimate import RunForecast, forecast_run
 from ropd_cli.training.starting_point import with_student_of_run
 from ropd_cli.training.supervised_config import compose_supervised, supervised_choices
 from ropd_cli.training.validation import open_validation, write_validation_prompts
-from ropd_cli.training.verl_config import compose, steps_of
+from ropd_cli.training.verl_config import compose, gad_warmup, steps_of
 from ropd_cli.training.versions import check_exact, installed_versions
 from ropd_cli.util.processes import run_module
 from ropd_cli.util.progress import Progress
@@ -351,7 +351,8 @@ def check_sizes(config: RopdConfig) -> None:
 
 
 def schedule_warnings(config: RopdConfig, run: RunDir, prompt_count: int) -> list[str]:
-    """Return what is odd about the learning rate's schedule, for a new run or a resumed one."""
+    """Return what is odd about the schedule, of the learning rate or of gad's warm-up, for a new run or a resumed
+    one."""
     train, steps, warnings = config.train, steps_of(config, prompt_count), []
     if steps <= train.warmup_steps:
         warnings.append(
@@ -365,6 +366,13 @@ def schedule_warnings(config: RopdConfig, run: RunDir, prompt_count: int) -> lis
                 f"the run was planned for {before} steps and is now for {steps}: the learning rate follows the cosine "
                 "of the new length from here on"
             )
+    warmup = gad_warmup(config, prompt_count)
+    if steps <= warmup:
+        warnings.append(
+            f"the run has {steps} steps and the warm-up of gad {warmup}: the student learns by cross-entropy alone, "
+            "and the discriminator's rewards play no part; lower discriminator.warmup_epochs (or warmup_steps), or "
+            "raise train.epochs (or steps)"
+        )
     return warnings
 
 

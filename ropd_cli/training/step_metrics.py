@@ -69,7 +69,8 @@ class StepTally:
             self.counts["rubrics/mended"] += bool(rubric.mended)
             if rubric.origin is not None:
                 self.counts[f"rubrics/{rubric.origin}"] += 1
-            self.counts["answers/cut"] += len(rubric.cut)
+        # a rubric that no judge wrote, and a judge that reads none, leave it to the verdicts
+        self.counts["answers/cut"] += len({name for record in (rubric, verdicts) if record for name in record.cut})
         rewards = verdicts.rewards if verdicts is not None else ()
         present = [r for r in rewards if r is not None]
         if verdicts is None or len(present) < min(2, len(rewards)):

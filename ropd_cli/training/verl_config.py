@@ -66,6 +66,16 @@ def steps_of(config: RopdConfig, prompt_count: int) -> int:
     return config.train.steps or per_epoch * config.train.epochs
 
 
+def gad_warmup(config: RopdConfig, prompt_count: int) -> int:
+    """Steps of cross-entropy that a run of gad begins with, as ``verl/discriminator`` counts them; 0 for others."""
+    settings = config.discriminator
+    if config.method != "gad":
+        return 0
+    if settings.warmup_steps is not None:
+        return settings.warmup_steps
+    return math.ceil(settings.warmup_epochs * max(1, prompt_count // config.train.prompts_per_step))
+
+
 def common(config: RopdConfig, run: RunDir, prompt_count: int) -> dict[str, Any]:
     """What does not depend on the device."""
     train, data, rollout, student = config.train, config.data, config.rollout, config.student

@@ -76,6 +76,40 @@ def test_sft(run, source, replies):
     assert sum(said["left_out"].values()) == 1
 
 
+def test_equal_conversations_appear_once(tmp_path):
+    """Also where the judge thought otherwise of the same reply, and where a prompt has two names."""
+    records = [scored_record(step, "a", [2, score], 9, teacher_answers=["Paris."]) for step, score in ((1, 7), (2, 8))]
+    records += [records[0] | {"uid": "b"}, scored_record(2, "a", [9, 2], 9)]
+    path = write_run(tmp_path / "scored", steps=1, groups=0, scale=9, extra=records)
+    _, rows = exported("sft", path, "--source", "both")
+    assert [(row["source"], row["messages"][-1]["content"], row["reward"]) for row in rows] == [
+        ("student", "Paris. 1", pytest.approx(7 / 9)),
+        ("teacher", "Paris.", None),
+        ("student", "Paris. 0", 1.0),
+    ]
+
+
+def test_a_rollout_that_a_teacher_answer_replaced_is_no_example(tmp_path):
+    """Its reward of 1 is the teacher's answer's."""
+    records = []
+    for uid, scores, replaced in (("some", [2, 7, 5], [0]), ("one", [2, 7], [0]), ("none", [2, 3], [0, 1])):
+        record = scored_record(1, uid, scores, 9, teacher_answers=["Paris, says the teacher."], replaced=replaced)
+        record["rewards"] = [1.0 if k in replaced else reward for k, reward in enumerate(record["rewards"])]
+        records.append(record)
+    path = write_run(tmp_path / "filtered", steps=1, groups=0, scale=9, extra=records)
+    said, rows = exported("pairs", path)
+    assert [(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in rows] == [("Paris. 1", "Paris. 2")]
+    assert said["left_out"] == {"without_spread": 1, "with_all_rollouts_replaced_or_missing": 1}
+    _, rows = exported("sft", path, "--source", "both")
+    assert [(row["uid"], row["source"], row["reward"]) for row in rows] == [
+        ("some", "student", pytest.approx(7 / 9)),
+        ("some", "teacher", None),
+        ("one", "student", pytest.approx(7 / 9)),
+        ("one", "teacher", None),
+        ("none", "teacher", None),
+    ]
+
+
 def test_rubrics_and_verdicts(run):
     said, rows = exported("rubrics", run)
     assert len(rows) == 4 and said["left_out"] == {"without_a_rubric": 1}
@@ -110,6 +144,9 @@ def test_files_of_the_stages(tmp_path):
     assert said["out"] == str(tmp_path / "v-pairs")
     assert (rows[0]["chosen"][0]["content"], rows[0]["rejected"][0]["content"]) == ("3 + 4 = 7, so \\boxed{7}", "8")
     assert rows[0]["prompt"] == [{"role": "user", "content": "What is 3 + 4?"}]
+    for file in (rubrics, verdicts):  # the teacher's answers are those of the index that it was made with
+        _, rows = exported("sft", file, "--source", "teacher")
+        assert [row["source"] for row in rows] == ["teacher"] * 2
     verdicts.with_name("v.jsonl.sources.json").unlink()
     assert "without their prompt" in ropd("export", "pairs", verdicts, "--out", tmp_path / "x", code=2)
     _, rows = exported("rubrics", rubrics, "--prompts", prompts)

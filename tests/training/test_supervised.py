@@ -209,6 +209,13 @@ def test_an_epoch_has_k_answers_of_each_prompt_and_the_index_turns_over(rows):
     assert set(Counter(pairs).values()) == {2}  # of three answers two an epoch
 
 
+def test_without_rotation_each_epoch_has_the_same_answers(rows):
+    dataset, _, _ = rows(judge__rotate_answers=False)
+    pairs = [tuple(map(tuple, parts(dataset[k]))) for k in range(3 * PROMPTS * K)]
+    epochs = [pairs[k : k + PROMPTS * K] for k in range(0, len(pairs), PROMPTS * K)]
+    assert set(epochs[0]) == set(epochs[1]) == set(epochs[2]) and epochs[0] != epochs[1]  # the order is the epoch's
+
+
 def test_the_seed_and_the_epoch_decide_the_order(rows):
     def prompts_of(**settings):
         dataset, _, _ = rows(**settings)

@@ -140,6 +140,31 @@ def test_failures_count_for_the_limit_whether_they_are_replaced_or_not(sampler):
     assert sampler._run.stop().kind == "TrainingError" and sampler.submitted == [1]
 
 
+@pytest.mark.parametrize("sampler", ["JudgedSampler"], indirect=True)
+def test_an_alarm_stops_the_step_that_raised_it_also_where_rewards_come_late(sampler, monkeypatch):
+    from types import SimpleNamespace
+
+    from ropd_cli.training.run_dir import Stop
+    from ropd_cli.training.verl.sampler import RunStopped
+
+    stops, alarm = [], Stop("TrainingError", "rollouts are 3 times as long", "look")
+
+    def close_step(*_, deferred):
+        stops.extend([alarm] if deferred["a"] == [1.0, 2.0] else [])
+        return {"groups/missing": 0}
+
+    owner = type(sampler)._owner
+    monkeypatch.setattr(owner, "close_step", SimpleNamespace(remote=close_step), raising=False)
+    monkeypatch.setattr(owner, "missing", SimpleNamespace(remote=lambda taken: 0), raising=False)
+    monkeypatch.setattr(owner, "stopped", SimpleNamespace(remote=lambda: stops[0] if stops else None))
+    sampler._is_deferred, sampler._refill = True, {"zero_variance": False, "missing": False}
+    sampler._close(["a", "b"])
+    assert sampler.close_deferred({"a": [0.5, 0.25]}) == {"groups/missing": 0}
+    with pytest.raises(RunStopped, match="step 1: rollouts are 3 times as long"):
+        sampler.close_deferred({"a": [1.0, 2.0]})
+    assert sampler._run.stop().message == "step 1: rollouts are 3 times as long"
+
+
 @pytest.mark.parametrize("sampler", ["JudgedAsyncSampler"], indirect=True)
 def test_a_step_takes_its_groups_when_the_next_ones_are_sampled(sampler, monkeypatch):
     from types import SimpleNamespace

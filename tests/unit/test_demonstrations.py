@@ -65,7 +65,7 @@ async def test_what_scores_less_is_replaced(rewards, fits, expected, replaced, t
     given = await rewarder.reward(group_of(4))
     assert given.verdicts.rewards == expected
     assert given.replaced == dict.fromkeys(replaced, "the teacher's") and given.too_long == too_long
-    assert given.verdicts.parts == ({"score": rewards} if replaced else {})
+    assert given.verdicts.parts == {"score": rewards}
     assert [answer.score for answer in given.verdicts.answers] == list(rewards)
     await rewarder.close()
     assert scored.is_closed
@@ -89,7 +89,7 @@ async def test_the_owner_of_judging_hands_it_on_counts_and_writes_it(run_judge, 
     assert (metrics["rollouts/replaced"], metrics["rollouts/too_long_to_replace"]) == (2, 2)
     # a group whose rewards are all 1 is one without spread, and the mean of what is learnt from is not the rollouts'
     assert metrics["groups/zero_variance"] == 1 and metrics["reward/mean"] == pytest.approx(4.25 / 6)
-    assert metrics["reward/score_mean"] == pytest.approx(1.25 / 3)
+    assert metrics["reward/score_mean"] == pytest.approx(2.5 / 6)
     written = {g["uid"]: g for _, g in read_records(directory.group_file(1))}
     assert (written["a"]["replaced"], written["a"]["too_long"]) == ([1, 2], 0)
     assert (written["b"]["replaced"], written["b"]["too_long"]) == ([], 2)

@@ -87,6 +87,20 @@ def test_all_that_name_processors_name_the_same(devices, nodes, raw, wanted):
     assert nodes == 1 or f"--num-cpus={wanted} " in few_cores(config, 2)[1]
 
 
+@pytest.mark.parametrize("method", ["lopd", "exopd"])
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_teacher_of_the_run_s_own_has_its_processors_counted(method, nodes):
+    train = {"devices_per_node": 2, "nodes": nodes}
+    own = config_of(method=method, train=train, distil={"devices": 4})
+    served = config_of(method=method, train=train, distil={"devices": 4, "endpoint": {"base_url": "http://x/v1"}})
+    for config, gpus in ((own, 6), (served, 2), (config_of(train=train), 2)):
+        wanted = 3 * gpus + 2 + 2  # two storage units per node, and two more
+        assert few_cores(config, wanted) is None
+        assert f"verl reserves {wanted} cores per node for {gpus} GPUs" in few_cores(config, wanted - 1)[0]
+        chosen = choices_of(config, cores=4)["processors"]
+        assert chosen.keys.get("ray_kwargs.ray_init.num_cpus") == (wanted if nodes == 1 else None)
+
+
 @pytest.mark.parametrize(
     ("cores", "nodes", "words"),
     [(6, 1, None), (5, 1, "Ray is told 6, so the run starts"), (5, 2, "--num-cpus=6"), (6, 2, None)],

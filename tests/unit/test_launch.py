@@ -86,6 +86,16 @@ def start(folder, **settings):
         (SFT | {"judge__m": 3}, TooFewAnswers, "fewer than 3 distinct answers for 8 of 8 prompts"),
         (SFT | {"validate__benchmarks": ["math500"]}, InputError, "method sft has no validation"),
         (SFT | {"monitor__share": 0.5}, InputError, "method sft judges nothing"),
+        (
+            {"method": "grpo-verifiable", "monitor__share": 0.5},
+            InputError,
+            "monitor.share is 0.5, and method grpo-verifiable has no verdicts",
+        ),
+        (
+            {"reward__rubric": 0.0, "reward__length": 1.0, "monitor__share": 0.5},
+            InputError,
+            "monitor.share is 0.5, and with reward.rubric 0",
+        ),
         (SFT | {"train__nodes": 2}, InputError, "trains on one node, and train.nodes is 2"),
         (
             SFT | {"train__devices_per_node": 3},
@@ -237,6 +247,25 @@ def test_a_schedule_that_does_not_fit_the_run_is_said(folder):
     assert warnings(train__steps=10) == [] == warnings(train__steps=20, train__lr_schedule="constant")
     (line,) = warnings(train__steps=20)
     assert "planned for 10 steps and is now for 20" in line
+
+
+def test_a_warm_up_of_gad_as_long_as_the_run_is_said(folder):
+    def warnings(**settings):
+        config = load_config(None, flags=flags_of(folder, **{"method": "gad"} | settings), environ={})
+        return launch.schedule_warnings(config, launch.RunDir(folder / "run"), 8)  # two steps an epoch
+
+    (line,) = warnings()  # an epoch each by default
+    assert "2 steps and the warm-up of gad 2" in line
+    assert all(key in line for key in ("discriminator.warmup_epochs", "warmup_steps", "train.epochs", "steps"))
+    assert len(warnings(train__steps=4, discriminator__warmup_steps=4)) == 1
+    for settings in (
+        {"train__epochs": 2},
+        {"train__steps": 3},
+        {"discriminator__warmup_epochs": 0.5},
+        {"discriminator__warmup_steps": 1},
+        {"method": "ropd"},
+    ):
+        assert warnings(**settings) == []
 
 
 def finished_run(folder, *, best=False):

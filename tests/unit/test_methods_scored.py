@@ -13,10 +13,11 @@ from ropd_cli.cli.main import app
 from ropd_cli.config import load_config
 from ropd_cli.errors import InputError
 from ropd_cli.evaluation.tasks.single_result import ResultTask, grade_of
+from ropd_cli.index import IndexWriter
 from ropd_cli.methods import method_of
 from ropd_cli.methods.verifiable import VerifiableRewarder, grader_of
 from ropd_cli.records.files import read_records
-from ropd_cli.records.schemas import Answer, Group, Message, load_prompts, prompt_hash
+from ropd_cli.records.schemas import Answer, AnswerRecord, Group, Message, load_prompts, prompt_hash
 from ropd_cli.report.run_page import page
 from ropd_cli.training.run_estimate import forecast_run
 
@@ -58,6 +59,24 @@ async def test_a_step_of_scores(tmp_path, method, top, teacher, index):
     assert by_uid["odd"]["error"]["type"] == "ProviderRefused"
     text = page(read_run(run.path))
     assert f"one score from 0 to {top}" in text and "The <i>rubricator</i>" not in text
+
+
+@pytest.mark.parametrize(("teacher", "cut"), [("none", 2), ("shown", 3)])
+async def test_answers_that_are_shown_without_their_middle_are_counted(tmp_path, monkeypatch, teacher, cut):
+    monkeypatch.setattr("ropd_cli.methods.scored.fits", lambda config: lambda text: True)  # there is no tokenizer
+    write_inputs(tmp_path)
+    question, long = QUESTIONS["a"], "It is " + "certainly " * 50 + "7"
+    with IndexWriter(tmp_path / "long.db") as index:
+        answers = (Answer(text=long),)
+        index.add(
+            AnswerRecord(uid="a", prompt=question, raw_prompt_hash=prompt_hash(question), answers=answers, model="m")
+        )
+    settings = {"data__index": str(tmp_path / "long.db"), "judge__max_answer_tokens": 16, "score__teacher": teacher}
+    judge, _ = judge_of(tmp_path, method="ovd-filter", **settings)
+    group = await judge.judge(1, "a", [Answer(text=text) for text in (long, long + ".", WRONG)])
+    metrics = await judge.step_metrics(1, 1)
+    await judge.close()
+    assert group.rewards is not None and metrics["answers/cut"] == cut
 
 
 @pytest.mark.parametrize("method", ["t-judge", "ovd-reward"])

@@ -8,6 +8,7 @@ import pytest
 from judged_runs import QUESTIONS
 from judges import Reader
 
+from ropd_cli.analysis.run_data import read_run
 from ropd_cli.builtin.teacher import write_answer
 from ropd_cli.records.files import read_records
 from ropd_cli.records.schemas import Answer, Usage
@@ -46,14 +47,19 @@ async def test_a_group_that_cannot_be_judged_has_no_rewards_at_all(run_judge):
 
 
 async def test_no_answer_is_the_policy_s_failure_or_dropped(run_judge):
-    judge, _ = run_judge(judge__on_no_answer="drop")
+    judge, directory = run_judge(judge__on_no_answer="drop")
     result = await judge.judge(1, "a", said("3 + 4 = 7", "", "3 + 4 = 8"))
     assert result.rewards[1] is None and None not in (result.rewards[0], result.rewards[2])
     # a lone reward has nothing to be compared with
     result = await judge.judge(1, "b", said("5 + 9 = 14", "", "<think>14"))
-    assert result.rewards is None
+    why = "fewer than two rollouts with a reward"
+    assert result.rewards is None and result.error == why
     metrics = await judge.step_metrics(1, 2)
     assert metrics["groups/missing"] == 1
+    judged, missing = (group for _, group in read_records(directory.group_file(1)))
+    assert judged["error"] is None
+    assert missing["rewards"] is None and missing["error"] == {"stage": "judge", "type": "JudgeError", "message": why}
+    assert [row.uid for row in read_run(directory.path).failed] == ["b"]
     await judge.close()
 
 
@@ -230,8 +236,6 @@ async def test_the_embedded_judge_writes_a_rubric_a_rollout(run_judge, form):
 
 async def test_a_step_takes_groups_that_another_one_sampled(run_judge):
     """And what a refill left out is written, marked, and counts in no mean."""
-    from ropd_cli.analysis.run_data import read_run
-
     judge, directory = run_judge()
     await judge.judge(1, "a", said("3 + 4 = 7", "3 + 4 = 9"))
     await judge.judge(1, "b", said("5 + 9 = 14", "5 + 9 = 14"))

@@ -75,10 +75,13 @@ class _Judged(_Mixed):
         return selected
 
     def close_deferred(self, rewards: dict[str, list[float | None]]) -> dict[str, float]:
-        """Close a step whose rewards, by group, the trainer knows after sampling; its metrics."""
+        """Close a step whose rewards, by group, the trainer knows after sampling, and return its metrics. Raises
+        RunStopped, before any update, where one of them passes a threshold of ``monitor.stop``."""
         metrics: dict[str, float] = ray.get(
             self._owner.close_step.remote(self._step, self._taken, self._replaced, deferred=rewards)
         )
+        if ray.get(self._owner.stopped.remote()) is not None:
+            self._stop(int(metrics["groups/missing"]))
         return metrics
 
     def _close(self, taken: list[str]) -> None:

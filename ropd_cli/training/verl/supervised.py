@@ -44,9 +44,9 @@ class TeacherAnswers(Dataset):
 
     A row is a prompt, in the tokens that verl's agent loop makes of it for a rollout, and one of the teacher's answers
     with the end of the turn. An epoch holds ``k = min(rollout.n, judge.m)`` answers of each prompt, drawn as for the
-    other methods (``index.selection``), in an order that ``seed`` and the epoch decide. The arguments are those that
-    verl gives to a ``data.custom_cls``; ``parquet_files`` lies in the run directory, ``max_samples`` is the count of
-    rows.
+    other methods (``index.selection``, ``judge.rotate_answers``), in an order that ``seed`` and the epoch decide. The
+    arguments are those that verl gives to a ``data.custom_cls``; ``parquet_files`` lies in the run directory,
+    ``max_samples`` is the count of rows.
     """
 
     def __init__(
@@ -79,7 +79,8 @@ class TeacherAnswers(Dataset):
         if self._config.data.shuffle:
             place = epoch_order(per_epoch, seed, epoch)[place]
         prompt, which = self._prompts[place // self._k], place % self._k
-        text = self._index.answers(prompt.uid, prompt.raw_prompt_hash, self._k, seed=seed, epoch=epoch)[which]
+        turn = epoch if self._config.judge.rotate_answers else 0
+        text = self._index.answers(prompt.uid, prompt.raw_prompt_hash, self._k, seed=seed, epoch=turn)[which]
         messages = with_system(prompt.messages, self._config.student.system_prompt)
         prompt_ids = self._builder.build_initial_tokens([m.model_dump(mode="json") for m in messages])
         answer_ids = [*self._tokenizer(text, add_special_tokens=False).input_ids, self._tokenizer.eos_token_id]
