@@ -133,6 +133,12 @@ def test_a_gpu_that_is_not_there_is_all_right_only_where_none_is_wanted(monkeypa
     assert check["status"] == status and check["mend"] is None
 
 
+def test_a_device_alone_is_no_configuration():
+    done = CliRunner().invoke(app, ["doctor", "--offline", "--json", "--device", "cpu"])
+    found = {(check["section"], check["name"]) for check in json.loads(done.stdout)["checks"]}
+    assert not found & {("endpoints", "rubricator"), ("endpoints", "verifier"), ("index", "index")}, done.stdout
+
+
 def test_memory_that_a_student_takes_on_a_cpu():
     alone = RopdConfig()
     assert on_cpu(alone, int(135e6), 17e9).status == "ok"  # the quickstart's peak is 12 to 13 GB
