@@ -19,7 +19,7 @@ from ropd_cli.doctor.disk import room, writable
 from ropd_cli.doctor.packages import compare, trapped
 from ropd_cli.doctor.sample_groups import VOTES, calls_a_group, questions
 from ropd_cli.doctor.student import switch
-from ropd_cli.doctor.targets import targets
+from ropd_cli.doctor.targets import open_client, targets
 from ropd_cli.doctor.teacher_index import index
 from ropd_cli.engines.model_folder import Template, parameters
 from ropd_cli.errors import InputError
@@ -271,6 +271,12 @@ def test_the_index_is_held_against_what_the_method_needs(tmp_path, more, named, 
     checks = index(Case(RopdConfig.model_validate({"data": data, "judge": {"m": 4}} | more), named=named))
     found = statuses(checks)
     assert found.get("distinct answers", found.get("coverage")) == status, checks
+
+
+def test_max_cost_holds_for_all_checks_together():
+    case = Case(RopdConfig.model_validate({"max_cost": 0.5}))
+    one, other = (open_client(case, EndpointConfig(model=name, base_url="http://a/v1")) for name in "mn")
+    assert one.shared.budget is other.shared.budget and one.shared.budget.max_usd == 0.5
 
 
 def test_the_interval_of_a_share():
