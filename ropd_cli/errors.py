@@ -9,12 +9,12 @@ RopdError                  1  a run failed
 │   ├── TooFewAnswers      2  … or fewer distinct answers than asked for
 │   └── PromptRefused      2  a local model does not take a prompt
 ├── ProviderError          4  a model endpoint
-│   ├── ProviderUnreachable   no connection, or no answer in time
+│   ├── ProviderUnreachable   no connection, no answer in time, or no answer of a model's API
 │   │   └── ProviderDown       … for so long that waiting for it was given up
 │   ├── ProviderRefused       the endpoint answered 4xx: key, model name, rights, request
 │   ├── ProviderBusy          the endpoint answered 429 or 5xx until the retries were used up
 │   ├── BatchRefused          a request of a batch came back without a reply
-│   └── ReplyInvalid       1  an answer that can't be used: not JSON, not the schema, cut off
+│   └── ReplyInvalid       1  a reply that can't be used: not JSON, not the schema, cut off
 │       └── TooFewReplies  1  … so often that a prompt has fewer different ones than asked for
 ├── CostLimit              1  the next request could cost more than the run may
 ├── JudgeError             1  a group that could not be judged (it is missing, never scored 0)
@@ -152,7 +152,7 @@ class ProviderError(RopdError):
 
 
 class ProviderUnreachable(ProviderError):
-    """No connection, or no answer in time."""
+    """No connection, no answer in time, or none of a model's API: a web page, JSON without a reply."""
 
 
 class ProviderDown(ProviderUnreachable):

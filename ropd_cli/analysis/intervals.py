@@ -107,11 +107,14 @@ def paired_difference(differences_P: Sequence[float], samples: float = 1.0) -> I
 
 
 def paired_p_value(differences_P: Sequence[float], samples: float = 1.0) -> float:
-    """Return the two-sided p-value of "no difference", of the same statistic as ``paired_difference``."""
+    """Return the two-sided p-value of "no difference", of the same statistic as ``paired_difference``; with infinite
+    ``samples`` of the same as ``unbounded_mean``."""
     from scipy.special import stdtr
 
     count, mean, error = _paired(differences_P, samples)
-    return float(2 * stdtr(count - 1, -abs(mean) / error)) if count > 1 else 1.0
+    if count == 1:
+        return 1.0
+    return float(2 * stdtr(count - 1, -abs(mean) / error)) if error else float(mean == 0)
 
 
 def difference_of_means(before: Sequence[float], after: Sequence[float]) -> Interval | None:

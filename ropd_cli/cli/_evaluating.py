@@ -30,7 +30,7 @@ from ropd_cli.llm.chat import ClientStats
 from ropd_cli.llm.client import ChatClient, endpoint_request
 from ropd_cli.llm.cost_estimate import forecast
 from ropd_cli.llm.shared import Shared
-from ropd_cli.llm.urls import base_url, identity
+from ropd_cli.llm.urls import base_url, identity, model_name
 from ropd_cli.records.files import write_atomic
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.report.eval_report import markdown, page, terminal
@@ -39,6 +39,9 @@ from ropd_cli.util.progress import Progress
 
 TIMEOUT_S = 3600.0
 """Timeout of a request to the model under test without --timeout: 16 answers of 32,768 tokens take their time."""
+
+JUDGED = frozenset({"healthbench", "rubric", "teacher"})
+"""Graders that ask a judge."""
 
 
 class SamplesLeft(TypedDict):
@@ -174,7 +177,7 @@ class Evaluating:
     def _settings(self, chosen: Sequence[Choice]) -> Settings:
         """Return what the report says of the model and how it was asked."""
         how = self._how()
-        needs_judge = any(choice.kind in ("healthbench", "rubric", "teacher") for choice in chosen)
+        needs_judge = any(choice.kind in JUDGED for choice in chosen)
         return {
             "model": self.endpoint.model if self.endpoint is not None else self.config.student.model_path,
             "endpoint": shown_url(base_url(self.endpoint)) if self.endpoint is not None else None,
@@ -235,8 +238,17 @@ class Evaluating:
         endpoint = self.endpoint
         if endpoint is None:
             samples = sum(len(job.indices) for job in jobs)
-            self.screen.result(SamplesLeft(samples=samples), f"{samples} samples to draw; a local model costs nothing")
+            words = f"{samples} samples to draw; a local model costs nothing"
+            self.screen.result(SamplesLeft(samples=samples), "; ".join([words, *self._not_included(chosen)]))
             return
         requests = (endpoint_request(endpoint, job.messages, sample=index) for job in jobs for index in job.indices)
-        cost = forecast(requests, endpoint, cache, shared.budget)
-        self.screen.result(cost, in_words(cost))
+        cost = forecast(requests, endpoint, cache, shared.budget, together=True)
+        self.screen.result(cost, "\n".join([in_words(cost), *self._not_included(chosen)]))
+
+    def _not_included(self, chosen: Sequence[Choice]) -> list[str]:
+        """Return what a forecast leaves out, in words: the judges of the benchmarks that have any."""
+        kinds = {choice.kind for choice in chosen}
+        roles = ["verifier"] if kinds & JUDGED else []
+        roles += ["rubricator"] if "teacher" in kinds else []
+        models = dict.fromkeys(model_name(getattr(self.config, role), role) for role in roles)
+        return [f"grading by {' and '.join(models)} is not included"] if models else []

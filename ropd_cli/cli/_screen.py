@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,8 +45,8 @@ class Screen:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Print an expected error as one line and a hint and exit with its code; Ctrl-C, SIGTERM and a closed terminal
-        exit with 128 + the signal's number."""
+        """Print an expected error as one line and a hint (with ``--debug`` below its traceback) and exit with its code;
+        Ctrl-C, SIGTERM and a closed terminal exit with 128 + the signal's number."""
         came: list[int] = []
         try:
             with _interrupted_by_signals(came):
@@ -59,8 +60,10 @@ class Screen:
             raise typer.Exit(128 + came[0]) if came else end from None
         except Exception as fault:
             expected = expected_error(fault)
-            if self.debug or expected is None:
+            if expected is None:
                 raise
+            if self.debug:
+                print_err(traceback.format_exc().rstrip())
             print_error(expected.message, expected.hint)
             raise typer.Exit(expected.exit_code) from None
 

@@ -64,7 +64,7 @@ def doctor(
         return
     case = Case(
         config=settings,
-        named=bool(config or overrides or device),
+        named=bool(config or overrides),
         offline=offline,
         timeout_s=timeout,
         debug=screen.debug,

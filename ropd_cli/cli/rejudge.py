@@ -113,6 +113,13 @@ def rejudge(
         if not (trust or requests.dry_run):
             for section in ("verifier", "rubricator") if new_rubrics else ("verifier",):
                 _check_trust(own, getattr(settings, section), getattr(mine, section))
+    if new_rubrics and settings.judge.rubrics != "induced":
+        raise InputError(
+            f"--new-rubrics: judge.rubrics is {settings.judge.rubrics}, and a run's groups do not hold the rubrics "
+            "that their prompts bring",
+            "--set judge.rubrics=induced has the rubricator write all of them; without --new-rubrics the saved ones "
+            "are used",
+        )
     judge = with_model(settings.verifier, "verifier")
     texts = Templates.load(settings.judge)
     source: RubricSource = "new" if new_rubrics else "file" if rubrics is not None else "saved"

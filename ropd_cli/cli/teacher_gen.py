@@ -151,7 +151,9 @@ def teacher_gen(
             check_batches(endpoints, cache)
             settings = at_batch_prices(settings, endpoints)
         if run.dry_run:
-            _forecast(screen, settings, files, endpoints, wanted, cache)
+            # in a batch each answer is a request of its own
+            together = wanted.together and not batch_api
+            _forecast(screen, settings, files, endpoints, wanted, cache, together=together)
             return
         _check_keys(screen, files, endpoints, wanted, cache)
         stack.enter_context(sole_writer(out))  # of the batches' state, too
@@ -214,9 +216,11 @@ def _forecast(
     endpoints: Sequence[EndpointConfig],
     wanted: Wanted,
     cache: ReplyCache | None,
+    *,
+    together: bool,
 ) -> None:
     """Print calls, tokens and cost of each teacher; ``--json`` has their sums too, the cost null where a price is not
-    known."""
+    known. ``together``: an endpoint is asked for several answers by one request."""
     from ropd_cli.llm.cost_estimate import forecast
     from ropd_cli.llm.shared import Shared
     from ropd_cli.stages.teacher import Teacher, pending
@@ -230,7 +234,7 @@ def _forecast(
 
     budget = Shared.of(settings).budget
     forecasts = [
-        forecast(some, endpoint, cache, budget, together=wanted.together)
+        forecast(some, endpoint, cache, budget, together=together)
         for some, endpoint in zip(screen.run(requests()), endpoints, strict=True)
     ]
     document = forecasts[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
@@ -12,6 +13,7 @@ from typing_extensions import TypedDict
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import expected_error
+from ropd_cli.llm.money import Budget
 
 Status = Literal["ok", "warn", "fail", "skipped"]
 SKIPPED = "skipped, because "
@@ -104,6 +106,11 @@ class Case:
     timeout_s: float = 60.0
     debug: bool = False
     learnt: Learnt = field(default_factory=Learnt)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """The money of the whole examination."""
+        return Budget(self.config.prices, self.config.max_cost)
 
     @property
     def trains(self) -> bool:

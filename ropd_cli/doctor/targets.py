@@ -98,7 +98,7 @@ def impatient(case: Case, endpoint: EndpointConfig) -> EndpointConfig:
 
 def open_client(case: Case, endpoint: EndpointConfig) -> ChatClient:
     """Return a client that sends each request once and believes the first answer."""
-    return ChatClient.open(impatient(case, endpoint), cache=None, shared=Shared.of(case.config, lambda _line: None))
+    return ChatClient.open(impatient(case, endpoint), cache=None, shared=Shared(case.budget, lambda _line: None))
 
 
 async def ask_all(client: ChatClient, questions: Sequence[Question], timeout_s: float) -> list[Any]:

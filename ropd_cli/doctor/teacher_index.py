@@ -1,4 +1,4 @@
-"""Index: the prompts, and whether the teacher index has m distinct answers to each."""
+"""Index: the prompts, and whether the teacher index has as many distinct answers to each as the method needs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def prompts(case: Case) -> list[Check]:
 def index(case: Case) -> list[Check]:
     """Check the teacher index by itself, and against the prompts."""
     data, judge = case.config.data, case.config.judge
-    if case.named and not method_of(case.config).needs(case.config).teacher_answers:
+    needed = method_of(case.config).needs(case.config).teacher_answers
+    if case.named and not needed:
         return [HERE.skipped("index", "no teacher answers are needed")]
     if data.index is None:
         return [HERE.skipped("index", "data.index is not set")] if case.named else []
@@ -47,12 +48,12 @@ def index(case: Case) -> list[Check]:
             checks.append(HERE.warn("cut-off answers", found, mend))
         if data.prompts is None or not Path(data.prompts).is_file():
             return checks
-        wanted = load_prompts(data.prompts)
-        checks += _coverage(opened, wanted, judge.m, skip=data.on_few_answers == "skip")
+        wanted, m = load_prompts(data.prompts), needed or judge.m
+        checks += _coverage(opened, wanted, m, skip=data.on_few_answers == "skip")
         sample = wanted[:: max(1, len(wanted) // SAMPLE)][:SAMPLE]
         stored = [opened.get(prompt.uid, prompt.raw_prompt_hash) for prompt in sample]
     by_prompt = [usable for each in stored if (usable := [one for one in each if one.usable])]
-    return checks + (_answers(by_prompt, judge.m, judge.max_answer_tokens) if by_prompt else [])
+    return checks + (_answers(by_prompt, m, judge.max_answer_tokens) if by_prompt else [])
 
 
 def _coverage(opened: TeacherIndex, wanted: Sequence[Prompt], m: int, *, skip: bool) -> list[Check]:

@@ -103,7 +103,7 @@ def _kind(name: str, said: str | None, questions: Sequence[EvalQuestion], place:
     signs: tuple[tuple[set[str], Kind], ...] = (
         ({"instruction_id_list"}, "ifeval"),
         ({"choices", "options", "Incorrect Answer 1"}, "choice"),
-        ({"rubric", "rubrics", "rubric_list"}, "rubric"),
+        ({"rubric", "rubrics"}, "rubric"),
     )
     for names, kind in signs:
         if found := sorted(names & fields):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +172,7 @@ def _difference(
         if not both:
             continue
         changes = [after[id] - before[id] for id in both]
-        samples = 2 / (1 / ns[0] + 1 / ns[1])
+        samples = math.inf if metric.clipped else 2 / (1 / ns[0] + 1 / ns[1])
         interval = unbounded_mean(changes) if metric.clipped else paired_difference(changes, samples)
         by_metric[metric.name] = {
             "title": metric.title,

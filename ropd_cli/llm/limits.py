@@ -65,12 +65,27 @@ class Limiter:
     """The limits of one endpoint. ``gate`` bounds the requests at once, ``admit`` their pace."""
 
     def __init__(self, limits: LimitsConfig) -> None:
+        self._held_until = 0.0
+        self._turn = asyncio.Lock()
+        self._keep_within(limits)
+
+    def _keep_within(self, limits: LimitsConfig) -> None:
+        self._limits = limits
         self.concurrency = limits.concurrency
         self.gate = asyncio.Semaphore(limits.concurrency)
         self._requests = _request_bucket(limits.rpm)
         self._tokens = Bucket(limits.tpm, limits.tpm * TOKEN_BURST_S / 60) if limits.tpm else None
-        self._held_until = 0.0
-        self._turn = asyncio.Lock()
+
+    def lower(self, limits: LimitsConfig) -> None:
+        """Keep within these limits, too, from the next request on: of each two the lower one holds."""
+        both = (self._limits, limits)
+        lowest = {
+            name: min((value for each in both if (value := getattr(each, name)) is not None), default=None)
+            for name in ("concurrency", "rpm", "tpm")
+        }
+        lowered = self._limits.model_copy(update=lowest)
+        if lowered != self._limits:
+            self._keep_within(lowered)
 
     @property
     def paces(self) -> bool:

@@ -13,7 +13,7 @@ import orjson
 
 from ropd_cli.answers.endings import Ending, ending_of, worst
 from ropd_cli.config.masking import Secrets
-from ropd_cli.errors import ProviderBusy, ReplyInvalid
+from ropd_cli.errors import ProviderBusy, ProviderUnreachable, ReplyInvalid
 from ropd_cli.llm.api_key import QUOTED_CHARS, Peer
 from ropd_cli.llm.chat import ChatReply, ChatRequest
 from ropd_cli.llm.faults import URL_HINT, Fault, embedded_fault, tolerant
@@ -66,11 +66,12 @@ def read_replies(
         words = peer.clean(content[: 8 * QUOTED_CHARS].decode("utf-8", "replace"))
         start = content.lstrip()[:6]
         hint = _PAGE_HINT if start[:1] == b"<" else _STREAM_HINT if start in (b"data: ", b"event:") else URL_HINT
-        raise Fault(ReplyInvalid(f"{peer.shown}: the response is not JSON: {words!r}", hint), again=True)
+        raise Fault(ProviderUnreachable(f"{peer.shown}: the response is not JSON: {words!r}", hint), again=True)
     parts = _response(document) if request.api == "responses" else _choices(document, request.form is not None)
     found = list(islice(parts, most))
     if not found:
-        raise Fault(ReplyInvalid(f"{peer.shown}: the response holds no reply: no choices in it", URL_HINT), again=True)
+        nothing = ProviderUnreachable(f"{peer.shown}: the response holds no reply: no choices in it", URL_HINT)
+        raise Fault(nothing, again=True)
     whole = [one for one in found if one.ending is not Ending.BROKEN_OFF]
     usage = _usage(document.get("usage"), request, sum(len(one.text) + len(one.reasoning) for one in found))
     if not whole:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from ropd_cli.config.masking import shown_url
 from ropd_cli.config.models import EndpointConfig, RopdConfig
-from ropd_cli.errors import RopdError
 from ropd_cli.llm.breaker import Breaker
 from ropd_cli.llm.limits import Limiter
 from ropd_cli.llm.money import Budget
@@ -29,15 +28,11 @@ class Shared:
         self.announce: Callable[[str], None] = log.debug
         self._limiters: dict[Place, Limiter] = {}
         self._breakers: dict[str, Breaker] = {}
-        self._endpoints: list[EndpointConfig] = []
 
     @classmethod
     def of(cls, config: RopdConfig, say: Callable[[str], None] = log.warning, *, spent_usd: float = 0.0) -> Shared:
         """Return what a configuration says; ``spent_usd`` is what an earlier part of the same run has cost."""
-        shared = cls(Budget(config.prices, config.max_cost, spent_usd), say)
-        teachers = [config.teacher, *config.teachers.values()]
-        shared._endpoints = [*teachers, config.student.endpoint, config.rubricator, config.verifier]
-        return shared
+        return cls(Budget(config.prices, config.max_cost, spent_usd), say)
 
     def apart(self) -> Shared:
         """Return another with the same money and nothing else in common: what fails there holds up nothing here."""
@@ -49,16 +44,12 @@ class Shared:
             breaker.wait_anew()
 
     def limiter(self, endpoint: EndpointConfig) -> Limiter:
-        """Return the limiter of an endpoint; the same for sections that name the same URL, model and key, and
-        then of their limits the lowest."""
-        key = _place(endpoint)
+        """Return the limiter of an endpoint; the same for sections that name the same URL, model and key, and then of
+        the limits of those that have asked for it the lowest. A section that nobody opens a client of has no say."""
+        key = identity(base_url(endpoint)), endpoint.model or "", endpoint.api_key_env
         if key not in self._limiters:
-            same = [each.limits for each in self._endpoints if _place(each) == key] or [endpoint.limits]
-            lowest = {
-                name: min((value for each in same if (value := getattr(each, name)) is not None), default=None)
-                for name in ("concurrency", "rpm", "tpm")
-            }
-            self._limiters[key] = Limiter(endpoint.limits.model_copy(update=lowest))
+            self._limiters[key] = Limiter(endpoint.limits)
+        self._limiters[key].lower(endpoint.limits)
         return self._limiters[key]
 
     def breaker(self, url: str, max_pause_s: float) -> Breaker:
@@ -77,11 +68,3 @@ class Shared:
     def pauses(self) -> int:
         """How often an endpoint stopped answering."""
         return sum(breaker.pauses for breaker in self._breakers.values())
-
-
-def _place(endpoint: EndpointConfig) -> Place:
-    try:
-        url = identity(base_url(endpoint))
-    except RopdError:  # a section that this command does not use may hold anything
-        url = str(endpoint.base_url)
-    return url, endpoint.model or "", endpoint.api_key_env

@@ -8,6 +8,7 @@ from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.errors import InputError
 from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.client import ChatClient
+from ropd_cli.llm.shared import Shared
 from ropd_cli.method.dataset_rubrics import dataset_rubric
 from ropd_cli.method.groups import given_rubric
 from ropd_cli.method.prompts import Templates
@@ -91,9 +92,12 @@ class RubricRewarder(Rewarder):
         self._mixer = RewardMixer.load(config.reward, config.seed)
         templates = Templates.load(config.judge)
         judges: dict[Role, EndpointConfig] = {"rubricator": config.rubricator, "verifier": config.verifier}
-        judges |= {role: named(judges[role], role) for role in Ropd().needs(config).roles}
-        self.clients = {
-            role: ChatClient.open(endpoint, cache=resources.cache, shared=resources.shared)
+        asked = Ropd().needs(config).roles
+        judges |= {role: named(judges[role], role) for role in asked}
+        self.clients = {  # the limits of one that is never asked hold nobody up
+            role: ChatClient.open(
+                endpoint, cache=resources.cache, shared=resources.shared if role in asked else Shared()
+            )
             for role, endpoint in judges.items()
         }
         self._rubricator = Rubricator(self.clients["rubricator"], config.judge, templates)

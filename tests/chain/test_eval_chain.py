@@ -129,6 +129,19 @@ def setting(tmp_path):
 ALL = ("--benchmarks", "math,gpqa,healthbench")
 
 
+def test_a_dry_run_counts_requests_and_says_what_is_left_out(setting):
+    document = setting.run(*ALL, "-n", "4", "--dry-run")
+    assert document["calls"] == 6 + 4 * 4 + 3  # the options of gpqa stand in another order in each sample
+    assert setting.run(*ALL, "-n", "4", "--seed", "7", "--dry-run")["calls"] == 4 * (6 + 4 + 3)
+    tail = ["--out", "run", "--dry-run", *setting.files, "--judge-base-url", setting.server.url, "--judge-model", "jj"]
+    for student in (["--base-url", setting.server.url, "--model", "m"], ["--model-path", "here"]):
+        for names, is_judged in (("math,healthbench", True), ("math", False)):
+            child = start_ropd(["eval", "-b", names, *student, *tail], setting.folder, setting.environ)
+            printed, said = child.communicate(timeout=60)
+            assert child.returncode == 0 and ("grading by jj is not included" in printed) == is_judged, said
+    assert not setting.server.requests
+
+
 def test_from_questions_to_a_report_and_again_without_a_request(setting):
     prices = ("--set", "prices={m: {input: 10, output: 100}, judge: {input: 1, output: 1}}")
     found = setting.run(*ALL, "-n", "4", *prices)

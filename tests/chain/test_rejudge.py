@@ -184,6 +184,9 @@ def test_what_it_refuses(judged_run, tmp_path):
     assert "no group judged by a rubric in these steps" in rejudge(judged_run, "--step", 99, code=2)
     assert "neither a step" in rejudge(judged_run, "--step", "a-b", code=2)
     assert "two choices" in rejudge(judged_run, "--new-rubrics", "--rubrics", "r.jsonl", code=2)
+    for rubrics in ("dataset", "both"):
+        said = rejudge(judged_run, "--new-rubrics", "--set", f"judge.rubrics={rubrics}", code=2)
+        assert f"judge.rubrics is {rubrics}" in said and "--set judge.rubrics=induced" in said
     done = CliRunner().invoke(app, ["rejudge", str(tmp_path / "none")])
     assert done.exit_code == 2 and "none: no such run directory" in done.stderr
     (tmp_path / "x.jsonl").write_text('{"uid": "a"}\n')

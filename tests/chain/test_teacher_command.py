@@ -97,9 +97,12 @@ def test_faults_of_further_teachers_are_found_at_load_and_their_limits_are_kept(
     assert "teachers.new.limits.concurrency: input should be greater" in message
     with pytest.raises(ConfigError, match=r"teachers\.odd"):
         load_config(tmp_path / "c.yaml", overrides=faults[2:], environ={})
-    # a section that names the same model at the same place keeps within the lowest limit of them
+    # teachers with the same model at the same place keep within the lowest limit of those that are asked
     config = load_config(tmp_path / "c.yaml", overrides=["teachers.cold.model=first"], environ={})
-    assert Shared.of(config).limiter(config.teacher).concurrency == 2
+    for asked, concurrency in ((("first", "cold"), 2), (("first",), config.teacher.limits.concurrency)):
+        shared = Shared.of(config)
+        limiters = {shared.limiter(each) for each in endpoints_of(config, asked, None)}
+        assert [limiter.concurrency for limiter in limiters] == [concurrency]
 
 
 def test_a_mistake_is_one_line_and_a_hint(tmp_path):

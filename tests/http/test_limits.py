@@ -106,9 +106,10 @@ def test_durations(text, seconds):
     assert duration_s(text) == seconds
 
 
-async def test_the_clients_of_a_run_keep_one_pace(server):
-    one, other = endpoint(server, rpm=1200), endpoint(server, rpm=100_000)
-    shared = Shared.of(RopdConfig(rubricator=one, verifier=other))
+@pytest.mark.parametrize("rpms", [(1200, 100_000), (100_000, 1200), (None, 1200)])
+async def test_the_clients_of_a_run_keep_one_pace(server, rpms):
+    one, other = (endpoint(server, rpm=rpm) for rpm in rpms)
+    shared = Shared()
     assert shared.limiter(one) is shared.limiter(other)  # and the lowest holds
     async with (
         ChatClient.open(one, cache=None, shared=shared, environ={}) as a,
@@ -116,7 +117,14 @@ async def test_the_clients_of_a_run_keep_one_pace(server):
     ):
         await asyncio.gather(*(client.complete(ask(f"{n}")) for n in range(10) for client in (a, b)))
     times = sorted(request.at for request in server.requests)
-    assert len(times) == 20 and times[-1] - times[0] >= 0.05 * 17  # 20 a second, one or two in a burst
+    assert len(times) == 20 and times[-1] - times[0] >= 0.05 * 15  # 20 a second; the first ones may arrive late
+
+
+async def test_sections_that_nobody_asks_have_no_say(server):
+    one = endpoint(server, concurrency=128)
+    config = RopdConfig(teacher=endpoint(server, concurrency=2), rubricator=endpoint(server, rpm=1), verifier=one)
+    limiter = Shared.of(config).limiter(config.verifier)
+    assert limiter.concurrency == 128 and not limiter.paces
 
 
 async def test_other_models_and_urls_have_limits_of_their_own(server):

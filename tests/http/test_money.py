@@ -185,6 +185,16 @@ def test_a_forecast_learns_from_other_replies_of_the_model(server, tmp_path):
     assert "a guess" in other  # not the replies of m
 
 
+def test_a_batch_has_a_request_for_each_answer(server, tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"prompt": "q"}\n{"prompt": "r"}\n')
+    command = ["teacher-gen", "p.jsonl", "--out", "a.jsonl", "--model", "m", "--base-url", server.url, "-m", 3]
+    one, batches = (
+        json.loads(ropd(tmp_path, *command, *more, "--dry-run", "--json").stdout) for more in ((), ("--batch-api",))
+    )
+    assert (one["calls"], batches["calls"]) == (2, 6)
+    assert batches["prompt_tokens"] == 3 * one["prompt_tokens"] and not server.requests
+
+
 def test_a_limit_without_a_price_is_said_before_anything_is_sent(server, tmp_path):
     (tmp_path / "p.jsonl").write_text('{"prompt": "q"}\n')
     command = ["teacher-gen", "p.jsonl", "--out", "a.jsonl", "--model", "m", "--base-url", server.url]

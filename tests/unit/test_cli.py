@@ -168,9 +168,12 @@ def test_an_expected_error_is_two_lines_and_a_code(capsys):
         assert lines[0].startswith("ropd: error: ") and lines[1].startswith("hint: ") and len(lines) == 2
     with pytest.raises(typer.Exit) as caught, Screen().errors():
         raise KeyboardInterrupt
-    assert caught.value.exit_code == 130
-    with pytest.raises(InputError), Screen(debug=True).errors():
-        raise InputError("x")
+    assert caught.value.exit_code == 130 and capsys.readouterr().err.startswith("ropd: interrupted")
+    with pytest.raises(typer.Exit) as caught, Screen(debug=True).errors():
+        raise ProviderUnreachable("http://x: no", "start it")
+    *before, error, hint = capsys.readouterr().err.splitlines()
+    assert caught.value.exit_code == 4 and before[0].startswith("Traceback")
+    assert (error, hint) == ("ropd: error: http://x: no", "hint: start it")
 
 
 def test_json_result_is_one_document(capsys):

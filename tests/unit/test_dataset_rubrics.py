@@ -6,8 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ropd_cli.config import RopdConfig
 from ropd_cli.errors import InputError
+from ropd_cli.llm.shared import Shared
 from ropd_cli.method.dataset_rubrics import AVOIDS, dataset_rubric, merged
+from ropd_cli.methods import method_of
+from ropd_cli.methods.base import Resources
 from ropd_cli.records.schemas import Criterion, Prompt, Rubric, parse_prompt
 
 RAR = [
@@ -114,3 +118,14 @@ def test_both_together_keep_all_criteria_and_weights(ids):
     both = merged(rubric_of(RAR), induced)
     assert both.weights_K == (5, 3, 1, 2, 1, 2, 3, 4) and both.maximum_score == 21
     assert both.rubrics[4:] == induced.rubrics and len({c.criterion_id for c in both.rubrics}) == 8
+
+
+async def test_a_rubricator_that_is_never_asked_does_not_slow_the_verifier():
+    place = {"base_url": "http://a/v1", "model": "m"}
+    judges = {"rubricator": place | {"limits": {"concurrency": 2}}, "verifier": place | {"limits": {"concurrency": 64}}}
+    for rubrics, concurrency in (("dataset", 64), ("induced", 2)):
+        config = RopdConfig.model_validate({"judge": {"rubrics": rubrics}} | judges)
+        shared = Shared()
+        rewarder = method_of(config).rewarder(Resources(config, None, shared, None))
+        assert shared.limiter(config.verifier).concurrency == concurrency
+        await rewarder.close()

@@ -13,17 +13,21 @@ from ropd_cli.analysis.intervals import wilson
 from ropd_cli.cli.main import app
 from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.doctor import devices
-from ropd_cli.doctor.check import Pace, Section, guarded, one_line
+from ropd_cli.doctor.check import Case, Pace, Section, guarded, one_line
 from ropd_cli.doctor.devices import on_cpu, read_smi
 from ropd_cli.doctor.disk import checkpoints, room, writable
 from ropd_cli.doctor.packages import compare, trapped
 from ropd_cli.doctor.sample_groups import VOTES, calls_a_group, questions
 from ropd_cli.doctor.student import switch
-from ropd_cli.doctor.targets import targets
+from ropd_cli.doctor.targets import open_client, targets
+from ropd_cli.doctor.teacher_index import index
 from ropd_cli.engines.model_folder import Template, parameters
 from ropd_cli.errors import InputError
+from ropd_cli.index import IndexWriter
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.chat import ChatReply
+from ropd_cli.records.journals import RecordWriter
+from ropd_cli.records.schemas import Answer, AnswerRecord, Prompt
 
 GOOD = {"torch": "2.11.0+cu130", "verl": "0.9.1", "vllm": "0.24.0", "transformers": "5.9.0", "TransferQueue": "0.1.11"}
 GOOD |= {"ray": "2.55.1", "tensordict": "0.10.0", "aiohttp": "3.14.5"}
@@ -137,6 +141,12 @@ def test_a_gpu_that_is_not_there_is_all_right_only_where_none_is_wanted(monkeypa
     assert check["status"] == status and check["mend"] is None
 
 
+def test_a_device_alone_is_no_configuration():
+    done = CliRunner().invoke(app, ["doctor", "--offline", "--json", "--device", "cpu"])
+    found = {(check["section"], check["name"]) for check in json.loads(done.stdout)["checks"]}
+    assert not found & {("endpoints", "rubricator"), ("endpoints", "verifier"), ("index", "index")}, done.stdout
+
+
 def test_memory_that_a_student_takes_on_a_cpu():
     alone = RopdConfig()
     assert on_cpu(alone, int(135e6), 17e9).status == "ok"  # the quickstart's peak is 12 to 13 GB
@@ -246,6 +256,35 @@ def test_each_endpoint_is_looked_at_once():
     assert first.roles == ("teacher", "rubricator") and first.url == "http://a/v1"
     assert second.roles == ("verifier",)
     assert targets(RopdConfig.model_validate({"reward": {"rubric": 0, "exact": 1}, "verifier": one})) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "named", "status"),
+    [
+        ({}, True, "fail"),
+        ({"method": "gad"}, True, "ok"),
+        ({"method": "t-judge", "score": {"teacher": "shown"}}, True, "ok"),
+        ({"method": "t-judge", "score": {"teacher": "none"}}, False, "fail"),
+    ],
+    ids=["ropd", "gad", "t-judge", "no configuration"],
+)
+def test_the_index_is_held_against_what_the_method_needs(tmp_path, more, named, status):
+    prompt, answer = Prompt(uid="a", prompt="1 + 1?"), Answer(text="2", finish_reason="stop")
+    with RecordWriter(tmp_path / "p.jsonl") as writer:
+        writer.append(prompt.to_json())
+    key = {"uid": prompt.uid, "prompt": prompt.prompt, "raw_prompt_hash": prompt.raw_prompt_hash}
+    with IndexWriter(tmp_path / "t.index") as writer:
+        writer.add(AnswerRecord(**key, answers=(answer,), model="t", sampling={}))
+    data = {"prompts": str(tmp_path / "p.jsonl"), "index": str(tmp_path / "t.index")}
+    checks = index(Case(RopdConfig.model_validate({"data": data, "judge": {"m": 4}} | more), named=named))
+    found = statuses(checks)
+    assert found.get("distinct answers", found.get("coverage")) == status, checks
+
+
+def test_max_cost_holds_for_all_checks_together():
+    case = Case(RopdConfig.model_validate({"max_cost": 0.5}))
+    one, other = (open_client(case, EndpointConfig(model=name, base_url="http://a/v1")) for name in "mn")
+    assert one.shared.budget is other.shared.budget and one.shared.budget.max_usd == 0.5
 
 
 def test_the_interval_of_a_share():

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from ropd_cli.analysis.intervals import (
     student_quantile,
     unbounded_mean,
 )
+from ropd_cli.evaluation.compare import _difference
 from ropd_cli.evaluation.samples import Grade, Metric, Sample
 from ropd_cli.evaluation.statistics import (
     Lengths,
@@ -228,3 +230,13 @@ def test_the_paired_interval_keeps_its_word(n, monkeypatch):
 
     found = coverage(200, n, (0.0, 2.0, 0.5), repeats=1000, seed=1, draws=0)
     assert 0.93 <= found["ours"] <= 0.97 and 0.05 < found["true"] < 0.1
+
+
+@pytest.mark.parametrize("clipped", [True, False])
+@pytest.mark.parametrize("changes", [[0.10, 0.12, 0.11, 0.09], [0.1, -0.2, 0.3, 0.1], [0.25] * 4, [0.0] * 4])
+def test_an_interval_and_its_p_value_say_the_same(clipped, changes):
+    first, other = ({str(k): 0.25 + n * change for k, change in enumerate(changes)} for n in (0, 1))
+    runs = [SimpleNamespace(values=lambda _name, _metric, values=values: values) for values in (first, other)]
+    metric = Metric("points", "points", binary=False, clipped=clipped)
+    found = _difference([metric], "b", *runs, "first", "other", (1, 1))["metrics"]["points"]
+    assert (found["p_value"] < 0.05) == (not found["low"] <= 0 <= found["high"])

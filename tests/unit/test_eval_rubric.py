@@ -5,13 +5,16 @@ import json
 import pytest
 from servers import Reply, Status
 
-from ropd_cli.config import EndpointConfig, JudgeConfig
-from ropd_cli.datasets.eval_sets import EvalQuestion
+from ropd_cli.config import EndpointConfig, JudgeConfig, RopdConfig
+from ropd_cli.datasets.eval_sets import EvalQuestion, EvalSet
 from ropd_cli.errors import InputError
+from ropd_cli.evaluation.benchmarks import open_benchmarks
+from ropd_cli.evaluation.graders import Tools
 from ropd_cli.evaluation.samples import Sample
 from ropd_cli.evaluation.tasks.rubric_task import RubricTask, rubric_of
 from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.retry import RetryPolicy
+from ropd_cli.llm.shared import Shared
 from ropd_cli.method.block import read_block
 
 RAR = [
@@ -98,3 +101,12 @@ async def test_a_criterion_without_a_verdict_is_left_out_while_most_is_judged(se
         missing = await strict.grade(question(rubric=RAR), sample("It is 4."))
     assert loose.scores == {"rubric_score": pytest.approx(5 / 8)} and loose.detail["coverage"] == pytest.approx(8 / 9)
     assert missing.scores == {"rubric_score": None}
+
+
+@pytest.mark.parametrize(("field", "kind"), [("rubric", "rubric"), ("rubrics", "rubric"), ("rubric_list", "math")])
+def test_only_fields_that_are_read_as_a_rubric_choose_the_grader(field, kind):
+    place = {"base_url": "builtin://checkable"}
+    tools = Tools(RopdConfig.model_validate({"verifier": place}), None, Shared(), {})
+    own = EvalSet("own", (question(answer="4", **{field: RAR}),), True)
+    [choice] = open_benchmarks(["own"], {"own": "own.jsonl"}, {}, tools, n=1, load=lambda _: own)
+    assert choice.kind == kind and choice.why == f"its questions have {field if kind == 'rubric' else 'answer'}"
