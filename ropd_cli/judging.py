@@ -33,7 +33,7 @@ from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.shared import Shared
 from ropd_cli.method.groups import group_of
 from ropd_cli.methods import method_of_rewards
-from ropd_cli.methods.base import Method, Resources, Rewarded, Rewarder
+from ropd_cli.methods.base import Method, Needs, Resources, Rewarded, Rewarder
 from ropd_cli.records.schemas import Answer, Prompt, RubricRecord, VerdictRecord, load_prompts, prompt_hash
 from ropd_cli.records.sent_prompts import SHOWN_CHARS, check_same, sent_prompt, shown_text
 from ropd_cli.stages.runner import GIVE_UP_AFTER, RECORD_ERRORS
@@ -49,6 +49,8 @@ Messages = str | Sequence[Mapping[str, Any]] | None
 """A prompt: a text, or chat messages; None: that of a uid."""
 FIELDS = ("data_source", "rubric", "extra_info")
 """Further columns of a prompt."""
+COLUMNS = ("answer", "uid", "teacher_answers", "data_source", "rubric")
+"""Columns of a data set of TRL's that are used."""
 TrlReward = Callable[..., list[float | None]]
 LEAST_TRL = "1.6.0"
 """The first version of TRL that leaves a reward of None out of the group's mean; earlier ones count it as 0."""
@@ -242,6 +244,7 @@ class Judge:
                 f"rewards has no argument {name!r}", f"did you mean {near[0]}?" if near else f"fields: {list(FIELDS)}"
             )
         record = self._prompt(prompt, uid, answer, fields)
+        check_answer(self._needs, record)
         answers = tuple(
             one if isinstance(one, Answer) else Answer(text=one, finish_reason="stop")
             for one in _checked_texts("rollouts", rollouts, (str, Answer))
@@ -279,6 +282,13 @@ class Judge:
     async def _completions(
         self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]
     ) -> list[float | None]:
+        lengths = {"prompts": len(prompts), "completions": len(completions)}
+        lengths |= {name: len(column) for name, column in columns.items() if name in COLUMNS}
+        if not prompts or len(set(lengths.values())) > 1:
+            raise InputError(
+                f"columns of different lengths, or empty: {', '.join(f'{k} {v}' for k, v in lengths.items())}",
+                "give one entry of each per completion",
+            )
         n = self.config.rollout.n
         runs = [len(list(rows)) for _, rows in groupby(prompts)]
         if n < 2 or any(run % n for run in runs):
@@ -291,7 +301,7 @@ class Judge:
         if min(runs) > n and not self._noted_size:  # nothing tells a prompt drawn twice from a wrong rollout.n
             self._noted_size = True
             log.warning("each prompt has %d or more completions, judged in groups of rollout.n = %d", min(runs), n)
-        known = {name: columns[name] for name in ("answer", "uid", "data_source", "rubric") if name in columns}
+        known = {name: columns[name] for name in COLUMNS if name in columns and name != "teacher_answers"}
 
         async def group(first: int) -> tuple[float | None, ...] | RopdError:
             fields = {name: column[first] for name, column in known.items()}
@@ -332,6 +342,16 @@ class Judge:
 def no_prompt(uid: Any) -> InputError:
     """Return the error of a prompt that is neither sent nor known by its uid."""
     return InputError(f"no prompt, and uid {uid!r} is not in data.prompts", "send prompt, or a uid of those")
+
+
+def check_answer(needs: Needs, prompt: Prompt) -> None:
+    """Raise InputError for a prompt without the checkable answer that the rewards need."""
+    if needs.answers and not prompt.answer:
+        raise InputError(
+            f"the prompt {shown_text(prompt.messages)[:SHOWN_CHARS]!r} has no answer, which the method or reward.exact "
+            "compares with",
+            "send answer; a prompt of data.prompts has its own there",
+        )
 
 
 def _checked_texts(name: str, given: Iterable[T], kinds: tuple[type, ...]) -> tuple[T, ...]:

@@ -66,5 +66,7 @@ def rubricate(
             *("--out", out.parent / "verdicts.jsonl", *(part for file in run.config or () for part in ("-c", file))),
             *(("--base-url", shown_url(endpoint.base_url)) if endpoint.base_url else ()),
             *(("--model", endpoint.model) if endpoint.model else ()),
+            *(("--templates", templates) if templates else ()),
+            *(part for setting in run.overrides or () for part in ("--set", setting)),
         ],
     )

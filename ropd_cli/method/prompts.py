@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import orjson
 
@@ -72,14 +72,8 @@ class Templates:
         """
         settings = settings or JudgeConfig()
         own = Path(settings.templates) if settings.templates is not None else None
-        if own is not None and not any(
-            file.is_file() for name in _OPTIONAL for file in _own_files(own, name, settings)
-        ):
-            raise InputError(
-                f"judge.templates: no templates in {own}",
-                f"put {', '.join(f'{name}.md' for name in _OPTIONAL)} or some of them there; the shipped ones stand in "
-                "for those you leave out",
-            )
+        if own is not None:
+            _check_places(own)
         texts = {}
         for name in NAMES:
             file = shipped("prompts") / settings.language / _place(name, settings)
@@ -218,6 +212,23 @@ def _place(name: str, settings: JudgeConfig) -> str:
         return f"{name}.md"
     form = "group" if (settings.form, name) == ("paper", "rubricator") else settings.form
     return f"{form}/{name}.md"
+
+
+def _check_places(own: Path) -> None:
+    """Raise InputError for a folder of the user's without templates, or with one that nothing would read."""
+    places = {f"{name}.md" for name in _OPTIONAL}
+    places |= {_place(name, JudgeConfig(form=form)) for form in get_args(Form) for name in NAMES}
+    found = {file.relative_to(own).as_posix() for file in own.rglob("*.md")} - {"README.md"}
+    if unread := sorted(found - places):
+        raise InputError(
+            f"judge.templates: {own / unread[0]} would not be read", f"templates are {', '.join(sorted(places))}"
+        )
+    if not found:
+        raise InputError(
+            f"judge.templates: no templates in {own}",
+            f"put {', '.join(f'{name}.md' for name in _OPTIONAL)} or some of them there; the shipped ones stand in for "
+            "those you leave out",
+        )
 
 
 def _own_files(own: Path, name: str, settings: JudgeConfig) -> tuple[Path, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from ropd_cli.records.fields import ROLES, answer_text
 from ropd_cli.records.schemas import Message, Prompt, first_fault, prompt_hash
 
 SHOWN_CHARS = 80
+_BEFORE = re.compile(r"(?:^|[\n>\]:：|])[ \t]*\Z")
+_AFTER = re.compile(r"[ \t]*(?:\Z|\n|[<\[#]|[A-Z]\w*:)")
+"""What a chat template has around a message: the ends of lines, tags, and roles with a colon."""
 _FORM = "a text, or messages with role and content"
 
 
@@ -54,11 +58,27 @@ def shown_text(prompt: str | Sequence[Message | dict[str, Any]]) -> str:
     return "\n".join(one.strip() if isinstance(one, str) else json.dumps(one, default=str) for one in contents)
 
 
+def is_same(known: Prompt, sent: Prompt) -> bool:
+    """Return whether a prompt that is sent is a known one; it may have a system message or a chat template more."""
+    sent_text, place = shown_text(sent.messages), 0
+    for message in known.messages:
+        text = shown_text([message])
+        while text:
+            place = sent_text.find(text, place)
+            if place < 0:
+                return False
+            end = place + len(text)
+            if _BEFORE.search(sent_text[:place]) and _AFTER.match(sent_text, end):
+                place = end
+                break
+            place += 1
+    return True
+
+
 def check_same(known: Prompt, sent: Prompt) -> None:
-    """Raise InputError where a prompt is sent with the uid of another; it may have a system message or a template
-    more."""
-    text, sent_text = shown_text(known.messages), shown_text(sent.messages)
-    if text not in sent_text:
+    """Raise InputError where a prompt is sent with the uid of another, as ``is_same`` sees it."""
+    if not is_same(known, sent):
+        text, sent_text = shown_text(known.messages), shown_text(sent.messages)
         raise InputError(
             f"uid {known.uid!r} is the prompt {text[:SHOWN_CHARS]!r} of data.prompts, and the prompt sent is "
             f"{sent_text[:SHOWN_CHARS]!r}",

@@ -203,7 +203,7 @@ class _Service:
 
     def _labelled(self, prompt: Any, label: Any) -> Asked:
         """Return the prompt that a label names by its uid, else the one sent, with the label for its answer."""
-        if label is not None and self._run.knows(str(label)):
+        if label is not None and self._run.knows(str(label), prompt):
             return self._run.asked(None, uid=str(label))
         return self._run.asked(prompt, answer=None if label is None else str(label))
 

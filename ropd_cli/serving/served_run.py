@@ -7,18 +7,20 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.errors import InputError, ProviderDown, RopdError
-from ropd_cli.judging import MissingGroups, indexed_answers, no_prompt
+from ropd_cli.index import TeacherIndex
+from ropd_cli.judging import MissingGroups, check_answer, indexed_answers, no_prompt
 from ropd_cli.llm.api_key import Peer
 from ropd_cli.methods import check_sections, method_of_rewards
 from ropd_cli.records.files import read_journal, write_records
 from ropd_cli.records.schemas import Answer, Group, Prompt, digest, load_prompts, prompt_hash
-from ropd_cli.records.sent_prompts import check_same, sent_prompt
+from ropd_cli.records.sent_prompts import check_same, is_same, sent_prompt
 from ropd_cli.training.books import book_of
 from ropd_cli.training.judge_owner import GroupRewards, RunJudge
 from ropd_cli.training.launch import check_method, check_same_run, run_of, with_absolute_paths, write_settings
@@ -39,6 +41,8 @@ def prepare(config: RopdConfig) -> RunDir:
     check_method(config, load_prompts(config.data.prompts) if config.data.prompts else [])
     for endpoint in [getattr(config, role) for role in needs.roles]:
         Peer.read(endpoint, os.environ)  # a missing key is known before the first request
+    if needs.teacher_answers and config.data.index:
+        TeacherIndex.open(Path(config.data.index)).close()
     run.path.mkdir(parents=True, exist_ok=True)
     write_settings(config, run)
     return run
@@ -86,9 +90,10 @@ class ServedRun(RunJudge):
         """The resolved configuration."""
         return self._config
 
-    def knows(self, uid: str) -> bool:
-        """Return whether ``data.prompts`` has a prompt of this uid."""
-        return uid in self._prompts
+    def knows(self, uid: str, prompt: Any) -> bool:
+        """Return whether ``data.prompts`` has a prompt of this uid, which is the one sent (None: not sent)."""
+        known = self._prompts.get(uid)
+        return known is not None and (prompt is None or is_same(known, sent_prompt(prompt)))
 
     def asked(
         self,
@@ -113,11 +118,7 @@ class ServedRun(RunJudge):
                 known = self._by_hash.get(prompt_hash(sent.messages), sent)
         elif known is None:
             raise no_prompt(uid)
-        if self._needs.answers and not known.answer:
-            raise InputError(
-                f"method {self._config.method} needs the checkable answer of a prompt",
-                "send answer; a prompt of data.prompts has its own there",
-            )
+        check_answer(self._needs, known)
         if not teacher_answers:
             epoch = self._epoch(step) if step is not None and self._prompts else 0
             m = self._needs.teacher_answers

@@ -19,6 +19,7 @@ from ropd_cli.builtin.teacher import write_answer
 from ropd_cli.errors import AccountEnded, InputError, ProviderError
 from ropd_cli.index import IndexWriter
 from ropd_cli.records.schemas import Answer, AnswerRecord, prompt_hash
+from ropd_cli.records.sent_prompts import is_same, sent_prompt
 from ropd_cli.stages.runner import GIVE_UP_AFTER
 
 ROLLOUTS = ("3 + 4 = 7", "3 + 4 = 9", "no idea", "")
@@ -272,6 +273,54 @@ QUESTION = QUESTIONS["a"]
 def test_arguments_of_the_wrong_type_are_refused(judge, arguments, fields, complaint):
     with pytest.raises(InputError, match=complaint):
         judge.rewards_sync(*arguments, **fields)
+
+
+@pytest.mark.parametrize(
+    ("sent", "fits"),
+    [
+        ("What is 1 + 2?", True),
+        ("<|im_start|>user\nWhat is 1 + 2?<|im_end|>\n<|im_start|>assistant\n", True),
+        ("[INST] What is 1 + 2? [/INST]", True),
+        ("USER: What is 1 + 2? ASSISTANT:", True),
+        ("### Instruction:\nWhat is 1 + 2?\n\n### Response:\n", True),
+        ([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 1 + 2?"}], True),
+        ("What is 1 + 2? * 5", False),
+        ('Tell me: "What is 1 + 2?"', False),
+        ("What is 1 + 3?", False),
+    ],
+)
+def test_what_counts_as_the_same_prompt(sent, fits):
+    assert is_same(sent_prompt("What is 1 + 2?"), sent_prompt(sent)) is fits
+
+
+def test_the_turns_of_a_prompt_in_a_template():
+    turns = [("user", "3 + 4 ="), ("assistant", "7"), ("user", "5 + 6 =")]
+    known = sent_prompt([{"role": role, "content": text} for role, text in turns])
+    chat = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns)
+    assert is_same(known, sent_prompt(chat + "<|im_start|>assistant\n"))
+    assert not is_same(known, sent_prompt(chat.replace("5 + 6 =", "5 + 6 = 2 +")))
+
+
+def test_an_answer_that_is_lacking_is_said(config):
+    with ropd_cli.Judge.from_config(config | {"reward.exact": 0.5}) as judge:
+        with pytest.raises(InputError, match="has no answer"):
+            judge.rewards_sync("What is 1 + 2?", ["3", "4"], ["3", "It is 3."])
+        with pytest.raises(InputError, match="has no answer"):
+            judge.trl_reward()(prompts=["What is 1 + 2?"] * 2, completions=["3", "4"], teacher_answers=[["3"]] * 2)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"prompts": [], "completions": []},
+        {"prompts": ["q"] * 4, "completions": ["3"] * 3},
+        {"prompts": ["q"] * 2, "completions": ["3"] * 4},
+        {"prompts": ["q"] * 2, "completions": ["3"] * 2, "teacher_answers": [["3"]]},
+    ],
+)
+def test_columns_of_different_lengths_are_refused(judge, call):
+    with pytest.raises(InputError, match="columns of different lengths, or empty"):
+        judge.trl_reward()(**call)
 
 
 def test_a_uid_alone_numbers_and_templates(judge):

@@ -107,6 +107,17 @@ def test_a_group_a_batch_and_what_teacher_answers_of_one_s_own_do(url):
     assert document == {"groups": [{"rewards": SCORES, "error": None}, {"rewards": SCORES[:2], "error": None}]}
 
 
+def test_a_label_that_is_the_answer_and_another_prompt_s_uid(url, judge):
+    """The prompt that is sent decides."""
+    before = len(judge.default.of("verifier"))
+    texts = [f"{text} Or not." for text in TEXTS]
+    body = {"prompt": QUESTIONS["b"], "label": "a"}
+    replies = at_once([(post, f"{url}/slime", body | {"response": text}, TOKEN) for text in texts])
+    assert [status for status, _ in replies] == [200] * len(TEXTS)
+    (asked,) = judge.default.of("verifier")[before:]
+    assert QUESTIONS["b"] in asked.text and QUESTIONS["a"] not in asked.text
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_signal_is_told_as_ctrl_c_is(folder, number):
     with served(folder, "--out", f"by-{number}") as (process, _):

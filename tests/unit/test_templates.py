@@ -138,6 +138,16 @@ def test_a_copy_of_the_shipped_folder(tmp_path):
         assert Templates.load(settings).verifier.endswith("Be strict.")
 
 
+@pytest.mark.parametrize("place", ["shared_prefix/verifier.md", "paper/rubricator.md", "en/system.md", "verfier.md"])
+def test_a_template_that_nothing_would_read(tmp_path, place):
+    for name in ("system.md", place):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("Judge.", encoding="utf-8")
+    (tmp_path / "README.md").write_text("Mine.", encoding="utf-8")
+    with pytest.raises(InputError, match=f"{place} would not be read"):
+        Templates.load(JudgeConfig(templates=str(tmp_path)))
+
+
 def test_folders_that_hold_none(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(InputError, match="no templates in"):
