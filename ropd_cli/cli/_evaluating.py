@@ -113,7 +113,7 @@ class Evaluating:
             document = self._report(chosen, shared)
         # --json has the report without the lists of questions.
         figures = [
-            {name: value for name, value in each.items() if name not in ("questions", "items")}
+            {name: value for name, value in each.items() if name not in ("questions", "question_hashes", "items")}
             for each in document["benchmarks"]
         ]
         self.screen.result({**document, "benchmarks": figures, "out": str(self.run.path)}, terminal(document))

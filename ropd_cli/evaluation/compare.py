@@ -123,6 +123,8 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
     if not names:
         raise InputError("no benchmark is in all of these evaluations", "run the same --benchmarks for each")
     shown = _names(runs)
+    for name in names:
+        _check_same_questions(name, runs, shown)
     return {
         "runs": [
             {"name": name, "path": str(run.path), "model": run.report.get("model")}
@@ -130,6 +132,20 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
         ],
         "benchmarks": [_benchmark(name, runs, shown) for name in names],
     }
+
+
+def _check_same_questions(name: str, runs: Sequence[Run], shown: Sequence[str]) -> None:
+    """Raise InputError where a problem's id is another question in another run (older reports do not tell)."""
+    asked: dict[str, tuple[str, str]] = {}
+    for run, title in zip(runs, shown, strict=True):
+        described = run.benchmark(name) or {}
+        for id, text in zip(described["questions"], described.get("question_hashes") or (), strict=False):
+            first, before = asked.setdefault(id, (title, text))
+            if before != text:
+                raise InputError(
+                    f"{name}: problem {id} is one question in {first} and another in {title}",
+                    "evaluate both on the same file; a uid per row keeps a question's id where rows move",
+                )
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

@@ -16,6 +16,7 @@ from ropd_cli.evaluation.samples import Grade, Metric, Sample
 from ropd_cli.evaluation.statistics import FiguresShown, benchmark_figures, lengths_of
 from ropd_cli.evaluation.store import EvalRun
 from ropd_cli.llm.money import cost_usd
+from ropd_cli.records.schemas import digest
 
 WORTH_A_WARNING = 0.01
 """A share of missing grades above this is warned of."""
@@ -126,6 +127,7 @@ def _benchmark(
         "figures": figures,
         "cost_usd": {"sampling": _sampling_usd(samples.values(), price), "judging": judging_usd},
         "questions": ids,
+        "question_hashes": [digest(question.text)[:16] for question in benchmark.questions],
         "warnings": _warnings(benchmark.name, figures, benchmark.n),
     }
     if show_items:

@@ -277,6 +277,14 @@ def test_two_runs_are_compared_problem_by_problem(setting):
     assert benchmark["n"] == [2, 4] and benchmark["problems"][-1] == {"id": "m0", "values": [1.0, 1.0]}
     page, text = (setting.folder / "c.html").read_text(), (setting.folder / "c.md").read_text()
     assert "m5" in page and "gained: m1, m2" in text and SECRET not in page + text
+    reports = [json.loads((setting.folder / out / "report.json").read_text()) for out in "ab"]
+    hashes = [each["benchmarks"][0]["question_hashes"] for each in reports]
+    assert hashes[0] == hashes[1] and len(set(hashes[0])) == 6
+    hashes[1].reverse()  # as of a file whose rows were turned round
+    (setting.folder / "b" / "report.json").write_text(json.dumps(reports[1]))
+    child = start_ropd(["eval", "compare", "a", "b"], setting.folder, setting.environ)
+    _, said = child.communicate(timeout=30)
+    assert child.returncode == 2 and "math: problem m0 is one question in a and another in b" in said
     child = start_ropd(["eval", "compare", "a", "nowhere"], setting.folder, setting.environ)
     _, said = child.communicate(timeout=30)
     assert child.returncode == 2 and "nowhere: no report of an evaluation" in said
