@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from ropd_cli.cli._options import CacheDir, Config, ConfigOptions, MaxCost, Seed
 from ropd_cli.cli._screen import Screen
 from ropd_cli.errors import EXIT_INTERRUPTED, InputError, OutputBusy
 from ropd_cli.util.visible_text import print_err
+from ropd_cli.util.yaml_text import load_yaml
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -93,6 +95,8 @@ def train(
     if not config and profile is None:
         raise InputError("no configuration is named", "--config FILE, --profile paper, or both")
     resolved = options.load(flags, profile)
+    if out is None:
+        _check_not_copied(config or (), resolved.out)
     if dry_run:
         tree, forecast = launch.resolve(resolved)
         from omegaconf import OmegaConf  # comes with verl, whose absence is an error of resolve()
@@ -131,6 +135,21 @@ def train(
             curve += f", {what} {values[0]:.3f} at the first and {values[-1]:.3f} at the last"
     words = f"{document['steps']} steps{curve}\nmodel: {document['model']}\nrun: {document['run_dir']}"
     screen.result(document, words)
+
+
+def _check_not_copied(files: Iterable[Path], out: str | None) -> None:
+    """Raise InputError for the configuration of a run directory that was copied or moved: its ``out`` is still the
+    other one."""
+    from ropd_cli.training.run_dir import RunDir
+
+    for run in (RunDir(file.absolute().parent) for file in files if file.name == "config.yaml"):
+        if run.verl_config.is_file() and out is not None and Path(out).resolve() != run.path.resolve():
+            if load_yaml(run.config.read_text(encoding="utf-8")).get("out") != out:
+                continue  # another directory is named
+            raise InputError(
+                f"{run.path} was copied or moved: out in its config.yaml is {out}",
+                f"--out {run.path} for this directory, or --out of a new run",
+            )
 
 
 def _table(names: tuple[str, str], rows: list[Difference]) -> Table:

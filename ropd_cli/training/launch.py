@@ -22,6 +22,7 @@ from ropd_cli.config.load import differing, dump_config, read_yaml
 from ropd_cli.config.models import laid_over
 from ropd_cli.engines.vllm_sampling import check_model
 from ropd_cli.errors import INSTALL_STACK, ConfigError, InputError, MissingPackage, TrainingError
+from ropd_cli.llm.api_key import Peer
 from ropd_cli.llm.money import Budget
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.urls import base_url, model_name
@@ -189,6 +190,7 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
             f"listed in {run.skipped}"
         )
     check_method(config, prompts)
+    _check_keys(config, environ)
     validation = open_validation(config, None, Shared())[1] if config.validate.benchmarks else []
     steps = steps_of(config, len(prompts))
     for line in schedule_warnings(config, run, len(prompts)):
@@ -389,6 +391,13 @@ def check_method(config: RopdConfig, prompts: list[Prompt]) -> None:
         _check_second_judge(config, budget)
 
 
+def _check_keys(config: RopdConfig, environ: Mapping[str, str]) -> None:
+    """Raise InputError where a judge needs a key that the environment lacks: known before a model is loaded."""
+    asked = [getattr(config, role) for role in method_of(config).needs(config).roles]
+    for endpoint in [*asked, *([config.monitor.judge] if config.monitor.share else [])]:
+        Peer.read(endpoint, environ)
+
+
 def _check_second_judge(config: RopdConfig, budget: Budget) -> None:
     second, verifier = config.monitor.judge, config.verifier
     name = model_name(second, "monitor.judge")
@@ -404,8 +413,8 @@ def _check_second_judge(config: RopdConfig, budget: Budget) -> None:
 
 def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
     """Steps that need not be done again. Raises InputError where the run directory is another run's."""
-    if not run.config.is_file():
-        return 0
+    if not run.config.is_file() or not (run.metric_rows() or run.saved.steps()):
+        return 0  # what was never begun may begin with other settings
     if not resume:
         raise InputError(
             f"{run.path} holds an unfinished run", "go on with it by --resume, or choose another run directory by --out"

@@ -7,7 +7,9 @@ import json
 import pyarrow.parquet
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from ropd_cli.cli.main import app
 from ropd_cli.config import StudentConfig, load_config
 from ropd_cli.errors import ConfigError, IndexMissing, InputError, RopdError, TooFewAnswers, TrainingError
 from ropd_cli.index import IndexWriter
@@ -206,6 +208,9 @@ def test_an_unfinished_run_is_not_overwritten_and_a_resumed_one_is_the_same(fold
     (folder / "run").mkdir()
     config = load_config(None, flags={"out": str(folder / "run"), "train.lr": 1e-3}, environ={})
     (folder / "run" / "config.yaml").write_text(launch.dump_config(config))
+    never_begun = launch._first_step(load_config(None, environ={}), launch.run_of(config), resume=False)
+    assert never_begun == 0  # what failed before its first step may begin with other settings
+    (folder / "run" / "metrics.jsonl").write_text('{"step": 1}\n')
     with pytest.raises(InputError, match="unfinished run") as caught:
         start(folder)
     assert "--resume" in caught.value.hint
@@ -229,6 +234,27 @@ def test_an_unfinished_run_is_not_overwritten_and_a_resumed_one_is_the_same(fold
     del older["reward"]["criterion_weights"]
     (folder / "run" / "config.yaml").write_text(yaml.safe_dump(older))
     assert launch._first_step(same, launch.run_of(config), resume=True) == 0
+
+
+def test_the_configuration_of_a_copied_run_is_refused(tmp_path):
+    for name in ("run", "copy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(f"out: {tmp_path / 'run'}\n")
+        (tmp_path / name / "verl.yaml").touch()
+    copied = ["train", "--config", str(tmp_path / "copy" / "config.yaml"), "--resume"]
+    refused = CliRunner().invoke(app, copied)
+    assert refused.exit_code == 2 and f"{tmp_path / 'copy'} was copied or moved" in refused.stderr
+    named = [[*copied, "--out", str(tmp_path / "copy")], [*copied, "--set", f"out={tmp_path / 'new'}"]]
+    for args in (*named, ["train", "--config", str(tmp_path / "run" / "config.yaml")]):
+        assert "copied or moved" not in CliRunner().invoke(app, args).stderr
+
+
+def test_a_missing_key_is_known_before_anything_starts():
+    config = load_config(None, flags={"rubricator.model": "m", "verifier.model": "m"}, environ={})
+    launch._check_keys(config, {"OPENAI_API_KEY": "sk-1"})
+    with pytest.raises(InputError, match="OPENAI_API_KEY is not set"):
+        launch._check_keys(config, {})
+    launch._check_keys(config.model_copy(update={"method": "sft"}), {})
 
 
 def test_a_schedule_that_does_not_fit_the_run_is_said(folder):
