@@ -413,8 +413,9 @@ def _check_second_judge(config: RopdConfig, budget: Budget) -> None:
 
 def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
     """Steps that need not be done again. Raises InputError where the run directory is another run's."""
-    if not run.config.is_file() or not (run.metric_rows() or run.saved.steps()):
-        return 0  # what was never begun may begin with other settings
+    never_begun = run.verl_config.is_file() and not (run.metric_rows() or run.saved.steps())
+    if not run.config.is_file() or never_begun:  # then other settings may begin
+        return 0
     if not resume:
         raise InputError(
             f"{run.path} holds an unfinished run", "go on with it by --resume, or choose another run directory by --out"

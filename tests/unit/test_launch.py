@@ -208,6 +208,7 @@ def test_an_unfinished_run_is_not_overwritten_and_a_resumed_one_is_the_same(fold
     (folder / "run").mkdir()
     config = load_config(None, flags={"out": str(folder / "run"), "train.lr": 1e-3}, environ={})
     (folder / "run" / "config.yaml").write_text(launch.dump_config(config))
+    (folder / "run" / "verl.yaml").touch()
     never_begun = launch._first_step(load_config(None, environ={}), launch.run_of(config), resume=False)
     assert never_begun == 0  # what failed before its first step may begin with other settings
     (folder / "run" / "metrics.jsonl").write_text('{"step": 1}\n')
