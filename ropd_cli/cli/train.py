@@ -13,7 +13,6 @@ from ropd_cli.cli._options import CacheDir, Config, ConfigOptions, MaxCost, Seed
 from ropd_cli.cli._screen import Screen
 from ropd_cli.errors import EXIT_INTERRUPTED, InputError, OutputBusy
 from ropd_cli.util.visible_text import print_err
-from ropd_cli.util.yaml_text import load_yaml
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -140,11 +139,12 @@ def train(
 def _check_not_copied(files: Iterable[Path], out: str | None) -> None:
     """Raise InputError for the configuration of a run directory that was copied or moved: its ``out`` is still the
     other one."""
+    from ropd_cli.config.load import read_yaml
     from ropd_cli.training.run_dir import RunDir
 
     for run in (RunDir(file.absolute().parent) for file in files if file.name == "config.yaml"):
         if run.verl_config.is_file() and out is not None and Path(out).resolve() != run.path.resolve():
-            if load_yaml(run.config.read_text(encoding="utf-8")).get("out") != out:
+            if read_yaml(run.config).get("out") != out:
                 continue  # another directory is named
             raise InputError(
                 f"{run.path} was copied or moved: out in its config.yaml is {out}",

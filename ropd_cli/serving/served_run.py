@@ -16,14 +16,20 @@ from ropd_cli.config import RopdConfig
 from ropd_cli.errors import InputError, ProviderDown, RopdError
 from ropd_cli.index import TeacherIndex
 from ropd_cli.judging import MissingGroups, check_answer, indexed_answers, no_prompt
-from ropd_cli.llm.api_key import Peer
 from ropd_cli.methods import check_sections, method_of_rewards
 from ropd_cli.records.files import read_journal, write_records
 from ropd_cli.records.schemas import Answer, Group, Prompt, digest, load_prompts, prompt_hash
 from ropd_cli.records.sent_prompts import check_same, is_same, sent_prompt
 from ropd_cli.training.books import book_of
 from ropd_cli.training.judge_owner import GroupRewards, RunJudge
-from ropd_cli.training.launch import check_method, check_same_run, run_of, with_absolute_paths, write_settings
+from ropd_cli.training.launch import (
+    check_keys,
+    check_method,
+    check_same_run,
+    run_of,
+    with_absolute_paths,
+    write_settings,
+)
 from ropd_cli.training.run_dir import RunDir
 
 
@@ -39,8 +45,7 @@ def prepare(config: RopdConfig) -> RunDir:
     if run.config.is_file():
         check_same_run(config, run)
     check_method(config, load_prompts(config.data.prompts) if config.data.prompts else [])
-    for endpoint in [getattr(config, role) for role in needs.roles]:
-        Peer.read(endpoint, os.environ)  # a missing key is known before the first request
+    check_keys(config, os.environ)
     if needs.teacher_answers and config.data.index:
         TeacherIndex.open(Path(config.data.index)).close()
     run.path.mkdir(parents=True, exist_ok=True)

@@ -190,7 +190,7 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
             f"listed in {run.skipped}"
         )
     check_method(config, prompts)
-    _check_keys(config, environ)
+    check_keys(config, environ)
     validation = open_validation(config, None, Shared())[1] if config.validate.benchmarks else []
     steps = steps_of(config, len(prompts))
     for line in schedule_warnings(config, run, len(prompts)):
@@ -391,7 +391,7 @@ def check_method(config: RopdConfig, prompts: list[Prompt]) -> None:
         _check_second_judge(config, budget)
 
 
-def _check_keys(config: RopdConfig, environ: Mapping[str, str]) -> None:
+def check_keys(config: RopdConfig, environ: Mapping[str, str]) -> None:
     """Raise InputError where a judge needs a key that the environment lacks: known before a model is loaded."""
     asked = [getattr(config, role) for role in method_of(config).needs(config).roles]
     for endpoint in [*asked, *([config.monitor.judge] if config.monitor.share else [])]:

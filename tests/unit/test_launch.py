@@ -252,10 +252,10 @@ def test_the_configuration_of_a_copied_run_is_refused(tmp_path):
 
 def test_a_missing_key_is_known_before_anything_starts():
     config = load_config(None, flags={"rubricator.model": "m", "verifier.model": "m"}, environ={})
-    launch._check_keys(config, {"OPENAI_API_KEY": "sk-1"})
+    launch.check_keys(config, {"OPENAI_API_KEY": "sk-1"})
     with pytest.raises(InputError, match="OPENAI_API_KEY is not set"):
-        launch._check_keys(config, {})
-    launch._check_keys(config.model_copy(update={"method": "sft"}), {})
+        launch.check_keys(config, {})
+    launch.check_keys(config.model_copy(update={"method": "sft"}), {})
 
 
 def test_a_schedule_that_does_not_fit_the_run_is_said(folder):
