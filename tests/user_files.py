@@ -538,16 +538,16 @@ PROMPTS = {  # prompts files, which teacher-gen, rollout and train read
 HASH = "0" * 64
 ROW = {"schema_version": "ropd.teacher_index.v2", "uid": "u", "raw_prompt_hash": HASH, "teacher_answers": ["x"]}
 INDEX = {  # files for ropd index import; wanted is what the command says
-    "lines": Case("i.jsonl", jsonl(ROW), ["1 answers to 1 new prompts"]),
-    "a byte-order mark": Case("i.jsonl", BOM + jsonl(ROW), ["1 answers to 1 new prompts"]),
+    "lines": Case("i.jsonl", jsonl(ROW), ["1 answer to 1 new prompt"]),
+    "a byte-order mark": Case("i.jsonl", BOM + jsonl(ROW), ["1 answer to 1 new prompt"]),
     "NaN in a fingerprint": Case(
-        "i.jsonl", jsonl(ROW | {"teacher_fingerprint": {"top_p": float("nan")}}), ["1 answers to 1 new prompts"]
+        "i.jsonl", jsonl(ROW | {"teacher_fingerprint": {"top_p": float("nan")}}), ["1 answer to 1 new prompt"]
     ),
     "an empty answer": Case(
-        "i.jsonl", jsonl(ROW | {"teacher_answers": ["x", " "]}), ["1 answers to 1 new", "1 left out"]
+        "i.jsonl", jsonl(ROW | {"teacher_answers": ["x", " "]}), ["1 answer to 1 new", "1 left out"]
     ),
     "thoughts alone": Case("i.jsonl", jsonl(ROW | {"teacher_answers": ["<think>x"]}), ["0 answers to", "1 left out"]),
-    "no answers": Case("i.jsonl", jsonl(ROW | {"teacher_answers": []}), ["0 answers to 1 new prompts"]),
+    "no answers": Case("i.jsonl", jsonl(ROW | {"teacher_answers": []}), ["0 answers to 1 new prompt "]),
     "a null answer": Case("i.jsonl", jsonl(ROW | {"teacher_answers": [None]}), r"FILE:1: teacher_answers"),
     "an answer as a number": Case("i.jsonl", jsonl(ROW | {"teacher_answers": [5]}), r"FILE:1: teacher_answers"),
     "a text for the list": Case("i.jsonl", jsonl(ROW | {"teacher_answers": "x"}), r"FILE:1: teacher_answers"),

@@ -34,7 +34,7 @@ from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.json_text import loads
 from ropd_cli.util.progress import NoProgress, Progress
 
-LAYOUT = 5
+LAYOUT = 6
 LOCK_WAIT_S = 30.0
 KEPT_BYTES = 16 << 20
 _SCHEMA = """
@@ -43,8 +43,8 @@ PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS files (id INTEGER PRIMARY KEY, path TEXT UNIQUE, stamp TEXT);
 CREATE TABLE IF NOT EXISTS groups (
   n INTEGER PRIMARY KEY, step INTEGER, uid TEXT, rollouts INTEGER, criteria INTEGER, mean REAL, spread REAL,
-  teacher REAL, missing INTEGER, dead INTEGER, below INTEGER, error TEXT, rules TEXT, faults TEXT, question TEXT,
-  search TEXT, file INTEGER, place INTEGER, judge_findings BLOB, judge_fault TEXT
+  teacher REAL, missing INTEGER, zero_variance INTEGER, below INTEGER, error TEXT, rules TEXT, faults TEXT,
+  question TEXT, search TEXT, file INTEGER, place INTEGER, judge_findings BLOB, judge_fault TEXT
 );
 CREATE INDEX IF NOT EXISTS by_file ON groups (file);
 """
@@ -208,7 +208,7 @@ class Catalogue:
             "mean": "avg(mean)",
             "spread": "avg(spread)",
             "teacher_mean": "avg(teacher)",
-            "zero_variance": "count(nullif(dead, 0))",
+            "zero_variance": "count(nullif(zero_variance, 0))",
             "teacher_below_student": "count(nullif(below, 0))",
             "missing_rewards": "coalesce(sum(missing), 0)",
         }
@@ -328,7 +328,7 @@ def _values(view: GroupView, common: frozenset[str] = frozenset()) -> dict[str, 
 
 def _row(values: Sequence[Any]) -> GroupRow:
     row = dict(zip(_COLUMNS, values, strict=True))
-    row |= {name: bool(row[name]) for name in ("dead", "below")}
+    row |= {name: bool(row[name]) for name in ("zero_variance", "below")}
     row |= {name: tuple(filter(None, row[name].split(mark))) for name, mark in (("rules", "|"), ("faults", "\n"))}
     return GroupRow(**row)
 

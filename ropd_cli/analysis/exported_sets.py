@@ -22,6 +22,7 @@ from ropd_cli.errors import InputError
 from ropd_cli.records.files import whole_file, write_atomic
 from ropd_cli.records.parquet import write_parquet
 from ropd_cli.records.schemas import digest
+from ropd_cli.util.counted import counted
 
 Kind = Literal["pairs", "sft", "rubrics", "verdicts"]
 Row = dict[str, Any]
@@ -245,7 +246,7 @@ def set_card(made: ExportedSet, columns: list[str], facts: Mapping[str, str]) ->
         "size_categories": [next((name for most, name in _SIZES if len(made.rows) < most), "1M<n<10M")],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}],
     }
-    counts = f"{len(made.rows)} rows from {made.groups} groups."
+    counts = f"{counted(len(made.rows), 'row')} from {counted(made.groups, 'group')}."
     lines = [front_matter(head), f"# {made.kind}", "", _WHAT[made.kind], "", counts]
     if made.left_out:
         lines += ["", f"Groups that gave no row: {made.reasons}."]

@@ -49,7 +49,7 @@ class GroupRow:
     spread: float | None
     teacher: float | None
     missing: int
-    dead: bool
+    zero_variance: bool
     below: bool
     error: str | None
     rules: tuple[str, ...]
@@ -292,7 +292,7 @@ class GroupView:
         if 0 < self.unanswered < len(self.rewards):
             faults.append(f"{self.unanswered} without an answer")
         if stats.zero_variance and not self.is_unrewarded:
-            faults.append("all rewards equal")
+            faults.append("without spread")
         if stats.teacher_below_student:
             faults.append("teacher below students")
         for word, same in (("all", lambda met, of: met == of), ("none", lambda met, of: met == 0)):
@@ -315,7 +315,7 @@ class GroupView:
             spread=_finite(stats.spread),
             teacher=_finite(stats.teacher_mean),
             missing=stats.missing if self.verdicts else 0,
-            dead=stats.zero_variance,
+            zero_variance=stats.zero_variance,
             below=stats.teacher_below_student,
             error=self.error,
             rules=tuple(dict.fromkeys(finding.rule for finding in self.findings)),

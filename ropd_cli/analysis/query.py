@@ -26,7 +26,7 @@ class Query:
     search: str | None = None
     below: bool = False
     missing: bool = False
-    dead: bool = False
+    zero_variance: bool = False
     failed: bool = False
     lint: str | None = None
     min_spread: float | None = None
@@ -56,7 +56,7 @@ class Query:
         for wanted, condition in (
             (self.below, "below"),
             (self.missing, "missing > 0"),
-            (self.dead, "dead"),
+            (self.zero_variance, "zero_variance"),
             (self.failed, "error IS NOT NULL"),
             (self.lint == "", "rules <> ''"),
         ):
@@ -76,7 +76,7 @@ class Query:
             self.search and f"“{self.search}”",
             self.below and "teacher below student",
             self.missing and "rewards missing",
-            self.dead and "no spread",
+            self.zero_variance and "without spread",
             self.failed and "failed",
             self.lint is not None and (f"lint {self.lint}" if self.lint else "lint findings"),
             self.min_spread is not None and f"spread ≥ {self.min_spread:g}",

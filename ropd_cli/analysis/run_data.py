@@ -304,7 +304,7 @@ def _choose(data: RunData) -> dict[str, list[int]]:
         "best": top(judged, lambda row: (-(row.mean or 0.0), latest(row))),
         "worst": top(judged, lambda row: (row.mean or 0.0, latest(row))),
         "suspect": top(suspect, latest),
-        "dead": top((row for row in judged if row.dead), latest),
+        "zero_variance": top((row for row in judged if row.zero_variance), latest),
         "failed": top(data.failed, latest),
     }
 

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 from ropd_cli.cli._screen import Screen
 from ropd_cli.cli._stages import dollars
 from ropd_cli.llm.batch.state import BatchShown
+from ropd_cli.util.counted import counted
 
 if TYPE_CHECKING:
     from ropd_cli.config import EndpointConfig, RopdConfig
@@ -114,6 +115,7 @@ def _print_standing(screen: Screen, standing: Standing, state: BatchState, files
     )
     screen.result(
         document,
-        f"{standing.running} requests are under way in batches ({words}), {standing.running_done} of them answered"
+        f"under way in batches: {counted(standing.running, 'request')} ({words}), {standing.running_done} of "
+        "them answered"
         f"{spent}\nthe same command collects them",
     )

@@ -33,6 +33,7 @@ from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.urls import base_url, identity, model_name
 from ropd_cli.records.files import write_atomic
 from ropd_cli.records.outputs import sole_writer
+from ropd_cli.records.schemas import digest
 from ropd_cli.report.eval_report import markdown, page, terminal
 from ropd_cli.stages.runner import Tally
 from ropd_cli.util.progress import Progress
@@ -101,11 +102,13 @@ class Evaluating:
             for choice in chosen:
                 if choice.why.startswith("its questions"):
                     self.screen.note(f"{choice.benchmark.name}: graded by {choice.kind}, as {choice.why}")
+            asked = self._asked()
+            self.run.check(asked)
             if self.requests.dry_run:
                 self._forecast(chosen, cache, shared)
                 return
             stack.enter_context(sole_writer(self.run.path, directory=True))
-            self.run.write_settings((self.run.read_settings() or {}) | self._settings(chosen))
+            self.run.write_settings((self.run.read_settings() or {}) | self._settings(chosen) | {"asked": asked})
             try:
                 tally = self.screen.run(self._work(chosen, tools, cache, shared, progress))
             finally:
@@ -231,6 +234,16 @@ class Evaluating:
             "thinking": self.config.student.enable_thinking,
             "max_model_len": self.config.eval.max_model_len,
         }
+
+    def _asked(self) -> dict[str, Any]:
+        """Return what shapes the samples, flat: what ``EvalRun.check`` compares."""
+        student = self.config.student
+        how = self._how() | {"system_prompt": student.system_prompt, "thinking": student.enable_thinking}
+        if self.endpoint is not None:
+            # both may hold a key
+            how["url"] = shown_url(base_url(self.endpoint))
+            how["extra_body"] = digest(how["extra_body"])[:8]
+        return how.pop("sampling") | how
 
     def _forecast(self, chosen: Sequence[Choice], cache: ReplyCache | None, shared: Shared) -> None:
         benchmarks = [choice.benchmark for choice in chosen]

@@ -17,6 +17,7 @@ from ropd_cli.index import IndexWriter
 from ropd_cli.index.exchange import V1, V2, imported_rows, prompts_by_hash
 from ropd_cli.records.files import count_records, write_records
 from ropd_cli.stages.foreign_answers import ForeignAnswers, joined, prompts_by_text
+from ropd_cli.util.counted import counted
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def add_answers(
         write_records(out, (record.to_json() for record in written))
         count = sum(len(record.answers) for record in written)
         document = AnswersWritten(out=str(out), prompts=len(written), answers=count, **asdict(_left_out(foreign)))
-        screen.result(document, f"{out}: {count} answers to {len(written)} prompts written")
+        screen.result(document, f"{out}: {counted(count, 'answer')} to {counted(len(written), 'prompt')} written")
     else:
         hashes = prompts_by_hash(prompts) if prompts is not None and of_reference else {}
         with IndexWriter(out) as writer:
@@ -81,9 +82,9 @@ def add_answers(
     for each in foreign:
         if each.unmatched:
             places = ", ".join(each.examples)
-            screen.note(f"{len(each.unmatched)} prompts of {each.name} are not in {prompts}: {places} …")
+            screen.note(f"not in {prompts}: {counted(len(each.unmatched), 'prompt')} of {each.name}: {places} …")
         if each.empty:
-            screen.note(f"{each.name}: {each.empty} rows without an answer")
+            screen.note(f"{each.name}: {counted(each.empty, 'row')} without an answer")
 
 
 def _left_out(foreign: list[ForeignAnswers]) -> LeftOut:
@@ -108,6 +109,6 @@ def _none(foreign: list[ForeignAnswers], prompts: Path | None) -> InputError:
     if not unmatched:
         return InputError(f"{foreign[0].name}: no row has an answer", f"columns: {foreign[0].columns}")
     return InputError(
-        f"none of the {unmatched} prompts of {foreign[0].name} is in {prompts}",
+        f"no prompt of {foreign[0].name} ({unmatched:,}) is in {prompts}",
         f"their texts have to be equal ({foreign[0].columns}); without --prompts each is taken as it stands",
     )

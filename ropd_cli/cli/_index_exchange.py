@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from ropd_cli.cli._options import ReadOptions, command
 from ropd_cli.cli._screen import Screen
 from ropd_cli.index import Added
+from ropd_cli.util.counted import counted
 
 IndexFile = Annotated[Path, typer.Argument(help="Teacher index.")]
 
@@ -90,7 +91,7 @@ def export(
         written, left_out = write_reference(opened, out, version, plain=plain)
     document = RowsWritten(index=str(index), out=str(out), rows=written, left_out=left_out)
     more = f", {left_out} without a usable answer left out" if left_out else ""
-    screen.result(document, f"{out}: {written} rows written{more}")
+    screen.result(document, f"{out}: {counted(written, 'row')} written{more}")
 
 
 @command
@@ -148,12 +149,17 @@ def rehash(index: IndexFile, prompts: Annotated[Path, typer.Argument(help="Promp
     from ropd_cli.stages.foreign_answers import rehash as assign
 
     count = assign(index, load_prompts(prompts))
-    screen.result(Rehashed(index=str(index), prompts=count), f"{index}: answers of {count} prompts found by their text")
+    screen.result(
+        Rehashed(index=str(index), prompts=count), f"{index}: answers of {counted(count, 'prompt')} found by their text"
+    )
 
 
 def print_added(screen: Screen, out: Path, added: Added, left_out: LeftOut | None = None) -> None:
     """Print what was added to an index, and what of the files was not taken."""
-    text = f"{out}: {added.answers} answers to {added.prompts} new prompts added, {added.known} already there"
+    text = (
+        f"{out}: {counted(added.answers, 'answer')} to {counted(added.prompts, 'new prompt')} added, "
+        f"{added.known} already there"
+    )
     if added.differing:
         text += f" ({added.differing} of them from another source)"
     if added.truncated:

@@ -19,6 +19,7 @@ from ropd_cli.llm.client import ChatClient, ChatRequest
 from ropd_cli.llm.cost_estimate import forecast
 from ropd_cli.llm.shared import Shared
 from ropd_cli.stages.runner import RECORD_ERRORS, Tally, run_jobs
+from ropd_cli.util.counted import counted
 from ropd_cli.util.progress import Progress
 
 
@@ -100,7 +101,7 @@ class LintJudge:
         cost = f", {dollars(stats.cost_usd)}" if stats.cost_usd else ""
         again = "; the same command tries these again" if tally.failed else ""
         screen.note(
-            f"lint judge: {tally.done} groups read, {known} known before, {tally.failed} missing "
-            f"({stats.requests_sent} requests sent{cost}){again}"
+            f"lint judge: {counted(tally.done, 'group')} read, {known} known before, {tally.failed} missing "
+            f"({counted(stats.requests_sent, 'request')} sent{cost}){again}"
         )
         return {"groups": len(numbers), "known": known, "asked": tally.done, "missing": tally.failed} | stats.as_dict()

@@ -28,6 +28,7 @@ from ropd_cli.method.scoring import group_stats
 from ropd_cli.records.files import existing_records, failed_path
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.stages.runner import Tally
+from ropd_cli.util.counted import counted
 from ropd_cli.util.progress import Progress
 
 ENOUGH_DONE = 0.1
@@ -80,8 +81,8 @@ def run_api_stage(
     figures: Callable[[Path], dict[str, float | None]] = lambda _: {},
     following: Sequence[object] = (),
 ) -> None:
-    """Run a stage at the endpoint of a configuration section ("teacher", "student.endpoint", …) and print how
-    it went, in ``noun``s: also ``figures`` of its output, and the command that is ``following``. Exit code 3 where some
+    """Run a stage at the endpoint of a configuration section ("teacher", "student.endpoint", …) and print how it went:
+    records, each a ``noun``, ``figures`` of its output, and the command that is ``following``. Exit code 3 where some
     records failed. With ``--dry-run`` only what ``requests`` it would send is counted."""
     endpoint = with_model(attrgetter(section)(config), section)
     with ExitStack() as stack:
@@ -172,7 +173,7 @@ def stats_words(stats: Sequence[ClientStats], share_done: float) -> str:
     is_telling = ENOUGH_DONE <= share_done < 1
     parts = [f"{total.cache_hits} cached"]
     if total.retries:
-        parts.append(f"{total.retries} retries")
+        parts.append(counted(total.retries, "retry", "retries"))
     if total.cost_usd:
         forecast = f" of about {dollars(total.cost_usd / share_done)}" if is_telling else ""
         parts.append(f"{dollars(total.cost_usd)}{forecast}")
@@ -192,7 +193,7 @@ def in_words(forecast: Forecast) -> str:
         if forecast.cost_usd_range is not None and least < most:
             cost += " ({} to {})".format(*map(dollars, forecast.cost_usd_range))
     return (
-        f"{forecast.calls:,} calls to {forecast.model}, {forecast.cached:,} answered by the cache; about "
+        f"{counted(forecast.calls, 'call')} to {forecast.model}, {forecast.cached:,} answered by the cache; about "
         f"{forecast.prompt_tokens:,} tokens of prompts and {forecast.completion_tokens:,} of replies{between}; {cost}\n"
         f"rule: {forecast.rule}"
     )
@@ -205,7 +206,9 @@ def dollars(usd: float) -> str:
 
 def calls_words(stats: dict[str, Any]) -> str:
     """Return what was sent, from the dict of a ClientStats, in words."""
-    words = f"{stats['requests_sent']} requests sent, {stats['cache_hits']} answers from the cache"
+    words = (
+        f"{counted(stats['requests_sent'], 'request')} sent, {counted(stats['cache_hits'], 'answer')} from the cache"
+    )
     return words + (f", {dollars(stats['cost_usd'])}" if stats["cost_usd"] else "")
 
 
@@ -261,7 +264,7 @@ def report(
     """Print how a stage went, and ``lines`` below it; exit code 3 where some records failed."""
     document = {"out": str(out), "done": tally.done, "skipped": tally.skipped, "failed": tally.failed} | (stats or {})
     document["failed_file"] = str(failed_path(out)) if tally.failed else None
-    sentence = f"{out}: {tally.done} {noun} written"
+    sentence = f"{out}: {counted(tally.done, noun)} written"
     if tally.skipped:
         sentence += f", {tally.skipped} already there"
     if tally.failed:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ropd_cli.cli._stages import dollars, with_model
 from ropd_cli.errors import InputError
+from ropd_cli.util.counted import counted
 
 if TYPE_CHECKING:
     from ropd_cli.config import EndpointConfig, RopdConfig
@@ -66,9 +67,15 @@ def teacher_words(document: dict[str, Any]) -> str:
         ("wrong", "wrong"),
         ("undecided", "undecided"),
     )
-    parts = [f"{document['answers']} answers", *(f"{document[key]} {what}" for key, what in named if document[key])]
+    parts = [
+        counted(document["answers"], "answer"),
+        *(f"{document[key]} {what}" for key, what in named if document[key]),
+    ]
     if document["requests_sent"]:
-        parts.append(f"{document['prompt_tokens']:,} prompt tokens, {document['completion_tokens']:,} reply tokens")
+        parts.append(
+            f"{counted(document['prompt_tokens'], 'prompt token')}, "
+            f"{counted(document['completion_tokens'], 'reply token')}"
+        )
     if document["cost_usd"]:
         parts.append(dollars(document["cost_usd"]))
     return f"{document['model']} at {document['endpoint']}: {', '.join(parts)}"

@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from ropd_cli.cli._options import ConfigOptions, command, command_group
 from ropd_cli.cli._screen import Screen
+from ropd_cli.util.counted import counted
 from ropd_cli.util.visible_text import visible
 
 app = command_group("cache", help="Show, clean, export and import the cache of replies.")
@@ -47,7 +48,7 @@ def info(*, options: ConfigOptions, screen: Screen) -> None:
     settings = options.load()
     held = contents(settings.cache_dir, settings.cache_max_gb)
     limit = f" of at most {held.limit_gb:g} GB" if held.limit_gb is not None else ", no limit"
-    lines = [f"{held.folder}: {held.entries} replies, {held.bytes / 1e6:.1f} MB on disk{limit}"]
+    lines = [f"{held.folder}: {counted(held.entries, 'reply', 'replies')}, {held.bytes / 1e6:.1f} MB on disk{limit}"]
     if held.oldest is not None and held.newest is not None:
         lines.append(f"stored from {_date(held.oldest)} to {_date(held.newest)}")
     lines += [f"  {count:8d}  {model or '(no model name)'}" for model, count in held.models.items()]
@@ -85,7 +86,7 @@ def gc(
     screen.result(
         removed,
         f"{removed.old} old, {removed.over_limit} over the limit, {removed.corrupt} unreadable {verb}; "
-        f"{removed.entries_left} replies left, {removed.bytes_left / 1e6:.1f} MB on disk",
+        f"{counted(removed.entries_left, 'reply', 'replies')} left, {removed.bytes_left / 1e6:.1f} MB on disk",
     )
 
 
@@ -131,7 +132,9 @@ def export(
     with sole_writer(out):
         count, corrupt = write(settings.cache_dir, out)
     lost = f", {corrupt} could not be read" if corrupt else ""
-    screen.result(Exported(out=str(out), entries=count, corrupt=corrupt), f"{out}: {count} replies{lost}")
+    screen.result(
+        Exported(out=str(out), entries=count, corrupt=corrupt), f"{out}: {counted(count, 'reply', 'replies')}{lost}"
+    )
 
 
 @app.command("import")
@@ -148,7 +151,7 @@ def import_(
     settings = options.load()
     count, new = read(settings.cache_dir, file, settings.cache_max_gb)
     document = Imported(file=str(file), entries=count, new=new)
-    screen.result(document, f"{file}: {count} replies, {new} of them new here")
+    screen.result(document, f"{file}: {counted(count, 'reply', 'replies')}, {new} of them new here")
 
 
 def _seconds(text: str) -> float:

@@ -12,6 +12,7 @@ from ropd_cli.analysis.method_runs import MethodRow, by_task
 from ropd_cli.cli._options import CacheDir, command
 from ropd_cli.cli._screen import Screen
 from ropd_cli.training.run_estimate import RunForecast, cost_words
+from ropd_cli.util.counted import counted
 
 
 class Comparison(TypedDict):
@@ -131,11 +132,14 @@ def _planned(methods: list[PlannedMethod]) -> tuple[Planned, str]:
         told, one = "no judge is asked", method["forecast"]
         if one is not None:
             tokens = one["prompt_tokens"] + one["completion_tokens"]
-            told = f"each {one['calls']:,} calls, about {tokens:,} tokens, {cost_words(one)}"
+            told = f"each {counted(one['calls'], 'call')}, about {counted(tokens, 'token')}, {cost_words(one)}"
             calls += method["runs"] * one["calls"]
             total += method["runs"] * (one["cost_usd"] or 0.0)
             is_priced = is_priced and one["cost_usd"] is not None
         runs += method["runs"]
-        lines.append(f"{method['method']}: {method['runs']} runs, {told}")
-    lines.append(f"in all: {runs} runs, {calls:,} calls, {f'${total:,.2f}' if is_priced else 'no price known'}")
+        lines.append(f"{method['method']}: {counted(method['runs'], 'run')}, {told}")
+    lines.append(
+        f"in all: {counted(runs, 'run')}, {counted(calls, 'call')}, "
+        f"{f'${total:,.2f}' if is_priced else 'no price known'}"
+    )
     return Planned(methods=methods, cost_usd=total if is_priced else None), "\n".join(lines)

@@ -15,6 +15,7 @@ from ropd_cli.cli._completion import benchmarks, data_sets
 from ropd_cli.cli._options import ReadOptions, command, command_group
 from ropd_cli.cli._screen import Screen, snake_keys
 from ropd_cli.datasets.columns import Chosen
+from ropd_cli.util.counted import counted
 
 if TYPE_CHECKING:
     from ropd_cli.stages.prepare import Part, Prepared
@@ -213,7 +214,7 @@ def prepare(
     if not screen.quiet:
         _show(prepared, listing)
     lines = [
-        f"{each.file}: {len(each.prompts)} prompts{'' if is_new else ' (already there)'}"
+        f"{each.file}: {counted(len(each.prompts), 'prompt')}{'' if is_new else ' (already there)'}"
         for each, is_new in zip(outputs, written, strict=True)
     ]
     document = _document(prepared, files, listing)

@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from ropd_cli.cli._options import ReadOptions, command, command_group
 from ropd_cli.cli._screen import Screen, snake_keys
+from ropd_cli.util.counted import counted
 
 if TYPE_CHECKING:
     from ropd_cli.analysis.exported_sets import Kind, Row
@@ -199,4 +200,4 @@ def _export(
         write_set(made, out, export_facts(run))
     document = ExportedRows(out=str(out), rows=len(made.rows), groups=made.groups, left_out=snake_keys(made.left_out))
     left = f"; no row from {made.left_out.total()} ({made.reasons})" if made.left_out else ""
-    screen.result(document, f"{out}: {len(made.rows)} rows from {made.groups} groups{left}")
+    screen.result(document, f"{out}: {counted(len(made.rows), 'row')} from {counted(made.groups, 'group')}{left}")

@@ -17,6 +17,7 @@ from ropd_cli.cli._options import ReadOptions, command, command_group
 from ropd_cli.cli._screen import Screen
 from ropd_cli.index.contents import Survey
 from ropd_cli.index.rows import StoredShown
+from ropd_cli.util.counted import counted
 
 if TYPE_CHECKING:
     from ropd_cli.index.reader import Coverage
@@ -223,7 +224,7 @@ def check(
     if damage is not None:
         document |= {"whole": not damage, "damage": damage[:SHOWN], "damage_count": len(damage)}
         lines += [f"{index}: damaged, {finding}" for finding in damage[:SHOWN]]
-        lines += [f"{index}: whole, {prompts_read} prompts read"] if not damage else []
+        lines += [f"{index}: whole, {counted(prompts_read, 'prompt')} read"] if not damage else []
     if coverage is not None:
         document |= _coverage_document(coverage, m)
         document["same_text"] = len(by_text)
@@ -287,13 +288,18 @@ def _survey_table(name: str, contents: Survey) -> Any:
             made.add_column(column, justify="right" if column else "left")
         return made
 
-    head = f"{name}: {contents.answers:,} answers to {contents.prompts:,} prompts, {contents.bytes / 1e6:,.1f} MB"
+    head = (
+        f"{name}: {counted(contents.answers, 'answer')} to {counted(contents.prompts, 'prompt')}, "
+        f"{contents.bytes / 1e6:,.1f} MB"
+    )
     lines = [Text(head, style="bold")]
     if contents.truncated:
         share = f"{contents.truncated_share:.1%} of all"
         lines.append(Text(f"{contents.truncated:,} more were cut off ({share}): marked, not used"))
     if contents.without_prompt:
-        lines.append(Text(f"{contents.without_prompt:,} prompts without their text (imported rows): found by hash"))
+        lines.append(
+            Text(f"{counted(contents.without_prompt, 'prompt')} without their text (imported rows): found by hash")
+        )
     counts = table("Prompts by distinct answers", "answers", "prompts", "")
     most = max(contents.distinct.values(), default=1)
     for number, count in contents.distinct.items():
@@ -318,15 +324,18 @@ def _coverage_document(coverage: Coverage, m: int) -> CoverageShown:
 
 def _coverage_lines(name: str, coverage: Coverage, m: int) -> list[str]:
     if coverage.complete:
-        return [f"{name}: {coverage.prompts} prompts, each with {m} distinct answers or more"]
+        return [f"{name}: {counted(coverage.prompts, 'prompt')}, each with {counted(m, 'distinct answer')} or more"]
     lines = []
     if coverage.missing:
         lines.append(
-            f"{name}: no answer for {len(coverage.missing)} of {coverage.prompts} prompts: {_few(coverage.missing)}"
+            f"{name}: no answer for {len(coverage.missing)} of {counted(coverage.prompts, 'prompt')}: "
+            f"{_few(coverage.missing)}"
         )
     if coverage.short:
-        counted = [f"{uid} ({count})" for uid, count in coverage.short.items()]
-        lines.append(f"{name}: fewer than {m} distinct answers for {len(counted)} prompts: {_few(counted)}")
+        short = [f"{uid} ({count})" for uid, count in coverage.short.items()]
+        lines.append(
+            f"{name}: fewer than {counted(m, 'distinct answer')} for {counted(len(short), 'prompt')}: {_few(short)}"
+        )
     return lines
 
 

@@ -51,7 +51,9 @@ class Filters:
         bool, _filter_option("--teacher-below-student", help="Only groups whose teacher scores below the student.")
     ] = False
     missing: Annotated[bool, _filter_option("--missing", help="Only groups with missing rewards.")] = False
-    dead: Annotated[bool, _filter_option("--dead", help="Only groups whose rewards are all equal.")] = False
+    zero_variance: Annotated[
+        bool, _filter_option("--without-spread", help="Only groups whose rewards are all equal.")
+    ] = False
     failed: Annotated[bool, _filter_option("--failed", help="Only groups that could not be judged.")] = False
     lint: Annotated[
         str | None,

@@ -55,7 +55,7 @@ def rollout(
             out,
             run,
             requests=lambda endpoint: pending(files, endpoint, settings.rollout.n),
-            noun="prompts",
+            noun="prompt",
         )
         return
     if run.dry_run:

@@ -60,7 +60,7 @@ def rubricate(
         out,
         run,
         requests=lambda endpoint: pending(files, Rubricator(endpoint, settings.judge, texts), screen.note),
-        noun="groups",
+        noun="group",
         following=[
             *("ropd", "verify", prompts, "--rubrics", out, "--rollouts", rollouts, "--index", index),
             *("--out", out.parent / "verdicts.jsonl", *(part for file in run.config or () for part in ("-c", file))),

@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 from ropd_cli.cli._options import CacheDir, Config, ConfigOptions, MaxCost, Seed, Set, command
 from ropd_cli.cli._screen import Screen
 from ropd_cli.errors import EXIT_INTERRUPTED, InputError, OutputBusy
+from ropd_cli.util.counted import counted
 from ropd_cli.util.visible_text import print_err
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def train(
     for name, what in (("rewards", "mean reward"), ("losses", "loss")):
         if values := [value for value in document.get(name, []) if value is not None]:
             curve += f", {what} {values[0]:.3f} at the first and {values[-1]:.3f} at the last"
-    words = f"{document['steps']} steps{curve}\nmodel: {document['model']}\nrun: {document['run_dir']}"
+    words = f"{counted(document['steps'], 'step')}{curve}\nmodel: {document['model']}\nrun: {document['run_dir']}"
     screen.result(document, words)
 
 

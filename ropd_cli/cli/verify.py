@@ -78,7 +78,7 @@ def verify(
         out,
         run,
         requests=lambda endpoint: pending(files, Verifier(endpoint, settings.judge, texts, mixer), screen.note),
-        noun="groups",
+        noun="group",
         figures=reward_figures,
         following=("ropd", "inspect-rubrics", out),
     )

@@ -15,6 +15,7 @@ from ropd_cli.doctor.check import Case, Check, Section, shown_bytes
 from ropd_cli.llm.cache import ReplyCache, replies_folder
 from ropd_cli.training.model_shape import weights_of
 from ropd_cli.training.versions import installed_versions
+from ropd_cli.util.counted import counted
 
 HERE = Section("disk")
 PROBE_BYTES = 256 * 1024
@@ -100,7 +101,7 @@ def checkpoints(config: RopdConfig, weights: int) -> tuple[float, int]:
 
 def kept(one: float, count: int) -> str:
     """Return ``count`` checkpoints of ``one`` byte each in words."""
-    several = "a checkpoint" if count == 1 else f"{count} checkpoints"
+    several = counted(count, "checkpoint")
     return f"{several} of {shown_bytes(one)} and one being written"
 
 

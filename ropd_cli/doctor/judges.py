@@ -24,6 +24,7 @@ from ropd_cli.method.replies import Judgements
 from ropd_cli.method.verdicts import agreement
 from ropd_cli.methods import method_of
 from ropd_cli.methods.scored import Scored
+from ropd_cli.util.counted import counted
 
 HERE = Section("judges")
 ENOUGH = 0.8
@@ -146,14 +147,14 @@ def _pace(case: Case, role: str, results: Sequence[Any], seconds: float, concurr
     pace = case.learnt.pace[role] = Pace(count - len(faults), seconds, min(concurrency, count))
     turned_away = sum(status_of(fault) == 429 for fault in faults)
     if turned_away:
-        found = f"{turned_away} of {count} requests at once were turned away (429)"
+        found = f"{turned_away} of {counted(count, 'request')} at once were turned away (429)"
         return HERE.warn(label, found, rate_mend(role))
     lost = [fault for fault in faults if isinstance(fault, ProviderError) and status_of(fault) != 400]
     if lost and not pace.calls:
         return HERE.fail(label, lost[0].message, lost[0].hint or "see the line itself")
     if lost:
         mend = f"lower {role}.limits.concurrency, or look at the server's log"
-        return HERE.warn(label, f"{len(lost)} of {count} requests at once failed: {lost[0].message}", mend)
+        return HERE.warn(label, f"{len(lost)} of {counted(count, 'request')} at once failed: {lost[0].message}", mend)
     return HERE.ok(label, f"{pace} ({count} calls about tiny groups)")
 
 

@@ -14,6 +14,7 @@ from ropd_cli.errors import RopdError
 from ropd_cli.llm.api_key import api_key
 from ropd_cli.llm.cost_estimate import forecast
 from ropd_cli.llm.money import Budget
+from ropd_cli.util.counted import counted
 
 SECTIONS = (packages, devices, disk, endpoints, judges, teacher_index, student, run_cost)
 """Modules that each have HERE, the section, and CHECKS, its functions of a case."""
@@ -51,5 +52,8 @@ def plan(case: Case) -> list[str]:
             continue
         tokens = estimate.prompt_tokens + estimate.completion_tokens
         cost = "no price known" if estimate.cost_usd is None else f"${estimate.cost_usd:.4f}"
-        lines.append(f"{estimate.calls} calls to {endpoint.model} at {target.shown}, {tokens:,} tokens, {cost}")
+        lines.append(
+            f"{counted(estimate.calls, 'call')} to {endpoint.model} at {target.shown}, "
+            f"{counted(tokens, 'token')}, {cost}"
+        )
     return lines

@@ -31,6 +31,7 @@ from ropd_cli.training.gpu_forecast import (
 from ropd_cli.training.gpus import USABLE, GpuKind, parse_gpus
 from ropd_cli.training.model_shape import Shape
 from ropd_cli.training.verl_config import steps_of
+from ropd_cli.util.counted import counted
 
 CHOICES, GPU, NODE, DISK, STEP, RUN = (
     Section(name) for name in ("choices", "GPU memory", "each node", "disk", "time per step", "run")
@@ -121,7 +122,9 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
             checks.append(RUN.skipped("time", "neither train.steps nor data.prompts says how many steps there are"))
         else:
             time = shown_time(steps * amount_of(phases))
-            checks.append(RUN.ok("time", f"{steps} steps: {time}, besides such judging, validation and saving"))
+            checks.append(
+                RUN.ok("time", f"{counted(steps, 'step')}: {time}, besides such judging, validation and saving")
+            )
     else:
         checks.append(STEP.skipped("step", f"the speed of {kind.name} is not known; name a GPU, such as H100-80GB"))
     figures: Simulated = {

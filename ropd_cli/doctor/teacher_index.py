@@ -12,6 +12,7 @@ from ropd_cli.index import Stored, TeacherIndex
 from ropd_cli.index.contents import survey
 from ropd_cli.methods import method_of
 from ropd_cli.records.schemas import Prompt, load_prompts
+from ropd_cli.util.counted import counted
 from ropd_cli.util.tokens import estimate_tokens
 
 HERE = Section("index")
@@ -26,9 +27,9 @@ def prompts(case: Case) -> list[Check]:
         return [HERE.skipped("prompts", "data.prompts is not set")] if case.named else []
     count = len(load_prompts(data.prompts))
     if case.named and count < wanted:
-        found = f"{data.prompts}: {count} prompts, train.prompts_per_step is {wanted}"
+        found = f"{data.prompts}: {counted(count, 'prompt')}, train.prompts_per_step is {wanted}"
         return [HERE.fail("prompts", found, f"give more prompts, or --set train.prompts_per_step={count}")]
-    return [HERE.ok("prompts", f"{data.prompts}: {count} prompts")]
+    return [HERE.ok("prompts", f"{data.prompts}: {counted(count, 'prompt')}")]
 
 
 def index(case: Case) -> list[Check]:
@@ -41,7 +42,11 @@ def index(case: Case) -> list[Check]:
         return [HERE.skipped("index", "data.index is not set")] if case.named else []
     with closing(TeacherIndex.open(Path(data.index))) as opened:
         contents = survey(opened)
-        checks = [HERE.ok("index", f"{data.index}: {contents.answers} answers to {contents.prompts} prompts")]
+        checks = [
+            HERE.ok(
+                "index", f"{data.index}: {counted(contents.answers, 'answer')} to {counted(contents.prompts, 'prompt')}"
+            )
+        ]
         if contents.truncated:
             found = f"{contents.truncated} more answers were cut off by their token limit and are not used"
             mend = "ropd teacher-gen with --retry-max-tokens, then index build"
@@ -66,7 +71,9 @@ def _coverage(opened: TeacherIndex, wanted: Sequence[Prompt], m: int, *, skip: b
         make, left_out = HERE.warn, "; left out of a run by data.on_few_answers"
     checks = []
     if coverage.missing:
-        found = f"no answer for {len(coverage.missing)} of {coverage.prompts} prompts ({few(coverage.missing)})"
+        found = (
+            f"no answer for {len(coverage.missing)} of {counted(coverage.prompts, 'prompt')} ({few(coverage.missing)})"
+        )
         elsewhere = [uid for uid in coverage.missing if opened.get(uid)]
         if elsewhere:
             found += (
@@ -75,8 +82,11 @@ def _coverage(opened: TeacherIndex, wanted: Sequence[Prompt], m: int, *, skip: b
         mend = "ropd teacher-gen for these prompts, then ropd index build into the same index"
         checks.append(make("coverage", found + left_out, mend))
     if coverage.short:
-        counted = few([f"{uid} {number}" for uid, number in coverage.short.items()])
-        found = f"fewer than {m} distinct answers for {len(coverage.short)} of {coverage.prompts} prompts ({counted})"
+        short = few([f"{uid} {number}" for uid, number in coverage.short.items()])
+        found = (
+            f"fewer than {counted(m, 'distinct answer')} for {len(coverage.short)} of "
+            f"{counted(coverage.prompts, 'prompt')} ({short})"
+        )
         hashes = {prompt.uid: prompt.raw_prompt_hash for prompt in wanted}
         temperatures = {
             uid: {one.sampling.get("temperature") for one in opened.get(uid, hashes[uid])} for uid in coverage.short
@@ -100,18 +110,23 @@ def _answers(by_prompt: Sequence[Sequence[Stored]], m: int, max_answer_tokens: i
     answers = [one.answer for each in by_prompt for one in each]
     cut = sum(answer.finish_reason == "length" for answer in answers)
     if cut:
-        found = f"{cut} of {len(answers)} answers looked at were cut off by their token limit"
+        found = f"{cut} of {counted(len(answers), 'answer')} looked at were cut off by their token limit"
         mend = "ropd teacher-gen again with a higher --max-tokens, and build the index anew"
         checks.append(HERE.warn("cut-off answers", found, mend))
     alike = [each[0].uid for each in by_prompt if len(each) >= m > len({" ".join(s.answer.text.split()) for s in each})]
     if alike:
-        found = f"answers to {len(alike)} of {len(by_prompt)} prompts differ only in white space ({few(alike)})"
+        found = (
+            f"answers to {len(alike)} of {counted(len(by_prompt), 'prompt')} differ only in white space ({few(alike)})"
+        )
         checks.append(HERE.fail("distinct answers", found, "ropd teacher-gen with a higher --temperature"))
     tokens = sorted(estimate_tokens(answer.text) for answer in answers)
     long = sum(count > max_answer_tokens for count in tokens)
     found = f"about {tokens[len(tokens) // 2]:,} tokens in the middle, {tokens[-1]:,} at most"
     if long:
-        found = f"{long} of {len(tokens)} answers are longer than judge.max_answer_tokens {max_answer_tokens} ({found})"
+        found = (
+            f"{long} of {counted(len(tokens), 'answer')} are longer than judge.max_answer_tokens "
+            f"{max_answer_tokens} ({found})"
+        )
     mend = "judges see them without their middle: raise judge.max_answer_tokens if the judge's context allows it"
     checks.append(HERE.ok_unless(long > 0, "lengths", found, mend))
     models = Counter(one.model for each in by_prompt for one in each)

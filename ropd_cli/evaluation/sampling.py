@@ -11,7 +11,7 @@ from typing import Any
 from ropd_cli.errors import InputError
 from ropd_cli.evaluation.samples import Benchmark, Sample
 from ropd_cli.evaluation.sources import Source
-from ropd_cli.evaluation.store import EvalRun
+from ropd_cli.evaluation.store import OTHERWISE, EvalRun
 from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import Answer, Message, digest, with_system
 from ropd_cli.stages.runner import Tally, run_jobs
@@ -69,8 +69,8 @@ def left_to_draw(
 ) -> list[Job]:
     """What the run's files lack, in the order of the benchmarks. ``system_prompt`` goes before questions without one.
 
-    ``how`` is all that shapes an answer besides the messages. Raises InputError where the directory holds samples of
-    the same questions that were drawn otherwise.
+    ``how`` is all that shapes an answer besides the messages. Raises InputError where samples of a question's id answer
+    another wording of it.
     """
     jobs: list[Job] = []
     for benchmark in benchmarks:
@@ -89,9 +89,9 @@ def left_to_draw(
                     wordings[asked_hash] = Job(benchmark.name, question.id, messages, key, indices, asked_hash)
                 elif found != asked_hash:
                     raise InputError(
-                        f"{run.samples_file(benchmark.name)}: sample {index} of {question.id} was drawn by another "
-                        "model, with other settings, or of another question",
-                        "give another --out, or delete the file to draw all of it again",
+                        f"{run.samples_file(benchmark.name)}: sample {index} of {question.id} answers another question "
+                        "than the data has now" + (", or its options in another order (`seed`)" if key else ""),
+                        OTHERWISE.format("the file"),
                     )
             jobs += wordings.values()
     return jobs

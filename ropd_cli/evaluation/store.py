@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,12 @@ import orjson
 from ropd_cli.errors import InputError
 from ropd_cli.evaluation.samples import Grade, Sample
 from ropd_cli.records.files import existing_records, write_atomic
+from ropd_cli.stages.runner import changes
 
 Key = tuple[str, int]
 """(id of the question, number of the sample)."""
+OTHERWISE = "give another --out, or delete {} to draw all of it again"
+"""What to do about samples that were drawn otherwise."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,17 @@ class EvalRun:
         file = self.grades_file(benchmark)
         found = (_read(Grade, record, f"{file}:{number}") for number, record in existing_records(file))
         return {(grade.id, grade.sample): grade for grade in found}
+
+    def check(self, asked: Mapping[str, Any]) -> None:
+        """Raise InputError where there are samples that were drawn by another model, or otherwise, than ``asked``.
+
+        ``asked`` is flat, by setting.
+        """
+        known = (self.read_settings() or {}).get("asked")
+        if known is None or not any(file.stat().st_size for file in self.path.glob("samples/*")):
+            return
+        if changed := "; ".join(changes(known, asked)):
+            raise InputError(f"{self.path}: its samples were drawn with {changed}", OTHERWISE.format("it"))
 
     def write_settings(self, document: dict[str, Any]) -> None:
         """Write ``eval.json``."""

@@ -17,6 +17,7 @@ from ropd_cli.evaluation.statistics import FiguresShown, benchmark_figures, leng
 from ropd_cli.evaluation.store import EvalRun
 from ropd_cli.llm.money import cost_usd
 from ropd_cli.records.schemas import digest
+from ropd_cli.util.counted import counted
 
 WORTH_A_WARNING = 0.01
 """A share of missing grades above this is warned of."""
@@ -146,10 +147,13 @@ def _warnings(name: str, figures: Mapping[str, Any], n: int) -> list[str]:
     found = []
     wanted = figures["problems"] * n
     if figures["missing"] > WORTH_A_WARNING * wanted:
-        found.append(f"{name}: {figures['missing']} of {wanted} samples have no grade and are left out of the figures")
+        found.append(
+            f"{name}: no grade for {figures['missing']} of {counted(wanted, 'sample')}, left out of the figures"
+        )
     if (figures["undecided_share"] or 0.0) > WORTH_A_WARNING:
         found.append(
-            f"{name}: the results of {figures['undecided']} samples were not compared by value and count as wrong "
+            f"{name}: the results of {counted(figures['undecided'], 'sample')} were not compared by value and "
+            "count as wrong "
             "(undecided in the grades says why)"
         )
     if (figures["truncated_share"] or 0.0) > CUT_WARNING:

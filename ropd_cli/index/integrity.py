@@ -8,6 +8,7 @@ from ropd_cli.errors import InputError
 from ropd_cli.index.layout import text_digest
 from ropd_cli.index.reader import TeacherIndex
 from ropd_cli.records.schemas import prompt_hash
+from ropd_cli.util.counted import counted
 
 SHOWN = 20
 """So many findings are shown; of pages that do not fit more are not looked for."""
@@ -26,7 +27,7 @@ def integrity(index: TeacherIndex, track: Callable[[list[tuple]], Iterable[tuple
             " LEFT JOIN sources s ON s.id = a.source_id WHERE p.id IS NULL OR s.id IS NULL"
         )[0][0]
         if orphans:
-            yield f"{orphans} answers belong to no prompt or no source"
+            yield f"{counted(orphans, 'answer')} without a prompt or without a source"
         for (number,) in track(index.query("SELECT id FROM prompts ORDER BY id")):
             try:
                 yield from _check_row(index, number)

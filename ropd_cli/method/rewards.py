@@ -33,6 +33,7 @@ from ropd_cli.errors import InputError, JudgeError
 from ropd_cli.method.criterion_weights import counted_weights, in_points, mask_seed, weighted_scores
 from ropd_cli.method.scoring import advantages
 from ropd_cli.records.schemas import Answer, AnswerVerdict, Group, Prompt, Rubric
+from ropd_cli.util.counted import counted
 from ropd_cli.util.tokens import estimate_tokens
 
 PARTS = ("rubric", "exact", "length", "format", "custom")
@@ -117,7 +118,8 @@ class RewardMixer:
         if lacking:
             shown = ", ".join(map(repr, lacking[:_NAMED_UIDS])) + (", …" if len(lacking) > _NAMED_UIDS else "")
             raise InputError(
-                f"reward.exact has a weight, and {len(lacking)} prompts have no `answer` (uid {shown})",
+                f"reward.exact has a weight, and there is no `answer` in {counted(len(lacking), 'prompt')} (uid "
+                f"{shown})",
                 "give every prompt its checkable `answer`, or set reward.exact to 0",
             )
 

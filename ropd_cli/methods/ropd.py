@@ -20,6 +20,7 @@ from ropd_cli.stages.repair import repair
 from ropd_cli.stages.reuse import KeptRubrics
 from ropd_cli.stages.rubricator import Rubricator
 from ropd_cli.stages.verifier import Verifier
+from ropd_cli.util.counted import counted
 
 _CRITERIA = 8
 _CRITERION_CHARS = 200
@@ -55,7 +56,8 @@ class Ropd(Method):
             lacking = [prompt.uid for prompt in prompts if dataset_rubric(prompt) is None]
             if lacking:
                 raise InputError(
-                    f"judge.rubrics is {config.judge.rubrics}, and {len(lacking)} prompts bring no rubric "
+                    f"judge.rubrics is {config.judge.rubrics}, and there is no rubric in "
+                    f"{counted(len(lacking), 'prompt')} "
                     f"(uid {lacking[0]!r})",
                     "give every prompt a `rubric`, or set judge.rubrics to induced",
                 )

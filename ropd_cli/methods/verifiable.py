@@ -18,6 +18,7 @@ from ropd_cli.evaluation.tasks.integer import IntegerTask
 from ropd_cli.evaluation.tasks.maths import MathTask
 from ropd_cli.methods.base import Method, Needs, Resources, Rewarded, Rewarder
 from ropd_cli.records.schemas import Answer, AnswerVerdict, Group, Prompt, VerdictRecord
+from ropd_cli.util.counted import counted
 
 DEFAULT = "math"
 GRADERS: Mapping[str, Callable[[], Task]] = {
@@ -52,7 +53,7 @@ class Verifiable(Method):
                 raise InputError(f"verifiable.graders: {source}: {name}: no such grader", hint)
         if lacking := [prompt.uid for prompt in prompts if not (prompt.answer or "").strip()]:
             raise InputError(
-                f"method {self.name}: {len(lacking)} prompts have no `answer` (uid {_shown(lacking)})",
+                f"method {self.name}: no `answer` in {counted(len(lacking), 'prompt')} (uid {_shown(lacking)})",
                 "give every prompt its checkable `answer`, or leave those out",
             )
         tasks = {name: make() for name, make in GRADERS.items()}
@@ -68,7 +69,8 @@ class Verifiable(Method):
         if misfits:
             first = next(iter(misfits.values()))
             raise InputError(
-                f"method {self.name}: {len(misfits)} prompts can't be graded (uid {_shown(list(misfits))}): {first}",
+                f"method {self.name}: {counted(len(misfits), 'prompt')} can't be graded (uid "
+                f"{_shown(list(misfits))}): {first}",
                 "name another grader for their data_source: verifiable.graders",
             )
         if "math" in used:

@@ -32,6 +32,7 @@ from ropd_cli.records.schemas import AnswerRecord, Prompt, load_prompts
 from ropd_cli.training import launch
 from ropd_cli.training.run_dir import Place, RunDir
 from ropd_cli.training.run_estimate import RunForecast, forecast_run
+from ropd_cli.util.counted import counted
 from ropd_cli.util.progress import NoProgress, Progress
 
 TASKS: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -222,7 +223,7 @@ def _task(options: Options, paths: Paths, config: RopdConfig, progress: Progress
         lacking = [prompt.uid for prompt in prompts if prompt.answer is None]
         if lacking:
             raise InputError(
-                f"{options.held_out}: {len(lacking)} prompts have no `answer` (uid {lacking[0]!r})",
+                f"{options.held_out}: no `answer` in {counted(len(lacking), 'prompt')} (uid {lacking[0]!r})",
                 "held-out answers are graded by exact match: give each prompt its `answer`",
             )
         return prompts

@@ -21,6 +21,7 @@ from ropd_cli.errors import InputError, ProviderRefused, ProviderUnreachable
 from ropd_cli.records.files import write_atomic
 from ropd_cli.report.run_words import outcome
 from ropd_cli.training.run_dir import RunDir
+from ropd_cli.util.counted import counted
 from ropd_cli.util.yaml_text import load_yaml
 
 
@@ -109,7 +110,7 @@ def _facts(run: RunDir, data: RunData, base: str, licence: str | None, method: s
     return {
         "Base model": base,
         "Licence of the base model": licence or "unknown",
-        "Data": without_folders(prompts) + (f", {count:,} prompts" if count else ""),
+        "Data": without_folders(prompts) + (f", {counted(count, 'prompt')}" if count else ""),
         "Method": method,
         "Teacher": ", ".join(data.teachers),
         "Rubrics by": ", ".join(sorted(rubricators)),

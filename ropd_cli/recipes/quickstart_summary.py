@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from ropd_cli.analysis.intervals import Interval
 from ropd_cli.answers.exact_match import is_exact
 from ropd_cli.records.schemas import AnswerRecord, Prompt
+from ropd_cli.util.counted import counted
 
 _CURVE_COLUMNS, _CURVE_ROWS = 64, 6
 
@@ -106,7 +107,7 @@ def as_text(outcome: Outcome) -> str:
     total = sum(outcome.seconds.values())
     lines = [
         "",
-        f"exact match on {outcome.held_out} held-out prompts",
+        f"exact match on {counted(outcome.held_out, 'held-out prompt')}",
         f"  before   {outcome.accuracy_before:6.1%}",
         f"  after    {outcome.accuracy_after:6.1%}",
         f"  change   {100 * outcome.difference.mean:+6.1f} points   95% interval {100 * low:+.1f} to {100 * high:+.1f} "

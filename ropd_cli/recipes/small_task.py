@@ -19,6 +19,7 @@ from ropd_cli.stages.prepare import Output, Part, Plan, Source, prepare, write_a
 from ropd_cli.stages.rollout import RolloutFiles, rollout_local
 from ropd_cli.stages.teacher import TeacherFiles, Wanted, teacher_gen
 from ropd_cli.training.device_choices import default_cpu_dtype, dtype_of, whole_sequence
+from ropd_cli.util.counted import counted
 from ropd_cli.util.progress import Progress
 
 HELD_OUT_PROMPTS = 200
@@ -69,7 +70,8 @@ async def greedy_answers(
     )
     if tally.failed:
         raise RopdError(
-            f"{out}: {tally.failed} held-out prompts got no answer", f"see {log}; the same command tries again"
+            f"{out}: {counted(tally.failed, 'held-out prompt')} got no answer",
+            f"see {log}; the same command tries again",
         )
     return {record.uid: record for record in load_models(out, AnswerRecord)}
 

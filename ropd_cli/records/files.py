@@ -90,14 +90,14 @@ def _read(path: Path, torn_after: int | None) -> Iterator[tuple[int, Record]]:
                 path,
                 "torn",
                 f"{path}: its last record is incomplete, as a kill leaves it, and is left out; "
-                f"{records} records before it are read",
+                f"records read before it: {records}",
             )
         elif _salvages.get():
             skipped += 1
         else:
             behind = sum(not isinstance(other, Damage) for other in parts)
             raise InputError(
-                f"{part.where}: {part.why}; {records} records can be read before it, {behind} after it",
+                f"{part.where}: {part.why}; records that can be read: {records} before it, {behind} after it",
                 part.hint + ("" if _salvages.get() is None else "; with --salvage what can't be read is skipped"),
             )
     if skipped:

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from ropd_cli.report.words import number
+from ropd_cli.util.counted import counted
 from ropd_cli.util.terminal import Text
 
 Columns = tuple[str, ...]
@@ -62,7 +63,8 @@ def judges(figures: Figures) -> str:
         return f"{models} (template {', '.join(side['template_hashes'])})"
 
     repeats = f", {figures['flips']['repeats']} times" if figures["flips"] else ""
-    return f"{figures['groups']:,} groups. Saved: {judge(figures['saved'])}. New: {judge(figures['new'])}{repeats}."
+    groups = counted(figures["groups"], "group")
+    return f"{groups}. Saved: {judge(figures['saved'])}. New: {judge(figures['new'])}{repeats}."
 
 
 def rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
@@ -82,7 +84,10 @@ def rows(figures: Figures) -> Iterator[tuple[str, str, str]]:
         ranks = f"of ranks {number(scores['spearman'], '.3f')}"
         yield "correlation of scores", number(scores["pearson"], ".3f"), ranks
         within = scores["within_groups"]
-        tau = f"mean Kendall's tau-b of {within['groups']:,} groups; correlation {number(within['pearson'], '.3f')}"
+        tau = (
+            f"mean Kendall's tau-b of {counted(within['groups'], 'group')}; correlation "
+            f"{number(within['pearson'], '.3f')}"
+        )
         yield "order within a group", number(within["kendall"], ".3f"), tau
     if advantages["groups"]:
         pushed = f"of {advantages['n']:,} rollouts; the update would push them elsewhere"

@@ -28,6 +28,7 @@ from ropd_cli.analysis.judged_groups import GroupRow
 from ropd_cli.analysis.query import SORTS, Query
 from ropd_cli.report.groups_text import in_full, question_and_notes, spread_bar
 from ropd_cli.report.words import number
+from ropd_cli.util.counted import counted
 from ropd_cli.util.terminal import Text
 
 _NARROW = 76
@@ -43,7 +44,7 @@ Enter              open the group
                    (Enter keeps it, Esc takes it back)
 n N                next, previous group that has the search
 f                  filter: teacher below student, missing,
-                   no spread, failed, a rule of the linter
+                   without spread, failed, a rule of the linter
 s r                sort by …, the other way round
 c                  clear search and filters
 Esc or q           back; from the list: quit
@@ -333,12 +334,12 @@ class Browser(App[None]):
         options = [
             ("teacher below student", query.below, replace(query, below=not query.below)),
             ("rewards missing", query.missing, replace(query, missing=not query.missing)),
-            ("no spread", query.dead, replace(query, dead=not query.dead)),
+            ("without spread", query.zero_variance, replace(query, zero_variance=not query.zero_variance)),
             ("failed", query.failed, replace(query, failed=not query.failed)),
         ]
         for rule, count in self._catalogue.rules().items():
             is_on = query.lint == rule
-            words = f"lint: {rule} ({count:,} group{'s' * (count != 1)})"
+            words = f"lint: {rule} ({counted(count, 'group')})"
             options.append((words, is_on, replace(query, lint=None if is_on else rule)))
         self.push_screen(Choice("filter", options), self._ask)
 
@@ -377,7 +378,7 @@ class Browser(App[None]):
         rows, query = self.rows, self._query
         rows.show(self._catalogue.numbers(query), keep=rows.current)
         order = f"by {query.sort}{', reversed' if query.reverse else ''}"
-        words = f"{self._name}: {len(rows.numbers):,} of {len(self._catalogue):,} groups, {order}"
+        words = f"{self._name}: {len(rows.numbers):,} of {counted(len(self._catalogue), 'group')}, {order}"
         if query.words:
             words += f", {query.words}"
         self.screen_stack[0].query_one("#where", Static).update(Text(words))

@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from ropd_cli.report.words import number
+from ropd_cli.util.counted import counted
 from ropd_cli.util.terminal import FittedTable, Text, shortened
 from ropd_cli.util.visible_text import visible
 
@@ -88,7 +89,7 @@ def facts(document: Document) -> list[tuple[str, str]]:
         "thinking": None if thinking is None else "on" if thinking else "off",
         "system prompt": document.get("system_prompt"),
         "judge": document.get("judge"),
-        "limit": f"the first {limit} problems of each" if limit else None,
+        "limit": f"the first {counted(limit, 'problem')} of each" if limit else None,
         "speed": f"{speed:,.0f} tokens/s" if speed else None,
         "cost": None if cost is None else f"${cost:.2f}",
         "ropd": f"{document['ropd']}, {document['created']}",
@@ -118,8 +119,8 @@ def _about(benchmark: Document) -> str:
     figures = benchmark["figures"]
     cost = dollars(benchmark["cost_usd"])
     parts = (
-        f"{figures['problems']} problems x {benchmark['n']}",
-        figures["missing"] and f"{figures['missing']} samples without a grade",
+        f"{counted(figures['problems'], 'problem')} x {benchmark['n']}",
+        figures["missing"] and f"{counted(figures['missing'], 'sample')} without a grade",
         figures["truncated"] and f"{number(figures['truncated_share'], '.1%')} cut off",
         figures["no_result"] and f"{number(figures['no_result_share'], '.1%')} without a result",
         figures.get("undecided") and f"{number(figures['undecided_share'], '.1%')} undecided, as wrong",

@@ -48,7 +48,7 @@ class GroupList:
         table = _table()
         for name in told:
             if name == "uid":
-                table.add_column(name, max_width=20, overflow="fold")
+                table.add_column(name, max_width=max(20, options.max_width - _BESIDE_UID), overflow="fold")
             elif name == "question · notes":
                 table.add_column(name, ratio=1)
             else:
@@ -62,6 +62,8 @@ class GroupList:
 
 
 _QUESTION_CELLS = 60
+_BESIDE_UID = 90
+"""Cells that a list keeps for its other columns before a uid gets more than 20."""
 BAR_CELLS = 5
 WIDEST_SPREAD = 0.5
 """Standard deviation of rewards in [0, 1], at most."""

@@ -47,7 +47,7 @@ def course_charts(runs: Sequence[RunData]) -> list[Chart]:
         *_validation(runs),
     ]
     if several:
-        lines = [Line(run.name, run.share_by_step(lambda row: row.dead), at) for at, run in enumerate(runs)]
+        lines = [Line(run.name, run.share_by_step(lambda row: row.zero_variance), at) for at, run in enumerate(runs)]
         charts.append(chart("Groups without spread", lines, unit="%", low=0.0))
         charts.append(metrics("Seconds per step", ("", "timing_s/step"), unit="s"))
     else:
@@ -103,7 +103,7 @@ def _of_one_run(run: RunData) -> list[Chart | None]:
     """Return the charts that have too many lines for several runs."""
     shares = [Line("failed", run.share_by_step(lambda row: row.error is not None), 4)]
     if not is_unrewarded(run.config):
-        shares.insert(0, Line("without spread", run.share_by_step(lambda row: row.dead), 0))
+        shares.insert(0, Line("without spread", run.share_by_step(lambda row: row.zero_variance), 0))
     if run.has_rubrics:
         shares.append(Line("teacher below student", run.share_by_step(lambda row: row.below), 1))
     categories = []

@@ -32,10 +32,22 @@ _KINDS = {
     "best": ("Best groups", "The highest mean rewards."),
     "worst": ("Worst groups", "The lowest mean rewards."),
     "suspect": ("Suspect rubrics", "The teacher scored below the rollouts, or a criterion refers to a reference."),
-    "dead": ("Groups without spread", "All rewards are equal: nothing is learned from them."),
+    "zero_variance": ("Groups without spread", "All rewards of such a group are equal: nothing is learned from it."),
     "failed": ("Groups that failed", "They could not be judged and stay out of the update; they do not count as 0."),
 }
-_LISTED = ("step", "uid", "question", "mean", "spread", "teacher", "missing", "dead", "below", "findings", "error")
+_LISTED = (
+    "step",
+    "uid",
+    "question",
+    "mean",
+    "spread",
+    "teacher",
+    "missing",
+    "zero_variance",
+    "below",
+    "findings",
+    "error",
+)
 """Columns of the list of groups, as ``run.js`` knows them."""
 
 
@@ -56,6 +68,7 @@ def page(run: RunData, *, template: str = "run.html", title: str | None = None, 
         verifier=_judge(config, "verifier"),
         method=setting(config, "method") or "ropd",
         by_std=setting(config, "train.norm_adv_by_std") is not False,
+        is_unrewarded=is_unrewarded(config),
         sentences=[*outcome(run), *watched(run)],
         cards=_cards(run),
         charts=course_charts([run]),
@@ -135,13 +148,13 @@ def _judge(config: Mapping[str, Any], section: str) -> str:
 def _cards(run: RunData) -> list[tuple[str, str]]:
     """Return (figure, what it is)."""
     judged = run.judged
-    dead = sum(row.dead for row in judged)
+    flat = sum(row.zero_variance for row in judged)
     cards = [
         (f"{len(run.steps)}", "steps"),
         (f"{len(judged):,}", f"groups judged, {len(run.failed):,} failed"),
     ]
     if not is_unrewarded(run.config):
-        cards.append((f"{dead / len(judged):.0%}" if judged else "–", "of them without spread"))
+        cards.append((f"{flat / len(judged):.0%}" if judged else "–", "of them without spread"))
     if run.trend and not is_unrewarded(run.config):
         cards.append((f"{run.trend[0]:.2f} → {run.trend[1]:.2f}", "mean reward, first to last third"))
     if run.has_rubrics and not run.by_rules:
@@ -178,7 +191,7 @@ def _listed(row: GroupRow) -> list[Any]:
     means = (rounded(row.mean), rounded(row.spread), rounded(row.teacher))
     missing = row.missing if row.mean is not None else 0
     names = (visible(row.uid), visible(row.question))
-    return [row.step, *names, *means, missing, row.dead, row.below, ", ".join(row.rules), error]
+    return [row.step, *names, *means, missing, row.zero_variance, row.below, ", ".join(row.rules), error]
 
 
 def _folds(run: RunData, telling: int | None) -> list[tuple[str, str, list[int]]]:

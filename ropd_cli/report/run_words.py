@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ropd_cli.analysis.run_data import RunData
+from ropd_cli.util.counted import counted
 
 Sentence = tuple[str, str]
 """(words, "good" | "bad" | "")."""
 _CUT_OFF = 0.2
 """Share of a step's rollouts that were cut off, from which on it is worth a look."""
-_DEAD = 0.1
+_FLAT = 0.1
 """The same of the groups of the last third that are without spread."""
 
 
@@ -33,7 +34,10 @@ def status(run: RunData) -> str:
     if run.is_supervised:
         made = f"{run.total('answers/trained') or 0:,.0f} teacher answers"
     else:
-        made = f"{len(run.rows):,} groups of {max((row.rollouts for row in run.rows), default=0)} rollouts"
+        made = (
+            f"{counted(len(run.rows), 'group')} of "
+            f"{counted(max((row.rollouts for row in run.rows), default=0), 'rollout')}"
+        )
     return f"{end}: {done}{of} steps, {made}."
 
 
@@ -57,9 +61,9 @@ def course(run: RunData) -> list[Sentence]:
         lines.append((words, "good" if change.low > 0 else "bad"))
     lines += _teacher(run)
     judged = run.judged
-    dead = sum(row.dead for row in judged)
-    if judged and dead > 0.3 * len(judged) and not is_unrewarded(run.config):
-        lines.append((f"{dead / len(judged):.0%} of the groups had equal rewards and taught nothing.", "bad"))
+    flat = sum(row.zero_variance for row in judged)
+    if judged and flat > 0.3 * len(judged) and not is_unrewarded(run.config):
+        lines.append((f"{flat / len(judged):.0%} of the groups were without spread and taught nothing.", "bad"))
     if run.hardest:
         hard = run.hardest[0]
         teacher = f", by {hard.met.teacher_rate:.0%} of the teacher's answers" if hard.met.teacher_of else ""
@@ -70,7 +74,7 @@ def course(run: RunData) -> list[Sentence]:
         )
         lines.append((words, ""))
     failed, of = len(run.failed), len(run.rows)
-    words = f"{failed:,} of {of:,} groups could not be judged; they stay out of the update."
+    words = f"{failed:,} of {counted(of, 'group')} could not be judged; they stay out of the update."
     whole = "No group failed." if is_unrewarded(run.config) else "Every group was judged."
     lines.append((words if failed else whole, "bad" if failed > 0.1 * of else ""))
     return lines
@@ -87,7 +91,10 @@ def _supervised(run: RunData) -> list[Sentence]:
         lines = [(words, mood)]
     if cut := run.total("answers/too_long"):
         limit = setting(run.config, "data.max_response_tokens")
-        words = f"{cut:,.0f} answers had more than {limit} tokens (data.max_response_tokens) and were cut off."
+        words = (
+            f"{counted(int(cut), 'answer')} had more than {counted(limit, 'token')} "
+            "(data.max_response_tokens) and were cut off."
+        )
         lines.append((words, "bad"))
     return lines
 
@@ -152,13 +159,11 @@ def lost(run: RunData) -> list[str]:
     """Return what has no reward, though its group was judged, or was left out."""
     lines = []
     if missing := sum(row.missing for row in run.judged):
-        lines.append(
-            f"{missing:,} rollouts of judged groups have no reward: their judgement is missing, or they gave no answer."
-        )
+        lines.append(f"No reward for {counted(missing, 'rollout')} of judged groups: no judgement, or no answer.")
     if silent := run.total("groups/no_answer_rollouts"):
-        lines.append(f"{silent:,.0f} rollouts were empty or cut off while thinking.")
+        lines.append(f"{counted(int(silent), 'rollout')} empty or cut off while thinking.")
     if run.skipped:
-        lines.append(f"{run.skipped:,} prompts were left out for want of teacher answers (skipped.jsonl).")
+        lines.append(f"{counted(run.skipped, 'prompt')} left out for want of teacher answers (skipped.jsonl).")
     return lines
 
 
@@ -174,8 +179,8 @@ def worth_a_look(run: RunData) -> list[str]:
             f"{setting(run.config, 'data.max_response_tokens')} tokens (data.max_response_tokens) and were cut off."
         )
     if run.ends[1]:
-        before, after = (sum(row.dead for row in rows) / len(rows) for rows in run.ends)
-        if after >= _DEAD and not is_unrewarded(run.config):
+        before, after = (sum(row.zero_variance for row in rows) / len(rows) for rows in run.ends)
+        if after >= _FLAT and not is_unrewarded(run.config):
             lines.append(
                 f"Groups without spread, from which nothing is learned: {before:.0%} in the first third of the steps, "
                 f"{after:.0%} in the last. That is so where prompts have become too easy, or are too hard."

@@ -75,7 +75,7 @@ def figures(run: RunData) -> dict[str, Any]:
         "steps": len(run.steps),
         "groups": len(run.rows),
         "failed groups": len(run.failed),
-        "groups without spread": sum(row.dead for row in judged) / len(judged) if judged else None,
+        "groups without spread": sum(row.zero_variance for row in judged) / len(judged) if judged else None,
         "teacher below student": sum(row.below for row in judged) / len(judged) if judged else None,
         "reward, first third": trend[0] if trend else None,
         "reward, last third": trend[1] if trend else None,

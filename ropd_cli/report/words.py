@@ -8,6 +8,7 @@ from typing import Any
 
 from ropd_cli.analysis.judged_groups import GroupRow
 from ropd_cli.records.schemas import AnswerVerdict
+from ropd_cli.util.counted import counted
 
 MARKS = {True: "✓", False: "✗", None: "?"}
 
@@ -44,13 +45,13 @@ def by_rubrics(rows: Sequence[GroupRow]) -> bool:
 
 def summary_line(sums: Mapping[str, Any]) -> str:
     """Return the sums of a list of groups (``Catalogue.summary``) in words."""
-    parts = [f"{sums['groups']} group{'s' * (sums['groups'] != 1)}"]
+    parts = [counted(sums["groups"], "group")]
     if sums["mean"] is not None:
         means = (("mean", "mean"), ("spread", "spread"), ("teacher", "teacher_mean"))
         known = (f"{name} {number(sums[key])}" for name, key in means if sums[key] is not None)
         parts.append(", ".join(known))
     counts = {
-        "zero_variance": "with all rewards equal",
+        "zero_variance": "without spread",
         "teacher_below_student": "with the teacher below the students",
         "failed": "failed",
         "missing_rewards": "rewards missing",

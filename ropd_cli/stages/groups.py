@@ -13,6 +13,7 @@ from ropd_cli.records.files import read_journal
 from ropd_cli.records.packed import Key
 from ropd_cli.records.schemas import AnswerRecord, Group, Prompt, load_models, load_prompts
 from ropd_cli.stages.runner import RECORD_ERRORS
+from ropd_cli.util.counted import counted
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ class GroupFile:
     def left_out(self) -> list[str]:
         """Prompts without a group: a line for each reason, with their number and up to three uids."""
         return [
-            f"{len(uids)} prompt{'s' * (len(uids) > 1)} {why}, left out: {', '.join(uids[:3])}{' …' * (len(uids) > 3)}"
+            f"{counted(len(uids), 'prompt')} {why}, left out: {', '.join(uids[:3])}{' …' * (len(uids) > 3)}"
             for why, uids in self._left_out.items()
         ]
 
@@ -104,4 +105,7 @@ def forecast_plans(groups: Iterable[Group], plan: Callable[[Group], T], note: Ca
     if faults and not made:
         raise faults[0]
     if faults:
-        note(f"{len(faults)} of {made + len(faults)} groups would fail and are not counted; the first: {faults[0]}")
+        note(
+            f"{len(faults)} of {counted(made + len(faults), 'group')} would fail and are not counted; the "
+            f"first: {faults[0]}"
+        )

@@ -16,6 +16,7 @@ from ropd_cli.llm.client import ChatClient, ChatRequest, endpoint_request
 from ropd_cli.llm.urls import builtin_query
 from ropd_cli.records.schemas import Answer, AnswerRecord, Message, Prompt, digest, load_prompts, with_system
 from ropd_cli.stages.runner import Finished, Tally, run_records
+from ropd_cli.util.counted import counted
 from ropd_cli.util.progress import Progress
 
 STAGE = "rollout"
@@ -166,7 +167,7 @@ async def sample(client: ChatClient, messages: tuple[Message, ...], numbers: Ite
     refused = sum(reply.finish_reason == Ending.REFUSED for reply in replies)
     if refused:
         raise ReplyInvalid(
-            f"{client.shown}: {refused} of {len(replies)} replies were refused (content filter)",
+            f"{client.shown}: {refused} of {counted(len(replies), 'reply', 'replies')} were refused (content filter)",
             "leave the prompt out, or ask an endpoint without that filter",
         )
     return [Answer(text=reply.text, finish_reason=reply.finish_reason, usage=reply.usage) for reply in replies]

@@ -118,9 +118,13 @@ class Finished:
         if "m" in now:
             was["judge.m"] = sum(answer.get("finish_reason") != "length" for answer in record.get("answers") or ())
             new["judge.m"] = now["m"]
-        changed = [key for key in sorted(was.keys() | new.keys()) if was.get(key) != new.get(key)]
-        told += [f"{key} {_shown(was.get(key))}, now {_shown(new.get(key))}" for key in changed]
-        return "; ".join(told) or "other answers or settings"
+        return "; ".join([*told, *changes(was, new)]) or "other answers or settings"
+
+
+def changes(was: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """Return in words which values changed."""
+    changed = (key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key))
+    return [f"{key} {_shown(was.get(key))}, now {_shown(now.get(key))}" for key in changed]
 
 
 def _key(name: str) -> str:

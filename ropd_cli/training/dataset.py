@@ -16,6 +16,7 @@ from ropd_cli.methods import method_of
 from ropd_cli.records.files import write_atomic
 from ropd_cli.records.parquet import arrow
 from ropd_cli.records.schemas import Prompt, load_prompts, with_system
+from ropd_cli.util.counted import counted
 
 SHOWN_UIDS = 5
 
@@ -76,7 +77,7 @@ def _enough(prompts: list[Prompt], config: RopdConfig, without: str = "") -> lis
     """Return the prompts. Raises InputError where they are fewer than a step takes."""
     if len(prompts) < config.train.prompts_per_step:
         raise InputError(
-            f"{config.data.prompts}: {len(prompts)} prompts{without}, train.prompts_per_step is "
+            f"{config.data.prompts}: {counted(len(prompts), 'prompt')}{without}, train.prompts_per_step is "
             f"{config.train.prompts_per_step}",
             "give more prompts, or lower train.prompts_per_step",
         )
@@ -92,7 +93,7 @@ def _check_covered(coverage: Coverage, path: Path, m: int) -> None:
         if uids:
             shown = ", ".join(uids[:SHOWN_UIDS]) + (" …" if len(uids) > SHOWN_UIDS else "")
             raise kind(
-                f"{path}: {what} for {len(uids)} of {coverage.prompts} prompts ({shown})",
+                f"{path}: {what} for {len(uids)} of {counted(coverage.prompts, 'prompt')} ({shown})",
                 "run ropd teacher-gen and ropd index build for them, lower judge.m, or leave them out: "
                 "data.on_few_answers=skip",
             )
@@ -118,7 +119,8 @@ def check_lengths(prompts: list[Prompt], config: RopdConfig, where: str | None =
         shown = ", ".join(f"{uid} ({count})" for uid, count in list(too_long.items())[:SHOWN_UIDS])
         more = " …" if len(too_long) > SHOWN_UIDS else ""
         raise InputError(
-            f"{where or config.data.prompts}: {len(too_long)} of {len(prompts)} prompts have more tokens than "
+            f"{where or config.data.prompts}: {len(too_long)} of {counted(len(prompts), 'prompt')} have more "
+            "tokens than "
             f"data.max_prompt_tokens {limit}: {shown}{more}",
             f"raise data.max_prompt_tokens (the longest has {max(too_long.values())}), or leave them out",
         )

@@ -19,6 +19,7 @@ from typing_extensions import TypedDict
 from ropd_cli.config import RopdConfig
 from ropd_cli.engines.model_folder import model_config
 from ropd_cli.methods import method_of
+from ropd_cli.util.counted import counted
 
 ACTOR, REF, ROLLOUT, MODEL = (f"actor_rollout_ref.{part}" for part in ("actor", "ref", "rollout", "model"))
 STORAGE_UNITS = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
@@ -218,7 +219,7 @@ def _gpu(config: RopdConfig, machine: Machine) -> Iterator[Choice]:
     )
     yield Choice(
         "sharding",
-        f"{config.train.strategy} over {count} GPU{'s' * (count > 1)}",
+        f"{config.train.strategy} over {counted(count, 'GPU')}",
         "weights, gradients and optimizer are split over all of them",
         {f"{ACTOR}.strategy": config.train.strategy},
     )
@@ -371,7 +372,7 @@ def few_cores(config: RopdConfig, cores: int) -> tuple[str, str] | None:
     if config.device == "cpu" or cores >= needed:
         return None
     gpus = config.train.devices_per_node + teacher_devices(config)
-    found = f"verl reserves {needed} cores per node for {gpus} GPU{'s' * (gpus > 1)}, and this machine has {cores}"
+    found = f"verl reserves {needed} cores per node for {counted(gpus, 'GPU')}, and this machine has {cores}"
     if config.train.nodes == 1:
         return f"{found}: Ray is told {needed}, so the run starts, but is slow", "take a machine with more cores"
     mend = f"start Ray by ray start --num-cpus={needed} on nodes with fewer, or take fewer train.devices_per_node"

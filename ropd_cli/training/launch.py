@@ -42,6 +42,7 @@ from ropd_cli.training.supervised_config import compose_supervised, supervised_c
 from ropd_cli.training.validation import open_validation, write_validation_prompts
 from ropd_cli.training.verl_config import compose, gad_warmup, steps_of
 from ropd_cli.training.versions import check_exact, installed_versions
+from ropd_cli.util.counted import counted
 from ropd_cli.util.processes import run_module
 from ropd_cli.util.progress import Progress
 
@@ -185,7 +186,7 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
     prompts = checked.prompts
     if checked.skipped:
         progress.note(
-            f"{len(checked.skipped)} of {len(prompts) + len(checked.skipped)} prompts have fewer than "
+            f"{len(checked.skipped)} of {counted(len(prompts) + len(checked.skipped), 'prompt')} have fewer than "
             f"{method_of(config).needs(config).teacher_answers} distinct teacher answers and are left out; they are "
             f"listed in {run.skipped}"
         )
@@ -358,20 +359,23 @@ def schedule_warnings(config: RopdConfig, run: RunDir, prompt_count: int) -> lis
     train, steps, warnings = config.train, steps_of(config, prompt_count), []
     if steps <= train.warmup_steps:
         warnings.append(
-            f"the run has {steps} steps and train.warmup_steps is {train.warmup_steps}: the learning rate does not "
+            f"the run has {counted(steps, 'step')} and train.warmup_steps is {train.warmup_steps}: the learning "
+            "rate does not "
             f"reach train.lr {train.lr:g}"
         )
     if train.lr_schedule == "cosine" and run.config.is_file():
         before = steps_of(RopdConfig.model_validate(read_yaml(run.config)), prompt_count)
         if before != steps:
             warnings.append(
-                f"the run was planned for {before} steps and is now for {steps}: the learning rate follows the cosine "
+                f"the run was planned for {counted(before, 'step')} and is now for {steps}: the learning rate "
+                "follows the cosine "
                 "of the new length from here on"
             )
     warmup = gad_warmup(config, prompt_count)
     if steps <= warmup:
         warnings.append(
-            f"the run has {steps} steps and the warm-up of gad {warmup}: the student learns by cross-entropy alone, "
+            f"the run has {counted(steps, 'step')} and the warm-up of gad {warmup}: the student learns by "
+            "cross-entropy alone, "
             "and the discriminator's rewards play no part; lower discriminator.warmup_epochs (or warmup_steps), or "
             "raise train.epochs (or steps)"
         )

@@ -18,6 +18,7 @@ from ropd_cli.method.groups import group_of
 from ropd_cli.methods import method_of
 from ropd_cli.methods.base import named
 from ropd_cli.records.schemas import Answer, Group, Prompt
+from ropd_cli.util.counted import counted
 
 SAMPLE = 32
 
@@ -70,7 +71,8 @@ def forecast_run(config: RopdConfig, prompts: list[Prompt], steps: int) -> RunFo
 def sentence(totals: RunForecast) -> str:
     """A forecast in words."""
     return (
-        f"forecast: {totals['steps']} steps, {totals['groups']:,} groups, {totals['calls']:,} calls; about "
+        f"forecast: {counted(totals['steps'], 'step')}, {counted(totals['groups'], 'group')}, "
+        f"{counted(totals['calls'], 'call')}; about "
         f"{totals['prompt_tokens']:,} tokens of prompts and {totals['completion_tokens']:,} of replies; "
         f"{cost_words(totals)} (rollouts half as long as data.max_response_tokens allows, no retries or repairs, "
         "nothing cached)"

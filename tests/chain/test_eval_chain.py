@@ -170,12 +170,15 @@ def test_more_samples_and_benchmarks_are_added_and_other_settings_refused(settin
     assert set(setting.model.given.values()) == {5}
     fewer = setting.run("--benchmarks", "math", "-n", "2", "--limit", "3")
     assert setting.figures(fewer, "math")["problems"] == 3 and set(setting.model.given.values()) == {5}
+    settings = (setting.folder.parent / "eval.json").read_bytes()
     setting.run("--benchmarks", "math", "-n", "2", "--temperature", "0.5", code=2)
-    assert "with other settings" in setting.said and "another --out" in setting.said
+    assert "drawn with temperature 0.6, now 0.5\n" in setting.said and "another --out" in setting.said
+    setting.run("--benchmarks", "math", "-n", "2", "--temperature", "0.5", "--dry-run", code=2)
+    assert (setting.folder.parent / "eval.json").read_bytes() == settings
     lines = (setting.folder / "math.jsonl").read_text().replace("math 1", "math 1, changed")
     (setting.folder / "math.jsonl").write_text(lines)
     setting.run("--benchmarks", "math", "-n", "2", code=2)
-    assert "of another question" in setting.said
+    assert "answers another question" in setting.said
 
 
 def test_nothing_secret_is_in_reports_or_messages(setting):
@@ -196,7 +199,7 @@ def test_a_judge_that_fails_makes_grades_missing_which_are_tried_again(setting):
     found = setting.run(*ALL, "-n", "2", code=3)
     health = setting.figures(found, "healthbench")
     assert health["missing"] == 6 and not health["metrics"] and setting.figures(found, "math")["missing"] == 0
-    assert any("healthbench: 6 of 6 samples have no grade" in warning for warning in found["warnings"])
+    assert any("healthbench: no grade for 6 of 6 samples" in warning for warning in found["warnings"])
     setting.run(*ALL, "-n", "8", code=4)  # so many without one answer: the judge does not work
     assert "status 400" in setting.said
     assert set(setting.model.given.values()) == {8}  # what was drawn is kept

@@ -59,7 +59,7 @@ def test_pairs(run):
     said, rows = exported("pairs", run, "--margin", "0.5", "--out", run.parent / "wide")
     assert [row["uid"] for row in rows] == ["wide"] and said["left_out"]["within_the_margin"] == 1
     card = (run.parent / "wide" / "README.md").read_text()
-    assert "1 rows from 5 groups" in card and "1 within the margin" in card
+    assert "1 row from 5 groups" in card and "1 within the margin" in card
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_the_beginning_of_a_uid_is_enough(run, tmp_path):
 QUERIES = [
     (Query(step=2), lambda v: v.step == 2),
     (Query(uid="*1"), lambda v: v.uid.endswith("1")),
-    (Query(dead=True), lambda v: v.stats.zero_variance),
+    (Query(zero_variance=True), lambda v: v.stats.zero_variance),
     (Query(below=True), lambda v: v.stats.teacher_below_student),
     (Query(failed=True), lambda v: v.error is not None),
     (Query(missing=True), lambda v: v.stats.missing > 0 and v.verdicts is not None),
@@ -259,12 +259,12 @@ async def test_the_browser_by_its_keys(run, tmp_path):
             spreads = [row.spread for row in catalogue.rows(rows.numbers) if row.spread is not None]
             assert spreads == sorted(spreads)
             await pilot.press("f", "j", "j", "enter")
-            assert all(row.dead for row in catalogue.rows(rows.numbers))
+            assert all(row.zero_variance for row in catalogue.rows(rows.numbers))
             await pilot.press("question_mark")
             assert "next, previous answer" in on_screen(browser)
             await pilot.press("escape")
             await pilot.press("slash", "x", "y", "escape")
-            assert browser._query.search is None and browser._query.dead
+            assert browser._query.search is None and browser._query.zero_variance
             await pilot.press("q")
         assert browser.return_code == 0
 

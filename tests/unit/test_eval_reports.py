@@ -85,7 +85,7 @@ def test_items_are_shown_where_they_are_there_and_escaped():
 
 def test_terminal_and_markdown():
     said = shown(terminal(document()), 70)
-    assert "[red]x[/red]" in said and "50.0" in said and "samples without a grade" in said
+    assert "[red]x[/red]" in said and "50.0" in said and "without a grade" in said
     assert all(len(line) <= 70 for line in said.splitlines())
     lines = [line for line in markdown(document()).splitlines() if line.startswith("| b ")]
     assert len(lines) == 1 and lines[0].count(" | ") == 9 and "\\|" in lines[0]

@@ -124,14 +124,14 @@ BOMB = zstandard.FRAME_HEADER + b"\x00\x58" + (b"\x02\x00\x10a" * 500) + b"\x01\
 CASES = {  # what a file holds, what the error says, records that are left with --salvage
     "half of a large one": (
         lambda: (w := _frame(b"".join(b'{"n":"%d"}\n' % (n * 7919**3) for n in range(20_000))))[: len(w) // 2],
-        r"the file ends inside this frame; \d+ records can be read before it, 0 after it",
+        r"the file ends inside this frame; records that can be read: \d+ before it, 0 after it",
         None,
     ),
     "gzip": (lambda: gzip.compress(_line(0), mtime=0), r"frame 1 \(byte 0\): no zstandard frame .*gzip", 0),
     "text": (lambda: _line(0), r"no zstandard frame begins here \(it looks like text\)", 0),
     "another frame's checksum": (
         lambda: _frame(_line(0)) + _frame(_line(1))[:-4] + b"abcd" + _frame(_line(2)) + _frame(_line(3)),
-        r"frame 2 \(byte \d+\): .*hecksum.*; 1 records can be read before it, 2 after it",
+        r"frame 2 \(byte \d+\): .*hecksum.*; records that can be read: 1 before it, 2 after it",
         3,
     ),
     "a hole": (lambda: _frame(_line(0)) + bytes(5000) + _frame(_line(1)), r"frame 2 .*1 after it", 2),
@@ -152,7 +152,7 @@ CASES = {  # what a file holds, what the error says, records that are left with 
     "nothing claimed": (lambda: _frame(_line(0)) + GIGABYTES[2] + _frame(_line(1)), "frame 2", 2),
     "an endless line": (lambda: _frame(_line(0)) + BOMB + _frame(b"\n" + _line(1)), ":2: longer than 8 MB", 2),
     "the last line cut off before it was compressed": (
-        lambda: _frame(_line(0) + _line(1)[:20]), r":2: the last line is cut off; 1 records", 1),
+        lambda: _frame(_line(0) + _line(1)[:20]), r":2: the last line is cut off; records that can be read: 1", 1),
 }  # fmt: skip
 
 
@@ -196,7 +196,7 @@ LINES = {  # the last line of a file, and what the error says; None: it is the t
 def test_the_last_line(tmp_path, tail, caplog):
     path = tmp_path / "x.jsonl"
     path.write_bytes(_line(0) + _line(1) + tail)
-    with pytest.raises(InputError, match=LINES[tail] or ":3: the last line is cut off; 2 records"):
+    with pytest.raises(InputError, match=LINES[tail] or ":3: the last line is cut off; records that can be read: 2"):
         list(read_records(path))
     if LINES[tail] is None:
         assert [record for _, record in read_journal(path)] == RECORDS[:2] and "incomplete" in caplog.text
@@ -215,7 +215,9 @@ def test_the_last_line(tmp_path, tail, caplog):
 def test_a_flipped_bit_in_lines_names_the_line_and_counts_the_rest(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"".join(map(_line, range(9))).replace(_line(4), _line(4).replace(b'"text":', b'"text"z')))
-    with pytest.raises(InputError, match=r"x\.jsonl:5: not valid JSON .*; 4 records can be read before it, 4 after it"):
+    with pytest.raises(
+        InputError, match=r"x\.jsonl:5: not valid JSON .*; records that can be read: 4 before it, 4 after it"
+    ):
         list(read_records(path))
     with salvage():
         assert [record for _, record in read_records(path)] == RECORDS[:4] + RECORDS[5:9]
@@ -317,7 +319,7 @@ def test_a_torn_first_record_is_kept_beside(tmp_path, name, caplog):
     half = path.read_bytes()[:300] if name == "x.jsonl.zst" else _line(0)[:-5]
     path.write_bytes(half)
     for read in (read_records, read_journal):
-        with pytest.raises(InputError, match="0 records can be read before it, 0 after it"):
+        with pytest.raises(InputError, match="records that can be read: 0 before it, 0 after it"):
             list(read(path))
     assert list(existing_records(path)) == []
     with RecordWriter(path) as writer:
@@ -361,7 +363,7 @@ def test_the_commands_name_damage_and_go_on_with_salvage(ropd, tmp_path):
     again = ropd(*ask, "--salvage")
     assert '"done": 1' in again and '"skipped": 19' in again
     assert (tmp_path / "t.jsonl.zst.damaged-1").read_bytes() == damaged
-    assert "1 answers to 1 new prompts added" in ropd(*build)  # as whole as before
+    assert "1 answer to 1 new prompt added" in ropd(*build)  # as whole as before
 
 
 def test_groups_of_a_run_that_can_not_be_read_are_not_left_out(ropd, tmp_path):
@@ -369,7 +371,9 @@ def test_groups_of_a_run_that_can_not_be_read_are_not_left_out(ropd, tmp_path):
     _flip(run / "groups" / "step-2.jsonl.zst", 0.4)
     for command in (("rejudge", "run", "--model", "m"), ("inspect-rubrics", "run", "--json")):
         shown = ropd(*command, code=2)
-        assert "step-2.jsonl.zst: frame 2 (byte" in shown and "1 records can be read before it, 2 after it" in shown
+        assert (
+            "step-2.jsonl.zst: frame 2 (byte" in shown and "records that can be read: 1 before it, 2 after it" in shown
+        )
     for _ in range(2):  # the catalogue of a look with --salvage is not the one of a look without
         assert '"groups": 11' in ropd("inspect-rubrics", "run", "--json", "--salvage")
         ropd("inspect-rubrics", "run", "--json", code=2)

@@ -129,10 +129,10 @@ def test_rollouts_made_elsewhere(folder):
 def test_what_is_not_among_the_prompts_is_said(folder):
     write_lines(folder / "more.jsonl", [{"question": q, "answer": "x"} for q in (*QUESTIONS.values(), "Why?", "Who?")])
     done = CliRunner().invoke(app, ["index", "import", "more.jsonl", "--prompts", "prompts.jsonl", "--out", "t.index"])
-    assert done.exit_code == 0 and "2 prompts of more.jsonl are not in prompts.jsonl: more.jsonl:4" in done.stderr
+    assert done.exit_code == 0 and "not in prompts.jsonl: 2 prompts of more.jsonl: more.jsonl:4" in done.stderr
     write_lines(folder / "other.jsonl", [{"question": "Why?", "answer": "x"}])
     text = ropd("index", "import", "other.jsonl", "--prompts", "prompts.jsonl", "--out", "u.index", code=2)
-    assert "none of the 1 prompts of other.jsonl is in prompts.jsonl" in text and not (folder / "u.index").exists()
+    assert "no prompt of other.jsonl (1) is in prompts.jsonl" in text and not (folder / "u.index").exists()
 
 
 @pytest.mark.parametrize(

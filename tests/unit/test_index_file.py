@@ -216,7 +216,7 @@ def test_damage_is_said_by_lookups_and_by_check(tmp_path):
         ('UPDATE sources SET body = \'{"model":"small"}\'', "what is known of an answer"),
         ("UPDATE answers SET chars = 9 WHERE id = 1", "what is counted"),
         ("UPDATE prompts SET prompt = '\"another question\"' WHERE id = 1", "the prompt of uid 'a'"),
-        ("DELETE FROM sources", "no source"),
+        ("DELETE FROM sources", "without a source"),
     ],
 )
 def test_what_somebody_changed_is_found(tmp_path, change, said):

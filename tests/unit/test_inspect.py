@@ -128,7 +128,7 @@ def page_of(views, title):
 def test_what_is_wrong_is_said(run):
     faults = {view.uid: view.faults for view in load_groups(run) if view.step == 1}
     assert faults["wide"] == []
-    assert faults["flat"] == ["all rewards equal", "teacher below students"]
+    assert faults["flat"] == ["without spread", "teacher below students"]
     assert faults["lost"] == ["failed: ReplyInvalid: no list 'answers' in it"]
     assert faults["gaps"] == ["1 of 4 rewards missing", "1 without an answer"]
     rules = {view.uid: [finding.rule for finding in view.findings] for view in load_groups(run) if view.step == 1}

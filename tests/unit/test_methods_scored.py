@@ -158,12 +158,12 @@ def test_graders_by_data_source():
 @pytest.mark.parametrize(
     ("rows", "settings", "complaint"),
     [
-        ([{"answer": "7"}, {}, {"answer": " "}], {}, r"2 prompts have no `answer` \(uid 'p1', 'p2'\)"),
-        ([{}] * 5, {}, r"5 prompts have no `answer` \(uid 'p0', 'p1', 'p2', …\)"),
+        ([{"answer": "7"}, {}, {"answer": " "}], {}, r"no `answer` in 2 prompts \(uid 'p1', 'p2'\)"),
+        ([{}] * 5, {}, r"no `answer` in 5 prompts \(uid 'p0', 'p1', 'p2', …\)"),
         (
             [{"answer": "7"}, {"answer": "1/2", "data_source": "aime24"}],
             {},
-            r"1 prompts can't be graded \(uid 'p1'\): question p1: its answer is no integer",
+            r"1 prompt can't be graded \(uid 'p1'\): question p1: its answer is no integer",
         ),
         ([{"answer": "7"}], {"verifiable__graders": {"x": "maths"}}, "graders: x: maths: no such grader"),
         ([{"answer": "7"}], {"verifiable__graders": {"x": "healthbench"}}, "no such grader"),

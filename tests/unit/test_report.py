@@ -39,7 +39,7 @@ def test_figures_are_those_of_the_groups(tmp_path):
     data = read_run(write_run(tmp_path / "r", extra=[same, below, failed]))
     assert len(data.rows) == 27 and len(data.judged) == 26 and [row.uid for row in data.failed] == ["failed"]
     assert [row.uid for row in data.rows if row.below] == ["below"]
-    assert "same" in [row.uid for row in data.rows if row.dead]
+    assert "same" in [row.uid for row in data.rows if row.zero_variance]
     before, after, change = data.trend
     by_hand = [row.mean for row in data.judged if row.step <= 2]
     assert before == pytest.approx(sum(by_hand) / len(by_hand)) and change.low <= after - before <= change.high

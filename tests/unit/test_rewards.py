@@ -242,7 +242,7 @@ def test_settings_of_newer_versions_leave_older_hashes_as_they_were():
 
 def test_prompts_without_an_answer_are_named():
     prompts = [Prompt(uid=f"u{k}", prompt="?", answer="1" if k == 0 else None) for k in range(6)]
-    with pytest.raises(InputError, match=r"5 prompts have no `answer` \(uid 'u1', 'u2', 'u3', …\)"):
+    with pytest.raises(InputError, match=r"no `answer` in 5 prompts \(uid 'u1', 'u2', 'u3', …\)"):
         RewardMixer.load(RewardConfig(exact=1.0)).check(prompts)
     RewardMixer.load(RewardConfig()).check(prompts)
 

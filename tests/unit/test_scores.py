@@ -355,8 +355,8 @@ def test_what_is_wrong_with_a_scored_group_is_said():
     faults = {record["uid"]: view_of(record, "x").faults for record in ODD}
     assert faults == {
         "gaps": ["1 of 4 rewards missing", "1 without an answer"],
-        "silent": ["no rollout has an answer", "all rewards equal"],
-        "same": ["all rewards equal"],
+        "silent": ["no rollout has an answer", "without spread"],
+        "same": ["without spread"],
     }
     assert view_of(scored_record(1, "fine", [9, 0], 9), "x").faults == []
     headings = [answer.heading for answer in view_of(GAPS, "x").texts]
@@ -373,7 +373,7 @@ def test_a_verdicts_file_of_scores_has_no_texts_and_reads_the_same(tmp_path):
     file.write_text("".join(json.dumps(record["verdicts"]) + "\n" for record in ODD))
     views = {view.uid: view.faults for view in load_groups(file)}
     assert views["gaps"] == ["1 of 4 rewards missing", "1 without an answer"]
-    assert views["silent"] == ["no rollout has an answer", "all rewards equal"]
+    assert views["silent"] == ["no rollout has an answer", "without spread"]
 
 
 def test_lists_and_pages_of_a_scored_run_speak_of_no_rubric(tmp_path):

@@ -237,7 +237,7 @@ async def test_only_correct_answers_are_kept(stage, server):
 
 async def test_a_prompt_without_an_answer_is_refused_first_or_keeps_any(stage, server):
     stage.prompts({"uid": "a", "prompt": "q"}, {"uid": "b", "prompt": "q2", "answer": "4"})
-    with pytest.raises(InputError, match="1 of 2 prompts have no `answer`, the first is uid a"):
+    with pytest.raises(InputError, match="no `answer` in 1 of 2 prompts, the first is uid a"):
         await stage.run(Wanted(1, keep="correct"))
     assert server.requests == []
     server.default = Reply("is = 4")

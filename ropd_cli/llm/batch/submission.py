@@ -25,6 +25,7 @@ from ropd_cli.llm.request_json import PATHS, request_body
 from ropd_cli.llm.structured import STARTS, Form
 from ropd_cli.llm.urls import OPENAI_URL, base_url, identity
 from ropd_cli.records.schemas import Message, Usage
+from ropd_cli.util.counted import counted
 
 MOST_REQUESTS = 50_000
 MOST_BYTES = 190_000_000
@@ -194,7 +195,7 @@ class BatchFiller:
         batch.batch_id, batch.phase, batch.status = batch_id, "submitted", "validating"
         self._stats.requests_sent += len(batch.keys)
         self._state.save()
-        self._say(f"batch {batch_id}: {len(batch.keys)} requests to {batch.model} submitted")
+        self._say(f"batch {batch_id}: {counted(len(batch.keys), 'request')} to {batch.model} submitted")
 
     async def _collect(self, batch: Batch, document: dict[str, Any], standing: Standing) -> None:
         """Put a batch's replies into the cache; what it has no reply to goes into the next one, or is refused."""
@@ -276,7 +277,7 @@ class BatchFiller:
         running = sum(batch.most_usd for batch in self._state.open)
         if budget.spent_usd + running + most > budget.max_usd:
             raise CostLimit(
-                f"a batch of {len(lines)} requests could cost ${most:.4f}; ${budget.spent_usd:.4f} of "
+                f"a batch of {counted(len(lines), 'request')} could cost ${most:.4f}; ${budget.spent_usd:.4f} of "
                 f"${budget.max_usd:g} are spent, and batches that run could cost ${running:.4f}",
                 "raise --max-cost, lower --max-tokens, or take fewer prompts by --limit",
             )

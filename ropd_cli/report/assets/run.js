@@ -33,7 +33,7 @@ if (source) {
   const at = Object.fromEntries(columns.map((name, k) => [name, k]));
   const kinds = {
     all: () => true,
-    dead: (row) => row[at.dead],
+    zero_variance: (row) => row[at.zero_variance],
     below: (row) => row[at.below],
     failed: (row) => row[at.error] !== null,
     missing: (row) => row[at.missing] > 0,
@@ -68,7 +68,7 @@ if (source) {
     const notes = [];
     if (row[at.error] !== null) notes.push(`failed: ${row[at.error]}`);
     if (row[at.missing]) notes.push(`${row[at.missing]} rewards missing`);
-    if (row[at.dead]) notes.push("all rewards equal");
+    if (row[at.zero_variance]) notes.push("without spread");
     if (row[at.findings]) notes.push(row[at.findings]);
     tr.append(cell(notes.join("; ")));
     return tr;

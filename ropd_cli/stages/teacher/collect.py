@@ -18,6 +18,7 @@ from ropd_cli.llm.urls import base_url
 from ropd_cli.records.schemas import Answer, Prompt
 from ropd_cli.stages.teacher.keep import Grader, Keeper, Verdicts
 from ropd_cli.stages.teacher.request import Teacher, TeacherCount, Wanted, shares
+from ropd_cli.util.counted import counted
 
 Requests = dict[int, list[ChatRequest]]
 """By a teacher's place: requests to it that differ in the number of the sample."""
@@ -229,7 +230,7 @@ class Collection:
         else:
             hint = "raise --temperature or --tries, or ask for fewer by -m"
         return TooFewReplies(
-            f"uid {self._prompt.uid}: {kept} different usable answers in {asked} samples{of}, "
+            f"uid {self._prompt.uid}: {kept} different usable answers in {counted(asked, 'sample')}{of}, "
             + ", ".join([*words, f"{self._wanted.m} are wanted"]),
             hint,
         )

@@ -14,6 +14,7 @@ from ropd_cli.config.masking import shown_url
 from ropd_cli.errors import InputError
 from ropd_cli.llm.urls import base_url, builtin_query, model_name
 from ropd_cli.records.schemas import Message, Prompt, digest, with_system
+from ropd_cli.util.counted import counted
 
 Keep = Literal["any", "correct", "majority"]
 TRIES_PER_ANSWER = 3
@@ -158,7 +159,8 @@ def check(teachers: Sequence[Teacher], wanted: Wanted) -> None:
             )
     if wanted.keep == "majority" and wanted.tries * wanted.m < LEAST_VOTES:
         raise InputError(
-            f"{wanted.tries * wanted.m} samples have no majority, it takes {LEAST_VOTES}", "raise --tries, or -m"
+            f"no majority in {counted(wanted.tries * wanted.m, 'sample')}, it takes {LEAST_VOTES}",
+            "raise --tries, or -m",
         )
 
 
@@ -169,6 +171,7 @@ def check_prompts(prompts: Sequence[Prompt], wanted: Wanted) -> None:
     without = [prompt.uid for prompt in prompts if prompt.answer is None]
     if without:
         raise InputError(
-            f"--keep correct: {len(without)} of {len(prompts)} prompts have no `answer`, the first is uid {without[0]}",
+            f"--keep correct: no `answer` in {len(without)} of {counted(len(prompts), 'prompt')}, the first is "
+            f"uid {without[0]}",
             "give them one, leave them out, or take any answer to them by --unverifiable keep",
         )
