@@ -116,6 +116,5 @@ def _print_standing(screen: Screen, standing: Standing, state: BatchState, files
     screen.result(
         document,
         f"under way in batches: {counted(standing.running, 'request')} ({words}), {standing.running_done} of "
-        "them answered"
-        f"{spent}\nthe same command collects them",
+        f"them answered{spent}\nthe same command collects them",
     )

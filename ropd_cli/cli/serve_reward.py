@@ -56,7 +56,7 @@ def serve_reward(
     from ropd_cli.engines.judge_server import listening
     from ropd_cli.records.outputs import sole_writer
     from ropd_cli.serving.served_run import prepare
-    from ropd_cli.training.launch import run_of
+    from ropd_cli.training.run_dir import RunDir
 
     if not config:
         raise InputError("no configuration is named", "--config FILE")
@@ -65,7 +65,7 @@ def serve_reward(
         raise InputError(f"--host {host}: other machines could spend your money", "protect it by --token-env NAME")
     flags = {"out": str(out) if out else None, "max_cost": max_cost}
     resolved = ConfigOptions(config, set_, cache_dir).load(flags)
-    with listening(host, port) as listener, sole_writer(run_of(resolved).path, directory=True):
+    with listening(host, port) as listener, sole_writer(RunDir.of(resolved.out).path, directory=True):
         run = prepare(resolved)
         url = f"http://{host}:{listener.getsockname()[1]}"
 

@@ -15,6 +15,7 @@ from typing import Any
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Case, Check, Section, shown_bytes
 from ropd_cli.errors import ConfigError, RopdError
+from ropd_cli.training.checks import check_sizes
 from ropd_cli.training.device_choices import (
     Machine,
     cpus_per_node,
@@ -33,7 +34,6 @@ from ropd_cli.training.gpu_forecast import (
     update_memory,
 )
 from ropd_cli.training.gpus import GpuKind, known_gpu
-from ropd_cli.training.launch import check_sizes
 from ropd_cli.training.model_shape import Shape, weights_of
 from ropd_cli.training.versions import installed_versions
 

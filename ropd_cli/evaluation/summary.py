@@ -153,8 +153,7 @@ def _warnings(name: str, figures: Mapping[str, Any], n: int) -> list[str]:
     if (figures["undecided_share"] or 0.0) > WORTH_A_WARNING:
         found.append(
             f"{name}: the results of {counted(figures['undecided'], 'sample')} were not compared by value and "
-            "count as wrong "
-            "(undecided in the grades says why)"
+            "count as wrong (undecided in the grades says why)"
         )
     if (figures["truncated_share"] or 0.0) > CUT_WARNING:
         found.append(

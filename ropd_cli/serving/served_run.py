@@ -21,15 +21,9 @@ from ropd_cli.records.files import read_journal, write_records
 from ropd_cli.records.schemas import Answer, Group, Prompt, digest, load_prompts, prompt_hash
 from ropd_cli.records.sent_prompts import check_same, is_same, sent_prompt
 from ropd_cli.training.books import book_of
+from ropd_cli.training.checks import check_keys, check_method
 from ropd_cli.training.judge_owner import GroupRewards, RunJudge
-from ropd_cli.training.launch import (
-    check_keys,
-    check_method,
-    check_same_run,
-    run_of,
-    with_absolute_paths,
-    write_settings,
-)
+from ropd_cli.training.launch import check_same_run, with_absolute_paths, write_settings
 from ropd_cli.training.run_dir import RunDir
 
 
@@ -37,7 +31,7 @@ def prepare(config: RopdConfig) -> RunDir:
     """Check a configuration and write it into its run directory. Raises InputError for what can't be used, before
     anything is opened."""
     config = with_absolute_paths(config)
-    run = run_of(config)
+    run = RunDir.of(config.out)
     check_sections(config)
     needs = method_of_rewards(config).needs(config)
     if run.verl_config.is_file():

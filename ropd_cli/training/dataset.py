@@ -120,8 +120,7 @@ def check_lengths(prompts: list[Prompt], config: RopdConfig, where: str | None =
         more = " …" if len(too_long) > SHOWN_UIDS else ""
         raise InputError(
             f"{where or config.data.prompts}: {len(too_long)} of {counted(len(prompts), 'prompt')} have more "
-            "tokens than "
-            f"data.max_prompt_tokens {limit}: {shown}{more}",
+            f"tokens than data.max_prompt_tokens {limit}: {shown}{more}",
             f"raise data.max_prompt_tokens (the longest has {max(too_long.values())}), or leave them out",
         )
 

@@ -113,6 +113,13 @@ class RunDir:
         file = self.saved.books(step) if step is not None else None
         return file if file is not None and file.is_file() else None
 
+    @classmethod
+    def of(cls, out: str | None) -> RunDir:
+        """Return the run directory that a configuration's ``out`` names. Raises InputError where it names none."""
+        if out is None:
+            raise InputError("out is not set", "name the run directory: out: runs/mine, or --out")
+        return cls(Path(out).absolute())
+
     @property
     def saved(self) -> Checkpoints:
         """verl's checkpoints, to be looked through."""

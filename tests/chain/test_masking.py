@@ -181,7 +181,7 @@ def test_a_run_keeps_its_configuration_to_itself_and_is_resumed_by_it(tmp_path):
 
     flags = {f"verifier.{name}": value for name, value in endpoint("https://h/v1").items()}
     config = load_config(None, flags=flags | {"out": str(tmp_path / "run")}, environ={})
-    run = launch.run_of(config)
+    run = launch.RunDir.of(config.out)
     run.path.mkdir()
     launch._write_inputs(config, run, OmegaConf.create({}))
     assert run.config.stat().st_mode & 0o777 == 0o600

@@ -15,7 +15,7 @@ from ropd_cli.errors import ConfigError, IndexMissing, InputError, RopdError, To
 from ropd_cli.index import IndexWriter
 from ropd_cli.records.files import read_records
 from ropd_cli.records.schemas import Answer, AnswerRecord, prompt_hash
-from ropd_cli.training import launch
+from ropd_cli.training import checks, launch
 from ropd_cli.training import process_watch as watch
 from ropd_cli.training.dataset import load_checked_prompts
 from ropd_cli.training.starting_point import with_student_of_run
@@ -209,32 +209,34 @@ def test_an_unfinished_run_is_not_overwritten_and_a_resumed_one_is_the_same(fold
     config = load_config(None, flags={"out": str(folder / "run"), "train.lr": 1e-3}, environ={})
     (folder / "run" / "config.yaml").write_text(launch.dump_config(config))
     (folder / "run" / "verl.yaml").touch()
-    never_begun = launch._first_step(load_config(None, environ={}), launch.run_of(config), resume=False)
+    never_begun = launch._first_step(load_config(None, environ={}), launch.RunDir.of(config.out), resume=False)
     assert never_begun == 0  # what failed before its first step may begin with other settings
     (folder / "run" / "metrics.jsonl").write_text('{"step": 1}\n')
     with pytest.raises(InputError, match="unfinished run") as caught:
         start(folder)
     assert "--resume" in caught.value.hint
     with pytest.raises(InputError, match=r"other values of .*train\.lr"):
-        launch._first_step(load_config(None, flags={"train.lr": 1e-4}, environ={}), launch.run_of(config), resume=True)
+        launch._first_step(
+            load_config(None, flags={"train.lr": 1e-4}, environ={}), launch.RunDir.of(config.out), resume=True
+        )
     same = load_config(
         None, flags={"out": "elsewhere", "train.lr": 1e-3, "train.steps": 99, "judge.repeats": 3}, environ={}
     )
-    assert launch._first_step(same, launch.run_of(config), resume=True) == 0
+    assert launch._first_step(same, launch.RunDir.of(config.out), resume=True) == 0
     for key in ("judge.m=3", "judge.blind=false", "judge.reuse=epoch"):  # what the paper compares
         with pytest.raises(InputError, match=rf"other values of {key.partition('=')[0]}$"):
             other = load_config(None, flags={"train.lr": 1e-3}, overrides=[key], environ={})
-            launch._first_step(other, launch.run_of(config), resume=True)
+            launch._first_step(other, launch.RunDir.of(config.out), resume=True)
     sft = {"out": str(folder / "run"), "method": "sft"}
     (folder / "run" / "config.yaml").write_text(launch.dump_config(load_config(None, flags=sft, environ={})))
     with pytest.raises(InputError, match=r"other values of judge\.m$"):  # it decides which answers a step has
         other = load_config(None, flags=sft | {"judge.m": 3}, environ={})
-        launch._first_step(other, launch.run_of(config), resume=True)
+        launch._first_step(other, launch.RunDir.of(config.out), resume=True)
     # a run of a version that did not know a key yet
     older = yaml.safe_load(launch.dump_config(config))
     del older["reward"]["criterion_weights"]
     (folder / "run" / "config.yaml").write_text(yaml.safe_dump(older))
-    assert launch._first_step(same, launch.run_of(config), resume=True) == 0
+    assert launch._first_step(same, launch.RunDir.of(config.out), resume=True) == 0
 
 
 def test_the_configuration_of_a_copied_run_is_refused(tmp_path):
@@ -252,10 +254,10 @@ def test_the_configuration_of_a_copied_run_is_refused(tmp_path):
 
 def test_a_missing_key_is_known_before_anything_starts():
     config = load_config(None, flags={"rubricator.model": "m", "verifier.model": "m"}, environ={})
-    launch.check_keys(config, {"OPENAI_API_KEY": "sk-1"})
+    checks.check_keys(config, {"OPENAI_API_KEY": "sk-1"})
     with pytest.raises(InputError, match="OPENAI_API_KEY is not set"):
-        launch.check_keys(config, {})
-    launch.check_keys(config.model_copy(update={"method": "sft"}), {})
+        checks.check_keys(config, {})
+    checks.check_keys(config.model_copy(update={"method": "sft"}), {})
 
 
 def test_a_schedule_that_does_not_fit_the_run_is_said(folder):
@@ -264,7 +266,7 @@ def test_a_schedule_that_does_not_fit_the_run_is_said(folder):
 
     def warnings(**settings):
         config = load_config(None, flags=flags_of(folder, **settings), environ={})
-        return launch.schedule_warnings(config, run, 8)
+        return checks.schedule_warnings(config, run, 8)
 
     run = RunDir(folder / "run")
     assert warnings(train__steps=10, train__warmup_steps=9) == []
@@ -279,7 +281,7 @@ def test_a_schedule_that_does_not_fit_the_run_is_said(folder):
 def test_a_warm_up_of_gad_as_long_as_the_run_is_said(folder):
     def warnings(**settings):
         config = load_config(None, flags=flags_of(folder, **{"method": "gad"} | settings), environ={})
-        return launch.schedule_warnings(config, launch.RunDir(folder / "run"), 8)  # two steps an epoch
+        return checks.schedule_warnings(config, launch.RunDir(folder / "run"), 8)  # two steps an epoch
 
     (line,) = warnings()  # an epoch each by default
     assert "2 steps and the warm-up of gad 2" in line
