@@ -353,7 +353,7 @@ SETTINGS = [
     ("train.save_every", 9, ["trainer.save_freq"]),
     ("train.nodes", 2, ["trainer.nnodes"]),
     ("train.devices_per_node", 4, ["trainer.n_gpus_per_node"]),
-    ("rollout.n", 6, [f"{R}.n", f"{A}.rollout_n"]),
+    ("rollout.n", 8, [f"{R}.n", f"{A}.rollout_n"]),
     ("rollout.temperature", 0.9, [f"{R}.temperature"]),
     ("rollout.top_p", 0.95, [f"{R}.top_p"]),
     ("rollout.tensor_parallel_size", 2, [f"{R}.tensor_model_parallel_size"]),
@@ -385,10 +385,10 @@ def test_settings_arrive_in_verl_s_dataclasses(changed):
 
     actor = omega_conf_to_dataclass(changed.actor_rollout_ref.actor)
     assert (actor.optim.lr, list(actor.optim.betas), actor.optim.lr_warmup_steps) == (3e-5, [0.8, 0.9], 7)
-    assert (actor.rollout_n, actor.ppo_mini_batch_size, actor.use_kl_loss) == (6, 6, True)
+    assert (actor.rollout_n, actor.ppo_mini_batch_size, actor.use_kl_loss) == (8, 6, True)
     assert actor.engine.strategy == "fsdp"
     rollout = omega_conf_to_dataclass(changed.actor_rollout_ref.rollout)
-    assert (rollout.name, rollout.n, rollout.prompt_length, rollout.response_length) == ("vllm", 6, 111, 222)
+    assert (rollout.name, rollout.n, rollout.prompt_length, rollout.response_length) == ("vllm", 8, 111, 222)
     assert omega_conf_to_dataclass(changed.algorithm).norm_adv_by_std_in_grpo is False
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console, Group
@@ -141,6 +142,13 @@ def test_sums_leave_out_what_is_missing(run, tmp_path):
         of_flat = catalogue.summary(Query(uid="flat"))
     assert (sums["groups"], sums["failed"], sums["zero_variance"], sums["missing_rewards"]) == (8, 2, 2, 2)
     assert of_flat["mean"] == pytest.approx(1.0) and of_flat["failed"] == 0
+
+
+def test_a_long_uid_is_whole_where_there_is_room(run):
+    row = replace(next(load_groups(run)).row(0), uid="0123456789abcdef0123456789abcdef-0001")
+    assert row.uid in shown(GroupList([row], SUMS), 140)
+    lines = shown(GroupList([row], SUMS), 80).splitlines()
+    assert row.uid[:20] in lines[1] and row.uid[20:] in lines[2]
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -122,6 +122,18 @@ def test_faults_are_found_before_the_start(folder, settings, kind, says):
     assert not (folder / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"train__devices_per_node": 3, "rollout__n": 2}, "do not divide by 3 devices"),
+        ({"verifier__base_url": "unset"}, "no model name for the verifier"),
+    ],
+)
+def test_the_dry_run_finds_them_too(folder, settings, says):
+    with pytest.raises(InputError, match=says):
+        launch.resolve(load_config(None, flags=flags_of(folder, **settings), environ={}))
+
+
 def test_a_tracker_that_is_not_installed_is_found_before_the_start(folder):
     pytest.importorskip("verl", reason="is asked for first")
     with pytest.raises(InputError, match=r"train.trackers: swanlab not installed") as caught:
