@@ -315,6 +315,8 @@ MEANINGS = {
     "VerdictRecord.cut": "answers shown without their middle",
     "VerdictRecord.model": "model that judged",
     "VerdictRecord.template_hash": "hash of system message, template and extra instructions",
+    "VerdictRecord.rollouts_hash": "of the rollouts' texts; `ropd verify` writes it",
+    "VerdictRecord.teacher_hash": "of the teacher answers; `ropd verify` writes it",
     "VerdictRecord.usage": "tokens, as the endpoint counted them",
     "AnswerVerdict.source": "`student` or `teacher`",
     "AnswerVerdict.index": "from 0, among the answers of its source",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from ropd_cli.errors import IndexMissing, InputError, TooFewAnswers
 from ropd_cli.index import TeacherIndex
 from ropd_cli.records.files import read_journal
 from ropd_cli.records.group_sources import Sources
+from ropd_cli.records.lines import warn_once
 from ropd_cli.records.packed import Key, Packed
 from ropd_cli.records.schemas import (
     AnswerRecord,
@@ -25,6 +26,7 @@ from ropd_cli.records.schemas import (
     as_messages,
     first_fault,
     load_prompts,
+    texts_hash,
 )
 
 _SUPERVISED = re.compile("^method: sft$", re.MULTILINE)
@@ -49,16 +51,20 @@ def iter_groups(path: Path, sources: Sources = Sources()) -> Iterator[GroupView]
         for view in (view for file in files for view in views_of(file)) if files else _from_file(path):
             is_empty = False
             view = _with_rubric(view, records)
-            if view.key in answers and not view.rollouts:
+            if sources.rollouts and view.key in answers and not view.rollouts:
                 record = answers[view.key]
-                view = replace(view, rollouts=record.answers, messages=as_messages(record.prompt))
+                view = replace(view, messages=as_messages(record.prompt))
+                if _are_judged(view, "rollouts", [rollout.text for rollout in record.answers], sources.rollouts):
+                    view = replace(view, rollouts=record.answers)
             if view.question is None and view.key in known:
                 prompt = known[view.key]
                 question = question_of(prompt.messages)
                 view = replace(view, question=question, messages=prompt.messages, answer=prompt.answer)
-            if index is not None and not view.teacher_answers:
+            if index is not None and sources.index and not view.teacher_answers:
                 with suppress(IndexMissing, TooFewAnswers):  # the index has become another since
-                    view = replace(view, teacher_answers=index.answers(*view.key, sources.m, seed=sources.seed))
+                    texts = index.answers(*view.key, sources.m, seed=sources.seed)
+                    if _are_judged(view, "teacher", texts, sources.index):
+                        view = replace(view, teacher_answers=texts)
             yield view
     if is_empty:
         raise InputError(f"{path}: no groups in it", "give a rubrics file, a verdicts file or a run directory")
@@ -156,6 +162,16 @@ def _with_rubric(view: GroupView, records: Mapping[Key, RubricRecord]) -> GroupV
     record = records.get(view.key)
     other = view.verdicts is not None and record is not None and view.verdicts.rubric_hash != record.rubric_hash
     return view if view.rubric or record is None or other else replace(view, rubric=record)
+
+
+def _are_judged(view: GroupView, which: str, texts: Iterable[str], file: Path) -> bool:
+    """Whether the verdicts are of these texts, as far as is known; warns, once a file, where they are not."""
+    judged = getattr(view.verdicts, f"{which}_hash", None)
+    if judged is None or judged == texts_hash(texts):
+        return True
+    words = "other answers than those that were judged, left out here; ropd verify with a new --out judges them"
+    warn_once(file, "others", f"{file}: {words} (first: uid {view.uid})")
+    return False
 
 
 def _parse(kind: type[Any], record: Any, where: str) -> Any:

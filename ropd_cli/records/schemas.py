@@ -251,7 +251,8 @@ class VerdictRecord(RecordModel):
     rubric's weight that was judged for all rollouts, which the scores are over; None where nothing was to be judged.
     ``agreement`` is the share of judgements on which all repeats of a question agree, in [0, 1]; None where each was
     asked once. ``scale`` is the highest score that the judge could give, where it gave each answer one score; None
-    where it went by a rubric.
+    where it went by a rubric. ``rollouts_hash`` and ``teacher_hash`` tell the texts that were judged, where these
+    lie in other files.
     """
 
     uid: str
@@ -269,6 +270,8 @@ class VerdictRecord(RecordModel):
     model: str
     template_hash: str
     usage: Usage | None = None
+    rollouts_hash: str | None = None
+    teacher_hash: str | None = None
 
     @property
     def _keep_null(self) -> frozenset[str]:
@@ -342,6 +345,11 @@ def digest(value: Any) -> str:
     """Hex SHA-256 of the canonical JSON of ``value`` (sorted keys, no spaces; lone surrogates allowed)."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def texts_hash(texts: Iterable[str]) -> str:
+    """First 16 hex digits of the SHA-256 of answers, in their order."""
+    return digest(list(texts))[:16]
 
 
 def with_system(messages: tuple[Message, ...], system_prompt: str | None) -> tuple[Message, ...]:

@@ -16,7 +16,7 @@ from ropd_cli.method.block import Block
 from ropd_cli.method.groups import request_hash
 from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.packed import Packed
-from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord
+from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord, texts_hash
 from ropd_cli.stages.groups import GroupFile, forecast_plans, with_teacher
 from ropd_cli.stages.runner import Finished, Tally, run_records
 from ropd_cli.stages.verifier import VerdictRequest, Verifier
@@ -64,7 +64,12 @@ async def verify(
             if done.holds(bare.uid, plan.hash, **_origin(plan, verifier)):
                 return None
             record = await verifier.verdicts(plan.group, plan.rubric, block=plan.block, requests=plan.requests)
-            return record.model_copy(update={"request_hash": plan.hash})
+            own = {
+                "request_hash": plan.hash,
+                "rollouts_hash": texts_hash(rollout.text for rollout in plan.group.rollouts),
+                "teacher_hash": texts_hash(plan.group.teacher_answers),
+            }
+            return record.model_copy(update=own)
 
         return await run_records(
             groups,

@@ -125,7 +125,7 @@ def test_rubrics_and_verdicts(run):
     assert [row["reward"] for row in rows if row["uid"] == "missing"] == [None, None, None, 0.5]
 
 
-def test_files_of_the_stages(tmp_path):
+def test_files_of_the_stages(tmp_path, caplog):
     """Pairs and rubrics of what rubricate and verify write."""
     prompts, rollouts = tmp_path / "prompts.jsonl", tmp_path / "rollouts.jsonl"
     prompts.write_text('{"uid": "a", "prompt": "What is 3 + 4?"}\n')
@@ -147,6 +147,10 @@ def test_files_of_the_stages(tmp_path):
     for file in (rubrics, verdicts):  # the teacher's answers are those of the index that it was made with
         _, rows = exported("sft", file, "--source", "teacher")
         assert [row["source"] for row in rows] == ["teacher"] * 2
+    record["answers"][1]["text"] = "9"
+    rollouts.write_text(json.dumps(record) + "\n")  # drawn again: what was judged is gone
+    assert "1 without their rollouts" in ropd("export", "pairs", verdicts, "--out", tmp_path / "y", code=2)
+    assert f"{rollouts}: other answers than those that were judged" in caplog.text
     verdicts.with_name("v.jsonl.sources.json").unlink()
     assert "without their prompt" in ropd("export", "pairs", verdicts, "--out", tmp_path / "x", code=2)
     _, rows = exported("rubrics", rubrics, "--prompts", prompts)
