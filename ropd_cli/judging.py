@@ -122,6 +122,8 @@ class Judge:
         if isinstance(config, Mapping):
             flags = dict(config)
             return cls(load_config(None, flags=flags, environ=os.environ))
+        if not isinstance(config, str | Path):
+            raise InputError(f"a configuration is no {type(config).__name__}", "give a YAML file or a mapping")
         return cls(load_config(config, environ=os.environ))
 
     async def rewards(
@@ -239,10 +241,10 @@ class Judge:
         fields: Mapping[str, Any],
     ) -> JudgedGroup:
         for name in fields.keys() - set(FIELDS):
-            near = difflib.get_close_matches(name, ("answer", "uid", "epoch", "teacher_answers", *FIELDS), n=1)
-            raise InputError(
-                f"rewards has no argument {name!r}", f"did you mean {near[0]}?" if near else f"fields: {list(FIELDS)}"
-            )
+            known = ("teacher_answers", "answer", "uid", "epoch", *FIELDS)
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
+            raise InputError(f"rewards has no argument {name!r}", hint)
         record = self._prompt(prompt, uid, answer, fields)
         check_answer(self._needs, record)
         answers = tuple(

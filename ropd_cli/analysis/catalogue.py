@@ -24,7 +24,7 @@ import orjson
 
 import ropd_cli.lint
 from ropd_cli.analysis.group_files import iter_groups, load_groups, step_files, views_of
-from ropd_cli.analysis.judged_groups import GroupRow, GroupView, common_lines
+from ropd_cli.analysis.judged_groups import GroupRow, GroupView, common_sentences
 from ropd_cli.analysis.query import Query
 from ropd_cli.errors import InputError
 from ropd_cli.lint import Finding
@@ -34,7 +34,7 @@ from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.json_text import loads
 from ropd_cli.util.progress import NoProgress, Progress
 
-LAYOUT = 6
+LAYOUT = 7
 LOCK_WAIT_S = 30.0
 KEPT_BYTES = 16 << 20
 _SCHEMA = """
@@ -294,7 +294,7 @@ def _refresh(db: sqlite3.Connection, parts: Sequence[_Part], progress: Progress)
             _forget(db, path)
     if not changed:
         return
-    common = common_lines(parts[0].views())  # always the same part, so that lines do not depend on when they were read
+    common = common_sentences(parts[0].views())  # always the same part: no text depends on when it was read
     progress.start(len(changed), "index")
     columns, marks = ", ".join(_INSERT), ", ".join(f":{name}" for name in _INSERT)
     try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import chain, dropwhile, islice
 from typing import Any, Literal
 
 from typing_extensions import TypedDict
@@ -32,6 +32,8 @@ _QUESTION_CHARS = 160
 _COMPARED = 16
 """Questions that are compared for what they have in common."""
 _SUPERVISED = re.compile("^method: sft$", re.MULTILINE)
+_ROLE = re.compile(r"\[\w+\]")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _NUMBERS = re.compile(r"-?\d+(?:[.,]\d+)*")
 
 
@@ -303,7 +305,7 @@ class GroupView:
         return faults
 
     def row(self, n: int, common: frozenset[str] = frozenset()) -> GroupRow:
-        """Return the group as line ``n`` of a list; ``common`` are lines that the list's questions share."""
+        """Return the group as line ``n`` of a list; ``common`` are sentences that the list's questions share."""
         stats = self.stats
         return GroupRow(
             n=n,
@@ -384,23 +386,26 @@ def question_of(messages: tuple[Message, ...]) -> str:
     return render_question([message.model_dump(mode="json") for message in messages])
 
 
-def common_lines(views: Iterable[GroupView]) -> frozenset[str]:
-    """Return the lines that more than one question has, by the first questions: instructions, examples, roles."""
+def common_sentences(views: Iterable[GroupView]) -> frozenset[str]:
+    """Return the sentences that more than one question has, by the first questions: instructions, examples."""
     questions = islice(dict.fromkeys(view.question for view in views if view.question), _COMPARED)
-    counts = Counter(line for question in questions for line in set(_lines(question)))
-    return frozenset(line for line, count in counts.items() if count > 1)
+    counts = Counter(sentence for question in questions for sentence in set(chain(*_lines(question))))
+    return frozenset(sentence for sentence, count in counts.items() if count > 1)
 
 
 def _task(question: str | None, common: frozenset[str]) -> str:
-    """Return what a list shows of a question: the first line that is its own, else its last."""
-    lines = _lines(question or "")
-    own = [line for line in lines if line not in common] if common else []
-    words = own[0] if own else lines[-1] if lines else ""
+    """Return what a list shows of a question: the first line from its first own sentence on, else the last line."""
+    lines = list(_lines(question or ""))
+    own = (list(dropwhile(common.__contains__, line)) for line in lines if common)
+    words = " ".join(next(filter(None, own), lines[-1] if lines else ()))
     return words if len(words) <= _QUESTION_CHARS else words[: _QUESTION_CHARS - 1] + "…"
 
 
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
+def _lines(text: str) -> Iterator[list[str]]:
+    """Yield the sentences of each line, but for lines that name the role of a message."""
+    for line in text.splitlines():
+        if line.strip() and not _ROLE.fullmatch(line.strip()):
+            yield _SENTENCE_END.split(line.strip())
 
 
 def _finite(value: float | None) -> float | None:

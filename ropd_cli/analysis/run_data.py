@@ -16,7 +16,7 @@ from ropd_cli.analysis.intervals import Interval, difference_of_means
 from ropd_cli.analysis.judged_groups import (
     GroupRow,
     GroupView,
-    common_lines,
+    common_sentences,
     without_numbers,
 )
 from ropd_cli.errors import InputError, RopdError
@@ -239,7 +239,7 @@ def read_run(path: Path, progress: Progress | None = None) -> RunData:
     criteria: dict[str, CriterionRow] = {}
     progress.start(len(files), "step")
     begins: list[int] = []
-    common = common_lines(views_of(files[0])) if files else frozenset()
+    common = common_sentences(views_of(files[0])) if files else frozenset()
     for file in files:
         begins.append(len(data.rows))
         for view in _trained_on(file):

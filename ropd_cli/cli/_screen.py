@@ -54,7 +54,7 @@ class Screen:
             if came:  # a server that has ended by itself
                 raise typer.Exit(128 + came[0])
         except KeyboardInterrupt:
-            print_err("ropd: interrupted; what is finished is written, the same command continues from there")
+            print_err("ropd: interrupted; what is finished is kept, the same command does the rest")
             raise typer.Exit(128 + came[0] if came else EXIT_INTERRUPTED) from None
         except typer.Exit as end:
             raise typer.Exit(128 + came[0]) if came else end from None

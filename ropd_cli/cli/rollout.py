@@ -30,7 +30,7 @@ def rollout(
     From an endpoint (--base-url, --model) or from a local checkpoint on vLLM (--model-path). The same command
     again continues where it stopped.
     """
-    from ropd_cli.cli._stages import engine_options, report, run_api_stage
+    from ropd_cli.cli._stages import closing_lines, engine_options, report, run_api_stage
     from ropd_cli.engines.vllm_sampling import LocalModel, SamplingOptions
     from ropd_cli.records.outputs import sole_writer
     from ropd_cli.stages.rollout import RolloutFiles, pending, rollout_api, rollout_local
@@ -44,6 +44,9 @@ def rollout(
     }
     settings = run.load(endpoint.flags("student.endpoint", seed=run.seed) | flags)
     files = RolloutFiles(prompts=prompts, out=out, limit=run.limit, system_prompt=settings.student.system_prompt)
+    index = out.with_name("teacher.index") if out.with_name("teacher.index").exists() else "INDEX"
+    rubrics = out.with_name("rubrics.jsonl")
+    following = ("ropd", "rubricate", prompts, "--rollouts", out, "--index", index, "--out", rubrics)
     if at_endpoint(settings, endpoint, model_path):
         run_api_stage(
             screen,
@@ -56,6 +59,7 @@ def rollout(
             run,
             requests=lambda endpoint: pending(files, endpoint, settings.rollout.n),
             noun="prompt",
+            following=following,
         )
         return
     if run.dry_run:
@@ -79,4 +83,4 @@ def rollout(
                 progress=screen.progress(),
             )
         )
-    report(screen, tally, out, "prompts")
+    report(screen, tally, out, "prompt", lines=closing_lines({}, following))

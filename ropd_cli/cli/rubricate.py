@@ -67,6 +67,9 @@ def rubricate(
             *(("--base-url", shown_url(endpoint.base_url)) if endpoint.base_url else ()),
             *(("--model", endpoint.model) if endpoint.model else ()),
             *(("--templates", templates) if templates else ()),
+            *(("-m", m) if m else ()),
+            *(("--seed", run.seed) if run.seed is not None else ()),
+            *(("--cache-dir", run.cache_dir) if run.cache_dir else ()),
             *(part for setting in run.overrides or () for part in ("--set", setting)),
         ],
     )

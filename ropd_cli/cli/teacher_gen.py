@@ -15,7 +15,7 @@ import typer
 from ropd_cli.cli._batches import at_batch_prices, check_batches, fill_cache
 from ropd_cli.cli._options import EndpointOptions, StageOptions, command
 from ropd_cli.cli._screen import Screen
-from ropd_cli.cli._stages import StageDone, in_words, open_cache, report, run_clients
+from ropd_cli.cli._stages import StageDone, closing_lines, in_words, open_cache, report, run_clients
 from ropd_cli.cli._teachers import endpoints_of, teacher_words, text_or_file
 from ropd_cli.errors import InputError
 from ropd_cli.llm.cost_estimate import Forecast
@@ -187,7 +187,8 @@ def teacher_gen(
         asdict(count) | {name: one.as_dict()[name] for name in shown} for count, one in zip(counts, stats, strict=True)
     ]
     lines = [teacher_words(each) for each in documents if each["requests_sent"] or each["cache_hits"]]
-    report(screen, tally, out, "prompts", ClientStats.total(stats).as_dict() | {"teachers": documents}, lines)
+    lines += closing_lines({}, ("ropd", "index", "build", out, "--out", out.parent / "teacher.index"))
+    report(screen, tally, out, "prompt", ClientStats.total(stats).as_dict() | {"teachers": documents}, lines)
 
 
 def _check_keys(

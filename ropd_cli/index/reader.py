@@ -15,6 +15,7 @@ from ropd_cli.index.layout import AGAIN_HINT, checksum, meta, open_read, seed_of
 from ropd_cli.index.rows import Row, Source, Stored, answer_of
 from ropd_cli.index.selection import chosen
 from ropd_cli.records.schemas import Prompt
+from ropd_cli.util.counted import counted
 
 _PAIR = "p.hash = ? AND p.uid = ?"
 _HASH = "p.hash = ?"
@@ -82,7 +83,7 @@ class TeacherIndex:
             raise self._missing(uid, raw_prompt_hash)
         if len(texts) < m:
             raise TooFewAnswers(
-                f"{self.path}: uid {uid!r} has {len(texts)} distinct answers, {m} are asked for",
+                f"{self.path}: uid {uid!r} has {counted(len(texts), 'distinct answer')}, {m} asked for",
                 "ask the teacher for more (a temperature above 0), or lower judge.m",
             )
         return tuple(texts)

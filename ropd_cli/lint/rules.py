@@ -14,6 +14,7 @@ from ropd_cli.lint.records import Finding, Linted, Rule, linted
 from ropd_cli.method.block import render_question
 from ropd_cli.method.scoring import group_stats, score
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord
+from ropd_cli.util.counted import counted
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ def flat_weights(linted: Linted) -> Iterator[Finding]:
     """Find that all criteria weigh the same."""
     weights = linted.rubric.weights_K
     if len(weights) > 2 and len(set(weights)) == 1:
-        yield Finding("flat-weights", f"all {len(weights)} criteria have {weights[0]} points")
+        yield Finding("flat-weights", f"all {len(weights)} criteria have {counted(weights[0], 'point')}")
 
 
 def dominated(linted: Linted) -> Iterator[Finding]:
@@ -159,7 +160,7 @@ def dominated(linted: Linted) -> Iterator[Finding]:
     total = sum(linted.rubric.weights_K)
     for criterion in linted.rubric.rubrics:
         if len(linted.rubric.rubrics) > 1 and 2 * criterion.points >= total:
-            yield Finding("dominated", f"{criterion.points} of {total} points", (criterion.criterion_id,))
+            yield Finding("dominated", f"{criterion.points} of {counted(total, 'point')}", (criterion.criterion_id,))
 
 
 def format_heavy(linted: Linted) -> Iterator[Finding]:
@@ -187,8 +188,8 @@ def _scores(linted: Linted, rows: Sequence[Sequence[bool | None]]) -> list[float
 
 
 _CHECKS: dict[str, Callable[[Linted], Iterable[Finding]]] = {
-    "met-by-all": partial(constant, True, "met-by-all", "all {} rollouts meet it"),
-    "met-by-none": partial(constant, False, "met-by-none", "none of {} rollouts meets it"),
+    "met-by-all": partial(constant, True, "met-by-all", "all rollouts ({}) meet it"),
+    "met-by-none": partial(constant, False, "met-by-none", "no rollout of {} meets it"),
     "near-duplicate": near_duplicate,
     "mentions-reference": mentions_reference,
     "gives-answer-away": gives_answer_away,

@@ -225,7 +225,7 @@ def _check_places(own: Path) -> None:
         )
     if not found:
         raise InputError(
-            f"judge.templates: no templates in {own}",
+            f"judge.templates: no {'templates in' if own.is_dir() else 'folder'} {own}",
             f"put {', '.join(f'{name}.md' for name in _OPTIONAL)} or some of them there; the shipped ones stand in for "
             "those you leave out",
         )

@@ -20,6 +20,7 @@ from ropd_cli.analysis.judged_groups import GroupRow, GroupView, ShownAnswer
 from ropd_cli.lint import RULES
 from ropd_cli.lint.records import BY_RULES
 from ropd_cli.report.words import label, mark, number, raw_score, short_number, summary_line
+from ropd_cli.util.counted import counted
 from ropd_cli.util.terminal import UNWRAPPED, Text
 from ropd_cli.util.visible_text import visible
 
@@ -121,7 +122,7 @@ class JudgedGroup:
         if view.rewards:
             means = f"mean {number(stats.mean)}, spread {number(stats.spread)}"
             teacher = "" if view.is_scored else f", teacher {number(stats.teacher_mean)}"
-            yield Text(f"rewards of {stats.n} rollouts: {means}{teacher}")
+            yield Text(f"rewards of {counted(stats.n, 'rollout')}: {means}{teacher}")
         if view.verdicts and view.verdicts.shaped:
             yield Text("shaped: what GRPO is given in the place of the reward", style="dim")
         for fault in view.faults:

@@ -43,6 +43,7 @@ from ropd_cli.serving.bodies import (
 )
 from ropd_cli.serving.gathering import Gatherer, RolloutReward
 from ropd_cli.serving.served_run import Asked, ServedRun
+from ropd_cli.util.counted import counted
 
 Document = dict[str, Any] | float
 POSTS = {
@@ -183,9 +184,11 @@ class _Service:
         wanted, count = body.n or self._n, len(body.completions)
         if count != wanted:
             why = "n" if body.n else "rollout.n"
-            raise InputError(f"{count} completions, and {why} is {wanted}", "send whole groups, or another n")
+            raise InputError(
+                f"{counted(count, 'completion')}, and {why} is {wanted}", "send whole groups, or another n"
+            )
         if body.finish_reasons is not None and len(body.finish_reasons) != count:
-            raise InputError(f"{count} completions and {len(body.finish_reasons)} finish_reasons")
+            raise InputError(f"completions: {count}, finish_reasons: {len(body.finish_reasons)}")
         return self._run.asked(**body.about())
 
     async def _judged(self, asked: Asked, body: GroupBody) -> dict[str, Any]:

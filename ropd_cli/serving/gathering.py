@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ropd_cli.errors import InputError
 from ropd_cli.records.schemas import Answer
 from ropd_cli.training.judge_owner import GroupRewards
+from ropd_cli.util.counted import counted
 
 KEPT = 1000
 """So many judged groups are kept for clients that went away before they had their rewards, and may ask again."""
@@ -95,7 +96,8 @@ class Gatherer:
         gathering = self._open.setdefault(key, Gathering(n, judge))
         if gathering.n != n:
             raise InputError(
-                f"a group of {n} rollouts, and its siblings are said to be {gathering.n}", "send one n per group"
+                f"a group of {counted(n, 'rollout')}, and its siblings are said to be {gathering.n}",
+                "send one n per group",
             )
         sibling = Sibling(rollout, loop.create_future())
         gathering.siblings.append(sibling)
@@ -118,7 +120,7 @@ class Gatherer:
             uid = key[0] if isinstance(key, tuple) else key
             self._say(
                 f"{len(gathering.siblings)} of {gathering.n} rollouts of prompt {uid} came, waiting for the others "
-                f"({self.waiting} rollouts wait; is rollout.n the trainer's number?)"
+                f"(waiting in all: {self.waiting}; is rollout.n the trainer's number?)"
             )
 
     def _leave(self, key: Hashable, sibling: Sibling) -> None:

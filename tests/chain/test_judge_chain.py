@@ -367,7 +367,7 @@ def test_what_a_user_gets_wrong(files, judge):
     assert "no model name for the rubricator" in done.stderr
     code, error = files.rubricate(judge.url, "--templates", "nowhere")
     assert code == 2
-    assert "no templates in nowhere" in error
+    assert "no folder nowhere" in error
     code, error = files.verify(judge.url)
     assert code == 2
     assert "rubrics.jsonl" in error

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from ropd_cli.analysis import catalogue as catalogue_module
 from ropd_cli.analysis.catalogue import Catalogue
 from ropd_cli.analysis.group_files import load_groups, views_of
-from ropd_cli.analysis.judged_groups import GroupView, common_lines
+from ropd_cli.analysis.judged_groups import GroupView, common_sentences
 from ropd_cli.analysis.query import SORTS, Query
 from ropd_cli.cli.main import app
 from ropd_cli.errors import InputError
@@ -113,13 +113,29 @@ def test_a_damaged_catalogue_and_an_unfinished_file(run, tmp_path):
         opened(file, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "You are a careful mathematician. Answer briefly. How many eggs are {k} dozen? Count them.",
+        "[system]\nAnswer briefly.\n\n[user]\nHow many eggs are {k} dozen? Count them.",
+    ],
+)
+def test_a_list_leaves_out_shared_sentences_and_roles(text):
+    views = [GroupView(f"u{k}", "", question=text.format(k=k)) for k in range(3)]
+    common = common_sentences(iter(views))
+    assert [view.row(0, common).question for view in views] == [
+        f"How many eggs are {k} dozen? Count them." for k in range(3)
+    ]
+    assert views[0].row(0, common_sentences(views[:1])).question.endswith("Count them.")
+
+
 def test_a_list_shows_what_is_a_question_s_own():
     instruction = "Reason step by step, and write the final answer in \\boxed{}."
     texts = [f"{instruction}\n\nHow many eggs are {k} dozen?\nCount them.\n{instruction}" for k in range(3)]
     views = [GroupView(f"u{k}", "", question=text) for k, text in enumerate(texts)]
-    common = common_lines(iter(views))
+    common = common_sentences(iter(views))
     assert [view.row(0, common).question for view in views] == [f"How many eggs are {k} dozen?" for k in range(3)]
-    assert views[0].row(0, common_lines(views[:1])).question == instruction  # nothing to tell it by
+    assert views[0].row(0, common_sentences(views[:1])).question == instruction  # nothing to tell it by
     assert GroupView("u", "").row(0, common).question == ""
 
 

@@ -122,7 +122,7 @@ def test_a_label_that_is_the_answer_and_another_prompt_s_uid(url, judge):
 def test_a_signal_is_told_as_ctrl_c_is(folder, number):
     with served(folder, "--out", f"by-{number}") as (process, _):
         process.send_signal(number)
-        assert "ropd: interrupted; what is finished is written" in process.stderr.read()
+        assert "ropd: interrupted; what is finished is kept" in process.stderr.read()
     assert process.returncode == 128 + number
 
 
@@ -186,7 +186,11 @@ def test_openrlhf_s_batch_and_a_group_that_stays_short(url):
             "groups.1: ",
         ),
         ("rewards", {"uid": "a", "completions": TEXTS[:1], "n": 1}, "n: Input should be greater"),
-        ("rewards", {"uid": "a", "completions": TEXTS, "finish_reasons": ["stop"]}, "4 completions and 1 finish_reas"),
+        (
+            "rewards",
+            {"uid": "a", "completions": TEXTS, "finish_reasons": ["stop"]},
+            "completions: 4, finish_reasons: 1",
+        ),
         ("openrlhf", {"query": ["x", "y"], "prompts": ["x"]}, "different lengths"),
         ("openrlhf", {"query": ["7"], "prompts": [QUESTIONS["a"]]}, "query does not hold its prompt"),
         ("slime", {"prompt": "never seen", "response": "x", "label": "zz"}, "no answer to the prompt"),

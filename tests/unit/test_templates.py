@@ -150,7 +150,7 @@ def test_a_template_that_nothing_would_read(tmp_path, place):
 
 def test_folders_that_hold_none(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(InputError, match="no templates in"):
+        with pytest.raises(InputError, match="no (templates in|folder) "):
             Templates.load(JudgeConfig(templates=str(folder)))
     (tmp_path / "lint.md").write_text("{{question}} {{answer}} {{rubric}}", encoding="utf-8")
     Templates.load(JudgeConfig(templates=str(tmp_path)))  # the lint judge's alone

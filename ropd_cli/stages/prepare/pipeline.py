@@ -187,7 +187,7 @@ def draw(plan: Plan, kept: list[Pooled], tokens: Mapping[int, int], ledger: Ledg
         raise InputError(
             f"{plan.source}: {len(kept)} different prompts; {max(wanted, 1)} and {sum(apart)} held out are requested"
             + (f"; left out were {left_out}" if left_out else ""),
-            "lower --size or what is held out, or loosen the filters",
+            f"{'lower --size' if plan.size is not None else 'hold out fewer'}, or loosen the filters",
         )
     if plan.shuffle and not plan.source.is_made and (apart or wanted < left):
         random.Random(plan.seed).shuffle(kept := list(kept))
