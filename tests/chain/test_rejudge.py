@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from ropd_cli.cli.main import app
 from ropd_cli.records.files import read_records
 from ropd_cli.records.schemas import Answer
+from ropd_cli.training.judge_owner import RunJudge
 
 pytestmark = pytest.mark.slow
 STEPS = 40
@@ -67,6 +69,31 @@ def test_the_same_judge_is_answered_by_the_cache_and_agrees_in_everything(judged
     assert (again["done"], again["skipped"]) == (0, STEPS)
     page = (judged_run.path / "rejudge" / found["out"].split("/")[-1] / "agreement.html").read_text()
     assert "Cohen" in page and "http" not in page.replace("http-equiv", "")
+
+
+@pytest.fixture
+async def repeated_prompt(run_judge):
+    """A run of two steps, each with two groups of one prompt, judged by the built-in provider; its directory."""
+    judge, directory = run_judge()
+    for step, *groups in ((1, ("7", "8"), ("9", "7")), (2, ("3 + 4 = 7", "6"), ("5", "4"))):
+        for number, group in enumerate(groups):
+            rollouts = [Answer(text=text, finish_reason="stop") for text in group]
+            await RunJudge.judge(judge, f"{step}/{number}", step, "a", rollouts)
+        await judge.step_metrics(step, 2)
+    await judge.close()
+    return directory
+
+
+def test_two_groups_of_one_prompt_in_a_step_are_told_apart(repeated_prompt):
+    found = rejudge(repeated_prompt)
+    assert (found["done"], found["requests_sent"], found["agreement"]["groups"]) == (4, 0, 4)
+    assert found["agreement"]["judgements"]["agreement"]["value"] == 1.0
+    assert found["agreement"]["advantages"]["sign_changes"]["value"] == 0.0
+    again = rejudge(repeated_prompt)
+    assert (again["done"], again["skipped"]) == (0, 4)
+    new = rejudge(repeated_prompt, "--new-rubrics")
+    records = [record for _, record in read_records(Path(new["out"]) / "rubrics.jsonl")]
+    assert sorted((record["step"], record["nth"]) for record in records) == [(1, 0), (1, 1), (2, 0), (2, 1)]
 
 
 class Flipping(Reader):
