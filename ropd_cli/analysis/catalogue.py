@@ -34,7 +34,7 @@ from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.json_text import loads
 from ropd_cli.util.progress import NoProgress, Progress
 
-LAYOUT = 6
+LAYOUT = 7
 LOCK_WAIT_S = 30.0
 KEPT_BYTES = 16 << 20
 _SCHEMA = """
@@ -94,8 +94,8 @@ class Catalogue:
         """
         progress = progress or NoProgress()
         files = step_files(path) if path.is_dir() else [path]
-        companions = sources.files
-        named = [str(file.absolute()) for file in (path, *companions)]
+        companions = sources.read
+        named = [str(file.absolute()) for file in (path, *sources.files)]
         name = hashlib.sha256(
             repr([LAYOUT, _linter(), named, sources.m, sources.seed, judge, is_salvaging()]).encode()
         ).hexdigest()[:24]

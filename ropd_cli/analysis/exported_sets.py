@@ -53,6 +53,7 @@ _COLUMNS = {
     "rubric_hash": "first 16 hex digits of the rubric's SHA-256",
     "index": "number of the answer among those of its source, from 0",
     "answer": "text of the answer",
+    "repeat": "how often the group was judged before, where a run was judged again",
     "judgement": "one true/false per criterion, null where it is missing",
     "score": "share of the points that are met, in [0, 1]; null where it is missing",
     "model": "model that wrote the rubric, or judged",
@@ -168,7 +169,8 @@ def verdict_rows(view: GroupView) -> list[Row] | str:
             if not answer.was_shown:
                 continue
             row = _place(view) | {"prompt": _messages(view), "source": answer.source, "index": answer.index}
-            row |= {"answer": texts.get((answer.source, answer.index)), "judgement": list(answer.judgement)}
+            row |= {"answer": texts.get((answer.source, answer.index)), "repeat": view.repeat}
+            row |= {"judgement": list(answer.judgement)}
             is_rewarded = answer.source == "student" and answer.index < len(view.rewards)
             row |= {"score": answer.score, "reward": view.rewards[answer.index] if is_rewarded else None}
             rubric = part.criteria.model_dump(mode="json") if part.criteria else None

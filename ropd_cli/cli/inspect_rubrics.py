@@ -167,7 +167,8 @@ def inspect_rubrics(
     sources = Sources.of(path, rubrics=rubrics, rollouts=rollouts, prompts=prompts)
     for name, file in sources.gone:
         if name != "index":
-            screen.note(f"{file} is not there any more, and what it holds is not shown: --{name} FILE names another")
+            another = "" if name == "groups" else f": --{name} FILE names another"
+            screen.note(f"{file} is not there any more, and what it holds is not shown{another}")
     with Catalogue.open(
         path,
         spooled.parent if spooled is not None else folder,  # what was piped in goes, and its index with it

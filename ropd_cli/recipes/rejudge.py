@@ -27,6 +27,7 @@ from ropd_cli.llm.urls import builtin_query
 from ropd_cli.method.block import Block
 from ropd_cli.method.prompts import Templates
 from ropd_cli.records.files import existing_records, read_journal
+from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord, first_fault, load_models
 from ropd_cli.stages.rubricator import Rubricator
@@ -184,6 +185,12 @@ class Rejudger:
                 "give another --out, or delete the folder to have all of it written again",
             )
 
+        left = self._left(done)
+        by = {"saved": None, "file": self.files.rubrics, "new": self.files.written_rubrics}[self.source]
+        Sources(rubrics=by, groups=self.files.path).write(self.files.verdicts)
+        if self.source == "new":
+            Sources(groups=self.files.path).write(self.files.written_rubrics)
+
         async def work(job: Job) -> VerdictRecord | None:
             if job.key in done:
                 return None
@@ -197,7 +204,7 @@ class Rejudger:
         return await run_records(
             self.jobs(),
             work,
-            total=self._left(done),
+            total=left,
             out=self.files.verdicts,
             stage=STAGE,
             concurrency=self.verifier.endpoint.limits.concurrency,

@@ -53,7 +53,7 @@ async def rubricate(
         progress.note(line)
     done = Finished(files.out, rubricator.known_settings(files.seed))
     sources = Sources(
-        files.prompts, None, files.rollouts, files.index, rubricator.settings.m, files.seed, done.settings
+        files.prompts, None, files.rollouts, files.index, None, rubricator.settings.m, files.seed, done.settings
     )
     with closing(TeacherIndex.open(files.index)) as index:
         sources.write(files.out)

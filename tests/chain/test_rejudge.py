@@ -96,6 +96,41 @@ def test_two_groups_of_one_prompt_in_a_step_are_told_apart(repeated_prompt):
     assert sorted((record["step"], record["nth"]) for record in records) == [(1, 0), (1, 1), (2, 0), (2, 1)]
 
 
+def inspected(*arguments):
+    done = CliRunner().invoke(app, ["inspect-rubrics", *map(str, arguments), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)["groups"]
+
+
+def test_what_was_judged_again_is_shown_with_its_texts(repeated_prompt, tmp_path, monkeypatch):
+    saved = inspected(repeated_prompt.path, "--uid", "a")
+    out = Path(rejudge(repeated_prompt, "--repeats", 2)["out"])
+    listed = inspected(out / "verdicts.jsonl")
+    assert [group["step"] for group in listed] == [1] * 4 + [2] * 4
+    shown = inspected(out / "verdicts.jsonl", "--uid", "a")
+    texts = ("question", "teacher_answers", "answers", "rubric")
+    for group in saved:
+        mine = [each for each in shown if (each["step"], each["answers"]) == (group["step"], group["answers"])]
+        assert [each["verdicts"]["repeat"] for each in mine] == [0, 1]
+        assert all(each[name] == group[name] for each in mine for name in texts)
+    done = CliRunner().invoke(app, ["export", "verdicts", str(out / "verdicts.jsonl"), "--out", str(tmp_path / "set")])
+    assert done.exit_code == 0 and "from 8 groups" in done.output
+    new = Path(rejudge(repeated_prompt, "--new-rubrics")["out"])
+    for file in ("verdicts.jsonl", "rubrics.jsonl"):
+        shown = inspected(new / file, "--uid", "a")
+        assert len(shown) == 4 and all(each["question"] and each["rubric"] for each in shown)
+    rubrics = tmp_path / "mine.jsonl"
+    rubrics.write_text((new / "rubrics.jsonl").read_text().splitlines()[0] + "\n")
+    by_file = Path(rejudge(repeated_prompt, "--rubrics", rubrics)["out"])
+    shown = inspected(by_file / "verdicts.jsonl", "--uid", "a")
+    assert len(shown) == 4 and all(each["rubric"]["rubric_hash"] == shown[0]["rubric"]["rubric_hash"] for each in shown)
+    (of_step,) = repeated_prompt.path.glob("groups/step-2.*")
+    arguments = ["rejudge", str(of_step), "--out", str(tmp_path / "two"), "--cache-dir", str(tmp_path / "cache")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    shown = inspected(tmp_path / "two" / "verdicts.jsonl", "--uid", "a")
+    assert [(each["step"], bool(each["question"])) for each in shown] == [(2, True)] * 2
+
+
 class Flipping(Reader):
     """Changes a tenth of its verdicts whenever it is asked again, by a hash of answer, criterion and time."""
 
