@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ropd_cli.records.schemas import (
     VerdictRecord,
     as_messages,
     first_fault,
+    load_models,
     load_prompts,
     texts_hash,
 )
@@ -50,13 +51,13 @@ def iter_groups(path: Path, sources: Sources = Sources()) -> Iterator[GroupView]
         records = Packed(sources.rubrics, RubricRecord, _rubric_key)
     answers: Mapping[Key, AnswerRecord] = Packed(sources.rollouts, AnswerRecord) if sources.rollouts else {}
     known = {(p.uid, p.raw_prompt_hash): p for p in load_prompts(sources.prompts)} if sources.prompts else {}
-    groups_of = lru_cache(maxsize=2)(partial(_groups_of, sources.groups))  # a stage writes nearly in order of the steps
+    groups_of = lru_cache(maxsize=2)(_groups_of)  # a stage writes nearly in order of the steps
     is_empty = True
     with closing(TeacherIndex.open(sources.index)) if sources.index and sources.m else nullcontext() as index:
         for view in (view for file in files for view in views_of(file)) if files else _from_file(path):
             is_empty = False
             if sources.groups:
-                view = _with_group(view, groups_of(view.step or 0))
+                view = _with_group(view, groups_of(sources.groups, view.step or 0))
             view = _with_rubric(view, records)
             if sources.rollouts and view.key in answers and not view.rollouts:
                 record = answers[view.key]
@@ -75,6 +76,16 @@ def iter_groups(path: Path, sources: Sources = Sources()) -> Iterator[GroupView]
             yield view
     if is_empty:
         raise InputError(f"{path}: no groups in it", "give a rubrics file, a verdicts file or a run directory")
+
+
+def is_of(name: str, file: Path, path: Path) -> bool:
+    """Return whether a file of "prompts", "rubrics" or "rollouts" has something of any group of ``path``."""
+    if name == "rubrics":
+        by = {_rubric_key(record) for record in load_models(file, RubricRecord)}
+        return any(view.verdicts is not None and _rubric_key(view.verdicts) in by for view in iter_groups(path))
+    records = load_prompts(file) if name == "prompts" else load_models(file, AnswerRecord)
+    keys = {(record.uid, record.raw_prompt_hash) for record in records}
+    return any(view.key in keys for view in iter_groups(path))
 
 
 def step_files(folder: Path) -> list[Path]:

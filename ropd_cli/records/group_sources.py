@@ -62,7 +62,12 @@ class Sources:
     @property
     def files(self) -> list[Path]:
         """Those that are known."""
-        return [file for name in _PATHS if (file := getattr(self, name)) is not None]
+        return list(self.by_name.values())
+
+    @property
+    def by_name(self) -> dict[str, Path]:
+        """The same by what they hold."""
+        return {name: file for name in _PATHS if (file := getattr(self, name)) is not None}
 
     @property
     def read(self) -> list[Path]:
