@@ -89,7 +89,7 @@ def collect(kind: Kind, views: Iterable[GroupView], rows_of: Callable[[GroupView
             continue
         if view.verdicts is not None:
             made.judges.add(view.verdicts.model)
-        if view.rubric is not None:
+        if view.rubric is not None and view.rubric.model:
             made.rubricators.add(view.rubric.model)
         if kind in ("pairs", "verdicts"):
             made.rows += rows
@@ -109,6 +109,8 @@ def pair_rows(view: GroupView, margin: float = 0.0) -> list[Row] | str:
     known = _rewarded(view)
     if isinstance(known, str):
         return known
+    if len(known) < 2:
+        return "with fewer than two rewards"
     (best, chosen), (worst, rejected) = max(known, key=_by_reward), min(known, key=_by_reward)
     if best == worst or chosen == rejected:
         return "without spread"

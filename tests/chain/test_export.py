@@ -51,7 +51,7 @@ def run(tmp_path):
 def test_pairs(run):
     said, rows = exported("pairs", run)
     assert [row["uid"] for row in rows] == ["wide", "close"]
-    assert said["left_out"] == {"without_spread": 2, "not_judged": 1}  # one reward left is no spread
+    assert said["left_out"] == {"without_spread": 1, "with_fewer_than_two_rewards": 1, "not_judged": 1}
     assert rows[0]["prompt"] == [{"role": "user", "content": "Capital of country wide?"}]
     assert rows[0]["chosen"] == [{"role": "assistant", "content": "Paris. 2"}]
     assert rows[0]["rejected"] == [{"role": "assistant", "content": "Paris. 1"}]
