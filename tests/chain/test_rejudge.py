@@ -96,13 +96,21 @@ def test_two_groups_of_one_prompt_in_a_step_are_told_apart(repeated_prompt):
     assert sorted((record["step"], record["nth"]) for record in records) == [(1, 0), (1, 1), (2, 0), (2, 1)]
 
 
+def test_the_mean_reward_is_that_of_the_groups_asked_for(repeated_prompt):
+    whole = rejudge(repeated_prompt, "--repeats", 2)
+    assert whole["reward_mean"] == pytest.approx(whole["agreement"]["scores"]["mean_new"])
+    part = rejudge(repeated_prompt, "--limit", 1, "--step", 1)
+    assert part["agreement"]["groups"] == 1 and (part["done"], part["skipped"]) == (0, 1)
+    assert part["reward_mean"] == pytest.approx(part["agreement"]["scores"]["mean_new"]) != whole["reward_mean"]
+
+
 def inspected(*arguments):
     done = CliRunner().invoke(app, ["inspect-rubrics", *map(str, arguments), "--json"])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)["groups"]
 
 
-def test_what_was_judged_again_is_shown_with_its_texts(repeated_prompt, tmp_path, monkeypatch):
+def test_what_was_judged_again_is_shown_with_its_texts(repeated_prompt, tmp_path):
     saved = inspected(repeated_prompt.path, "--uid", "a")
     out = Path(rejudge(repeated_prompt, "--repeats", 2)["out"])
     listed = inspected(out / "verdicts.jsonl")
