@@ -103,7 +103,9 @@ def step_files(folder: Path) -> list[Path]:
             f"ropd report {folder} shows its loss",
         )
     if not files and config.is_file():
-        raise InputError(f"{folder}: no step of this run is finished", f"see {folder / 'train.log'}")
+        log = folder / "train.log"
+        hint = f"see {log}" if log.is_file() else "wait for its first group"
+        raise InputError(f"{folder}: no step of this run is finished", hint)
     if not files:
         verdicts = folder / "verdicts.jsonl"
         hint = f"give {verdicts}" if verdicts.is_file() else "give the directory of a training run, or a file"
