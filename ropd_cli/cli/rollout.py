@@ -79,4 +79,4 @@ def rollout(
                 progress=screen.progress(),
             )
         )
-    report(screen, tally, out, "prompts")
+    report(screen, tally, out, "prompt")

@@ -187,7 +187,7 @@ def teacher_gen(
         asdict(count) | {name: one.as_dict()[name] for name in shown} for count, one in zip(counts, stats, strict=True)
     ]
     lines = [teacher_words(each) for each in documents if each["requests_sent"] or each["cache_hits"]]
-    report(screen, tally, out, "prompts", ClientStats.total(stats).as_dict() | {"teachers": documents}, lines)
+    report(screen, tally, out, "prompt", ClientStats.total(stats).as_dict() | {"teachers": documents}, lines)
 
 
 def _check_keys(

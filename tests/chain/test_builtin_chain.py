@@ -88,7 +88,8 @@ def test_a_teacher_that_answers_too_little_is_no_dead_endpoint(folder):
 
 
 def test_the_student_s_samples_are_not_the_teacher_s(folder):
-    ropd("teacher-gen", "p.jsonl", "--out", "t2.jsonl", "-m", 2, *JUDGE, code=3)
+    out, _ = ropd("teacher-gen", "p.jsonl", "--out", "t2.jsonl", "-m", 2, *JUDGE, code=3)
+    assert "t2.jsonl: 4 prompts written, 1 failed" in out
     out, _ = ropd("rollout", "p.jsonl", "--out", "r2.jsonl", "-n", 2, *JUDGE, "--dry-run")
     assert out.startswith("10 calls to ")  # the teacher is asked again, as a student
 
