@@ -94,8 +94,8 @@ class Catalogue:
         """
         progress = progress or NoProgress()
         files = step_files(path) if path.is_dir() else [path]
-        companions = sources.files
-        named = [str(file.absolute()) for file in (path, *companions)]
+        companions = sources.read
+        named = [str(file.absolute()) for file in (path, *sources.files)]
         name = hashlib.sha256(
             repr([LAYOUT, _linter(), named, sources.m, sources.seed, judge, is_salvaging()]).encode()
         ).hexdigest()[:24]

@@ -53,6 +53,7 @@ _COLUMNS = {
     "rubric_hash": "first 16 hex digits of the rubric's SHA-256",
     "index": "number of the answer among those of its source, from 0",
     "answer": "text of the answer",
+    "repeat": "how often the group was judged before, where a run was judged again",
     "judgement": "one true/false per criterion, null where it is missing",
     "score": "share of the points that are met, in [0, 1]; null where it is missing",
     "model": "model that wrote the rubric, or judged",
@@ -88,7 +89,7 @@ def collect(kind: Kind, views: Iterable[GroupView], rows_of: Callable[[GroupView
             continue
         if view.verdicts is not None:
             made.judges.add(view.verdicts.model)
-        if view.rubric is not None:
+        if view.rubric is not None and view.rubric.model:
             made.rubricators.add(view.rubric.model)
         if kind in ("pairs", "verdicts"):
             made.rows += rows
@@ -108,6 +109,8 @@ def pair_rows(view: GroupView, margin: float = 0.0) -> list[Row] | str:
     known = _rewarded(view)
     if isinstance(known, str):
         return known
+    if len(known) < 2:
+        return "with fewer than two rewards"
     (best, chosen), (worst, rejected) = max(known, key=_by_reward), min(known, key=_by_reward)
     if best == worst or chosen == rejected:
         return "without spread"
@@ -168,7 +171,8 @@ def verdict_rows(view: GroupView) -> list[Row] | str:
             if not answer.was_shown:
                 continue
             row = _place(view) | {"prompt": _messages(view), "source": answer.source, "index": answer.index}
-            row |= {"answer": texts.get((answer.source, answer.index)), "judgement": list(answer.judgement)}
+            row |= {"answer": texts.get((answer.source, answer.index)), "repeat": view.repeat}
+            row |= {"judgement": list(answer.judgement)}
             is_rewarded = answer.source == "student" and answer.index < len(view.rewards)
             row |= {"score": answer.score, "reward": view.rewards[answer.index] if is_rewarded else None}
             rubric = part.criteria.model_dump(mode="json") if part.criteria else None

@@ -327,8 +327,14 @@ class GroupView:
 
     @property
     def title(self) -> str:
-        """The step, where there is one, and the uid."""
-        return self.uid if self.step is None else f"step {self.step}, {self.uid}"
+        """The step, where there is one, the uid, and which repeat of a judging it is."""
+        again = f", repeat {self.repeat}" if self.repeat else ""
+        return (self.uid if self.step is None else f"step {self.step}, {self.uid}") + again
+
+    @property
+    def repeat(self) -> int | None:
+        """How often the group was judged before, where it was judged again (``ropd rejudge``)."""
+        return (self.verdicts.model_extra or {}).get("repeat") if self.verdicts else None
 
     @property
     def is_unrewarded(self) -> bool:

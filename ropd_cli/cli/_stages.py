@@ -24,7 +24,7 @@ from ropd_cli.llm.client import ChatClient
 from ropd_cli.llm.cost_estimate import Forecast, forecast
 from ropd_cli.llm.shared import Shared
 from ropd_cli.llm.urls import base_url, model_name
-from ropd_cli.method.scoring import group_stats
+from ropd_cli.method.scoring import GroupStats, group_stats
 from ropd_cli.records.files import existing_records, failed_path
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.stages.runner import Tally
@@ -80,11 +80,14 @@ def run_api_stage(
     noun: str,
     figures: Callable[[Path], dict[str, float | None]] = lambda _: {},
     following: Sequence[object] = (),
+    is_asked: bool = True,
 ) -> None:
     """Run a stage at the endpoint of a configuration section ("teacher", "student.endpoint", …) and print how it went:
     records, each a ``noun``, ``figures`` of its output, and the command that is ``following``. Exit code 3 where some
-    records failed. With ``--dry-run`` only what ``requests`` it would send is counted."""
-    endpoint = with_model(attrgetter(section)(config), section)
+    records failed. With ``--dry-run`` only what ``requests`` it would send is counted. An endpoint that is not asked
+    (``is_asked``) needs no model."""
+    endpoint = attrgetter(section)(config)
+    endpoint = with_model(endpoint, section) if is_asked else endpoint.model_copy(update={"model": ""})
     with ExitStack() as stack:
         cache = open_cache(stack, config, not run.no_cache)
         if run.dry_run:
@@ -149,7 +152,9 @@ def run_clients(
     progress = screen.progress(lambda share_done: stats_words(stats, share_done))
     shared = Shared.of(config, progress.note)
     shared.announce = progress.note
-    for endpoint in endpoints:  # a cost limit without a price is an error now, not after the first request
+    for endpoint in filter(
+        attrgetter("model"), endpoints
+    ):  # a cost limit without a price is an error now, not after the first request
         shared.budget.price(str(endpoint.model), base_url(endpoint))
 
     async def work() -> Tally:
@@ -192,8 +197,9 @@ def in_words(forecast: Forecast) -> str:
         cost = dollars(forecast.cost_usd)
         if forecast.cost_usd_range is not None and least < most:
             cost += " ({} to {})".format(*map(dollars, forecast.cost_usd_range))
+    to = f" to {forecast.model}" if forecast.model else ""
     return (
-        f"{counted(forecast.calls, 'call')} to {forecast.model}, {forecast.cached:,} answered by the cache; about "
+        f"{counted(forecast.calls, 'call')}{to}, {forecast.cached:,} answered by the cache; about "
         f"{forecast.prompt_tokens:,} tokens of prompts and {forecast.completion_tokens:,} of replies{between}; {cost}\n"
         f"rule: {forecast.rule}"
     )
@@ -216,14 +222,19 @@ def reward_figures(verdicts: Path) -> dict[str, float | None]:
     """Return what the groups of a verdicts file earned: the mean of their mean rewards and of their teacher answers'
     mean scores, as ``ropd inspect-rubrics`` has them, and the share of judged groups without spread, from which nothing
     is learned. None where nothing was judged."""
-    groups = [
+    return figures_of(
         group_stats(
             record["rewards"],
             [answer.get("score") for answer in record["answers"] if answer["source"] == "teacher"],
             shaped_G=record.get("shaped", ()),
         )
         for _, record in existing_records(verdicts)
-    ]
+    )
+
+
+def figures_of(stats: Iterable[GroupStats]) -> dict[str, float | None]:
+    """Return ``reward_figures`` of these groups."""
+    groups = list(stats)
     rewards = [group.mean for group in groups if group.mean is not None]
     teachers = [group.teacher_mean for group in groups if group.teacher_mean is not None]
     flat = sum(group.zero_variance for group in groups)

@@ -22,6 +22,7 @@ from ropd_cli.llm.chat import ClientStats
 if TYPE_CHECKING:
     from ropd_cli.analysis.catalogue import Catalogue
     from ropd_cli.analysis.query import Query
+    from ropd_cli.records.group_sources import Sources
 
 ON_A_SCREEN = 100
 """Groups listed on a terminal without --limit."""
@@ -143,6 +144,7 @@ def inspect_rubrics(
     The first call on a path writes an index of it to the cache directory; later calls start at once.
     """
     from ropd_cli.analysis.catalogue import Catalogue
+    from ropd_cli.analysis.group_files import is_of
     from ropd_cli.analysis.query import SORTS, Query
     from ropd_cli.cli._lint_judge import LintJudge
     from ropd_cli.lint import CERTAIN, RULES
@@ -164,10 +166,16 @@ def inspect_rubrics(
     judge = LintJudge(settings) if lint_judge else None
     folder = Path(settings.cache_dir or default_cache_dir())
     spooled = next((each for each in (path, rubrics, rollouts, prompts) if is_stdin(each)), None)
-    sources = Sources.of(path, rubrics=rubrics, rollouts=rollouts, prompts=prompts)
+    given = {"rubrics": rubrics, "rollouts": rollouts, "prompts": prompts}
+    sources = Sources.of(path, **given)
     for name, file in sources.gone:
         if name != "index":
-            screen.note(f"{file} is not there any more, and what it holds is not shown: --{name} FILE names another")
+            another = "" if name == "groups" else f": --{name} FILE names another"
+            screen.note(f"{file} is not there any more, and what it holds is not shown{another}")
+    for name, each in given.items():
+        if each is not None and not is_of(name, each, path):
+            by = "uid, prompt and the rubric that was judged by" if name == "rubrics" else "uid and prompt"
+            screen.note(f"--{name} {each} fits no group (by {by}), and is not shown")
     with Catalogue.open(
         path,
         spooled.parent if spooled is not None else folder,  # what was piped in goes, and its index with it
@@ -177,6 +185,8 @@ def inspect_rubrics(
     ) as catalogue:
         if query.uid is not None and not query.is_pattern:
             query = replace(query, uid=catalogue.uid_of(query.uid))
+        if not path.is_dir():
+            _note_unknown(catalogue, sources, "standard input" if path == spooled else str(path), screen)
         judged: dict[str, Any] = {}
         if judge is not None:
             fitting = catalogue.numbers(replace(query, lint=None))[:limit]
@@ -194,6 +204,21 @@ def inspect_rubrics(
         exit_partial(judged.get("missing", 0))
 
 
+def _note_unknown(catalogue: Catalogue, sources: Sources, path: str, screen: Screen) -> None:
+    """Say which texts are in none of the known files, and which options name them."""
+    view = catalogue.group(catalogue.numbers()[0])
+    unknown = {
+        "prompts": ("questions", view.question is None),
+        "rubrics": ("criteria", view.rubric is None and view.criterion_ids),
+        "rollouts": ("answers", not view.rollouts),
+    }
+    told = sources.by_name | dict(sources.gone)
+    names = [name for name, (_, is_unknown) in unknown.items() if is_unknown and name not in told]
+    if names:
+        words, options = ", ".join(unknown[name][0] for name in names), ", ".join(f"--{name}" for name in names)
+        screen.note(f"{path}: not known: {words} (to show them: {options})")
+
+
 def _show(
     catalogue: Catalogue,
     query: Query,
@@ -205,13 +230,14 @@ def _show(
 ) -> None:
     from rich.console import Group
 
-    from ropd_cli.records.files import write_atomic
+    from ropd_cli.records.files import failed_path, write_atomic
     from ropd_cli.report.groups_text import GroupList, in_full
 
     numbers = catalogue.numbers(query)
     full = query.uid is not None and not query.is_pattern
+    none = f"{path}: no group matches: {query.words}"
     if full and not numbers:
-        raise InputError(f"{path}: no group of {query.words}", f"ropd inspect-rubrics {path} lists what is there")
+        raise InputError(none, f"ropd inspect-rubrics {path} lists what is there")
     sums = catalogue.summary(query)
     if html is not None:
         from ropd_cli.report.groups_page import page
@@ -232,6 +258,9 @@ def _show(
         screen.result(document, Group(*(part for view in views for part in in_full(view))))
         return
     rows = catalogue.rows(shown)
-    unchecked = " (the linter does not check rubrics of the built-in provider)" if query.lint is not None else ""
-    listed = GroupList(rows, sums, more) if rows else f"{path}: no group of {query.words}{unchecked}"
+    if query.lint is not None:
+        none += " (the linter does not check rubrics of the built-in provider)"
+    if query.failed and failed_path(path).is_file():
+        none += f" (failed groups are listed in {failed_path(path)})"
+    listed = GroupList(rows, sums, more) if rows else none
     screen.result({"groups": [row.to_json() for row in rows], "summary": sums} | judged, listed)

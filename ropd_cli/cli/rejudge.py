@@ -18,9 +18,9 @@ from ropd_cli.cli._stages import (
     JudgingDone,
     calls_words,
     closing_lines,
+    figures_of,
     in_words,
     open_cache,
-    reward_figures,
     run_clients,
     with_model,
 )
@@ -193,6 +193,7 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: dict[str, Any
     from rich.console import Group
 
     from ropd_cli.analysis.agreement import figures
+    from ropd_cli.method.scoring import group_stats
     from ropd_cli.records.files import failed_path, write_atomic
     from ropd_cli.report.agreement_report import page, terminal
     from ropd_cli.util.terminal import Text
@@ -203,7 +204,8 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: dict[str, Any
         write_atomic(files.out / "agreement.json", orjson.dumps(agreement, option=orjson.OPT_INDENT_2))
         write_atomic(files.out / "agreement.html", page(agreement, f"{files.path.name}, judged again"))
     document = {"out": str(files.out), "done": tally.done, "skipped": tally.skipped, "failed": tally.failed}
-    found = reward_figures(files.verdicts)
+    judged = [pair.second for pair in pairs]  # what the table is of: the file may hold more groups
+    found = figures_of(group_stats(each.rewards, each.teacher_scores, shaped_G=each.shaped) for each in judged)
     document |= stats | found | {"agreement": agreement}
     document["failed_file"] = str(failed_path(files.verdicts)) if tally.failed else None
     sentence = f"{files.out}: {tally.done} judgings written, {tally.skipped} already there ({calls_words(stats)})"

@@ -61,6 +61,7 @@ def rubricate(
         run,
         requests=lambda endpoint: pending(files, Rubricator(endpoint, settings.judge, texts), screen.note),
         noun="group",
+        is_asked=settings.judge.rubrics != "dataset",
         following=[
             *("ropd", "verify", prompts, "--rubrics", out, "--rollouts", rollouts, "--index", index),
             *("--out", out.parent / "verdicts.jsonl", *(part for file in run.config or () for part in ("-c", file))),

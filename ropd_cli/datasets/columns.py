@@ -110,7 +110,7 @@ class ColumnReader:
         paths = {path for paths in wanted.values() for path in paths if "." in path}
         counts: Counter[str] = Counter()
         for row in rows:
-            counts.update({name: not is_missing(value) for name, value in row.record.items()})
+            counts.update({name: int(not is_missing(value)) for name, value in row.record.items()})
             counts.update(path for path in paths - row.record.keys() if not is_missing(value_at(row.record, path)))
         known = [column for column in counts if column not in self.dropped]
         for name, options in wanted.items():

@@ -102,7 +102,7 @@ def _facts(run: RunDir, data: RunData, base: str, licence: str | None, method: s
     """Return the card's facts by their heading; "" where one is not known."""
     rubricators, judges = set(), set()
     for view in () if data.is_supervised else views_of(step_files(run.path)[-1]):
-        rubricators |= {view.rubric.model} if view.rubric else set()
+        rubricators |= {view.rubric.model} if view.rubric and view.rubric.model else set()
         judges |= {view.verdicts.model} if view.verdicts and view.verdicts.answers else set()
     prompts = str((data.config.get("data") or {}).get("prompts") or "")
     count = run.prompt_count()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +27,7 @@ from ropd_cli.llm.urls import builtin_query
 from ropd_cli.method.block import Block
 from ropd_cli.method.prompts import Templates
 from ropd_cli.records.files import existing_records, read_journal
+from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord, first_fault, load_models
 from ropd_cli.stages.rubricator import Rubricator
@@ -34,8 +36,10 @@ from ropd_cli.stages.verifier import VerdictRequest, Verifier
 from ropd_cli.util.progress import Progress
 
 STAGE = "rejudge"
-Key = tuple[int, str, int]
-"""(step, uid, repeat)."""
+GroupKey = tuple[int, str, int]
+"""(step, uid, number among the step's groups of this uid, from 0): a prompt that occurs twice makes two groups."""
+Key = tuple[GroupKey, int]
+"""(group, repeat)."""
 RubricSource = Literal["saved", "file", "new"]
 
 
@@ -47,6 +51,11 @@ class Saved:
     group: Group
     rubric: RubricRecord
     verdicts: VerdictRecord
+    nth: int = 0
+
+    @property
+    def key(self) -> GroupKey:
+        return self.step, self.group.uid, self.nth
 
 
 @dataclass(frozen=True)
@@ -59,12 +68,13 @@ class Job:
     @property
     def uid(self) -> str:
         """What the list of failed ones calls it."""
-        again = f", repeat {self.repeat}" if self.repeat else ""
-        return f"{self.saved.group.uid} (step {self.saved.step}{again})"
+        more = f", group {self.saved.nth + 1}" if self.saved.nth else ""
+        more += f", repeat {self.repeat}" if self.repeat else ""
+        return f"{self.saved.group.uid} (step {self.saved.step}{more})"
 
     @property
     def key(self) -> Key:
-        return self.saved.step, self.saved.group.uid, self.repeat
+        return self.saved.key, self.repeat
 
 
 @dataclass(frozen=True)
@@ -92,8 +102,11 @@ class RejudgeFiles:
         """The judged groups, in order; read as they are needed. Raises InputError where a file is none of a run's."""
         taken = 0
         for file in step_files(self.path) if self.path.is_dir() else [self.path]:
+            before = Counter[tuple[str, str]]()
             for line, record in read_journal(file):
-                saved = _saved(record, f"{file}:{line}")
+                place = str(record.get("step")), str(record.get("uid"))
+                saved = _saved(record, f"{file}:{line}", before[place])
+                before[place] += 1
                 if saved is None or (self.steps is not None and saved.step not in self.steps):
                     continue
                 if self.limit is not None and taken == self.limit:
@@ -102,7 +115,7 @@ class RejudgeFiles:
                 yield saved
 
 
-def _saved(record: Mapping[str, Any], where: str) -> Saved | None:
+def _saved(record: Mapping[str, Any], where: str, nth: int) -> Saved | None:
     """A group; None for one that was not judged."""
     if not {"rollouts", "verdicts", "rubric", "prompt"} <= record.keys():
         raise InputError(f"{where}: no group of a training run", "give a run directory, or a file of its groups folder")
@@ -115,7 +128,7 @@ def _saved(record: Mapping[str, Any], where: str) -> Saved | None:
         verdicts = VerdictRecord.model_validate(record["verdicts"])
     except ValidationError as fault:
         raise InputError(f"{where}: {first_fault(fault)}", "is it a file that ropd wrote?") from fault
-    return Saved(int(record.get("step") or 0), group, rubric, verdicts)
+    return Saved(int(record.get("step") or 0), group, rubric, verdicts, nth)
 
 
 @dataclass
@@ -128,8 +141,8 @@ class Rejudger:
     repeats: int = 1
     source: RubricSource = "saved"
     rubricator: Rubricator | None = None
-    _written: dict[tuple[int, str], RubricRecord] = field(default_factory=dict)
-    _locks: dict[tuple[int, str], asyncio.Lock] = field(default_factory=dict)
+    _written: dict[GroupKey, RubricRecord] = field(default_factory=dict)
+    _locks: dict[GroupKey, asyncio.Lock] = field(default_factory=dict)
 
     def jobs(self) -> Iterator[Job]:
         """Every group as often as it is to be judged, those without a rubric of the file left out."""
@@ -172,6 +185,12 @@ class Rejudger:
                 "give another --out, or delete the folder to have all of it written again",
             )
 
+        left = self._left(done)
+        by = {"saved": None, "file": self.files.rubrics, "new": self.files.written_rubrics}[self.source]
+        Sources(rubrics=by, groups=self.files.path).write(self.files.verdicts)
+        if self.source == "new":
+            Sources(groups=self.files.path).write(self.files.written_rubrics)
+
         async def work(job: Job) -> VerdictRecord | None:
             if job.key in done:
                 return None
@@ -179,13 +198,13 @@ class Rejudger:
             block = self.verifier.block(group)
             requests = self._requests(job, rubric, block)
             record = await self.verifier.verdicts(group, rubric, block=block, requests=requests)
-            where = {"step": job.saved.step, "repeat": job.repeat, "request_hash": self._digest(requests, rubric)}
-            return record.model_copy(update=where)
+            where = {"step": job.saved.step, "nth": job.saved.nth, "repeat": job.repeat}
+            return record.model_copy(update=where | {"request_hash": self._digest(requests, rubric)})
 
         return await run_records(
             self.jobs(),
             work,
-            total=self._left(done),
+            total=left,
             out=self.files.verdicts,
             stage=STAGE,
             concurrency=self.verifier.endpoint.limits.concurrency,
@@ -212,14 +231,13 @@ class Rejudger:
 
     def pairs(self) -> list[Pair]:
         """The groups under both judgings, as far as ``verdicts.jsonl`` goes; where a repeat failed, the others."""
-        new: dict[tuple[int, str], dict[int, VerdictRecord]] = {}
+        new: dict[GroupKey, dict[int, VerdictRecord]] = {}
         for _, record in existing_records(self.files.verdicts):
-            verdicts = VerdictRecord.model_validate(record)
-            new.setdefault((record["step"], record["uid"]), {})[record["repeat"]] = verdicts
+            new.setdefault(_key(record), {})[record["repeat"]] = VerdictRecord.model_validate(record)
         self._read_written()
         pairs = []
         for saved in self.files.groups():
-            repeats = new.get((saved.step, saved.group.uid), {})
+            repeats = new.get(saved.key, {})
             rubric = self._known_rubric(saved)
             kept = tuple(repeats[k] for k in sorted(repeats) if k < self.repeats)
             if kept and rubric is not None:
@@ -229,17 +247,17 @@ class Rejudger:
     def _read_written(self) -> None:
         """Take the rubrics that were written anew before."""
         self._written |= {
-            (record["step"], record["uid"]): RubricRecord.model_validate(record)
+            _key(record): RubricRecord.model_validate(record)
             for _, record in existing_records(self.files.written_rubrics)
         }
 
     def _done(self) -> dict[Key, str | None]:
         keys = {
-            (r["step"], r["uid"], r["repeat"]): r.get("request_hash")
+            (_key(r), r["repeat"]): r.get("request_hash")
             for _, r in existing_records(self.files.verdicts)
             if {"step", "uid", "repeat"} <= r.keys()
         }
-        return {key: hashed for key, hashed in keys.items() if key[2] < self.repeats}
+        return {key: hashed for key, hashed in keys.items() if key[1] < self.repeats}
 
     def _left(self, done: Mapping[Key, str | None]) -> int:
         """How many jobs are still to be done. Raises InputError where a done one was not judged as it would be now."""
@@ -273,21 +291,25 @@ class Rejudger:
             return saved.rubric
         if self.source == "file":
             return self.of_file.get((saved.group.uid, saved.group.raw_prompt_hash))
-        return self._written.get((saved.step, saved.group.uid))
+        return self._written.get(saved.key)
 
     async def _rubric_of(self, saved: Saved) -> RubricRecord:
         """The rubric to judge by; a new one is written once for all repeats, and kept."""
-        key = (saved.step, saved.group.uid)
-        async with self._locks.setdefault(key, asyncio.Lock()):
+        async with self._locks.setdefault(saved.key, asyncio.Lock()):
             known = self._known_rubric(saved)
             if known is not None:
                 return known
             assert self.rubricator is not None
             record = await self.rubricator.rubric(saved.group)
-            self._written[key] = record
+            self._written[saved.key] = record
             with RecordWriter(self.files.written_rubrics) as writer:
-                writer.append({"step": saved.step, **record.to_json()})
+                writer.append({"step": saved.step, "nth": saved.nth, **record.to_json()})
             return record
+
+
+def _key(record: Mapping[str, Any]) -> GroupKey:
+    """Which group a record of ours is of."""
+    return record["step"], record["uid"], record.get("nth", 0)
 
 
 def default_out(run: Path, settings: JudgeConfig, templates: Templates, endpoint: EndpointConfig, source: str) -> Path:

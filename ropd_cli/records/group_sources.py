@@ -11,18 +11,22 @@ from typing import Any
 
 from ropd_cli.records.files import write_atomic
 
-_PATHS = ("prompts", "rubrics", "rollouts", "index")
+STEPS = "groups/step-*.jsonl*"
+"""The group files of a run directory."""
+_PATHS = ("prompts", "rubrics", "rollouts", "index", "groups")
 
 
 @dataclass(frozen=True)
 class Sources:
     """The files that the groups of a file are made of; None for what is not known. ``m`` and ``seed`` say which
-    teacher answers of the index, ``settings`` what else the records depend on, by key."""
+    teacher answers of the index, ``settings`` what else the records depend on, by key. ``groups`` is the run, or the
+    group file of one step, whose groups were judged again."""
 
     prompts: Path | None = None
     rubrics: Path | None = None
     rollouts: Path | None = None
     index: Path | None = None
+    groups: Path | None = None
     m: int = 0
     seed: int = 0
     settings: Mapping[str, object] = field(default_factory=dict, hash=False)
@@ -58,7 +62,17 @@ class Sources:
     @property
     def files(self) -> list[Path]:
         """Those that are known."""
-        return [file for name in _PATHS if (file := getattr(self, name)) is not None]
+        return list(self.by_name.values())
+
+    @property
+    def by_name(self) -> dict[str, Path]:
+        """The same by what they hold."""
+        return {name: file for name in _PATHS if (file := getattr(self, name)) is not None}
+
+    @property
+    def read(self) -> list[Path]:
+        """The files in which the texts lie: of a run its group files."""
+        return [each for file in self.files for each in (sorted(file.glob(STEPS)) if file.is_dir() else [file])]
 
 
 def _beside(path: Path) -> Path:

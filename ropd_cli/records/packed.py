@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -16,19 +17,20 @@ Key = tuple[str, str]
 
 
 class Packed(Mapping[Key, M], Generic[M]):
-    """The records of a file by group; of several the last counts.
+    """The records of a file by group, or by another ``key``; of several the last counts.
 
     They are kept compressed: as objects those of 100,000 groups would fill a gigabyte. Raises InputError, with file and
     line, for a record that does not fit.
     """
 
-    def __init__(self, file: Path, kind: type[M]) -> None:
+    def __init__(
+        self, file: Path, kind: type[M], key: Callable[[M], Key] = attrgetter("uid", "raw_prompt_hash")
+    ) -> None:
         self._kind = kind
         pack = zstandard.ZstdCompressor(level=1).compress
         self._packed: dict[Key, bytes] = {}
         for record in load_models(file, kind):
-            uid, prompt = getattr(record, "uid"), getattr(record, "raw_prompt_hash")  # noqa: B009 - of every such kind
-            self._packed[uid, prompt] = pack(record.model_dump_json().encode("utf-8", "surrogatepass"))
+            self._packed[key(record)] = pack(record.model_dump_json().encode("utf-8", "surrogatepass"))
 
     def __getitem__(self, key: Key) -> M:
         return self._kind.model_validate_json(zstandard.decompress(self._packed[key]))

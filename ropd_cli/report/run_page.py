@@ -113,7 +113,8 @@ def _placed(run: RunData) -> list[str]:
     if run.written is not None:
         parts.append(datetime.fromtimestamp(run.written, UTC).strftime("%Y-%m-%d %H:%M UTC"))
     device = str(run.config.get("device") or "")
-    parts += [f"on {device.upper()}"] if device in ("cpu", "gpu") else []
+    if device in ("cpu", "gpu") and (run.path / "verl.yaml").is_file():  # a reward server's run has neither
+        parts.append(f"on {device.upper()}")
     return [*parts, *(f"{name} {run.versions[name]}" for name in ("ropd-cli", "verl", "torch") if name in run.versions)]
 
 

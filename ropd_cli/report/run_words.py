@@ -34,10 +34,9 @@ def status(run: RunData) -> str:
     if run.is_supervised:
         made = f"{run.total('answers/trained') or 0:,.0f} teacher answers"
     else:
-        made = (
-            f"{counted(len(run.rows), 'group')} of "
-            f"{counted(max((row.rollouts for row in run.rows), default=0), 'rollout')}"
-        )
+        sizes = [row.rollouts for row in run.rows] or [0]
+        least = f"{min(sizes)} to " if min(sizes) < max(sizes) else ""
+        made = f"{counted(len(run.rows), 'group')} of {least}{counted(max(sizes), 'rollout')}"
     return f"{end}: {done}{of} steps, {made}."
 
 

@@ -53,7 +53,7 @@ async def rubricate(
         progress.note(line)
     done = Finished(files.out, rubricator.known_settings(files.seed))
     sources = Sources(
-        files.prompts, None, files.rollouts, files.index, rubricator.settings.m, files.seed, done.settings
+        files.prompts, None, files.rollouts, files.index, None, rubricator.settings.m, files.seed, done.settings
     )
     with closing(TeacherIndex.open(files.index)) as index:
         sources.write(files.out)
@@ -92,7 +92,7 @@ def _origin(plan: _Plan, rubricator: Rubricator) -> dict[str, object]:
     """Return what a record of a group says of where it is from."""
     return {
         "raw_prompt_hash": plan.group.raw_prompt_hash,
-        "model": f"{rubricator.endpoint.model}{builtin_query(rubricator.endpoint)}",
+        "model": rubricator.author and f"{rubricator.author}{builtin_query(rubricator.endpoint)}",
         "template_hash": rubricator.templates.rubricator_hash,
     }
 

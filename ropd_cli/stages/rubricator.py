@@ -56,6 +56,11 @@ class Rubricator(Judge):
             requests.append(RubricRequest(layout, self._request(block, layout.block, messages, FORM)))
         return requests
 
+    @property
+    def author(self) -> str:
+        """The model that rubrics are by; none where they are the data set's."""
+        return "" if self.settings.rubrics == "dataset" else self.endpoint.model or ""
+
     async def rubric(
         self,
         group: Group,
@@ -94,7 +99,7 @@ class Rubricator(Judge):
             rubric=rubrics.get(None),
             rubric_hash=_hash(rubrics),
             rubrics=tuple(rubrics.get(k) for k in range(len(group.rollouts))) if is_own else (),
-            model=self.endpoint.model or "",
+            model=self.author,
             template_hash=self.templates.rubricator_hash,
             usage=Usage.total(usages),
             mended=tuple(sorted(mended)),

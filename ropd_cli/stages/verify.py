@@ -54,7 +54,7 @@ async def verify(
         progress.note(line)
     done = Finished(files.out, verifier.known_settings(files.seed))
     sources = Sources(
-        files.prompts, files.rubrics, files.rollouts, files.index, verifier.settings.m, files.seed, done.settings
+        files.prompts, files.rubrics, files.rollouts, files.index, None, verifier.settings.m, files.seed, done.settings
     )
     with _index_of(files) as index:
         sources.write(files.out)

@@ -60,6 +60,27 @@ def test_a_forecast_leaves_out_what_the_command_lists_as_failed(folder):
     assert all("ropd: error: some.index: no answer for uid 'a3'" in err for err in errors)
 
 
+def test_rubrics_of_the_data_set_are_nobody_s_and_are_linted(folder):
+    rows = [json.loads(line) for line in (folder / "p.jsonl").read_text().splitlines()][:2]
+    brought = [
+        {"criterion": "Gives the same result as the reference answer.", "points": 5},
+        {"criterion": "Is short.", "points": 1},
+    ]
+    (folder / "own.jsonl").write_text("".join(json.dumps(row | {"rubric": brought}) + "\n" for row in rows))
+    some = ("own.jsonl", "--index", "t.index", "--rollouts", "r.jsonl", "-m", 2, "--set", "judge.rubrics=dataset")
+    out, _ = ropd("rubricate", *some, "--out", "nobody.jsonl", "--dry-run")
+    assert out.startswith("0 calls, ")
+    ropd("rubricate", *some, "--out", "nobody.jsonl", "--max-cost", 1)  # nobody is asked, so no model is needed
+    ropd("rubricate", *some, "--out", "named.jsonl", *JUDGE)
+    for file in ("nobody.jsonl", "named.jsonl"):
+        records = [json.loads(line) for line in (folder / file).read_text().splitlines()]
+        assert [(record["model"], len(record["rubric"]["rubrics"])) for record in records] == [("", 2)] * 2
+    out, _ = ropd("inspect-rubrics", "named.jsonl", "--uid", "a1")
+    assert "mentions-reference" in out and "not linted" not in out
+    _, err = ropd("rubricate", *some[:-2], "--out", "x.jsonl", code=2)
+    assert "no model name for the rubricator" in err
+
+
 def test_a_teacher_that_answers_too_little_is_no_dead_endpoint(folder):
     _, err = ropd("teacher-gen", "p.jsonl", "--out", "nine.jsonl", "-m", 9, *JUDGE, code=1)
     assert re.search(r"ropd: error: uid a\d: .* 9 are wanted \(4 of 5 failed for this reason\)", err)
@@ -67,7 +88,8 @@ def test_a_teacher_that_answers_too_little_is_no_dead_endpoint(folder):
 
 
 def test_the_student_s_samples_are_not_the_teacher_s(folder):
-    ropd("teacher-gen", "p.jsonl", "--out", "t2.jsonl", "-m", 2, *JUDGE, code=3)
+    out, _ = ropd("teacher-gen", "p.jsonl", "--out", "t2.jsonl", "-m", 2, *JUDGE, code=3)
+    assert "t2.jsonl: 4 prompts written, 1 failed" in out
     out, _ = ropd("rollout", "p.jsonl", "--out", "r2.jsonl", "-n", 2, *JUDGE, "--dry-run")
     assert out.startswith("10 calls to ")  # the teacher is asked again, as a student
 

@@ -51,7 +51,7 @@ def run(tmp_path):
 def test_pairs(run):
     said, rows = exported("pairs", run)
     assert [row["uid"] for row in rows] == ["wide", "close"]
-    assert said["left_out"] == {"without_spread": 2, "not_judged": 1}  # one reward left is no spread
+    assert said["left_out"] == {"without_spread": 1, "with_fewer_than_two_rewards": 1, "not_judged": 1}
     assert rows[0]["prompt"] == [{"role": "user", "content": "Capital of country wide?"}]
     assert rows[0]["chosen"] == [{"role": "assistant", "content": "Paris. 2"}]
     assert rows[0]["rejected"] == [{"role": "assistant", "content": "Paris. 1"}]
@@ -99,7 +99,7 @@ def test_a_rollout_that_a_teacher_answer_replaced_is_no_example(tmp_path):
     path = write_run(tmp_path / "filtered", steps=1, groups=0, scale=9, extra=records)
     said, rows = exported("pairs", path)
     assert [(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in rows] == [("Paris. 1", "Paris. 2")]
-    assert said["left_out"] == {"without_spread": 1, "with_all_rollouts_replaced_or_missing": 1}
+    assert said["left_out"] == {"with_fewer_than_two_rewards": 1, "with_all_rollouts_replaced_or_missing": 1}
     _, rows = exported("sft", path, "--source", "both")
     assert [(row["uid"], row["source"], row["reward"]) for row in rows] == [
         ("some", "student", pytest.approx(7 / 9)),

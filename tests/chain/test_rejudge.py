@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from ropd_cli.cli.main import app
 from ropd_cli.records.files import read_records
 from ropd_cli.records.schemas import Answer
+from ropd_cli.training.judge_owner import RunJudge
 
 pytestmark = pytest.mark.slow
 STEPS = 40
@@ -67,6 +69,74 @@ def test_the_same_judge_is_answered_by_the_cache_and_agrees_in_everything(judged
     assert (again["done"], again["skipped"]) == (0, STEPS)
     page = (judged_run.path / "rejudge" / found["out"].split("/")[-1] / "agreement.html").read_text()
     assert "Cohen" in page and "http" not in page.replace("http-equiv", "")
+
+
+@pytest.fixture
+async def repeated_prompt(run_judge):
+    """A run of two steps, each with two groups of one prompt, judged by the built-in provider; its directory."""
+    judge, directory = run_judge()
+    for step, *groups in ((1, ("7", "8"), ("9", "7")), (2, ("3 + 4 = 7", "6"), ("5", "4"))):
+        for number, group in enumerate(groups):
+            rollouts = [Answer(text=text, finish_reason="stop") for text in group]
+            await RunJudge.judge(judge, f"{step}/{number}", step, "a", rollouts)
+        await judge.step_metrics(step, 2)
+    await judge.close()
+    return directory
+
+
+def test_two_groups_of_one_prompt_in_a_step_are_told_apart(repeated_prompt):
+    found = rejudge(repeated_prompt)
+    assert (found["done"], found["requests_sent"], found["agreement"]["groups"]) == (4, 0, 4)
+    assert found["agreement"]["judgements"]["agreement"]["value"] == 1.0
+    assert found["agreement"]["advantages"]["sign_changes"]["value"] == 0.0
+    again = rejudge(repeated_prompt)
+    assert (again["done"], again["skipped"]) == (0, 4)
+    new = rejudge(repeated_prompt, "--new-rubrics")
+    records = [record for _, record in read_records(Path(new["out"]) / "rubrics.jsonl")]
+    assert sorted((record["step"], record["nth"]) for record in records) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+
+
+def test_the_mean_reward_is_that_of_the_groups_asked_for(repeated_prompt):
+    whole = rejudge(repeated_prompt, "--repeats", 2)
+    assert whole["reward_mean"] == pytest.approx(whole["agreement"]["scores"]["mean_new"])
+    part = rejudge(repeated_prompt, "--limit", 1, "--step", 1)
+    assert part["agreement"]["groups"] == 1 and (part["done"], part["skipped"]) == (0, 1)
+    assert part["reward_mean"] == pytest.approx(part["agreement"]["scores"]["mean_new"]) != whole["reward_mean"]
+
+
+def inspected(*arguments):
+    done = CliRunner().invoke(app, ["inspect-rubrics", *map(str, arguments), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)["groups"]
+
+
+def test_what_was_judged_again_is_shown_with_its_texts(repeated_prompt, tmp_path):
+    saved = inspected(repeated_prompt.path, "--uid", "a")
+    out = Path(rejudge(repeated_prompt, "--repeats", 2)["out"])
+    listed = inspected(out / "verdicts.jsonl")
+    assert [group["step"] for group in listed] == [1] * 4 + [2] * 4
+    shown = inspected(out / "verdicts.jsonl", "--uid", "a")
+    texts = ("question", "teacher_answers", "answers", "rubric")
+    for group in saved:
+        mine = [each for each in shown if (each["step"], each["answers"]) == (group["step"], group["answers"])]
+        assert [each["verdicts"]["repeat"] for each in mine] == [0, 1]
+        assert all(each[name] == group[name] for each in mine for name in texts)
+    done = CliRunner().invoke(app, ["export", "verdicts", str(out / "verdicts.jsonl"), "--out", str(tmp_path / "set")])
+    assert done.exit_code == 0 and "from 8 groups" in done.output
+    new = Path(rejudge(repeated_prompt, "--new-rubrics")["out"])
+    for file in ("verdicts.jsonl", "rubrics.jsonl"):
+        shown = inspected(new / file, "--uid", "a")
+        assert len(shown) == 4 and all(each["question"] and each["rubric"] for each in shown)
+    rubrics = tmp_path / "mine.jsonl"
+    rubrics.write_text((new / "rubrics.jsonl").read_text().splitlines()[0] + "\n")
+    by_file = Path(rejudge(repeated_prompt, "--rubrics", rubrics)["out"])
+    shown = inspected(by_file / "verdicts.jsonl", "--uid", "a")
+    assert len(shown) == 4 and all(each["rubric"]["rubric_hash"] == shown[0]["rubric"]["rubric_hash"] for each in shown)
+    (of_step,) = repeated_prompt.path.glob("groups/step-2.*")
+    arguments = ["rejudge", str(of_step), "--out", str(tmp_path / "two"), "--cache-dir", str(tmp_path / "cache")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    shown = inspected(tmp_path / "two" / "verdicts.jsonl", "--uid", "a")
+    assert [(each["step"], bool(each["question"])) for each in shown] == [(2, True)] * 2
 
 
 class Flipping(Reader):

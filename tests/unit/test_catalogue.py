@@ -223,7 +223,7 @@ def test_the_command_filters_sorts_and_limits(run, tmp_path):
     assert "more: --limit N" in text
     assert "no such order" in call("--sort", "size", code=2).stderr
     assert "no such rule" in call("--lint", "size", code=2).stderr
-    assert "no group of “nothing like it”" in call("--search", "nothing like it").stdout
+    assert "no group matches: “nothing like it”" in call("--search", "nothing like it").stdout
     nothing = json.loads(call("--search", "nothing like it", "--json", "--html", tmp_path / "none.html").stdout)
     assert nothing["groups"] == [] and nothing["summary"]["groups"] == 0 and (tmp_path / "none.html").is_file()
     assert "needs a terminal" in call("--browse", code=2).stderr

@@ -217,6 +217,37 @@ def test_a_verdicts_file_and_what_other_files_add(tmp_path):
     assert "States 3." in shown_in_full(only, 80)
 
 
+def test_files_that_fit_nothing_and_what_is_not_known(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def said(*arguments, **more):
+        done = CliRunner().invoke(app, ["inspect-rubrics", *map(str, arguments)], **more)
+        assert done.exit_code == 0, done.output
+        return done.stdout, "".join(line for line in done.stderr.splitlines(True) if not line.startswith("index:"))
+
+    rubric = rubric_record("a", 4)
+    (tmp_path / "v.jsonl").write_text(json.dumps(verdict_record(rubric, [[True, False, True, False]]).to_json()) + "\n")
+    (tmp_path / "r.jsonl").write_text(json.dumps(rubric.to_json()) + "\n")
+    (tmp_path / "others.jsonl").write_text(json.dumps(rubric_record("a", 5).to_json()) + "\n")
+    (tmp_path / "p.jsonl").write_text(json.dumps({"uid": "a", "prompt": [m.model_dump() for m in MESSAGES]}) + "\n")
+    (tmp_path / "q.jsonl").write_text('{"uid": "a", "prompt": "Another question?"}\n')
+    line = "not known: questions, criteria, answers (to show them: --prompts, --rubrics, --rollouts)"
+    assert said("v.jsonl")[1] == f"v.jsonl: {line}\n"
+    assert said("-", input=(tmp_path / "v.jsonl").read_text())[1] == f"standard input: {line}\n"
+    _, err = said("v.jsonl", "--rubrics", "r.jsonl", "--prompts", "p.jsonl")
+    assert err == "v.jsonl: not known: answers (to show them: --rollouts)\n"
+    for _ in range(2):  # the catalogue is there at the second call
+        _, err = said("v.jsonl", "--rubrics", "others.jsonl", "--prompts", "q.jsonl")
+        assert "--rubrics others.jsonl fits no group (by uid, prompt and the rubric that was judged by)" in err
+        assert "--prompts q.jsonl fits no group (by uid and prompt), and is not shown" in err
+    assert said("v.jsonl", "--failed")[0] == "v.jsonl: no group matches: failed\n"
+    (tmp_path / "v.jsonl.failed.jsonl").write_text("")
+    out, _ = said("v.jsonl", "--failed", "--missing")
+    assert out == (
+        "v.jsonl: no group matches: rewards missing, failed (failed groups are listed in v.jsonl.failed.jsonl)\n"
+    )
+
+
 def test_what_grpo_is_given_stands_beside_the_scores(tmp_path):
     rubric = rubric_record("u", 3)
     verdicts = verdict_record(rubric, [[True, False, True], [False, False, True], []], [[True] * 3])
@@ -269,7 +300,7 @@ def test_the_command(run, tmp_path):
     assert (tmp_path / "x.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     wrong = call(run, "--uid", "nobody")
     assert wrong.exit_code == 2
-    assert "no group of uid nobody" in wrong.output
+    assert "no group matches: uid nobody" in wrong.output
 
 
 def test_a_rubric_a_rollout_is_shown_with_what_was_judged_by_it(tmp_path):

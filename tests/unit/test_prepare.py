@@ -63,6 +63,12 @@ def test_parameters_reach_the_task_and_wrong_ones_are_named():
     assert "did you mean gsm8k?" in caught.value.hint
 
 
+def test_the_rows_of_a_column_are_a_number(tmp_path):
+    (tmp_path / "one.jsonl").write_text('{"question": "a", "answer": "1"}\n')
+    plan = Plan(Source("mine", local=tmp_path / "one.jsonl"), Wording())
+    assert [type(each.rows) for each in prepare(plan).columns.values()] == [int, int]
+
+
 def test_columns_are_found_or_named(tmp_path):
     file = lines(
         tmp_path / "a.jsonl",

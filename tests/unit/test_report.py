@@ -72,6 +72,25 @@ def test_what_is_said_follows_the_rewards(tmp_path):
     assert "stopped: step 7: gone" in status(read_run(tmp_path / "up"))
 
 
+def test_a_reward_server_s_groups_differ_in_size_and_it_has_no_device(tmp_path):
+    path = write_run(tmp_path / "r", groups=1, extra=[group_record(6, "pair", [[True] * 4] * 2, [])])
+    (path / "config.yaml").write_text("device: gpu\nmethod: ropd\n")
+    run = read_run(path)
+    assert "7 groups of 2 to 4 rollouts" in status(run) and "on GPU" not in words(page(run))
+    (path / "verl.yaml").touch()
+    assert "on GPU" in words(page(read_run(path)))
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_a_run_without_groups_points_at_a_log_that_is_there(tmp_path, is_trained):
+    (tmp_path / "config.yaml").write_text("method: ropd\n")
+    if is_trained:
+        (tmp_path / "train.log").touch()
+    done = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert done.exit_code == 2 and "no step of this run is finished" in done.stderr
+    assert ("train.log" in done.stderr) == is_trained and ("wait for its first group" in done.stderr) != is_trained
+
+
 def failures(run):
     """The section on failures, of the page."""
     return page(run).split('<section id="failures">')[1].split("</section>")[0]
