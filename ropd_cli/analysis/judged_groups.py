@@ -32,7 +32,6 @@ _QUESTION_CHARS = 160
 _COMPARED = 16
 """Questions that are compared for what they have in common."""
 _SUPERVISED = re.compile("^method: sft$", re.MULTILINE)
-_ROLE = re.compile(r"\[\w+\]")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _NUMBERS = re.compile(r"-?\d+(?:[.,]\d+)*")
 
@@ -408,9 +407,9 @@ def _task(question: str | None, common: frozenset[str]) -> str:
 
 
 def _lines(text: str) -> Iterator[list[str]]:
-    """Yield the sentences of each line, but for lines that name the role of a message."""
-    for line in text.splitlines():
-        if line.strip() and not _ROLE.fullmatch(line.strip()):
+    """Yield the sentences of each line, of a chat those of its last turn."""
+    for line in text.rpartition("\n\n[user]\n")[2].splitlines():
+        if line.strip():
             yield _SENTENCE_END.split(line.strip())
 
 

@@ -76,7 +76,7 @@ def run_api_stage(
     out: Path,
     run: RequestOptions,
     *,
-    requests: Callable[[EndpointConfig], Iterable[ChatRequest]],
+    requests: Callable[[EndpointConfig, Callable[[str], None], bool], Iterable[ChatRequest]],
     noun: str,
     figures: Callable[[Path], dict[str, float | None]] = lambda _: {},
     following: Sequence[object] = (),
@@ -84,22 +84,28 @@ def run_api_stage(
 ) -> None:
     """Run a stage at the endpoint of a configuration section ("teacher", "student.endpoint", …) and print how it went:
     records, each a ``noun``, ``figures`` of its output, and the command that is ``following``. Exit code 3 where some
-    records failed. With ``--dry-run`` only what ``requests`` it would send is counted. An endpoint that is not asked
+    records failed. With ``--dry-run`` only what it would send is counted: ``requests`` (endpoint, where to note what
+    would fail, whether those of the finished records, of which a forecast learns). An endpoint that is not asked
     (``is_asked``) needs no model."""
     endpoint = attrgetter(section)(config)
     endpoint = with_model(endpoint, section) if is_asked else endpoint.model_copy(update={"model": ""})
     with ExitStack() as stack:
         cache = open_cache(stack, config, not run.no_cache)
         if run.dry_run:
-            cost = forecast(requests(endpoint), endpoint, cache, Shared.of(config).budget)
+            known, left = requests(endpoint, _unsaid, True), requests(endpoint, screen.note, False)
+            cost = forecast(left, endpoint, cache, Shared.of(config).budget, known=known)
             screen.result(cost, in_words(cost))
             return
-        check_key(endpoint, requests(endpoint), cache)
+        check_key(endpoint, requests(endpoint, _unsaid, False), cache)
         stack.enter_context(sole_writer(out))
         stats = ClientStats()
         tally = run_clients(screen, config, [endpoint], [stats], cache, lambda clients, bar: stage(clients[0], bar))
         found = figures(out)
         report(screen, tally, out, noun, stats.as_dict() | found, closing_lines(found, following))
+
+
+def _unsaid(_: str) -> None:
+    """Drop a note: the stage itself says it."""
 
 
 def check_key(endpoint: EndpointConfig, requests: Iterable[ChatRequest], cache: ReplyCache | None) -> None:

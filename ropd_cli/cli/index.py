@@ -236,7 +236,8 @@ def check(
         screen.note("hint: copy it again, or build it again from the answers files")
         raise typer.Exit(EXIT_INPUT)
     if coverage is not None and not coverage.complete:
-        again = "run ropd teacher-gen for them, then ropd index build, or ask for fewer with -m"
+        again = "run ropd teacher-gen for them, then ropd index build"
+        again += ", or ask for fewer with -m" if coverage.short else ""
         screen.note(f"hint: {f'ropd index rehash {index} {prompts}' if by_text else again}")
         raise typer.Exit(EXIT_PARTIAL)
 

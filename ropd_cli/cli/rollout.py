@@ -46,7 +46,10 @@ def rollout(
     files = RolloutFiles(prompts=prompts, out=out, limit=run.limit, system_prompt=settings.student.system_prompt)
     index = out.with_name("teacher.index") if out.with_name("teacher.index").exists() else "INDEX"
     rubrics = out.with_name("rubrics.jsonl")
-    following = ("ropd", "rubricate", prompts, "--rollouts", out, "--index", index, "--out", rubrics)
+    following = [
+        *("ropd", "rubricate", prompts, "--rollouts", out, "--index", index, "--out", rubrics),
+        *(part for file in run.config or () for part in ("-c", file)),
+    ]
     if at_endpoint(settings, endpoint, model_path):
         run_api_stage(
             screen,
@@ -57,7 +60,7 @@ def rollout(
             ),
             out,
             run,
-            requests=lambda endpoint: pending(files, endpoint, settings.rollout.n),
+            requests=lambda endpoint, _, made: pending(files, endpoint, settings.rollout.n, made=made),
             noun="prompt",
             following=following,
         )

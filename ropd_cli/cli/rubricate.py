@@ -59,7 +59,9 @@ def rubricate(
         ),
         out,
         run,
-        requests=lambda endpoint: pending(files, Rubricator(endpoint, settings.judge, texts), screen.note),
+        requests=lambda endpoint, note, made: pending(
+            files, Rubricator(endpoint, settings.judge, texts), note, made=made
+        ),
         noun="group",
         is_asked=settings.judge.rubrics != "dataset",
         following=[
@@ -71,6 +73,9 @@ def rubricate(
             *(("-m", m) if m else ()),
             *(("--seed", run.seed) if run.seed is not None else ()),
             *(("--cache-dir", run.cache_dir) if run.cache_dir else ()),
+            *(("--max-cost", run.max_cost) if run.max_cost is not None else ()),
+            *(("--limit", run.limit) if run.limit else ()),
+            *(("--no-cache",) if run.no_cache else ()),
             *(part for setting in run.overrides or () for part in ("--set", setting)),
         ],
     )

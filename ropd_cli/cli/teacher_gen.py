@@ -226,17 +226,17 @@ def _forecast(
     from ropd_cli.llm.shared import Shared
     from ropd_cli.stages.teacher import Teacher, pending
 
-    async def requests() -> list[list[ChatRequest]]:
+    async def requests(made: bool) -> list[list[ChatRequest]]:
         by_teacher: list[list[ChatRequest]] = [[] for _ in endpoints]
         teachers = [Teacher(endpoint) for endpoint in endpoints]
-        async for place, request in pending(files, teachers, wanted, cache):
+        async for place, request in pending(files, teachers, wanted, cache, made=made):
             by_teacher[place].append(request)
         return by_teacher
 
     budget = Shared.of(settings).budget
     forecasts = [
-        forecast(some, endpoint, cache, budget, together=together)
-        for some, endpoint in zip(screen.run(requests()), endpoints, strict=True)
+        forecast(some, endpoint, cache, budget, known=known, together=together)
+        for some, known, endpoint in zip(*map(screen.run, map(requests, (False, True))), endpoints, strict=True)
     ]
     document = forecasts[0]
     if len(forecasts) > 1:

@@ -77,7 +77,9 @@ def verify(
         ),
         out,
         run,
-        requests=lambda endpoint: pending(files, Verifier(endpoint, settings.judge, texts, mixer), screen.note),
+        requests=lambda endpoint, note, made: pending(
+            files, Verifier(endpoint, settings.judge, texts, mixer), note, made=made
+        ),
         noun="group",
         figures=reward_figures,
         following=("ropd", "inspect-rubrics", out),

@@ -109,7 +109,7 @@ def load_eval_set(spec: str) -> EvalSet:
         return _of_rows(spec, hub_rows(known.hub), shows_text=False)
     except InputError as fault:
         sample = f", or take {spec}-sample, which comes with the package" if f"{spec}-sample" in KNOWN_SETS else ""
-        raise type(fault)(fault.message, f"give a copy of it as {spec}=FILE{sample}") from fault
+        raise type(fault)(fault.message, f"give a copy of it by --data {spec}=FILE{sample}") from fault
 
 
 def shipped_file(name: str) -> Path:

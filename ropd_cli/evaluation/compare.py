@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NotRequired
 
 import orjson
@@ -31,6 +32,8 @@ class MetricChange(TypedDict):
     """A change over the problems that both have, with its 95% interval."""
 
     title: str
+    first: float
+    other: float
     problems: int
     only_in_one: int
     """Problems."""
@@ -187,11 +190,16 @@ def _difference(
         both = [id for id in before if id in after]
         if not both:
             continue
+        means = [fmean(values[id] for id in both) for values in (before, after)]
+        if metric.clipped:
+            means = [min(max(mean, 0.0), 1.0) for mean in means]
         changes = [after[id] - before[id] for id in both]
         samples = math.inf if metric.clipped else 2 / (1 / ns[0] + 1 / ns[1])
         interval = unbounded_mean(changes) if metric.clipped else paired_difference(changes, samples)
         by_metric[metric.name] = {
             "title": metric.title,
+            "first": means[0],
+            "other": means[1],
             "problems": len(both),
             "only_in_one": len(before) + len(after) - 2 * len(both),
             "difference": interval.mean,

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from ropd_cli.config.models import EndpointConfig, PriceConfig
 from ropd_cli.llm.cache import ReplyCache, cache_key
-from ropd_cli.llm.chat import ChatRequest, joinable
+from ropd_cli.llm.chat import ChatReply, ChatRequest, joinable
 from ropd_cli.llm.money import Budget, Expectation, cost_usd
 from ropd_cli.llm.urls import base_url
 
@@ -51,9 +51,12 @@ def forecast(
     cache: ReplyCache | None,
     budget: Budget,
     *,
+    known: Iterable[ChatRequest] = (),
     together: bool = False,
 ) -> Forecast:
     """Return what sending ``requests`` to ``endpoint`` takes. A retry and an answer asked for again come on top.
+
+    ``known``: requests of finished records; their replies in the cache tell what others are like.
 
     ``together``: samples of one question that follow each other are one call, as ``ChatClient.samples`` sends them.
     Raises ConfigError where a limit on the cost is set and the model has no price.
@@ -63,13 +66,20 @@ def forecast(
     left: list[ChatRequest] = []
     price: PriceConfig | None = None
     question: str | None = None
+
+    def reply_to(request: ChatRequest) -> ChatReply | None:
+        return cache.get(cache_key(url, request), request.sampling.max_tokens) if cache is not None else None
+
+    for request in known if cache is not None else ():
+        if (reply := reply_to(request)) is not None:
+            learnt.learn(len(request.messages_json), reply.usage)
     for request in requests:
         price = budget.price(request.model, url)
-        known = cache.get(cache_key(url, request), request.sampling.max_tokens) if cache is not None else None
+        reply = reply_to(request)
         size = len(request.messages_json)
-        if known is not None:
+        if reply is not None:
             cached += 1
-            learnt.learn(size, known.usage)
+            learnt.learn(size, reply.usage)
         else:
             asked_before, question = question, _question(request) if together else None
             if question is None or question != asked_before:

@@ -140,7 +140,8 @@ def model_name(endpoint: EndpointConfig, section: str | None = None) -> str:
             "no model name", "give --model NAME, or set `model` in the endpoint's section of the configuration"
         )
     variable = "" if "." in section else f", or ROPD_{section.upper()}_MODEL"
+    local = "; a model on this machine: --model-path" if section == "student.endpoint" else ""
     raise InputError(
         f"no model name for the {section.partition('.')[0]}",
-        f"give --model NAME, or set {section}.model in the configuration{variable}",
+        f"give --model NAME, or set {section}.model in the configuration{variable}{local}",
     )

@@ -136,22 +136,20 @@ def compared_rows(document: Document) -> Iterator[tuple[str, ...]]:
         name = benchmark["name"]
         for run, changes in _changes(benchmark):
             for title, first, other, *rest in changes:
-                yield (name, title, first, f"{other} ({run})" if other else "", *rest)
+                yield (name, title, first, f"{other} ({run})", *rest)
                 name = ""
 
 
 def _changes(benchmark: Document) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
     """Yield each run after the first, with a row per metric; as ``COMPARED`` from the metric on."""
-    first, *others = benchmark["figures"]
-    for other, difference in zip(others, benchmark["differences"], strict=True):
+    for difference in benchmark["differences"]:
         changes: list[tuple[str, ...]] = []
-        for metric, change in difference["metrics"].items():
-            is_first = metric == benchmark["metric"]
+        for change in difference["metrics"].values():
             only_in_one = f" (+{change['only_in_one']} in one)" if change["only_in_one"] else ""
             row = (
                 change["title"],
-                value(first) if is_first else "",
-                value(other) if is_first else "",
+                f"{100 * change['first']:.1f}",
+                f"{100 * change['other']:.1f}",
                 f"{100 * change['difference']:+.1f}",
                 f"{100 * change['low']:+.1f} to {100 * change['high']:+.1f}",
                 "<0.001" if change["p_value"] < 0.001 else f"{change['p_value']:.3f}",

@@ -24,7 +24,7 @@ def outcome(run: RunData) -> list[Sentence]:
 def status(run: RunData) -> str:
     """Return how far the run came."""
     planned, done = run.planned_steps, len(run.steps)
-    of = f" of {planned}" if planned and planned != done else ""
+    steps = f"{done} of {planned} steps" if planned and planned != done else counted(done, "step")
     if run.result:
         end = "The run is finished"
     elif run.stopped:
@@ -37,7 +37,7 @@ def status(run: RunData) -> str:
         sizes = [row.rollouts for row in run.rows] or [0]
         least = f"{min(sizes)} to " if min(sizes) < max(sizes) else ""
         made = f"{counted(len(run.rows), 'group')} of {least}{counted(max(sizes), 'rollout')}"
-    return f"{end}: {done}{of} steps, {made}."
+    return f"{end}: {steps}, {made}."
 
 
 def course(run: RunData) -> list[Sentence]:

@@ -37,7 +37,7 @@ def prepare(config: RopdConfig) -> RunDir:
     if run.verl_config.is_file():
         raise InputError(f"{run.path} holds a training", "choose another directory by --out")
     if run.config.is_file():
-        check_same_run(config, run)
+        check_same_run(config, run, "is a run")
     check_method(config, load_prompts(config.data.prompts) if config.data.prompts else [])
     check_keys(config, os.environ)
     if needs.teacher_answers and config.data.index:

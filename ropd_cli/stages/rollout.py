@@ -61,14 +61,14 @@ async def rollout_api(
     return await _rollout(files, sampler, model, sampling, n, at_once, max_failed_fraction, progress, query)
 
 
-def pending(files: RolloutFiles, endpoint: EndpointConfig, n: int) -> Iterator[ChatRequest]:
-    """The requests of each prompt that ``files.out`` does not hold."""
+def pending(files: RolloutFiles, endpoint: EndpointConfig, n: int, *, made: bool = False) -> Iterator[ChatRequest]:
+    """The requests of each prompt that ``files.out`` does not hold, or of those ``made``."""
     done = Finished(files.out)
     how = _how(files, endpoint.sampling.model_dump(mode="json", exclude_none=True), n)
     for prompt in load_prompts(files.prompts, files.limit):
         model = f"{endpoint.model or ''}{builtin_query(endpoint)}"
         origin = {"raw_prompt_hash": prompt.raw_prompt_hash, "model": model, "sampling": how}
-        if not done.holds(prompt.uid, _request_hash(prompt, model, how), **origin):
+        if done.holds(prompt.uid, _request_hash(prompt, model, how), **origin) is made:
             messages = with_system(prompt.messages, files.system_prompt)
             yield from (endpoint_request(endpoint, messages, sample=k) for k in _numbers(endpoint, n))
 

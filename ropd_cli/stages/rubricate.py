@@ -78,13 +78,16 @@ async def rubricate(
         )
 
 
-def pending(files: RubricateFiles, rubricator: Rubricator, note: Callable[[str], None]) -> Iterator[ChatRequest]:
-    """The requests of the groups that ``files.out`` does not hold; ``note`` is told of groups that would fail."""
+def pending(
+    files: RubricateFiles, rubricator: Rubricator, note: Callable[[str], None], *, made: bool = False
+) -> Iterator[ChatRequest]:
+    """The requests of the groups that ``files.out`` does not hold, or of those ``made``; ``note`` is told of groups
+    that would fail."""
     done = Finished(files.out, rubricator.known_settings(files.seed))
     with closing(TeacherIndex.open(files.index)) as index:
         plans = forecast_plans(files.groups(rubricator), lambda bare: _plan(bare, files, index, rubricator), note)
         for plan in plans:
-            if not done.holds(plan.group.uid, plan.hash, **_origin(plan, rubricator)):
+            if done.holds(plan.group.uid, plan.hash, **_origin(plan, rubricator)) is made:
                 yield from (each.request for each in plan.requests)
 
 

@@ -84,13 +84,16 @@ async def verify(
         )
 
 
-def pending(files: VerifyFiles, verifier: Verifier, note: Callable[[str], None]) -> Iterator[ChatRequest]:
-    """The requests of the groups that ``files.out`` does not hold; ``note`` is told of groups that would fail."""
+def pending(
+    files: VerifyFiles, verifier: Verifier, note: Callable[[str], None], *, made: bool = False
+) -> Iterator[ChatRequest]:
+    """The requests of the groups that ``files.out`` does not hold, or of those ``made``; ``note`` is told of groups
+    that would fail."""
     groups, rubrics = _read(files)
     done = Finished(files.out, verifier.known_settings(files.seed))
     with _index_of(files) as index:
         for plan in forecast_plans(groups, lambda bare: _plan(bare, rubrics, files, index, verifier), note):
-            if not done.holds(plan.group.uid, plan.hash, **_origin(plan, verifier)):
+            if done.holds(plan.group.uid, plan.hash, **_origin(plan, verifier)) is made:
                 yield from (request for each in plan.requests for request in each.requests)
 
 

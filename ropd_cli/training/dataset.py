@@ -86,15 +86,15 @@ def _enough(prompts: list[Prompt], config: RopdConfig, without: str = "") -> lis
 
 def _check_covered(coverage: Coverage, path: Path, m: int) -> None:
     """Raise IndexMissing or TooFewAnswers unless every prompt has ``m`` distinct answers."""
-    for uids, kind, what in (
-        (coverage.missing, IndexMissing, "no answer"),
-        (list(coverage.short), TooFewAnswers, f"fewer than {m} distinct answers"),
+    for uids, kind, what, lower in (
+        (coverage.missing, IndexMissing, "no answer", ""),
+        (list(coverage.short), TooFewAnswers, f"fewer than {counted(m, 'distinct answer')}", " lower judge.m,"),
     ):
         if uids:
             shown = ", ".join(uids[:SHOWN_UIDS]) + (" …" if len(uids) > SHOWN_UIDS else "")
             raise kind(
                 f"{path}: {what} for {len(uids)} of {counted(coverage.prompts, 'prompt')} ({shown})",
-                "run ropd teacher-gen and ropd index build for them, lower judge.m, or leave them out: "
+                f"run ropd teacher-gen and ropd index build for them,{lower} or leave them out: "
                 "data.on_few_answers=skip",
             )
 

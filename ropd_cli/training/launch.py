@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import getitem
@@ -25,6 +25,7 @@ from ropd_cli.methods import check_sections, method_of
 from ropd_cli.records.files import whole_file, write_atomic, write_records
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import load_prompts
+from ropd_cli.stages.runner import changes
 from ropd_cli.training.checks import (
     check_keys,
     check_method,
@@ -134,7 +135,7 @@ def resolve(config: RopdConfig) -> tuple[Any, RunForecast | None]:
     check_sizes(config)
     prompts = load_prompts(str(config.data.prompts)) if config.data.prompts else []
     has_answers = config.data.index is not None or not method_of(config).needs(config).teacher_answers
-    if prompts and has_answers and config.data.on_few_answers == "skip":
+    if prompts and has_answers:
         prompts = load_checked_prompts(config).prompts
     if prompts:
         check_method(config, prompts)
@@ -173,6 +174,7 @@ def train(
     """
     config = with_absolute_paths(config)
     if config.out is not None and (done := (run := RunDir.of(config.out)).finished()) is not None:
+        check_same_run(with_student_of_run(config), run, "is a finished run", ("train.steps", "train.epochs"))
         return Result(run.path, Path(done["model"]), done["steps"], run.metric_rows())
     if not force:
         check_exact(config.device)
@@ -286,25 +288,33 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
     never_begun = run.verl_config.is_file() and not (run.metric_rows() or run.saved.steps())
     if not run.config.is_file() or never_begun:  # then other settings may begin
         return 0
+    check_same_run(config, run, "is an unfinished run")
     if not resume:
         raise InputError(
             f"{run.path} holds an unfinished run", "go on with it by --resume, or choose another run directory by --out"
         )
-    check_same_run(config, run)
     return run.saved.settle()
 
 
-def check_same_run(config: RopdConfig, run: RunDir) -> None:
-    """Raise InputError where a run directory was started with other values of keys that a run keeps."""
+def check_same_run(config: RopdConfig, run: RunDir, what: str, kept: Sequence[str] = ()) -> None:
+    """Raise InputError where a run directory was started with other values of keys that a run keeps, or ``kept``."""
     # a run of an earlier version knows nothing of newer keys, which are as they are by default
     before = laid_over(RopdConfig().model_dump(mode="json"), read_yaml(run.config))
-    keys, fixed = differing(before, config.model_dump(mode="json")), method_of(config).fixed
-    changed = [key for key in keys if key in fixed or not f"{key}.".startswith(MAY_CHANGE)]
-    if changed:
+    now = config.model_dump(mode="json")
+    fixed = (*method_of(config).fixed, *kept)
+    keys = [key for key in differing(before, now) if key in fixed or not f"{key}.".startswith(MAY_CHANGE)]
+    if keys:
+        was, new = ({key: _value(tree, key) for key in keys} for tree in (before, now))
         raise InputError(
-            f"{run.path} was started with other values of {', '.join(changed)}",
-            "resume with the same configuration, or choose another run directory",
+            f"{run.path} {what} of other settings: {'; '.join(changes(was, new))}",
+            "give the same settings, or another --out",
         )
+
+
+def _value(tree: Any, key: str) -> Any:
+    for name in key.split("."):
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree
 
 
 def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:

@@ -32,6 +32,14 @@ class Console(rich.console.Console):
         if not self.is_terminal and "width" not in settings and not os.environ.get("COLUMNS"):
             self.width = UNWRAPPED
 
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print; where nothing is wrapped, without the blanks that fill a table's rows."""
+        if self.width != UNWRAPPED:
+            return super().print(*objects, **how)
+        with self.capture() as shown:
+            super().print(*objects, **how)
+        self.file.write("\n".join(line.rstrip(" ") for line in shown.get().split("\n")))
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield segments: what rich makes for the terminal as it is, texts as ``visible`` ones."""
         for segment in super().render(renderable, options):

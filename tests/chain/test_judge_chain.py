@@ -240,6 +240,12 @@ def test_the_end_of_a_stage_tells_its_figures_and_the_next_command(files, judge)
     )
 
 
+def test_a_forecast_learns_from_what_the_file_holds(files, judge):
+    files.rubricate(judge.url, "--limit", "2")
+    _, document = files.rubricate(judge.url, "--dry-run")
+    assert document["cached"] == 0 and document["rule"] == "replies as long as the 2 in the cache"
+
+
 def test_nothing_is_asked_twice(files, judge):
     files.rubricate(judge.url)
     files.verify(judge.url)

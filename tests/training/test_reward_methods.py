@@ -142,6 +142,6 @@ def test_another_method_is_refused_on_resume_and_the_same_one_goes_on(run):
             continue
         _, err = run.train("--resume", "--set", key, code=2)
         name = key.partition("=")[0]
-        assert f"was started with other values of {name}" in err or "method ropd reads no " in err
+        assert f"of other settings: {name} " in err or "method ropd reads no " in err
     run.train("--resume", "--set", "train.steps=3")
     assert [row["step"] for row in rows_of(run.shell)] == [1, 2, 3]

@@ -117,7 +117,8 @@ def test_a_damaged_catalogue_and_an_unfinished_file(run, tmp_path):
     "text",
     [
         "You are a careful mathematician. Answer briefly. How many eggs are {k} dozen? Count them.",
-        "[system]\nAnswer briefly.\n\n[user]\nHow many eggs are {k} dozen? Count them.",
+        "[system]\nAnswer briefly.\n\n[user]\nHow many eggs are 9 dozen?\n\n[assistant]\n108\n\n[user]\n"
+        "How many eggs are {k} dozen? Count them.",
     ],
 )
 def test_a_list_leaves_out_shared_sentences_and_roles(text):

@@ -240,3 +240,10 @@ def test_an_interval_and_its_p_value_say_the_same(clipped, changes):
     metric = Metric("points", "points", binary=False, clipped=clipped)
     found = _difference([metric], "b", *runs, "first", "other", (1, 1))["metrics"]["points"]
     assert (found["p_value"] < 0.05) == (not found["low"] <= 0 <= found["high"])
+
+
+def test_figures_beside_a_change_are_of_the_same_problems():
+    values = {"a": 0.0, "b": 1.0}, {"b": 0.0, "c": 1.0}
+    runs = [SimpleNamespace(values=lambda _name, _metric, values=each: values) for each in values]
+    found = _difference([ACCURACY], "b", *runs, "first", "other", (1, 1))["metrics"]["accuracy"]
+    assert (found["first"], found["other"], found["difference"], found["only_in_one"]) == (1.0, 0.0, -1.0, 2)

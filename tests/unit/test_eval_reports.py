@@ -26,6 +26,8 @@ def figure(value, low=0.1, high=0.9):
 
 def document(**more):
     figures = {
+        "first": 0.25,
+        "other": 0.5,
         "problems": 3,
         "graded_problems": 3,
         "samples": 12,
@@ -103,6 +105,8 @@ def test_what_was_never_graded_has_a_dash_and_no_zero():
 def test_comparisons():
     change = {
         "title": f"accuracy {EVIL}",
+        "first": 0.25,
+        "other": 0.5,
         "problems": 3,
         "only_in_one": 1,
         "difference": 0.25,
@@ -136,8 +140,14 @@ def test_comparisons():
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 def test_a_comparison_fits_the_terminal_and_breaks_no_word(width):
     title = "prompts with all instructions followed, strict"
-    change = {"title": title, "problems": 541, "only_in_one": 12, "difference": 0.2575, "low": -0.1, "high": 0.6125}
-    change |= {"p_value": 0.0421, "gained": [f"test/number_theory/{k}.json" for k in range(20)], "lost": []}
+    change = {"title": title, "problems": 541, "only_in_one": 12, "first": 0.25, "other": 0.5075, "difference": 0.2575}
+    change |= {
+        "low": -0.1,
+        "high": 0.6125,
+        "p_value": 0.0421,
+        "gained": [f"test/number_theory/{k}.json" for k in range(20)],
+        "lost": [],
+    }
     long = "student-4b-thinking-off-seed-12-with-all-the-settings-in-its-name-step-400"
     benchmark = {
         "name": "ifeval",

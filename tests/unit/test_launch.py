@@ -224,10 +224,12 @@ def test_an_unfinished_run_is_not_overwritten_and_a_resumed_one_is_the_same(fold
     never_begun = launch._first_step(load_config(None, environ={}), launch.RunDir.of(config.out), resume=False)
     assert never_begun == 0  # what failed before its first step may begin with other settings
     (folder / "run" / "metrics.jsonl").write_text('{"step": 1}\n')
-    with pytest.raises(InputError, match="unfinished run") as caught:
-        start(folder)
+    with pytest.raises(InputError, match="holds an unfinished run") as caught:
+        launch._first_step(config, launch.RunDir.of(config.out), resume=False)
     assert "--resume" in caught.value.hint
-    with pytest.raises(InputError, match=r"other values of .*train\.lr"):
+    with pytest.raises(InputError, match=r"unfinished run of other settings: .*train\.lr 0\.001, now 1e-06"):
+        start(folder)  # not told to resume what can't be resumed
+    with pytest.raises(InputError, match=r"other settings: train\.lr 0\.001, now 0\.0001"):
         launch._first_step(
             load_config(None, flags={"train.lr": 1e-4}, environ={}), launch.RunDir.of(config.out), resume=True
         )
@@ -236,12 +238,12 @@ def test_an_unfinished_run_is_not_overwritten_and_a_resumed_one_is_the_same(fold
     )
     assert launch._first_step(same, launch.RunDir.of(config.out), resume=True) == 0
     for key in ("judge.m=3", "judge.blind=false", "judge.reuse=epoch"):  # what the paper compares
-        with pytest.raises(InputError, match=rf"other values of {key.partition('=')[0]}$"):
+        with pytest.raises(InputError, match=rf"other settings: {key.partition('=')[0]} [^;]*$"):
             other = load_config(None, flags={"train.lr": 1e-3}, overrides=[key], environ={})
             launch._first_step(other, launch.RunDir.of(config.out), resume=True)
     sft = {"out": str(folder / "run"), "method": "sft"}
     (folder / "run" / "config.yaml").write_text(launch.dump_config(load_config(None, flags=sft, environ={})))
-    with pytest.raises(InputError, match=r"other values of judge\.m$"):  # it decides which answers a step has
+    with pytest.raises(InputError, match=r"other settings: judge\.m 4, now 3$"):  # it decides which answers a step has
         other = load_config(None, flags=sft | {"judge.m": 3}, environ={})
         launch._first_step(other, launch.RunDir.of(config.out), resume=True)
     # a run of a version that did not know a key yet
@@ -319,6 +321,18 @@ def finished_run(folder, *, best=False):
     run.config.write_text(launch.dump_config(load_config(None, environ={})))
     run.result.write_text(json.dumps({"run_dir": str(folder), "model": str(models[0]), "steps": 4}))
     return run
+
+
+def test_a_finished_run_is_not_taken_for_one_of_other_settings(folder):
+    run = finished_run(folder / "run")
+    config = launch.with_absolute_paths(load_config(None, flags=flags_of(folder), environ={}))
+    run.config.write_text(launch.dump_config(config))
+    run.metrics.touch()
+    assert start(folder).steps == start(folder, judge__repeats=3).steps == 4
+    with pytest.raises(
+        InputError, match=r"finished run of other settings: train\.lr .*, now 0\.1; train\.steps .*, now 9"
+    ):
+        start(folder, train__lr=0.1, train__steps=9)
 
 
 def test_a_training_starts_from_the_checkpoint_of_a_finished_run(folder, monkeypatch):

@@ -399,7 +399,7 @@ def test_the_groups_are_in_steps_like_a_run_s(folder, url):
         (["--set", "verifier.base_url=null", "--set", "verifier.api_key_env=NO_KEY"], "variable NO_KEY is not set"),
         (["--set", "rubricator.headers={X: '${NO_KEY}'}"], "variable NO_KEY is not set"),
         (["--set", "data.index=gone.db"], "gone.db"),
-        (["--set", "rollout.n=2", "--out", "served"], "was started with other values of rollout.n"),
+        (["--set", "rollout.n=2", "--out", "served"], "is a run of other settings: rollout.n 4, now 2"),
     ],
 )
 def test_a_server_that_can_t_be_started_says_why(folder, url, options, complaint):

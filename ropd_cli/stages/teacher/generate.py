@@ -95,9 +95,10 @@ async def pending(
     *,
     grader: Grader | None = None,
     with_cached: bool = True,
+    made: bool = False,
 ) -> AsyncIterator[tuple[int, ChatRequest]]:
     """What ``teacher_gen`` would ask for now: (a teacher's place, request). Without ``with_cached`` only what ``cache``
-    does not answer.
+    does not answer. With ``made`` what it asked for the records that are there.
 
     What is asked for again depends on replies that are not there yet. So when those have been put into the cache the
     next call gives the next round, until there is none: then ``teacher_gen`` sends nothing. Raises what
@@ -106,7 +107,10 @@ async def pending(
     prompts, done = _opened(files, teachers, wanted)
     async with open_grader(wanted, grader) as opened:
         for prompt in prompts:
-            if done.holds(prompt.uid, request_hash(prompt, teachers, wanted), **_origin(prompt, teachers, wanted)):
+            is_made = done.holds(
+                prompt.uid, request_hash(prompt, teachers, wanted), **_origin(prompt, teachers, wanted)
+            )
+            if is_made is not made:
                 continue
             source = CachedReplies(cache, teachers)
             with suppress(RepliesMissing, TooFewReplies):
