@@ -295,7 +295,7 @@ def _refresh(db: sqlite3.Connection, parts: Sequence[_Part], progress: Progress)
     if not changed:
         return
     common = common_sentences(parts[0].views())  # always the same part: no text depends on when it was read
-    progress.start(len(changed), "index")
+    progress.start(len(changed), "read")
     columns, marks = ", ".join(_INSERT), ", ".join(f":{name}" for name in _INSERT)
     try:
         for part in changed:
