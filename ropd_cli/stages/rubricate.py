@@ -51,7 +51,7 @@ async def rubricate(
     groups = files.groups(rubricator)
     for line in groups.left_out:
         progress.note(line)
-    done = Finished(files.out, rubricator.known_settings(files.seed))
+    done = Finished(files.out, "rubrics", rubricator.known_settings(files.seed))
     sources = Sources(
         files.prompts, None, files.rollouts, files.index, rubricator.settings.m, files.seed, done.settings
     )
@@ -80,7 +80,7 @@ async def rubricate(
 
 def pending(files: RubricateFiles, rubricator: Rubricator, note: Callable[[str], None]) -> Iterator[ChatRequest]:
     """The requests of the groups that ``files.out`` does not hold; ``note`` is told of groups that would fail."""
-    done = Finished(files.out, rubricator.known_settings(files.seed))
+    done = Finished(files.out, "rubrics", rubricator.known_settings(files.seed))
     with closing(TeacherIndex.open(files.index)) as index:
         plans = forecast_plans(files.groups(rubricator), lambda bare: _plan(bare, files, index, rubricator), note)
         for plan in plans:

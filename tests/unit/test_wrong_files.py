@@ -1,0 +1,142 @@
+"""Files of another kind than a command reads or writes: each is refused in words of what it holds, and stays."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import zstandard
+from runs import write_run
+from typer.testing import CliRunner
+
+from ropd_cli.cli.main import app
+from ropd_cli.records.files import read_records
+
+RULES = ("--base-url", "builtin://checkable", "--model", "checkable")
+NOTES = '{"my": "notes"}\n'
+GROUPS = ("--index", "t.index", "--rollouts", "s.jsonl")
+STAGES = {  # name: (what it writes, its command)
+    "teacher-gen": ("answers", ("teacher-gen", "p.jsonl", "-m", "2", "--seed", "1")),
+    "rollout": ("answers", ("rollout", "p.jsonl", "-n", "2")),
+    "rubricate": ("rubrics", ("rubricate", "p.jsonl", "-m", "2", *GROUPS)),
+    "verify": ("verdicts", ("verify", "p.jsonl", "-m", "2", "--rubrics", "r.jsonl", *GROUPS)),
+}
+KINDS = {"prompts": "p.jsonl", "answers": "s.jsonl", "rubrics": "r.jsonl", "verdicts": "v.jsonl"}
+
+
+def run(*words):
+    done = CliRunner().invoke(app, [*map(str, words)])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stderr
+
+
+def refused(*words):
+    """The error of a command, and its hint."""
+    code, said = run(*words)
+    assert code == 2, said
+    return said[said.index("ropd: error: ") :]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with a file of each kind."""
+    folder = tmp_path_factory.mktemp("made")
+    rows = [{"uid": f"p{k}", "prompt": f"What is {k + 11} + 5?", "answer": str(k + 16)} for k in range(3)]
+    (folder / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("ROPD_CACHE_DIR", str(folder / "cache"))
+        for words in (
+            (*STAGES["teacher-gen"][1], *RULES, "--out", "t.jsonl"),
+            ("index", "build", "t.jsonl", "--out", "t.index"),
+            (*STAGES["rollout"][1], *RULES, "--out", "s.jsonl"),
+            (*STAGES["rubricate"][1], *RULES, "--out", "r.jsonl"),
+            (*STAGES["verify"][1], *RULES, "--out", "v.jsonl"),
+        ):
+            assert run(*words)[0] == 0, words
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    """A copy of it."""
+    for file in made.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ROPD_CACHE_DIR", str(made / "cache"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("found", [*KINDS, "no records of ropd"])
+def test_an_output_of_another_kind_is_named_and_stays(folder, stage, found):
+    kind, words = STAGES[stage]
+    if found == kind:
+        return
+    out = folder / "out.jsonl"
+    out.write_text((folder / KINDS[found]).read_text() if found in KINDS else NOTES)
+    before, names = out.read_bytes(), sorted(each.name for each in folder.iterdir())
+    for more in ((), ("--dry-run",)):
+        said = refused(*words, *RULES, "--out", out.name, *more)
+        assert f"error: out.jsonl: holds {found}, and {kind} are written here\n" in said
+        assert "give another --out" in said
+    assert out.read_bytes() == before and sorted(each.name for each in folder.iterdir()) == names
+
+
+def test_one_record_of_another_kind_is_enough(folder):
+    for other in (NOTES, (folder / "p.jsonl").read_text()):
+        (folder / "t.jsonl").write_text((folder / "t.jsonl").read_text() + other)
+        before = (folder / "t.jsonl").read_bytes()
+        said = refused(*STAGES["teacher-gen"][1], *RULES, "--out", "t.jsonl")
+        assert "t.jsonl:4: holds " in said and (folder / "t.jsonl").read_bytes() == before
+        (folder / "t.jsonl").write_bytes(b"".join(before.splitlines(keepends=True)[:3]))
+
+
+@pytest.mark.parametrize("name", ["out.jsonl.zst", "out.parquet"])
+def test_so_it_is_with_other_formats(folder, name):
+    assert run(*STAGES["rollout"][1], *RULES, "--out", name)[0] == 0
+    before = (folder / name).read_bytes()
+    assert "holds answers, and verdicts are" in refused(*STAGES["verify"][1], *RULES, "--out", name)
+    assert (folder / name).read_bytes() == before and not (folder / f"{name}.journal.jsonl").exists()
+    assert run(*STAGES["rollout"][1], *RULES, "--out", name)[0] == 0
+    assert run(*STAGES["verify"][1], *RULES, "--out", f"v-{name}")[0] == 0
+    assert run(*STAGES["verify"][1], *RULES, "--out", f"v-{name}")[0] == 0
+
+
+def test_answers_from_elsewhere_are_gone_on_with(folder):
+    records = [record for _, record in read_records(folder / "s.jsonl")]
+    by_hand = {name: records[0][name] for name in ("uid", "prompt", "raw_prompt_hash", "model")}
+    by_hand["answers"] = [{"text": "16"}]
+    (folder / "out.jsonl").write_text(json.dumps(by_hand) + "\n" + json.dumps(by_hand | {"uid": "p1", "answers": []}))
+    assert run(*STAGES["rollout"][1], *RULES, "--out", "out.jsonl")[0] == 0
+    assert [record["uid"] for _, record in read_records(folder / "out.jsonl")] == ["p0", "p1", "p2"]
+
+
+def test_an_empty_output_is_begun(folder):
+    (folder / "out.jsonl").write_text("")
+    assert run(*STAGES["rollout"][1], *RULES, "--out", "out.jsonl")[0] == 0
+
+
+def test_folders_with_records_of_others(folder):
+    write_run(folder / "run")
+    (folder / "run" / "config.yaml").unlink()
+    command = ("rejudge", "run", "--out", "out", "--new-rubrics", *RULES)
+    command += ("--set", f"rubricator.base_url={RULES[1]}", "--set", "rubricator.model=checkable")
+    for name, source, said in (
+        ("verdicts.jsonl", "v.jsonl", "holds verdicts of no training step"),
+        ("verdicts.jsonl", "s.jsonl", "holds answers, and verdicts are written here"),
+        ("rubrics.jsonl", "r.jsonl", "holds rubrics of no training step"),
+        ("rubrics.jsonl", "p.jsonl", "holds prompts, and rubrics are written here"),
+    ):
+        out = folder / "out"
+        out.mkdir(exist_ok=True)
+        (out / name).write_bytes((folder / source).read_bytes())
+        assert f"out/{name}: {said}" in refused(*command)
+        assert (out / name).read_bytes() == (folder / source).read_bytes()
+        (out / name).unlink()
+    (out / "samples").mkdir()
+    (out / "samples" / "mine.jsonl.zst").write_bytes(zstandard.compress((folder / "p.jsonl").read_bytes()))
+    said = refused("eval", "-b", "mine", "--data", "mine=p.jsonl", "-n", "1", "--out", "out", *RULES)
+    assert "mine.jsonl.zst:1: no sample of an evaluation" in said
