@@ -123,8 +123,14 @@ def build(
     total = sum(map(count_records, answers))  # a file that is missing is an error before anything is made
     with IndexWriter(out, use_truncated=use_truncated) as writer:
         records = (record for file in answers for record in records_of(file))
+        is_empty = True
         for record in screen.track(records, total, "build"):
             writer.add(record)
+            is_empty = False
+        if is_empty:
+            raise InputError(
+                f"{', '.join(map(str, answers))}: no answers in it", "ropd teacher-gen writes answers files"
+            )
     print_added(screen, out, writer.added)
 
 

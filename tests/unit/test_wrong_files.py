@@ -140,3 +140,68 @@ def test_folders_with_records_of_others(folder):
     (out / "samples" / "mine.jsonl.zst").write_bytes(zstandard.compress((folder / "p.jsonl").read_bytes()))
     said = refused("eval", "-b", "mine", "--data", "mine=p.jsonl", "-n", "1", "--out", "out", *RULES)
     assert "mine.jsonl.zst:1: no sample of an evaluation" in said
+
+
+def test_answers_are_imported_to_a_new_file_alone(folder):
+    (folder / "a.csv").write_text("question,answer\nQ?,5\n")
+    before = (folder / "p.jsonl").read_bytes()
+    said = refused("index", "import", "a.csv", "--out", "p.jsonl")
+    assert said == "ropd: error: p.jsonl: is there already\nhint: give another --out, or delete it\n"
+    assert (folder / "p.jsonl").read_bytes() == before
+    (folder / "out.jsonl").write_text("")
+    for name in ("out.jsonl", "out.jsonl.zst", "out.index", "out"):
+        assert run("index", "import", "a.csv", "--out", name)[0] == 0
+    assert run("index", "import", "a.csv", "--out", "out.index")[0] == 0  # an index is added to
+
+
+@pytest.mark.parametrize("name", ["z.parquet", "z.csv", "z.txt", "z.json", "z.tsv", "z.jsonl", "z.jsonl.zst"])
+def test_no_index_under_the_name_of_another_format(folder, name):
+    (folder / "a.csv").write_text("question,answer\nQ?,5\n")
+    assert run("index", "export", "t.index", "--out", "reference.jsonl")[0] == 0
+    words = "a teacher index would be written, under the name of another format\n"
+    words += "hint: give another --out, such as teacher.index"
+    for command in (("build", "t.jsonl"), ("merge", "t.index")):
+        assert f"error: {name}: {words}" in refused("index", *command, "--out", name)
+    if "jsonl" not in name:
+        said = refused("index", "import", "a.csv", "--out", name)
+        assert f"{name}: {words}; answers are written to .jsonl or .jsonl.zst" in said
+    else:
+        assert "--out names an index" in refused("index", "import", "reference.jsonl", "--out", name)
+    assert not (folder / name).exists()
+
+
+def test_a_page_replaces_pages_alone(folder):
+    page = folder / "page.html"
+    for words in (("inspect-rubrics", "v.jsonl"), ("report", "run")):
+        page.unlink(missing_ok=True)
+        if words[0] == "report":
+            write_run(folder / "run")
+        for name in ("p.jsonl", "t.index"):
+            before = (folder / name).read_bytes()
+            said = refused(*words, "--html", name)
+            assert f"{name}: is there already, and no HTML page\nhint: give the page another name" in said
+            assert (folder / name).read_bytes() == before
+        for _ in range(2):
+            assert run(*words, "--html", page.name)[0] == 0
+        page.write_text("\ufeff\n<!DOCTYPE html><p>mine</p>")
+        assert run(*words, "--html", page.name)[0] == 0
+        page.write_text("")
+        assert run(*words, "--html", page.name)[0] == 0
+        assert "<html" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("e.jsonl", ""), ("e.csv", ""), ("e.csv", "prompt,answer\n"), ("e.json", "[]")]
+)
+def test_files_without_rows(folder, name, text):
+    (folder / name).write_text(text)
+    for out in ("e.index", "out.jsonl"):
+        said = refused("index", "import", name, "--out", out)
+        assert f"error: {name}: no rows in it\n" in said and not (folder / out).exists()
+
+
+def test_an_index_of_nothing(folder):
+    (folder / "e.jsonl").write_text("")
+    said = refused("index", "build", "e.jsonl", "--out", "e.index")
+    assert "error: e.jsonl: no answers in it\n" in said and not (folder / "e.index").exists()
+    assert run("index", "build", "e.jsonl", "t.jsonl", "--out", "e.index")[0] == 0
