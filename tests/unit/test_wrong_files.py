@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -205,3 +206,40 @@ def test_an_index_of_nothing(folder):
     said = refused("index", "build", "e.jsonl", "--out", "e.index")
     assert "error: e.jsonl: no answers in it\n" in said and not (folder / "e.index").exists()
     assert run("index", "build", "e.jsonl", "t.jsonl", "--out", "e.index")[0] == 0
+
+
+@pytest.mark.parametrize("salvage", [(), ("--salvage",)])
+def test_an_input_of_another_format_is_named(folder, salvage):
+    (folder / "q.csv").write_text("question,answer\nWhat is 2 + 2?,4\n")
+    (folder / "one.csv").write_text('"question"\n"What is 2 + 2?"\n')
+    (folder / "z.jsonl").write_bytes(gzip.compress((folder / "p.jsonl").read_bytes()))
+    out = ("--out", "out.jsonl", *RULES, *salvage)
+    index, csv = ("a teacher index", "are the files in the right places?"), ("CSV", "ropd data prepare makes prompts")
+    for name, (kind, hint), words in (
+        ("t.index", index, ("teacher-gen", "t.index", *out)),
+        ("t.index", index, ("rollout", "t.index", *out)),
+        ("t.index", index, ("rubricate", "p.jsonl", "--index", "t.index", "--rollouts", "t.index", *out)),
+        ("t.index", index, ("verify", "p.jsonl", "--rubrics", "t.index", "--rollouts", "s.jsonl", *out)),
+        ("t.index", index, ("index", "check", "p.jsonl", "t.index", *salvage)),
+        ("t.index", index, ("inspect-rubrics", "t.index", *salvage)),
+        ("q.csv", csv, ("teacher-gen", "q.csv", *out)),
+        ("q.csv", csv, ("index", "build", "q.csv", "--out", "e.index", *salvage)),
+        ("one.csv", csv, ("teacher-gen", "one.csv", *out)),
+        ("z.jsonl", ("gzip", "decompress it"), ("teacher-gen", "z.jsonl", *out)),
+    ):
+        said = refused(*words)
+        assert f"error: {name}:1: not JSON Lines (it looks like {kind})\n" in said, said
+        assert f"hint: {hint}" in said and "--salvage" not in said
+    said = refused("index", "build", "t.index", "--out", "e.index", *salvage)
+    assert "error: t.index: a teacher index, not answers\nhint: ropd index merge" in said
+    assert not (folder / "out.jsonl").exists() and not (folder / "e.index").exists()
+
+
+@pytest.mark.parametrize("salvage", [(), ("--salvage",)])
+def test_an_output_of_another_format_stays(folder, salvage):
+    for name, data in (("t.index", None), ("z.jsonl", gzip.compress(b"{}\n")), ("notes.txt", b"my notes\nand more\n")):
+        if data:
+            (folder / name).write_bytes(data)
+        before, names = (folder / name).read_bytes(), sorted(each.name for each in folder.iterdir())
+        refused(*STAGES["rollout"][1], *RULES, "--out", name, *salvage)
+        assert (folder / name).read_bytes() == before and sorted(each.name for each in folder.iterdir()) == names
