@@ -74,6 +74,15 @@ def _check_outputs(outs: Mapping[str, list[Path]], inputs: list[Path]) -> None:
             folder = next((each for each in inputs if each.is_dir() and _is_in(place, each)), None)
             if folder is not None and page.is_file() and page.suffix not in (".html", ".htm", ".md"):
                 raise InputError(f"{page}: is a file of {folder}, not a page", "give the page another name")
+            if name == "html" and page.is_file() and not _is_html(page):
+                raise InputError(f"{page}: is there already, and no HTML page", "give the page another name")
+
+
+def _is_html(page: Path) -> bool:
+    """Return whether a file is an HTML page, or empty."""
+    with open(page, encoding="utf-8-sig", errors="replace") as file:
+        head = file.read(1000).strip().lower()
+    return not head or head.startswith(("<!doctype html", "<html"))
 
 
 def _is_in(place: Path, folder: Path) -> bool:

@@ -15,6 +15,7 @@ from ropd_cli.datasets.local_files import Row, local_rows
 from ropd_cli.errors import InputError
 from ropd_cli.index import IndexWriter
 from ropd_cli.index.exchange import V1, V2, imported_rows, prompts_by_hash
+from ropd_cli.index.writer import check_name
 from ropd_cli.records.files import count_records, write_records
 from ropd_cli.stages.foreign_answers import ForeignAnswers, joined, prompts_by_text
 from ropd_cli.util.counted import counted
@@ -44,8 +45,15 @@ def add_answers(
     fields: Fields,
 ) -> None:
     """Add the answers of files to an index, or write them as an answers file. Raises InputError."""
+    is_answers = out.name.endswith((".jsonl", ".jsonl.zst"))
+    if is_answers and out.is_file() and out.stat().st_size:
+        raise InputError(f"{out}: is there already", "give another --out, or delete it")
+    if not is_answers:
+        check_name(out, "; answers are written to .jsonl or .jsonl.zst")
     rows = {str(file): partial(_rows, str(file), fields.split) for file in files}
     of_reference = [name for name, some in rows.items() if _is_of_reference(some())]
+    if is_answers and of_reference:
+        raise InputError(f"{of_reference[0]}: an index of the reference's", "--out names an index for it")
     known = prompts_by_text(prompts) if prompts is not None and len(of_reference) < len(rows) else None
     foreign = [
         ForeignAnswers(name, some, fields.named, fields.model, known)
@@ -58,9 +66,7 @@ def add_answers(
     records = chain.from_iterable(
         each.records(partial(screen.track, total=each.count, what="import")) for each in foreign
     )
-    if foreign and out.name.endswith((".jsonl", ".jsonl.zst")):
-        if of_reference:
-            raise InputError(f"{of_reference[0]}: an index of the reference's", "--out names an index for it")
+    if is_answers:
         written = joined(records)
         if not written:
             raise _none(foreign, prompts)

@@ -107,6 +107,7 @@ def build(
     """
     from ropd_cli.errors import InputError
     from ropd_cli.index import IndexWriter
+    from ropd_cli.index.layout import is_index
     from ropd_cli.records.files import count_records
     from ropd_cli.records.schemas import AnswerRecord, load_models
 
@@ -121,10 +122,18 @@ def build(
         yield from records
 
     total = sum(map(count_records, answers))  # a file that is missing is an error before anything is made
+    for file in filter(is_index, answers):
+        raise InputError(f"{file}: a teacher index, not answers", "ropd index merge joins indexes")
     with IndexWriter(out, use_truncated=use_truncated) as writer:
         records = (record for file in answers for record in records_of(file))
+        is_empty = True
         for record in screen.track(records, total, "build"):
             writer.add(record)
+            is_empty = False
+        if is_empty:
+            raise InputError(
+                f"{', '.join(map(str, answers))}: no answers in it", "ropd teacher-gen writes answers files"
+            )
     print_added(screen, out, writer.added)
 
 

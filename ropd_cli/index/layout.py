@@ -14,6 +14,7 @@ from pathlib import Path
 import xxhash
 
 from ropd_cli.errors import InputError
+from ropd_cli.records.json_text import SQLITE
 
 FORMAT = "ropd.index.v2"
 APPLICATION_ID = 0x726F7064  # "ropd": what the file says of itself, also to `file`
@@ -112,6 +113,12 @@ def set_meta(db: sqlite3.Connection, key: str, value: str) -> None:
     db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value))
 
 
+def is_index(path: Path) -> bool:
+    """Return whether a file begins as an index does."""
+    with open(path, "rb") as file:
+        return file.read(len(SQLITE)) == SQLITE
+
+
 def _check_header(path: Path) -> None:
     """Raise InputError unless the file says it is a database and is as long as it says."""
     if path.is_fifo():  # to open it would wait for who writes it
@@ -126,7 +133,7 @@ def _check_header(path: Path) -> None:
         raise InputError(f"{path}: a folder, not a teacher index", BUILD_HINT) from None
     except OSError as fault:
         raise InputError(f"{path}: {fault.strerror}", "check the path and its permissions") from fault
-    if not header.startswith(b"SQLite format 3\0") or len(header) < _HEADER_BYTES:
+    if not header.startswith(SQLITE) or len(header) < _HEADER_BYTES:
         raise InputError(f"{path}: not a teacher index", BUILD_HINT)
     (page_bytes,) = struct.unpack(">H", header[_PAGE_SIZE])
     (pages,) = struct.unpack(">I", header[_PAGE_COUNT])

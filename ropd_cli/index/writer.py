@@ -38,6 +38,7 @@ from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import Answer, AnswerRecord, prompt_hash
 
 Prefer = Literal["first", "last", "error"]
+_OTHER_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet", ".zst")
 
 
 @dataclass
@@ -64,6 +65,7 @@ class IndexWriter:
     """
 
     def __init__(self, path: str | Path, *, use_truncated: bool = False, prefer: Prefer = "first") -> None:
+        check_name(Path(path))
         self.path = Path(os.path.realpath(path))  # of a link, what it points to is replaced and not the link
         self.added = Added()
         self._use_truncated, self._prefer = use_truncated, prefer
@@ -216,6 +218,16 @@ class IndexWriter:
         _sync(self._copy)
         os.replace(self._copy, self.path)
         _sync(self.path.parent)  # the new name must outlive a power cut, too
+
+
+def check_name(out: Path, more: str = "") -> None:
+    """Raise InputError for a new index under the name of another format, with ``more`` in the hint: programs would
+    read it as that."""
+    if out.name.endswith(_OTHER_FILES) and not out.exists():
+        raise InputError(
+            f"{out}: a teacher index would be written, under the name of another format",
+            f"give another --out, such as teacher.index{more}",
+        )
 
 
 def _sync(path: Path) -> None:

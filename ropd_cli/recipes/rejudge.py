@@ -26,9 +26,10 @@ from ropd_cli.llm.client import ChatRequest
 from ropd_cli.llm.urls import builtin_query
 from ropd_cli.method.block import Block
 from ropd_cli.method.prompts import Templates
-from ropd_cli.records.files import existing_records, read_journal
+from ropd_cli.records.files import Record, read_journal
 from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.journals import RecordWriter
+from ropd_cli.records.kinds import Kind, existing_of
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord, first_fault, load_models
 from ropd_cli.stages.rubricator import Rubricator
 from ropd_cli.stages.runner import Tally, run_records
@@ -232,7 +233,7 @@ class Rejudger:
     def pairs(self) -> list[Pair]:
         """The groups under both judgings, as far as ``verdicts.jsonl`` goes; where a repeat failed, the others."""
         new: dict[GroupKey, dict[int, VerdictRecord]] = {}
-        for _, record in existing_records(self.files.verdicts):
+        for record in self._existing("verdicts", self.files.verdicts):
             new.setdefault(_key(record), {})[record["repeat"]] = VerdictRecord.model_validate(record)
         self._read_written()
         pairs = []
@@ -248,15 +249,19 @@ class Rejudger:
         """Take the rubrics that were written anew before."""
         self._written |= {
             _key(record): RubricRecord.model_validate(record)
-            for _, record in existing_records(self.files.written_rubrics)
+            for record in self._existing("rubrics", self.files.written_rubrics)
         }
 
+    @staticmethod
+    def _existing(kind: Kind, file: Path) -> Iterator[Record]:
+        """Yield what is written already. Raises InputError for what ``ropd verify`` or ``ropd rubricate`` wrote."""
+        for record in existing_of(kind, file):
+            if "step" not in record:
+                raise InputError(f"{file}: holds {kind} of no training step", "give another --out")
+            yield record
+
     def _done(self) -> dict[Key, str | None]:
-        keys = {
-            (_key(r), r["repeat"]): r.get("request_hash")
-            for _, r in existing_records(self.files.verdicts)
-            if {"step", "uid", "repeat"} <= r.keys()
-        }
+        keys = {(_key(r), r["repeat"]): r.get("request_hash") for r in self._existing("verdicts", self.files.verdicts)}
         return {key: hashed for key, hashed in keys.items() if key[1] < self.repeats}
 
     def _left(self, done: Mapping[Key, str | None]) -> int:

@@ -31,6 +31,10 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
 }
 PER_LINE = "one JSON object per line"
+_TABLES = dict.fromkeys(
+    (".csv", ".tsv"), ("CSV", "ropd data prepare makes prompts of it, ropd index import adds answers to an index")
+)
+"""By suffix: what tables look like, and what to do with one."""
 FRAME = 1 << 20
 """Bytes of lines in a frame of a file that is written as a whole."""
 _salvages: ContextVar[bool | None] = ContextVar("salvages", default=None)
@@ -85,6 +89,8 @@ def _read(path: Path, torn_after: int | None) -> Iterator[tuple[int, Record]]:
         if not isinstance(part, Damage):
             records += 1
             yield part
+        elif part.is_other:
+            raise InputError(f"{part.where}: {part.why}", part.hint)
         elif part.is_torn and torn_after is not None and records >= torn_after:
             warn_once(
                 path,
@@ -123,18 +129,22 @@ def contents(path: Path) -> Iterator[tuple[int, Record] | Damage]:
             continue
         where = f"{path}:{number}"
         try:
-            record = loads(raw)
-        except ValueError as fault:
-            # A kill leaves a torn line behind lines as RecordWriter writes them; of another writer's file it is a loss.
-            begun = not is_ended and is_begun(raw)
-            looks = looks_like(raw) if number == 1 else ""
-            why = "the last line is cut off" if begun else f"not valid JSON ({fault}){looks}"
-            is_torn = begun and path.suffix != ".zst" and is_own(last)
-            yield Damage(where, why, hint="restore the file" if begun else PER_LINE, is_torn=is_torn)
-            continue
+            record, fault = loads(raw), None
+        except ValueError as error:
+            record, fault = None, error
         if isinstance(record, dict):
             last = raw
             yield number, record
+            continue
+        if number == 1 and (other := looks_like(raw) or _TABLES.get(path.suffix)):
+            kind, hint = other
+            yield Damage(where, f"not JSON Lines (it looks like {kind})", hint, is_other=True)
+        elif fault is not None:
+            # A kill leaves a torn line behind lines as RecordWriter writes them; of another writer's file it is a loss.
+            begun = not is_ended and is_begun(raw)
+            why = "the last line is cut off" if begun else f"not valid JSON ({fault})"
+            is_torn = begun and path.suffix != ".zst" and is_own(last)
+            yield Damage(where, why, hint="restore the file" if begun else PER_LINE, is_torn=is_torn)
         else:
             yield Damage(where, f"expected a JSON object, found {type(record).__name__}", hint=PER_LINE)
 

@@ -155,7 +155,10 @@ def _foreign(path: Path) -> InputError:
 
 def _mend(path: Path) -> None:
     """Write the readable records of a damaged file in its place, and keep the damaged file beside it."""
-    if not any(isinstance(part, Damage) and not part.is_torn for part in contents(path)):
+    damage = [part for part in contents(path) if isinstance(part, Damage) and not part.is_torn]
+    if any(part.is_other for part in damage):
+        raise _foreign(path)
+    if not damage:
         return
     kept = _copy_beside(path)
     with whole_file(path) as temporary:

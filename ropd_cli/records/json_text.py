@@ -21,8 +21,18 @@ _DOUBLE_DIGITS = 17
 """Digits that tell every double from its neighbours; programs write no more of one."""
 _SHALLOW = 200
 """A line with no more brackets is not nested too deeply."""
-_OTHERS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstandard", b"PAR1": "Parquet", b"PK\x03\x04": "a zip archive"}
-_OTHERS |= {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+SQLITE = b"SQLite format 3\0"
+"""What a teacher index begins with."""
+_UTF_16 = ("UTF-16", "convert it to UTF-8")
+_OTHERS = {
+    b"\x1f\x8b": ("gzip", "decompress it"),
+    b"\x28\xb5\x2f\xfd": ("zstandard", "give it a name that ends in .jsonl.zst"),
+    b"PAR1": ("Parquet", "give it a name that ends in .parquet"),
+    b"PK\x03\x04": ("a zip archive", "unpack it"),
+    b"\xff\xfe": _UTF_16,
+    b"\xfe\xff": _UTF_16,
+    SQLITE: ("a teacher index", "are the files in the right places?"),
+}
 
 
 def loads(raw: bytes) -> Any:
@@ -38,9 +48,9 @@ def loads(raw: bytes) -> Any:
     return value
 
 
-def looks_like(raw: bytes) -> str:
-    """Return what the first bytes of a file say that it is, in brackets; nothing where they say nothing."""
-    return next((f" (it looks like {kind})" for magic, kind in _OTHERS.items() if raw.startswith(magic)), "")
+def looks_like(raw: bytes) -> tuple[str, str] | None:
+    """Return what the first bytes of a file say that it is, and what to do with it; None where they say nothing."""
+    return next((other for magic, other in _OTHERS.items() if raw.startswith(magic)), None)
 
 
 def is_own(line: bytes | None) -> bool:

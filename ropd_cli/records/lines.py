@@ -43,6 +43,8 @@ class Damage:
     """Place of its first byte; of frames alone."""
     is_torn: bool = False
     """The file ends inside its last record, as it does where the writer of a journal was killed."""
+    is_other: bool = False
+    """Nothing is damaged: the file is of another format."""
 
 
 class _Cut(Exception):

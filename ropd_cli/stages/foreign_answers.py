@@ -137,6 +137,8 @@ class ForeignAnswers:
                 yield row
 
         self._reader.choose(counted())
+        if not self.count:
+            raise InputError(f"{self.name}: no rows in it", "give a file with prompts and answers")
         names = ", ".join(counts) or "none"
         if "prompt" not in self._reader.chosen:
             raise InputError(

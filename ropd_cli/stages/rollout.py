@@ -63,7 +63,7 @@ async def rollout_api(
 
 def pending(files: RolloutFiles, endpoint: EndpointConfig, n: int, *, made: bool = False) -> Iterator[ChatRequest]:
     """The requests of each prompt that ``files.out`` does not hold, or of those ``made``."""
-    done = Finished(files.out)
+    done = Finished(files.out, "answers")
     how = _how(files, endpoint.sampling.model_dump(mode="json", exclude_none=True), n)
     for prompt in load_prompts(files.prompts, files.limit):
         model = f"{endpoint.model or ''}{builtin_query(endpoint)}"
@@ -86,7 +86,9 @@ async def rollout_local(
 
     ``start`` loads the model; it is not called where nothing is left to do.
     """
-    is_done = not Finished(files.out).left_of([prompt.uid for prompt in load_prompts(files.prompts, files.limit)])
+    is_done = not Finished(files.out, "answers").left_of(
+        [prompt.uid for prompt in load_prompts(files.prompts, files.limit)]
+    )
     async with AsyncExitStack() as stack:
         model: LocalModel | None = None
         if not is_done:
@@ -117,7 +119,7 @@ async def _rollout(
 ) -> Tally:
     prompts = load_prompts(files.prompts, files.limit)
     numbers = {prompt.uid: number for number, prompt in enumerate(prompts)}
-    done = Finished(files.out)
+    done = Finished(files.out, "answers")
     how = _how(files, sampling, n)
 
     async def work(prompt: Prompt) -> AnswerRecord | None:

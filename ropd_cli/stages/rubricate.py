@@ -51,7 +51,7 @@ async def rubricate(
     groups = files.groups(rubricator)
     for line in groups.left_out:
         progress.note(line)
-    done = Finished(files.out, rubricator.known_settings(files.seed))
+    done = Finished(files.out, "rubrics", rubricator.known_settings(files.seed))
     sources = Sources(
         files.prompts, None, files.rollouts, files.index, None, rubricator.settings.m, files.seed, done.settings
     )
@@ -83,7 +83,7 @@ def pending(
 ) -> Iterator[ChatRequest]:
     """The requests of the groups that ``files.out`` does not hold, or of those ``made``; ``note`` is told of groups
     that would fail."""
-    done = Finished(files.out, rubricator.known_settings(files.seed))
+    done = Finished(files.out, "rubrics", rubricator.known_settings(files.seed))
     with closing(TeacherIndex.open(files.index)) as index:
         plans = forecast_plans(files.groups(rubricator), lambda bare: _plan(bare, files, index, rubricator), note)
         for plan in plans:

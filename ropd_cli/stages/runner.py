@@ -26,6 +26,7 @@ from ropd_cli.errors import (
 from ropd_cli.records.files import existing_records, failed_path, journal_of, write_records
 from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.journals import RecordWriter
+from ropd_cli.records.kinds import Kind, existing_of
 from ropd_cli.records.schemas import FailedRecord, Failure, RecordModel
 from ropd_cli.util.concurrency import STOPS
 from ropd_cli.util.progress import Progress
@@ -72,16 +73,16 @@ _RECORDED = {
 
 
 class Finished:
-    """What an output file already holds: uid and the digest of what was asked (``request_hash``).
+    """What an output file of this ``kind`` already holds: uid and the digest of what was asked (``request_hash``).
 
     ``settings`` are those of now, by key, where records do not hold them; the attribute has those that the file was
-    made with, as far as they are written beside it.
+    made with, as far as they are written beside it. Raises InputError where it holds records of another kind.
     """
 
-    def __init__(self, out: Path, settings: Mapping[str, object] | None = None) -> None:
+    def __init__(self, out: Path, kind: Kind, settings: Mapping[str, object] | None = None) -> None:
         self._out, self._now = out, settings or {}
         self._hashes: dict[str, str | None] = {
-            r["uid"]: r.get("request_hash") for _, r in existing_records(out) if "uid" in r
+            r["uid"]: r.get("request_hash") for r in existing_of(kind, out) if "uid" in r
         }
         self.settings = Sources.of(out).settings if self._hashes else self._now
 

@@ -52,7 +52,7 @@ async def verify(
         verifier.mixer.check(groups.prompts)
     for line in groups.left_out:
         progress.note(line)
-    done = Finished(files.out, verifier.known_settings(files.seed))
+    done = Finished(files.out, "verdicts", verifier.known_settings(files.seed))
     sources = Sources(
         files.prompts, files.rubrics, files.rollouts, files.index, None, verifier.settings.m, files.seed, done.settings
     )
@@ -90,7 +90,7 @@ def pending(
     """The requests of the groups that ``files.out`` does not hold, or of those ``made``; ``note`` is told of groups
     that would fail."""
     groups, rubrics = _read(files)
-    done = Finished(files.out, verifier.known_settings(files.seed))
+    done = Finished(files.out, "verdicts", verifier.known_settings(files.seed))
     with _index_of(files) as index:
         for plan in forecast_plans(groups, lambda bare: _plan(bare, rubrics, files, index, verifier), note):
             if done.holds(plan.group.uid, plan.hash, **_origin(plan, verifier)) is made:

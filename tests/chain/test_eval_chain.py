@@ -170,11 +170,11 @@ def test_more_samples_and_benchmarks_are_added_and_other_settings_refused(settin
     assert set(setting.model.given.values()) == {5}
     fewer = setting.run("--benchmarks", "math", "-n", "2", "--limit", "3")
     assert setting.figures(fewer, "math")["problems"] == 3 and set(setting.model.given.values()) == {5}
-    settings = (setting.folder.parent / "eval.json").read_bytes()
+    settings = (setting.folder / "run" / "eval.json").read_bytes()
     setting.run("--benchmarks", "math", "-n", "2", "--temperature", "0.5", code=2)
     assert "drawn with temperature 0.6, now 0.5\n" in setting.said and "another --out" in setting.said
     setting.run("--benchmarks", "math", "-n", "2", "--temperature", "0.5", "--dry-run", code=2)
-    assert (setting.folder.parent / "eval.json").read_bytes() == settings
+    assert (setting.folder / "run" / "eval.json").read_bytes() == settings
     lines = (setting.folder / "math.jsonl").read_text().replace("math 1", "math 1, changed")
     (setting.folder / "math.jsonl").write_text(lines)
     setting.run("--benchmarks", "math", "-n", "2", code=2)

@@ -253,7 +253,8 @@ def test_names_that_are_not_utf_8(inputs, tmp_path):
     """Every command reads and writes such files, and prints their names."""
     for name, words in OUTPUTS.items():
         for more in ([], ["--json"]):
-            out = str(tmp_path / f"{name.replace(' ', '-')}{len(more)}\udcff.jsonl")
+            suffix = ".index" if name in ("index build", "index merge", "index import") else ".jsonl"
+            out = str(tmp_path / f"{name.replace(' ', '-')}{len(more)}\udcff{suffix}")
             command = [word.replace("{}", out) for word in words] + more
             if name == "rejudge":
                 continue  # the built-in judge knows nothing of its run

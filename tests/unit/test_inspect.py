@@ -223,7 +223,7 @@ def test_files_that_fit_nothing_and_what_is_not_known(tmp_path, monkeypatch):
     def said(*arguments, **more):
         done = CliRunner().invoke(app, ["inspect-rubrics", *map(str, arguments)], **more)
         assert done.exit_code == 0, done.output
-        return done.stdout, "".join(line for line in done.stderr.splitlines(True) if not line.startswith("index:"))
+        return done.stdout, "".join(line for line in done.stderr.splitlines(True) if not line.startswith("read:"))
 
     rubric = rubric_record("a", 4)
     (tmp_path / "v.jsonl").write_text(json.dumps(verdict_record(rubric, [[True, False, True, False]]).to_json()) + "\n")

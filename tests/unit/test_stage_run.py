@@ -23,6 +23,7 @@ from ropd_cli.util.progress import NoProgress
 
 class Item(RecordModel):
     uid: str
+    prompt: str = "q"
 
 
 def items(n):
@@ -209,7 +210,7 @@ async def test_other_errors_and_interruptions_end_it_with_the_books_written(out,
 
 async def test_what_is_there_is_not_done_again(out):
     await run(out, items(3), fails())
-    done = Finished(out)
+    done = Finished(out, "prompts")
     assert done.left_of(["0", "1", "9"]) == 1
 
     async def work(item):
@@ -221,8 +222,16 @@ async def test_what_is_there_is_not_done_again(out):
 
 
 def test_a_record_of_another_question_is_neither_kept_nor_overwritten(out):
-    out.write_text('{"uid": "1", "request_hash": "one", "model": "a", "template_hash": "x"}\n')
-    done = Finished(out)
+    record = {
+        "uid": "1",
+        "request_hash": "one",
+        "model": "a",
+        "template_hash": "x",
+        "rubric": None,
+        "rubric_hash": None,
+    }
+    out.write_text(json.dumps(record) + "\n")
+    done = Finished(out, "rubrics")
     assert done.holds("1", "one")
     assert not done.holds("2", "one")
     for now, words in (

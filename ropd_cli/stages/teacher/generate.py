@@ -124,7 +124,7 @@ def _opened(files: TeacherFiles, teachers: Sequence[Teacher], wanted: Wanted) ->
     check(teachers, wanted)
     prompts = load_prompts(files.prompts, files.limit)
     check_prompts(prompts, wanted)
-    return prompts, Finished(files.out)
+    return prompts, Finished(files.out, "answers")
 
 
 def _origin(prompt: Prompt, teachers: Sequence[Teacher], wanted: Wanted) -> dict[str, object]:
