@@ -51,12 +51,9 @@ async def rubricate(
     groups = files.groups(rubricator)
     for line in groups.left_out:
         progress.note(line)
-    done = Finished(files.out, "rubrics", rubricator.known_settings(files.seed))
-    sources = Sources(
-        files.prompts, None, files.rollouts, files.index, None, rubricator.settings.m, files.seed, done.settings
-    )
+    done = _finished(files, rubricator)
     with closing(TeacherIndex.open(files.index)) as index:
-        sources.write(files.out)
+        done.write_sources()
 
         async def work(bare: Group) -> RubricRecord | None:
             plan = _plan(bare, files, index, rubricator)
@@ -83,12 +80,19 @@ def pending(
 ) -> Iterator[ChatRequest]:
     """The requests of the groups that ``files.out`` does not hold, or of those ``made``; ``note`` is told of groups
     that would fail."""
-    done = Finished(files.out, "rubrics", rubricator.known_settings(files.seed))
+    done = _finished(files, rubricator)
     with closing(TeacherIndex.open(files.index)) as index:
         plans = forecast_plans(files.groups(rubricator), lambda bare: _plan(bare, files, index, rubricator), note)
         for plan in plans:
             if done.holds(plan.group.uid, plan.hash, **_origin(plan, rubricator)) is made:
                 yield from (each.request for each in plan.requests)
+
+
+def _finished(files: RubricateFiles, rubricator: Rubricator) -> Finished:
+    known, m = rubricator.known_settings(files.seed), rubricator.settings.m
+    return Finished(
+        files.out, "rubrics", Sources(files.prompts, None, files.rollouts, files.index, None, m, files.seed, known)
+    )
 
 
 def _origin(plan: _Plan, rubricator: Rubricator) -> dict[str, object]:

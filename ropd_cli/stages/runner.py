@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Protocol, TypedDict, TypeVar, Unpack, cast
@@ -63,11 +63,13 @@ class Tally:
 
 
 _RECORDED = {
-    "raw_prompt_hash": "prompt",
-    "model": "model",
-    "rubric_hash": "rubric",
-    "template_hash": "template",
-    "template": "system prompt",
+    "raw_prompt_hash": "another prompt",
+    "model": "another model",
+    "rubric_hash": "another rubric",
+    "template_hash": "another template",
+    "template": "another system prompt",
+    "rollouts_hash": "other rollouts",
+    "teacher_hash": "other teacher answers",
 }
 """Fields of records by which a change is told, in words."""
 
@@ -75,16 +77,21 @@ _RECORDED = {
 class Finished:
     """What an output file of this ``kind`` already holds: uid and the digest of what was asked (``request_hash``).
 
-    ``settings`` are those of now, by key, where records do not hold them; the attribute has those that the file was
-    made with, as far as they are written beside it. Raises InputError where it holds records of another kind.
+    ``sources`` are those of now, with the settings that records do not hold. Raises InputError where the file holds
+    records of another kind.
     """
 
-    def __init__(self, out: Path, kind: Kind, settings: Mapping[str, object] | None = None) -> None:
-        self._out, self._now = out, settings or {}
+    def __init__(self, out: Path, kind: Kind, sources: Sources = Sources()) -> None:
+        self._out, self._now = out, sources
         self._hashes: dict[str, str | None] = {
             r["uid"]: r.get("request_hash") for r in existing_of(kind, out) if "uid" in r
         }
-        self.settings = Sources.of(out).settings if self._hashes else self._now
+        self._was = Sources.of(out) if self._hashes else sources
+
+    def write_sources(self) -> None:
+        """Write beside the file what it is made of, unless that stands there: what is refused changes nothing."""
+        if not self._hashes or self._was.gone or not self._was.files:
+            replace(self._now, settings=self._was.settings).write(self._out)
 
     def left_of(self, uids: Iterable[str]) -> int:
         """How many of the uids are still to do."""
@@ -110,16 +117,25 @@ class Finished:
         record = next(r for _, r in existing_records(self._out) if r.get("uid") == uid)
         told = []
         for name, words in _RECORDED.items():
-            if name in now and record.get(name) != now[name]:
-                told.append(f"another {words}" + (f" ({record.get(name)}, now {now[name]})" if name == "model" else ""))
-        was, new = dict(self.settings), dict(self._now) if self.settings else {}
+            was_there = record.get(name) if name in ("model", "template") else record.get(name, now.get(name))
+            # the built-in provider's settings are in its URL, which a record does not hold
+            if name in now and was_there not in (now[name], str(now[name]).partition("?")[0]):
+                told.append(words + (f" ({was_there}, now {now[name]})" if name == "model" else ""))
+        for name, file in self._was.by_name.items():
+            other = self._now.by_name.get(name)
+            if other is None or file.resolve() != other.resolve():
+                told.append(f"{name} {file}, now {other or 'none'}")
+        was = dict(self._was.settings)
+        new = dict(self._now.settings) if was else {}
         if "sampling" in now:
             was |= {_key(name): value for name, value in (record.get("sampling") or {}).items()}
             new |= {_key(name): value for name, value in cast(Mapping[str, object], now["sampling"]).items()}
         if "m" in now:
             was["judge.m"] = sum(answer.get("finish_reason") != "length" for answer in record.get("answers") or ())
             new["judge.m"] = now["m"]
-        return "; ".join([*told, *changes(was, new)]) or "other answers or settings"
+        query = str(now.get("model")).partition("?")[2]
+        unknown = f"other settings of the built-in provider (now {query})" if query else "other answers or settings"
+        return "; ".join([*told, *changes(was, new)]) or unknown
 
 
 def changes(was: Mapping[str, object], now: Mapping[str, object]) -> list[str]:

@@ -52,24 +52,16 @@ async def verify(
         verifier.mixer.check(groups.prompts)
     for line in groups.left_out:
         progress.note(line)
-    done = Finished(files.out, "verdicts", verifier.known_settings(files.seed))
-    sources = Sources(
-        files.prompts, files.rubrics, files.rollouts, files.index, None, verifier.settings.m, files.seed, done.settings
-    )
+    done = _finished(files, verifier)
     with _index_of(files) as index:
-        sources.write(files.out)
+        done.write_sources()
 
         async def work(bare: Group) -> VerdictRecord | None:
             plan = _plan(bare, rubrics, files, index, verifier)
             if done.holds(bare.uid, plan.hash, **_origin(plan, verifier)):
                 return None
             record = await verifier.verdicts(plan.group, plan.rubric, block=plan.block, requests=plan.requests)
-            own = {
-                "request_hash": plan.hash,
-                "rollouts_hash": texts_hash(rollout.text for rollout in plan.group.rollouts),
-                "teacher_hash": texts_hash(plan.group.teacher_answers),
-            }
-            return record.model_copy(update=own)
+            return record.model_copy(update={"request_hash": plan.hash, **_hashes(plan.group)})
 
         return await run_records(
             groups,
@@ -90,11 +82,24 @@ def pending(
     """The requests of the groups that ``files.out`` does not hold, or of those ``made``; ``note`` is told of groups
     that would fail."""
     groups, rubrics = _read(files)
-    done = Finished(files.out, "verdicts", verifier.known_settings(files.seed))
+    done = _finished(files, verifier)
     with _index_of(files) as index:
         for plan in forecast_plans(groups, lambda bare: _plan(bare, rubrics, files, index, verifier), note):
             if done.holds(plan.group.uid, plan.hash, **_origin(plan, verifier)) is made:
                 yield from (request for each in plan.requests for request in each.requests)
+
+
+def _finished(files: VerifyFiles, verifier: Verifier) -> Finished:
+    known, m = verifier.known_settings(files.seed), verifier.settings.m
+    sources = Sources(files.prompts, files.rubrics, files.rollouts, files.index, None, m, files.seed, known)
+    return Finished(files.out, "verdicts", sources)
+
+
+def _hashes(group: Group) -> dict[str, str]:
+    return {
+        "rollouts_hash": texts_hash(rollout.text for rollout in group.rollouts),
+        "teacher_hash": texts_hash(group.teacher_answers),
+    }
 
 
 def _origin(plan: _Plan, verifier: Verifier) -> dict[str, object]:
@@ -104,6 +109,7 @@ def _origin(plan: _Plan, verifier: Verifier) -> dict[str, object]:
         "model": f"{verifier.endpoint.model}{builtin_query(verifier.endpoint)}",
         "rubric_hash": plan.rubric.rubric_hash,
         "template_hash": verifier.templates.verifier_hash,
+        **_hashes(plan.group),
     }
 
 

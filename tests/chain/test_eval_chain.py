@@ -172,7 +172,7 @@ def test_more_samples_and_benchmarks_are_added_and_other_settings_refused(settin
     assert setting.figures(fewer, "math")["problems"] == 3 and set(setting.model.given.values()) == {5}
     settings = (setting.folder / "run" / "eval.json").read_bytes()
     setting.run("--benchmarks", "math", "-n", "2", "--temperature", "0.5", code=2)
-    assert "drawn with temperature 0.6, now 0.5\n" in setting.said and "another --out" in setting.said
+    assert "drawn with temperature 1.0, now 0.5\n" in setting.said and "another --out" in setting.said
     setting.run("--benchmarks", "math", "-n", "2", "--temperature", "0.5", "--dry-run", code=2)
     assert (setting.folder / "run" / "eval.json").read_bytes() == settings
     lines = (setting.folder / "math.jsonl").read_text().replace("math 1", "math 1, changed")

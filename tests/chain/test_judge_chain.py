@@ -303,7 +303,7 @@ def test_rewards_of_another_answer_or_other_thoughts_are_not_mixed_in(files, jud
         path = files.folder / "rollouts.jsonl"
         path.write_text(path.read_text().replace("was it 7?", "was it 7? " + "no, " * 2000))
     code, error = files.verify(judge.url, *mixed)
-    assert code == 2 and "was made from other answers" in error
+    assert code == 2 and f"was made from other {'answers' if changed == 'answer' else 'rollouts'}" in error
     code, document = files.verify(judge.url, out="plain.jsonl")  # of the rubric alone they are the same
     assert (code, document["skipped"], document["requests_sent"]) == (0, 4, 0)
 

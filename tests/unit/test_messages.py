@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from servers import Hang, until
@@ -51,7 +52,11 @@ def test_what_changed_is_named_and_nothing_is_said_to_be_done(ropd):
     for name, command in STAGES.items():
         assert ropd(*command, "--base-url", RULES)[0] == 0, name
         code, said = ropd(*command, "--base-url", f"{RULES}?flip=0.5")
-        assert code == 2 and "was made from another model (checkable, now checkable?flip=0.5)" in said, (name, said)
+        changed = "was made from other settings of the built-in provider (now flip=0.5)"
+        assert code == 2 and changed in said, (name, said)
+    assert ropd(*STAGES["teacher-gen"][:-1], "t2.jsonl", "--seed", 5, "--base-url", RULES)[0] == 0
+    assert ropd("index", "build", "t2.jsonl", "--out", "t2.index")[0] == 0
+    Path("s2.jsonl").write_text(Path("s.jsonl").read_text().replace('"text":"', '"text":"So: '))
     for name, *more, told in (
         ("teacher-gen", "--seed", 98, "sampling.seed 99, now 98"),
         ("teacher-gen", "--temperature", 0.5, "sampling.temperature unset, now 0.5"),
@@ -61,6 +66,8 @@ def test_what_changed_is_named_and_nothing_is_said_to_be_done(ropd):
         ("rubricate", "-m", 1, "judge.m 2, now 1"),
         ("verify", "--set", "judge.repeats=3", "judge.repeats 1, now 3"),
         ("verify", "--set", "reward.length=0.5", "reward.length 0.0, now 0.5"),
+        ("verify", "--rollouts", "s2.jsonl", "other rollouts; rollouts s.jsonl, now s2.jsonl"),
+        ("rubricate", "--index", "t2.index", "index t.index, now t2.index"),
     ):
         for _ in range(2):
             code, said = ropd(*STAGES[name], "--base-url", RULES, *more)
@@ -121,7 +128,7 @@ async def test_each_signal_says_that_the_same_command_continues(ropd, server, nu
         await until(lambda: server.requests or process.poll() is not None)
         process.send_signal(number)
         said = process.communicate(timeout=60)[1]
-    assert process.returncode == 128 + number and said.endswith("the same command continues from there\n"), said
+    assert process.returncode == 128 + number and said.endswith("the same command does the rest\n"), said
 
 
 def test_wrong_names_and_missing_keys_are_told_before_anything_is_written(ropd, tmp_path):
