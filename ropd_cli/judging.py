@@ -14,6 +14,7 @@ import difflib
 import importlib.metadata
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -404,7 +405,8 @@ def _index_hint(index: TeacherIndex, prompt: Prompt) -> str:
     sent = shown_text(prompt.messages)
     for _, stored in islice(index.prompt_texts(), LOOKED_AT):
         known = shown_text(stored)
-        if sent and known and (known in sent or sent in known):
+        last = known if isinstance(stored, str) else shown_text(stored[-1:])  # not the worked examples before it
+        if sent and known and (known in sent or re.search(rf"(?<!\w){re.escape(sent)}(?!\w)", last)):
             form = "without your system message, or with other blanks" if known == sent else repr(known[:SHOWN_CHARS])
             return (
                 f"the index has it in another form, {form}: send it so, or set data.prompts and give its uid, or give "

@@ -83,10 +83,11 @@ def gc(
     age_s = _seconds(older_than) if older_than is not None else None
     removed = collect(settings.cache_dir, older_than_s=age_s, max_gb=max_gb, dry_run=dry_run)
     verb = "would be removed" if dry_run else "removed"
+    size = "" if dry_run else f", {removed.bytes_left / 1e6:.1f} MB on disk"
     screen.result(
         removed,
         f"{removed.old} old, {removed.over_limit} over the limit, {removed.corrupt} unreadable {verb}; "
-        f"{counted(removed.entries_left, 'reply', 'replies')} left, {removed.bytes_left / 1e6:.1f} MB on disk",
+        f"{counted(removed.entries_left, 'reply', 'replies')} left{size}",
     )
 
 

@@ -26,7 +26,7 @@ def runs(
 ) -> None:
     """List the training runs below a folder, with state, step, mean reward and cost.
 
-    A run that is stopped goes on with ropd train --resume.
+    A run that is stopped goes on with ropd train --resume, a server with the same ropd serve-reward.
     """
     from ropd_cli.report.words import number
     from ropd_cli.training.run_list import runs_below, summary

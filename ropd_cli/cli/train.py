@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,14 +107,14 @@ def train(
         document = OmegaConf.to_container(tree)
         document["ropd"] |= {"forecast": forecast, "choices": described(choices, resolved.verl)}
         screen.result(document, OmegaConf.to_yaml(tree))
-        shown = table(choices, resolved.verl)
-        widths = [max(len(row[column]) for row in shown) for column in (0, 1)]
-        for name, value, why in shown:
-            screen.note(f"{name:{widths[0]}}  {value:{widths[1]}}  {why}")
+        if not screen.quiet:
+            _print_choices(table(choices, resolved.verl))
         if forecast is not None:
             from ropd_cli.training.run_estimate import sentence
 
             screen.note(sentence(forecast))
+        elif resolved.data.prompts is None:
+            screen.note("no forecast: data.prompts is not set")
         return
     is_ours = True
     try:
@@ -135,6 +135,17 @@ def train(
             curve += f", {what} {values[0]:.3f} at the first and {values[-1]:.3f} at the last"
     words = f"{counted(document['steps'], 'step')}{curve}\nmodel: {document['model']}\nrun: {document['run_dir']}"
     screen.result(document, words)
+
+
+def _print_choices(rows: Iterable[Sequence[str]]) -> None:
+    from rich.table import Table
+
+    from ropd_cli.util.terminal import Console, Text
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    Console(stderr=True).print(grid)
 
 
 def _check_not_copied(files: Iterable[Path], out: str | None) -> None:

@@ -180,8 +180,10 @@ def student_memory(case: Case) -> list[Check]:
 def on_cpu(config: RopdConfig, weights: int, free: float) -> Check:
     """Check that training so many weights fits into ``free`` bytes of memory."""
     per_weight = ADAPTER_BYTES if config.student.lora_rank else TRAINING_BYTES
-    devices = config.train.nodes * config.train.devices_per_node
-    need = weights * (per_weight / devices + 4) + config.rollout.kv_cache_gb * 1e9 + CPU_STACK_BYTES
+    # all devices of a node are processes of this machine, each replica of vLLM with its own weights and cache
+    replicas = config.train.devices_per_node / config.rollout.tensor_parallel_size
+    vllm = replicas * (4 * weights + config.rollout.kv_cache_gb * 1e9)
+    need = weights * per_weight / config.train.nodes + vllm + CPU_STACK_BYTES
     found = f"training {weights / 1e6:,.0f} M weights takes roughly {shown_bytes(need)} of memory"
     adapters = "" if config.student.lora_rank else "student.lora_rank 32, "
     mend = f"a smaller student, {adapters}a lower rollout.kv_cache_gb, or a larger machine"

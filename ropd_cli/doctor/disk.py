@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import tempfile
@@ -69,7 +70,7 @@ def scratch(case: Case) -> list[Check]:
     checks = [HERE.ok("temporary", found)]
     free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
     found = f"{SHARED_MEMORY}: {shown_bytes(free)} free"
-    mend = "give it 2 GB or more, in a container by --shm-size=8g; Ray goes to a disk else, which is slow"
+    mend = "give it 2 GB or more, in a container by --shm-size=16g; Ray goes to a disk else, which is slow"
     return [*checks, HERE.ok_unless(free < LEAST_SHARED, "shared memory", found, mend)]
 
 
@@ -92,27 +93,27 @@ def writable(folder: Path, name: str, setting: str, opened: Open = tempfile.Temp
     return HERE.ok_unless(free < LITTLE, name, found, f"make room, or move it by {setting}")
 
 
-def checkpoints(config: RopdConfig, weights: int) -> tuple[float, int]:
-    """Return the bytes of a checkpoint of so many weights, and how many of them are kept."""
+def checkpoints(config: RopdConfig, weights: int, steps: int | None = None) -> tuple[float, int]:
+    """Return the bytes of a checkpoint of so many weights, and how many a run of ``steps`` has at once at most, the
+    one that is being written with them."""
+    train = config.train
+    steps = steps or train.steps
     each = LORA_CHECKPOINT_BYTES if config.student.lora_rank else CHECKPOINT_BYTES
     each += CRITIC_BYTES if config.method == "gad" else 0
-    return float(weights * each), config.train.keep_checkpoints if config.train.save_every else 1
-
-
-def kept(one: float, count: int) -> str:
-    """Return ``count`` checkpoints of ``one`` byte each in words."""
-    several = counted(count, "checkpoint")
-    return f"{several} of {shown_bytes(one)} and one being written"
+    if not train.save_every:
+        return float(weights * each), 1  # the last step's
+    written = math.ceil(steps / train.save_every) if steps else math.inf
+    return float(weights * each), int(min(train.keep_checkpoints + 1, written))
 
 
 def room(place: Path, one: float, count: int) -> Check:
-    """Check that ``count`` checkpoints of ``one`` byte each fit, and the one that is being written."""
+    """Check that ``count`` checkpoints of ``one`` byte each fit."""
     free = shutil.disk_usage(place).free
-    found = f"{kept(one, count)}, {shown_bytes(free)} free"
+    found = f"{counted(count, 'checkpoint')} of {shown_bytes(one)} at once, {shown_bytes(free)} free"
     if free < one:
         return HERE.fail("checkpoints", found, "not one has room: make some, or move the run by out: (or --out)")
     mend = "lower train.keep_checkpoints, make room, or move the run by out:"
-    return HERE.ok_unless(free < one * (count + 1), "checkpoints", found, mend)
+    return HERE.ok_unless(free < one * count, "checkpoints", found, mend)
 
 
 def _existing(folder: Path) -> Path:

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import SKIPPED, Case, Check, Checks, Section, shown_bytes, shown_time
 from ropd_cli.doctor.devices import dividing, on_gpu
-from ropd_cli.doctor.disk import checkpoints, kept
+from ropd_cli.doctor.disk import checkpoints
 from ropd_cli.doctor.student import folder
 from ropd_cli.errors import InputError
 from ropd_cli.records.schemas import load_prompts
@@ -111,19 +111,19 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
     checks += [NODE.ok(part.name, f"{shown_bytes(part.amount)}: {part.words}") for part in main]
     checks.append(NODE.ok("main memory", f"{shown_bytes(node_bytes(main))} at the peak"))
     checks.append(NODE.ok("processors", f"{cpus}, which verl and TransferQueue reserve"))
-    one, count_kept = checkpoints(config, shape.weights)
-    disk_bytes = one * (count_kept + 1)
-    checks.append(DISK.ok("checkpoints", f"{shown_bytes(disk_bytes)}: {kept(one, count_kept)}"))
     steps = _steps(config)
+    one, count = checkpoints(config, shape.weights, steps)
+    words = f"{shown_bytes(one * count)}: {counted(count, 'checkpoint')} of {shown_bytes(one)} at once"
+    checks.append(DISK.ok("checkpoints", words))
     if phases:
         checks += [STEP.ok(part.name, f"{part.amount:.1f} s: {part.words}") for part in phases]
-        checks.append(STEP.ok("step", f"{amount_of(phases):.0f} s and what of the judging outlasts the generation"))
+        checks.append(STEP.ok("step", f"{amount_of(phases):.0f} s, and judging that takes longer than the generation"))
         if steps is None:
             checks.append(RUN.skipped("time", "neither train.steps nor data.prompts says how many steps there are"))
         else:
             time = shown_time(steps * amount_of(phases))
             checks.append(
-                RUN.ok("time", f"{counted(steps, 'step')}: {time}, besides such judging, validation and saving")
+                RUN.ok("time", f"{counted(steps, 'step')}: {time}, without such judging, validation and saving")
             )
     else:
         checks.append(STEP.skipped("step", f"the speed of {kind.name} is not known; name a GPU, such as H100-80GB"))
@@ -143,7 +143,7 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
         "cpus_per_node": cpus,
         "seconds": _document(phases),
         "steps": steps,
-        "disk_bytes": disk_bytes,
+        "disk_bytes": one * count,
     }
     return checks, figures
 

@@ -121,7 +121,7 @@ def _answers(by_prompt: Sequence[Sequence[Stored]], m: int, max_answer_tokens: i
         checks.append(HERE.fail("distinct answers", found, "ropd teacher-gen with a higher --temperature"))
     tokens = sorted(estimate_tokens(answer.text) for answer in answers)
     long = sum(count > max_answer_tokens for count in tokens)
-    found = f"about {tokens[len(tokens) // 2]:,} tokens in the middle, {tokens[-1]:,} at most"
+    found = f"median about {tokens[len(tokens) // 2]:,} tokens, {tokens[-1]:,} at most"
     if long:
         found = (
             f"{long} of {counted(len(tokens), 'answer')} are longer than judge.max_answer_tokens "

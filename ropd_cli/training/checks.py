@@ -83,7 +83,8 @@ def check_sizes(config: RopdConfig) -> None:
         )
     if update * rollout.n % devices:
         problems.append(
-            f"rollouts of an update ({update} prompts x rollout.n {rollout.n}) do not divide by {devices} devices"
+            f"rollouts of an update ({update} prompts x rollout.n {rollout.n}) do not divide by {devices} devices "
+            "(train.nodes x train.devices_per_node)"
         )
     if devices % rollout.tensor_parallel_size:
         problems.append(
@@ -93,7 +94,8 @@ def check_sizes(config: RopdConfig) -> None:
     if train.is_async and not has_weights and (config.device == "gpu" or rollout.top_p < 1):
         problems.append("train.async one_step needs train.rollout_is token here: nothing else corrects older rollouts")
     if problems:
-        raise ConfigError(problems, "configuration", "ropd config explain KEY describes a key")
+        hint = "change one of the numbers; ropd config explain KEY describes a key"
+        raise ConfigError(problems, "configuration", hint)
 
 
 def schedule_warnings(config: RopdConfig, run: RunDir, prompt_count: int) -> list[str]:

@@ -198,7 +198,7 @@ def node_memory(plan: Plan) -> list[Part]:
         what = "weights (4 bytes) and moments (8)" if plan.offload == "all" else "moments (8 bytes)"
         parts.append(Part("offload", each * here, f"{what} of the node's GPUs in main memory"))
     copies = devices if shape.is_tied else 1
-    who = f"each of {devices} processes" if shape.is_tied else "the first process"
+    who = f"each of {devices} processes" if shape.is_tied and devices > 1 else "the first process"
     why = "its embedding is tied" if shape.is_tied else "the others get it from there"
     words = (
         f"{who} reads the whole model at the start ({why}): {copies} x {_billions(shape.weights)} x 4 bytes (float32)"

@@ -276,11 +276,13 @@ def test_simulate_tells_of_the_run_and_its_checkpoints(asked, tmp_path):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"uid": f"p{k}", "prompt": f"What is {k}?"}) + "\n" for k in range(70)))
     by_prompts = ("--set", f"data.prompts={prompts}", "--set", "train.epochs=3", "--set", "train.save_every=10")
-    for options, steps, checkpoints in (("--set", "train.steps=200"), 200, 1), (by_prompts, 6, 2), ((), None, 1):
+    saved = ("--set", "train.steps=200", "--set", "train.save_every=50", "--set", "train.keep_checkpoints=2")
+    cases = (("--set", "train.steps=200"), 200, 1), (saved, 200, 3), (by_prompts, 6, 1), ((), None, 1)
+    for options, steps, checkpoints in cases:
         answer = asked("--simulate", "H100-80GB:8", "--json", *options)
         figures, checks = json.loads(answer[1])["simulated"], lines_of(answer)
-        assert figures["steps"] == steps and figures["disk_bytes"] == 16 * WEIGHTS["Qwen3-4B"] * (checkpoints + 1)
-        assert "of 64.4 GB and one being written" in checks["checkpoints"]["found"]
+        assert figures["steps"] == steps and figures["disk_bytes"] == 16 * WEIGHTS["Qwen3-4B"] * checkpoints
+        assert "of 64.4 GB at once" in checks["checkpoints"]["found"]
         assert checks["time"]["status"] == ("ok" if steps else "skipped")
         if steps == 200:
             hours = 200 * sum(phase["amount"] for phase in figures["seconds"]) / 3600
