@@ -53,7 +53,7 @@ def reading(path: Path) -> int:
 
 def resuming(path: Path) -> int:
     """Do what a stage does before its first request."""
-    finished = Finished(path)
+    finished = Finished(path, "answers")
     with RecordWriter(path):
         return next(number for number in itertools.count() if finished.left_of([f"answer-{number}"]))
 

@@ -44,8 +44,8 @@ def rollout(
     }
     settings = run.load(endpoint.flags("student.endpoint", seed=run.seed) | flags)
     files = RolloutFiles(prompts=prompts, out=out, limit=run.limit, system_prompt=settings.student.system_prompt)
-    index = out.with_name("teacher.index") if out.with_name("teacher.index").exists() else "INDEX"
-    rubrics = out.with_name("rubrics.jsonl")
+    index = out.parent / "teacher.index" if (out.parent / "teacher.index").exists() else "INDEX"
+    rubrics = out.parent / "rubrics.jsonl"
     following = [
         *("ropd", "rubricate", prompts, "--rollouts", out, "--index", index, "--out", rubrics),
         *(part for file in run.config or () for part in ("-c", file)),

@@ -234,6 +234,11 @@ def test_a_damaged_file_of_a_run_is_named(inputs, tmp_path, name, content):
     assert str(tmp_path / "run" / name) in err
 
 
+def suffix_of(name):
+    """What a command's output is called at its end."""
+    return ".index" if name in ("index build", "index merge", "index import") else ".jsonl"
+
+
 @pytest.mark.parametrize("how", ["full", "read-only"])
 def test_a_disk_that_is(inputs, tmp_path, how):
     wrap = mounts()
@@ -253,8 +258,7 @@ def test_names_that_are_not_utf_8(inputs, tmp_path):
     """Every command reads and writes such files, and prints their names."""
     for name, words in OUTPUTS.items():
         for more in ([], ["--json"]):
-            suffix = ".index" if name in ("index build", "index merge", "index import") else ".jsonl"
-            out = str(tmp_path / f"{name.replace(' ', '-')}{len(more)}\udcff{suffix}")
+            out = str(tmp_path / f"{name.replace(' ', '-')}{len(more)}\udcff{suffix_of(name)}")
             command = [word.replace("{}", out) for word in words] + more
             if name == "rejudge":
                 continue  # the built-in judge knows nothing of its run
@@ -358,5 +362,6 @@ def test_standard_input_is_read_once(inputs):
 
 
 if __name__ == "__main__":
-    for number, words in enumerate(OUTPUTS.values()):
-        print(is_two_lines([word.replace("{}", f"{sys.argv[1]}/{number}.jsonl") for word in words]))
+    for number, (name, words) in enumerate(OUTPUTS.items()):
+        out = f"{sys.argv[1]}/{number}{suffix_of(name)}"
+        print(is_two_lines([word.replace("{}", out) for word in words]))
