@@ -34,7 +34,8 @@ def write(path: Path, megabytes: int, answer_bytes: int) -> int:
     with RecordWriter(path) as writer:
         while records % 256 or path.stat().st_size < megabytes << 20:
             name = f"answer-{records}"
-            writer.append({"uid": name, "answers": [{"text": texts.answer(name)}], "request_hash": name})
+            answers = [{"text": texts.answer(name)}]
+            writer.append({"uid": name, "raw_prompt_hash": name, "answers": answers, "request_hash": name})
             records += 1
     return records
 
