@@ -300,7 +300,10 @@ def test_a_finished_run_prints_its_result_and_starts_nothing(files, resumed, jud
     document, _, _ = resumed
     rubrics = judge.rubrics
     log = (files.folder / "run" / "train.log").stat().st_size
-    assert files.json("train", "--config", "run.yaml", "--out", "run") == document
+    out, _ = train(files, "run", "--json", **looked_at(files, "run"), **AS_ON_A_GPU)
+    assert json.loads(out) == document
+    _, err = train(files, "run", code=2)
+    assert "run is a finished run of other settings: " in err
     assert judge.rubrics == rubrics and (files.folder / "run" / "train.log").stat().st_size == log
 
 
