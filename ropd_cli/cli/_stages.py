@@ -158,10 +158,9 @@ def run_clients(
     progress = screen.progress(lambda share_done: stats_words(stats, share_done))
     shared = Shared.of(config, progress.note)
     shared.announce = progress.note
-    for endpoint in filter(
-        attrgetter("model"), endpoints
-    ):  # a cost limit without a price is an error now, not after the first request
-        shared.budget.price(str(endpoint.model), base_url(endpoint))
+    for endpoint in endpoints:  # a cost limit without a price is an error now, not after the first request
+        if endpoint.model:  # else it is not asked
+            shared.budget.price(str(endpoint.model), base_url(endpoint))
 
     async def work() -> Tally:
         async with AsyncExitStack() as stack:

@@ -141,6 +141,13 @@ def differing(a: Any, b: Any, path: str = "") -> list[str]:
     return [] if a == b else [path]
 
 
+def value_at(tree: Any, path: str) -> Any:
+    """Return what stands at a dotted path, as ``differing`` returns them; None where nothing does."""
+    for name in path.split("."):
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree
+
+
 def dump_config(config: RopdConfig) -> str:
     """Return the resolved configuration as YAML, as it is written to a run directory."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import reduce
 from typing import Any, NamedTuple
 
 import yaml
 
-from ropd_cli.config.load import differing, profile_file
+from ropd_cli.config.load import differing, profile_file, value_at
 from ropd_cli.config.models import RopdConfig
 
 
@@ -27,7 +26,7 @@ def differences(names: tuple[str, str], configs: tuple[RopdConfig, RopdConfig]) 
     a, b = (config.model_dump(mode="json") for config in configs)
     of_a, of_b = (_reasons(name) for name in names)
     return [
-        Difference(key, (_value(a, key), _value(b, key)), (of_a.get(key, ""), of_b.get(key, "")))
+        Difference(key, (value_at(a, key), value_at(b, key)), (of_a.get(key, ""), of_b.get(key, "")))
         for key in differing(a, b)
     ]
 
@@ -47,7 +46,3 @@ def _reasons(name: str) -> dict[str, str]:
 
     tree = yaml.compose(text, yaml.SafeLoader)
     return dict(walk(tree, "")) if tree is not None else {}
-
-
-def _value(tree: dict[str, Any], key: str) -> Any:
-    return reduce(lambda node, part: node[part], key.split("."), tree)

@@ -12,7 +12,7 @@ import orjson
 from ropd_cli.errors import InputError
 from ropd_cli.evaluation.samples import Grade, Sample
 from ropd_cli.records.files import existing_records, write_atomic
-from ropd_cli.stages.runner import changes
+from ropd_cli.util.changes import changes
 
 Key = tuple[str, int]
 """(id of the question, number of the sample)."""

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from textwrap import shorten
 from typing import Protocol, TypedDict, TypeVar, Unpack, cast
 
 from ropd_cli.errors import (
@@ -28,6 +27,7 @@ from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.kinds import Kind, existing_of
 from ropd_cli.records.schemas import FailedRecord, Failure, RecordModel
+from ropd_cli.util.changes import changes
 from ropd_cli.util.concurrency import STOPS
 from ropd_cli.util.progress import Progress
 
@@ -138,19 +138,9 @@ class Finished:
         return "; ".join([*told, *changes(was, new)]) or unknown
 
 
-def changes(was: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
-    """Return in words which values changed."""
-    changed = (key for key in sorted(was.keys() | now.keys()) if was.get(key) != now.get(key))
-    return [f"{key} {_shown(was.get(key))}, now {_shown(now.get(key))}" for key in changed]
-
-
 def _key(name: str) -> str:
     """Return the configuration key of what a record says of its sampling."""
     return {"n": "rollout.n", "system_prompt": "student.system_prompt"}.get(name, f"sampling.{name}")
-
-
-def _shown(value: object) -> str:
-    return "unset" if value is None else shorten(str(value), 60)
 
 
 class Options(TypedDict):

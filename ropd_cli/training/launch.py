@@ -17,7 +17,7 @@ from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
 from ropd_cli.config import RopdConfig
-from ropd_cli.config.load import differing, dump_config, read_yaml
+from ropd_cli.config.load import differing, dump_config, read_yaml, value_at
 from ropd_cli.config.models import laid_over
 from ropd_cli.errors import InputError, MissingPackage, TrainingError
 from ropd_cli.llm.shared import Shared
@@ -25,7 +25,6 @@ from ropd_cli.methods import check_sections, method_of
 from ropd_cli.records.files import whole_file, write_atomic, write_records
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import load_prompts
-from ropd_cli.stages.runner import changes
 from ropd_cli.training.checks import (
     check_keys,
     check_method,
@@ -44,6 +43,7 @@ from ropd_cli.training.supervised_config import compose_supervised, supervised_c
 from ropd_cli.training.validation import open_validation, write_validation_prompts
 from ropd_cli.training.verl_config import compose, steps_of
 from ropd_cli.training.versions import check_exact, installed_versions
+from ropd_cli.util.changes import changes
 from ropd_cli.util.counted import counted
 from ropd_cli.util.processes import run_module
 from ropd_cli.util.progress import Progress
@@ -304,17 +304,11 @@ def check_same_run(config: RopdConfig, run: RunDir, what: str, kept: Sequence[st
     fixed = (*method_of(config).fixed, *kept)
     keys = [key for key in differing(before, now) if key in fixed or not f"{key}.".startswith(MAY_CHANGE)]
     if keys:
-        was, new = ({key: _value(tree, key) for key in keys} for tree in (before, now))
+        was, new = ({key: value_at(tree, key) for key in keys} for tree in (before, now))
         raise InputError(
             f"{run.path} {what} of other settings: {'; '.join(changes(was, new))}",
             "give the same settings, or another --out",
         )
-
-
-def _value(tree: Any, key: str) -> Any:
-    for name in key.split("."):
-        tree = tree.get(name) if isinstance(tree, dict) else None
-    return tree
 
 
 def _write_inputs(config: RopdConfig, run: RunDir, verl_config: Any) -> None:
