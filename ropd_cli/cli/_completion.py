@@ -30,6 +30,40 @@ def config_keys() -> list[str]:
     return [f"{each.key}=" for each in all_keys()]
 
 
+def keys_and_sections() -> list[str]:
+    """Return the sections and the keys of a configuration."""
+    from ropd_cli.config.describe import all_keys
+
+    keys = [each.key for each in all_keys()]
+    return [*dict.fromkeys(key.rpartition(".")[0] for key in keys if "." in key), *keys]
+
+
+def shipped_names() -> list[str]:
+    """Return the names of the shipped configurations."""
+    from ropd_cli.util.resources import shipped_configs
+
+    return list(shipped_configs())
+
+
+def profiles() -> list[str]:
+    """Return the profiles of train."""
+    return [name.removeprefix("profiles/") for name in shipped_names() if name.startswith("profiles/")]
+
+
+def gpus() -> list[str]:
+    """Return the names of known GPUs, each before the count per node."""
+    from ropd_cli.training.gpus import GPUS
+
+    return [f"{each.name}:" for each in GPUS]
+
+
+def lint_rules() -> list[str]:
+    """Return the rules of the rubric linter."""
+    from ropd_cli.lint import RULES
+
+    return ["any", *RULES]
+
+
 def data_sets() -> list[str]:
     """Return the names that data prepare knows."""
     from ropd_cli.datasets.known_sets import RECIPES

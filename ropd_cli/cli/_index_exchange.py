@@ -156,6 +156,8 @@ def rehash(index: IndexFile, prompts: Annotated[Path, typer.Argument(help="Promp
 
 def print_added(screen: Screen, out: Path, added: Added, left_out: LeftOut | None = None) -> None:
     """Print what was added to an index, and what of the files was not taken."""
+    from ropd_cli.cli._stages import closing_lines
+
     text = (
         f"{out}: {counted(added.answers, 'answer')} to {counted(added.prompts, 'new prompt')} added, "
         f"{added.known} already there"
@@ -166,4 +168,5 @@ def print_added(screen: Screen, out: Path, added: Added, left_out: LeftOut | Non
         text += f", {added.truncated} cut off by the token limit"
     if added.unusable:
         text += f", {added.unusable} left out (empty, or thoughts alone)"
+    text = "\n".join([text, *closing_lines({}, ("ropd", "rollout", "PROMPTS", "--out", out.parent / "rollouts.jsonl"))])
     screen.result({"out": str(out), **asdict(added), **(asdict(left_out) if left_out else {})}, text)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typing_extensions import TypedDict
 
+from ropd_cli.cli._completion import keys_and_sections, shipped_names
 from ropd_cli.cli._options import ConfigOptions, command, command_group
 from ropd_cli.cli._screen import Screen
 from ropd_cli.config.describe import KeyDescription
@@ -47,7 +48,10 @@ class Explained(TypedDict):
 @command
 def init(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="A shipped configuration.", show_default="lists them")
+        str | None,
+        typer.Argument(
+            metavar="NAME", autocompletion=shipped_names, help="A shipped configuration.", show_default="lists them"
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="File to write; it must not exist.", show_default="the screen")
@@ -107,7 +111,12 @@ def show(
 def explain(
     key: Annotated[
         str | None,
-        typer.Argument(metavar="KEY", help="A key or a section: judge.m, train.", show_default="an overview"),
+        typer.Argument(
+            metavar="KEY",
+            autocompletion=keys_and_sections,
+            help="A key or a section: judge.m, train.",
+            show_default="an overview",
+        ),
     ] = None,
     *,
     screen: Screen,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from ropd_cli.util.counted import counted
 if TYPE_CHECKING:
     from ropd_cli.stages.prepare import Part, Prepared
 
+_parts_option = partial(typer.Option, rich_help_panel="Size and parts")
 app = command_group("data", help="Prepare prompts.")
 
 NAME_HELP = "A name that ropd data list shows, hf:OWNER/NAME[:CONFIG] or reasoning-gym:TASK; any name with --local."
@@ -120,10 +122,10 @@ def prepare(
     decontaminate: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME|FILE|NAME=FILE",
+            metavar="NAME|FILE",
             autocompletion=benchmarks,
-            help="Leave out prompts that overlap with an evaluation set (repeatable, or separated by commas). math500, "
-            "ifeval and gsm8k-sample are included.",
+            help="Leave out prompts that overlap with an evaluation set: math500, ifeval, gsm8k-sample, another name, "
+            "FILE or NAME=FILE (repeatable, or separated by commas).",
         ),
     ] = None,
     ngram: Annotated[int, typer.Option(min=1, help="Number of consecutive words that count as an overlap.")] = 13,
@@ -133,20 +135,20 @@ def prepare(
     ] = "drop",
     size: Annotated[
         int | None,
-        typer.Option(min=1, help="Exact number of prompts.", show_default="100 for a generated task, else all"),
+        _parts_option(min=1, help="Exact number of prompts.", show_default="100 for a generated task, else all"),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of prompts, drawn by --seed.")] = None,
+    limit: Annotated[int | None, _parts_option(min=1, help="Maximum number of prompts, drawn by --seed.")] = None,
     held_out: Annotated[
-        str | None, typer.Option(metavar="N", help="Number or share (0.1, 10%) of held-out prompts.")
+        str | None, _parts_option(metavar="N", help="Number or share (0.1, 10%) of held-out prompts.")
     ] = None,
-    held_out_out: Annotated[Path | None, typer.Option(help="File of the held-out prompts.")] = None,
+    held_out_out: Annotated[Path | None, _parts_option(help="File of the held-out prompts.")] = None,
     split_out: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=N:FILE", help="Another held-out part (repeatable).")
+        list[str] | None, _parts_option(metavar="NAME=N:FILE", help="Another held-out part (repeatable).")
     ] = None,
     shuffle: Annotated[
-        bool, typer.Option("--shuffle/--no-shuffle", help="Draw parts by --seed, or take rows in file order.")
+        bool, _parts_option("--shuffle/--no-shuffle", help="Draw parts by --seed, or take rows in file order.")
     ] = True,
-    seed: Annotated[int, typer.Option(help="Seed of generated questions, parts and --limit.")] = 0,
+    seed: Annotated[int, _parts_option(help="Seed of generated questions, parts and --limit.")] = 0,
     param: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Setting of a reasoning-gym task (repeatable)."),
@@ -166,6 +168,7 @@ def prepare(
     Repeated prompts are written once. Rows that are left out are listed in OUT.dropped.jsonl with the reason. The
     same command again writes the same files.
     """
+    from ropd_cli.cli._stages import closing_lines
     from ropd_cli.errors import InputError
     from ropd_cli.records.outputs import sole_writer
     from ropd_cli.stages import prepare as stage
@@ -218,7 +221,8 @@ def prepare(
         for each, is_new in zip(outputs, written, strict=True)
     ]
     document = _document(prepared, files, listing)
-    screen.result(document, "\n".join([lines[-1], *lines[:-1]]))
+    following = closing_lines({}, ("ropd", "teacher-gen", out, "--out", out.parent / "answers.jsonl"))
+    screen.result(document, "\n".join([lines[-1], *lines[:-1], *following]))
 
 
 @app.command("list")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ropd_cli.cli._completion import gpus
 from ropd_cli.cli._options import Config, ConfigOptions, Set, command
 from ropd_cli.cli._screen import Screen
 from ropd_cli.errors import EXIT_FAILED
@@ -35,6 +36,7 @@ def doctor(
         typer.Option(
             "--simulate",
             metavar="GPU:COUNT",
+            autocompletion=gpus,
             help="Only forecast the run on these GPUs per node, for example H100-80GB:8.",
         ),
     ] = None,

@@ -12,7 +12,7 @@ import typer
 from typing_extensions import TypedDict
 
 from ropd_cli.analysis.judged_groups import GroupLine, GroupShown, Summary
-from ropd_cli.cli._completion import sort_orders, uids_of_groups
+from ropd_cli.cli._completion import lint_rules, sort_orders, uids_of_groups
 from ropd_cli.cli._files import is_stdin
 from ropd_cli.cli._options import EndpointOptions, RequestOptions, command
 from ropd_cli.cli._screen import Screen, exit_partial
@@ -58,7 +58,12 @@ class Filters:
     failed: Annotated[bool, _filter_option("--failed", help="Only groups that could not be judged.")] = False
     lint: Annotated[
         str | None,
-        _filter_option("--lint", metavar="RULE|any", help="Only groups in which the linter finds this rule, or any."),
+        _filter_option(
+            "--lint",
+            metavar="RULE|any",
+            autocompletion=lint_rules,
+            help="Only groups in which the linter finds this rule, or any.",
+        ),
     ] = None
     min_spread: Annotated[
         float | None, _filter_option("--min-spread", help="Only groups whose rewards spread at least this much.")

@@ -24,6 +24,7 @@ GROUP = (4, 8)
 BESIDES_TOKENS = 6000
 """Instructions, question, rubric and reply, roughly."""
 _model_option = partial(typer.Option, rich_help_panel="A model of your own (with --model)")
+_request_option = partial(typer.Option, rich_help_panel="Requests to it")
 
 
 @dataclass(frozen=True)
@@ -37,29 +38,34 @@ class ModelOptions:
     max_model_len: Annotated[
         int | None,
         _model_option(
-            "--max-model-len", min=1, help="Tokens of prompt and reply, at most.", show_default="the model's"
+            "--max-model-len",
+            metavar="N",
+            min=1,
+            help="Tokens of prompt and reply, at most.",
+            show_default="the model's",
         ),
     ] = None
     max_num_seqs: Annotated[
-        int | None, _model_option("--max-num-seqs", min=1, help="Requests at once.", show_default="64")
+        int | None, _model_option("--max-num-seqs", metavar="N", min=1, help="Requests at once.", show_default="64")
     ] = None
     dtype: Annotated[
         str | None, _model_option("--dtype", help="Type of the weights.", show_default="auto, as they are stored")
     ] = None
     tensor_parallel_size: Annotated[
-        int | None, _model_option("--tensor-parallel-size", min=1, help="Devices that share the model.")
+        int | None, _model_option("--tensor-parallel-size", metavar="N", min=1, help="Devices that share the model.")
     ] = None
     gpu_memory_utilization: Annotated[
-        float | None, _model_option("--gpu-memory-utilization", min=0.05, max=1.0, help="Share of a GPU's memory.")
+        float | None,
+        _model_option("--gpu-memory-utilization", metavar="X", min=0.05, max=1.0, help="Share of a GPU's memory."),
     ] = None
     kv_cache_gb: Annotated[
-        int | None, _model_option("--kv-cache-gb", min=1, help="Memory of the KV cache on a CPU, in GB.")
+        int | None, _model_option("--kv-cache-gb", metavar="GB", min=1, help="Memory of the KV cache on a CPU.")
     ] = None
     thinking: Annotated[
-        bool | None, _model_option("--thinking/--no-thinking", help="Set the chat template's thinking switch.")
+        bool | None, _request_option("--thinking/--no-thinking", help="Set the chat template's thinking switch.")
     ] = None
     api_key_env: Annotated[
-        str | None, _model_option("--api-key-env", help="Environment variable that holds the key clients must send.")
+        str | None, _request_option("--api-key-env", help="Environment variable that holds the key clients must send.")
     ] = None
     vllm_arg: Annotated[
         list[str] | None, _model_option("--vllm-arg", help="Another option of `vllm serve` (repeatable).")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typing_extensions import TypedDict
 
+from ropd_cli.cli._completion import profiles
 from ropd_cli.cli._options import CacheDir, Config, ConfigOptions, MaxCost, Seed, Set, command
 from ropd_cli.cli._screen import Screen
 from ropd_cli.errors import EXIT_INTERRUPTED, InputError, OutputBusy
@@ -43,6 +44,7 @@ def train(
         typer.Option(
             "--profile",
             metavar="paper|reference",
+            autocompletion=profiles,
             help="Numbers of the paper or of its reference code; --config overrides them.",
         ),
     ] = None,

@@ -12,12 +12,14 @@ from ropd_cli.doctor.sample_groups import hello, questions
 from ropd_cli.doctor.targets import JUDGES, endpoint_of, targets
 from ropd_cli.errors import RopdError
 from ropd_cli.llm.api_key import api_key
+from ropd_cli.llm.chat import ChatRequest
 from ropd_cli.llm.cost_estimate import forecast
 from ropd_cli.llm.money import Budget
 from ropd_cli.util.counted import counted
 
 SECTIONS = (packages, devices, disk, endpoints, judges, teacher_index, student, run_cost)
 """Modules that each have HERE, the section, and CHECKS, its functions of a case."""
+SHORT_TOKENS = 16
 COUNT = sum(len(section.CHECKS) for section in SECTIONS)
 
 
@@ -40,13 +42,13 @@ def plan(case: Case) -> list[str]:
         endpoint = target.endpoint
         if target.is_builtin or endpoint.model is None:
             continue
-        requests = [hello(endpoint)]
+        requests = [_short(hello(endpoint))]
         try:
             api_key(endpoint, os.environ)
             for role in set(target.roles) & set(JUDGES):
                 judge = endpoint_of(case.config, role)
                 # one more stands for the question about the schema
-                requests += [hello(judge), *(request for request, _ in questions(case.config, role, judge))]
+                requests += [_short(hello(judge)), *(request for request, _ in questions(case.config, role, judge))]
             estimate = forecast(requests, endpoint, None, Budget(case.config.prices, case.config.max_cost))
         except RopdError:  # a key, a price or a template is missing
             continue
@@ -54,6 +56,11 @@ def plan(case: Case) -> list[str]:
         cost = "no price known" if estimate.cost_usd is None else f"${estimate.cost_usd:.4f}"
         lines.append(
             f"{counted(estimate.calls, 'call')} to {endpoint.model} at {target.shown}, "
-            f"{counted(tokens, 'token')}, {cost}"
+            f"about {counted(tokens, 'token')}, {cost}"
         )
     return lines
+
+
+def _short(request: ChatRequest) -> ChatRequest:
+    """Return a question as it is estimated: its answer is a number or a word."""
+    return request.model_copy(update={"sampling": request.sampling.model_copy(update={"max_tokens": SHORT_TOKENS})})

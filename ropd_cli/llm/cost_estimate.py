@@ -112,8 +112,9 @@ def _spans(requests: list[ChatRequest], learnt: Expectation, cache: ReplyCache |
         mean = learnt.reply_tokens(None)
         return [(mean, mean, mean)] * len(requests), f"replies as long as the {learnt.replies} in the cache"
     by_form = [_of_form(request) for request in requests]
+    by_rule = "length of replies guessed by what is asked for, half to double"
     if all(by_form):
-        return [span for span in by_form if span], "length of replies guessed by what is asked for, half to double"
+        return [span for span in by_form if span], by_rule
     others = sorted(cache.reply_tokens(requests[0].model)) if cache is not None else []
     if len(others) >= ENOUGH_OTHERS:
         span = (others[len(others) // 10], round(fmean(others)), others[len(others) * 9 // 10])
@@ -126,7 +127,8 @@ def _spans(requests: list[ChatRequest], learnt: Expectation, cache: ReplyCache |
         rule = f"length of replies is a guess: {span[1]:,} tokens each, {span[0]:,} to {most}"
         if len(requests) > FIRST:
             rule += f"; the first replies tell: --limit {FIRST} without --dry-run puts some into the cache"
-    return [_limited(span, request.sampling.max_tokens) for request in requests], rule
+    spans = [known or _limited(span, each.sampling.max_tokens) for each, known in zip(requests, by_form, strict=True)]
+    return spans, f"{rule}; others: {by_rule}" if any(by_form) else rule
 
 
 def _guessed(limit: int | None) -> Span:

@@ -60,7 +60,7 @@ def _line(cells: Mapping[str, Text], width: int, has_steps: bool) -> Text:
     """Return one line of the list; the last column takes what is left."""
     wide = width >= _NARROW
     columns = [("step", 5, True)] if has_steps else []
-    columns += [("uid", 16, False)]
+    columns += [("uid", max(16, width // 5), False)]
     columns += [("n", 3, True), ("K", 3, True)] if wide else []
     columns += [("mean", 5, True), ("spread", 6, True), ("", 5, False)]
     columns += [("teacher", 7, True)] if wide else []

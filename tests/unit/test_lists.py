@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from judged_runs import write_inputs
 from runs import write_run
 
@@ -72,6 +73,12 @@ def test_runs_says_how_far_each_run_is(tmp_path):
     assert listed("runs", tmp_path / "b/done/groups") == {"runs": []}
 
 
+@pytest.mark.parametrize("command", ["data prepare", "serve-judge", "rubricate", "teacher-gen"])
+def test_help_has_names_of_options_whole_at_80_columns(command):
+    names = [line.split()[1] for line in ropd(*command.split(), "--help", COLUMNS="80").splitlines() if "│ " in line]
+    assert [name for name in names if name.startswith("--")] and not [name for name in names if name.endswith("…")]
+
+
 COMPLETED = {
     "ropd run": "runs",
     "ropd eval l": "list",
@@ -91,6 +98,12 @@ COMPLETED = {
     "ropd inspect-rubrics mine.yaml --uid s": "",
     "ropd index get i.db --uid o": "odd",
     "ropd index get absent --uid o": "",
+    "ropd inspect-rubrics run --lint an": "any",
+    "ropd config init qu": "quickstart",
+    "ropd config explain judge.mi": "judge.min_coverage",
+    "ropd config explain teachers": "teachers",
+    "ropd train --profile p": "paper",
+    "ropd doctor --simulate B2": "B200-180GB:",
 }
 ONE_PROCESS = """
 import os, sys

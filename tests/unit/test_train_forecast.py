@@ -17,7 +17,7 @@ def forecast(tmp_path):
     (tmp_path / "p.jsonl").write_text("".join(f'{{"uid": "u{k}", "prompt": "{q}"}}\n' for k, q in enumerate(questions)))
     with IndexWriter(tmp_path / "i.db") as index:
         for k, question in enumerate(questions[:40]):
-            answers = tuple(Answer(text=f"{2 * k}{'!' * n}") for n in range(4))
+            answers = tuple(Answer(text=f"{2 * k} {n}".ljust(900, "!")) for n in range(4))
             hashed = prompt_hash(question)
             index.add(AnswerRecord(uid=f"u{k}", prompt=question, raw_prompt_hash=hashed, answers=answers, model="big"))
 
@@ -34,11 +34,17 @@ def forecast(tmp_path):
 def test_two_calls_a_group_and_money_by_the_table(forecast):
     found = forecast()
     assert (found["groups"], found["calls"]) == (320, 640)
-    # eight rollouts of 300 tokens each and the instructions, read twice
-    assert 640 * 8 * 300 < found["prompt_tokens"] < 640 * (8 * 300 + 3000)
+    # eight rollouts and four answers of 300 tokens each, and the instructions, read twice
+    assert 640 * 12 * 300 < found["prompt_tokens"] < 640 * (12 * 300 + 3000)
     cost = (found["prompt_tokens"] * 2 + found["completion_tokens"] * 10) / 1e6
     assert found["cost_usd"] == pytest.approx(cost, rel=1e-3)
-    assert "640 calls" in sentence(found) and "$" in sentence(found)
+    least, most = found["cost_usd_range"]
+    assert 0 < least < cost < most
+    assert "640 calls" in sentence(found) and f" (${least:.2f} to ${most:.2f}) (rollouts as long as the t" in sentence(
+        found
+    )
+    short = forecast(data__max_response_tokens=30)
+    assert 640 * (8 * 30 + 4 * 300) < short["prompt_tokens"] < found["prompt_tokens"] - 640 * 8 * 260
 
 
 def test_it_grows_with_steps_and_rollouts(forecast):
