@@ -67,6 +67,15 @@ class Screen:
             print_error(expected.message, expected.hint)
             raise typer.Exit(expected.exit_code) from None
 
+    @contextmanager
+    def serving(self, last: str = "stopped") -> Iterator[None]:
+        """Around a server: Ctrl-C is how it ends, which ``last`` says."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.note(last)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
     def result(self, document: Document, text: Any) -> None:
         """Print the result: ``document`` with ``--json``, else ``text`` (a string or a rich renderable)."""
         if self.json:

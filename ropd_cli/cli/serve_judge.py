@@ -199,7 +199,8 @@ def _serve_builtin(screen: Screen, name: str, host: str, port: int, not_its: lis
     url = f"http://{host}:{listener.getsockname()[1]}/v1"
     screen.result(ProviderServed(url=url, provider=name), url)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-    server.run(sockets=[listener])
+    with screen.serving():
+        server.run(sockets=[listener])
 
 
 def _flag(name: str) -> str:

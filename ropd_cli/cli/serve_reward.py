@@ -81,7 +81,8 @@ def serve_reward(
             settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
             await uvicorn.Server(settings).serve(sockets=[listener])
 
-        screen.run(serve())
+        with screen.serving("stopped; what was judged is kept for the same command"):
+            screen.run(serve())
 
 
 def _token(name: str | None) -> str | None:

@@ -33,7 +33,7 @@ from ropd_cli.training.gpu_forecast import (
     sampling_memory,
     update_memory,
 )
-from ropd_cli.training.gpus import GpuKind, known_gpu
+from ropd_cli.training.gpus import GpuKind, has_gpu, known_gpu
 from ropd_cli.training.model_shape import Shape, weights_of
 from ropd_cli.training.versions import installed_versions
 
@@ -41,7 +41,6 @@ HERE = Section("devices")
 SMI_TIMEOUT_S, TORCH_TIMEOUT_S = 15.0, 90.0
 DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
 SMI = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits")
-GPU_FILES = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 LEAST_MEMORY = 2e9
 TRAINING_BYTES, ADAPTER_BYTES = 16, 4
 """Per weight: float32 with gradient and two moments of AdamW; frozen below an adapter."""
@@ -228,7 +227,7 @@ def find_gpus() -> list[Gpu]:
     """Return the GPUs that a run could use: by nvidia-smi, and by torch where it is built for them. Torch has the last
     word, for it heeds CUDA_VISIBLE_DEVICES and a driver that is too old."""
     by_smi = read_smi(output_of(SMI, SMI_TIMEOUT_S) or "")
-    if not by_smi and not any(Path(file).exists() for file in GPU_FILES):
+    if not by_smi and not has_gpu():
         return []
     seen = probe()
     return [Gpu(one["name"], one["total_bytes"]) for one in seen["devices"]] if seen else by_smi

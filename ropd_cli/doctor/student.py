@@ -8,7 +8,7 @@ from pathlib import Path
 from ropd_cli.answers.thinking import Tags, opening_tag
 from ropd_cli.config import RopdConfig
 from ropd_cli.doctor.check import Case, Check, Section, few, shown_bytes
-from ropd_cli.engines.model_folder import Template, local_folder, looks_local, parameters, read_json
+from ropd_cli.engines.model_folder import Template, has_tokenizer, local_folder, looks_local, parameters, read_json
 from ropd_cli.errors import InputError
 from ropd_cli.records.schemas import Prompt, load_prompts, with_system
 from ropd_cli.training.device_choices import whole_sequence
@@ -18,7 +18,6 @@ HERE = Section("student")
 HUB_TIMEOUT_S = 10.0
 SWITCH = "enable_thinking"
 SAMPLE = 200
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _TRIED = [{"role": "user", "content": "What is 2 + 2?"}]
 
 
@@ -33,7 +32,7 @@ def folder(case: Case) -> list[Check]:
     if here is None or not (here / "config.json").is_file():
         mend = "give the folder of a Hugging Face model, or a hub name (student.model_path, ROPD_MODEL_PATH)"
         return [HERE.fail("model", f"{path}: no model there (config.json is missing)", mend)]
-    if not any((here / name).is_file() for name in TOKENIZERS):
+    if not has_tokenizer(here):
         mend = "give the whole folder of a model (tokenizer.json stands in it)"
         return [HERE.fail("model", f"{path}: no tokenizer in {here}", mend)]
     weights = parameters(here)

@@ -22,6 +22,11 @@ HUB_TIMEOUT_S = 5.0
 SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Return whether a model's folder has one."""
+    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
+
+
 def looks_local(model_path: str) -> bool:
     """Return whether ``student.model_path`` is meant as a folder, and not as a name on the hub."""
     return model_path.startswith((".", "/", "~")) or model_path.count("/") > 1 or Path(model_path).exists()

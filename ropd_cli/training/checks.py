@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 
 from ropd_cli.config import RopdConfig
 from ropd_cli.config.load import read_yaml
+from ropd_cli.engines.model_folder import has_tokenizer, looks_local
 from ropd_cli.engines.vllm_sampling import check_model
 from ropd_cli.errors import INSTALL_STACK, ConfigError, InputError
 from ropd_cli.llm.api_key import Peer
@@ -17,6 +19,7 @@ from ropd_cli.method.prompts import Templates
 from ropd_cli.methods import check_sections, method_of
 from ropd_cli.records.schemas import Prompt
 from ropd_cli.training.dataset import unnamed_files
+from ropd_cli.training.gpus import has_gpu
 from ropd_cli.training.monitor import second_settings
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.verl_config import gad_warmup, steps_of
@@ -57,6 +60,18 @@ def _check_student(config: RopdConfig) -> None:
             "a Hugging Face folder or hub name, or ROPD_MODEL_PATH; or a finished run by student.from_run",
         )
     check_model(path)
+    if looks_local(path) and not has_tokenizer(Path(path)):
+        raise InputError(
+            f"{path}: no tokenizer in it", "give the whole folder of a model (tokenizer.json stands in it)"
+        )
+
+
+def check_gpu(config: RopdConfig) -> None:
+    """Raise InputError where a run on this machine alone wants a GPU, and there is none."""
+    if config.device == "gpu" and config.train.nodes == 1 and not has_gpu():
+        raise InputError(
+            "device is gpu, and this machine has none", "run it on a machine with a GPU, or --set device=cpu"
+        )
 
 
 def check_trackers(config: RopdConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ropd_cli.errors import InputError
 
@@ -44,6 +45,11 @@ GPUS = (
     GpuKind("H200-141GB", 141, 989, 4.8),
     GpuKind("B200-180GB", 180, 2250, 7.7),
 )
+
+
+def has_gpu() -> bool:
+    """Return whether this machine shows a GPU: NVIDIA's, AMD's, or Windows' below WSL."""
+    return any(Path(file).exists() for file in ("/dev/nvidia0", "/dev/kfd", "/dev/dxg"))
 
 
 def known_gpu(name: str, total_bytes: float) -> GpuKind:

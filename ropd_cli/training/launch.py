@@ -26,6 +26,7 @@ from ropd_cli.records.files import whole_file, write_atomic, write_records
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import load_prompts
 from ropd_cli.training.checks import (
+    check_gpu,
     check_keys,
     check_method,
     check_settings,
@@ -180,6 +181,7 @@ def train(
         check_exact(config.device)
     config = with_student_of_run(config)
     check_settings(config)
+    check_gpu(config)
     run = RunDir.of(config.out)
     with sole_writer(run.path, directory=True):
         return _trained(config, run, resume, environ, progress)

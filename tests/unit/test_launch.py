@@ -28,7 +28,8 @@ SFT = {"method": "sft", "rubricator__base_url": "unset", "verifier__base_url": "
 def folder(tmp_path):
     """Prompts, an index with two answers each, and a folder that looks like a model."""
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / "model" / name).write_text("{}")
     with open(tmp_path / "p.jsonl", "w") as out, IndexWriter(tmp_path / "i.db") as index:
         for k in range(8):
             out.write(json.dumps({"uid": f"p{k}", "prompt": f"What is {k} + 1?"}) + "\n")
@@ -204,6 +205,16 @@ def test_prompts_without_enough_answers_are_left_out_where_that_is_asked_for(fol
         load_checked_prompts(config, skipped_before=["none"])
     with pytest.raises(InputError, match=r"10 prompts \(1 without 2 distinct teacher answers left out\)"):
         start(folder, data__on_few_answers="skip", train__prompts_per_step=11, out=str(folder / "other"))
+
+
+def test_a_student_without_tokenizer_and_a_machine_without_gpu(folder, monkeypatch):
+    monkeypatch.setattr(launch, "check_exact", lambda device: None)
+    monkeypatch.setattr(checks, "has_gpu", lambda: False)
+    with pytest.raises(InputError, match="device is gpu, and this machine has none"):
+        start(folder, device="gpu")
+    (folder / "model" / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="model: no tokenizer in it"):
+        start(folder)
 
 
 def test_files_of_certificates_are_found_by_the_run_s_processes(monkeypatch, tmp_path):

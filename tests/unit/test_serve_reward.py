@@ -118,11 +118,11 @@ def test_a_label_that_is_the_answer_and_another_prompt_s_uid(url, judge):
     assert QUESTIONS["b"] in asked.text and QUESTIONS["a"] not in asked.text
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
-def test_a_signal_is_told_as_ctrl_c_is(folder, number):
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_as_ctrl_c_does(folder, number):
     with served(folder, "--out", f"by-{number}") as (process, _):
         process.send_signal(number)
-        assert "ropd: interrupted; what is finished is kept" in process.stderr.read()
+        assert "stopped; what was judged is kept for the same command\n" in process.stderr.read()
     assert process.returncode == 128 + number
 
 
