@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from ropd_cli.analysis.judged_groups import GroupView, question_of
 from ropd_cli.errors import IndexMissing, InputError, TooFewAnswers
 from ropd_cli.index import TeacherIndex
-from ropd_cli.records.files import read_journal
+from ropd_cli.records.files import failed_path, read_journal
 from ropd_cli.records.group_sources import STEPS, Sources
 from ropd_cli.records.lines import warn_once
 from ropd_cli.records.packed import Key, Packed
@@ -75,7 +75,9 @@ def iter_groups(path: Path, sources: Sources = Sources()) -> Iterator[GroupView]
                         view = replace(view, teacher_answers=texts)
             yield view
     if is_empty:
-        raise InputError(f"{path}: no groups in it", "give a rubrics file, a verdicts file or a run directory")
+        failed = failed_path(path)
+        hint = f"all failed: see {failed}" if failed.is_file() else "give a rubrics or verdicts file or a run directory"
+        raise InputError(f"{path}: no groups in it", hint)
 
 
 def is_of(name: str, file: Path, path: Path) -> bool:
@@ -107,8 +109,8 @@ def step_files(folder: Path) -> list[Path]:
         hint = f"see {log}" if log.is_file() else "wait for its first group"
         raise InputError(f"{folder}: no step of this run is finished", hint)
     if not files:
-        verdicts = folder / "verdicts.jsonl"
-        hint = f"give {verdicts}" if verdicts.is_file() else "give the directory of a training run, or a file"
+        inside = [file for file in (folder / "verdicts.jsonl", folder / "run") if file.exists()]
+        hint = f"give {inside[0]}" if inside else "give the directory of a training run, or a file"
         raise InputError(f"{folder}: no run: no groups/step-N.jsonl.zst in it", hint)
     return files
 

@@ -30,7 +30,7 @@ from ropd_cli.llm.chat import ClientStats
 from ropd_cli.llm.client import ChatClient, endpoint_request
 from ropd_cli.llm.cost_estimate import forecast
 from ropd_cli.llm.shared import Shared
-from ropd_cli.llm.urls import base_url, identity, model_name
+from ropd_cli.llm.urls import base_url, builtin_query, identity, model_name
 from ropd_cli.records.files import write_atomic
 from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import digest
@@ -204,8 +204,8 @@ class Evaluating:
                 spent[benchmark] = spent.get(benchmark, 0.0) + each.cost_usd
         self.run.write_settings(known | {"judging_usd": spent})
 
-    def _status(self, _share_done: float) -> str:
-        words = stats_words([self.stats], 0.0) if self.endpoint is not None else ""
+    def _status(self, _done: int, _total: int) -> str:
+        words = stats_words([self.stats], 0, 0, 0) if self.endpoint is not None else ""
         return ", ".join(filter(None, (str(self.meter), words)))
 
     def _sampling(self) -> SamplingOptions:
@@ -241,7 +241,7 @@ class Evaluating:
         how = self._how() | {"system_prompt": student.system_prompt, "thinking": student.enable_thinking}
         if self.endpoint is not None:
             # both may hold a key
-            how["url"] = shown_url(base_url(self.endpoint))
+            how["url"] = shown_url(base_url(self.endpoint)) + builtin_query(self.endpoint)
             how["extra_body"] = digest(how["extra_body"])[:8]
         return how.pop("sampling") | how
 

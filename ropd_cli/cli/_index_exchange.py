@@ -168,5 +168,6 @@ def print_added(screen: Screen, out: Path, added: Added, left_out: LeftOut | Non
         text += f", {added.truncated} cut off by the token limit"
     if added.unusable:
         text += f", {added.unusable} left out (empty, or thoughts alone)"
-    text = "\n".join([text, *closing_lines({}, ("ropd", "rollout", "PROMPTS", "--out", out.parent / "rollouts.jsonl"))])
+    following = ("ropd", "rollout", "PROMPTS", "--out", out.parent / "rollouts.jsonl", "--model", "STUDENT")
+    text = "\n".join([text, *closing_lines({}, following)])
     screen.result({"out": str(out), **asdict(added), **(asdict(left_out) if left_out else {})}, text)

@@ -31,8 +31,8 @@ T = TypeVar("T")
 LOG_EVERY_S = 10.0
 STATE_EVERY_S = 60.0
 
-Stats = Callable[[float], str]
-"""Words beside a progress, from the share of the work that is done, in [0, 1]."""
+Stats = Callable[[int, int], str]
+"""Words beside a progress, from how many records are done, and of how many."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class LogLines:
 
     def _extras(self) -> list[str]:
         failed = [f"{self._failed} failed"] if self._failed else []
-        words = self._stats(self._done / self._total if self._total else 0.0) if self._stats else ""
+        words = self._stats(self._done, self._total) if self._stats else ""
         return [*failed, *([words] if words else [])]
 
     def _show_start(self) -> None:

@@ -155,7 +155,8 @@ def run_clients(
     stage: Stage,
 ) -> Tally:
     """Run a stage with clients of these endpoints, which count in ``stats``, under one progress bar."""
-    progress = screen.progress(lambda share_done: stats_words(stats, share_done))
+    at_once = sum(endpoint.limits.concurrency for endpoint in endpoints)
+    progress = screen.progress(lambda done, total: stats_words(stats, done, total, at_once))
     shared = Shared.of(config, progress.note)
     shared.announce = progress.note
     for endpoint in endpoints:  # a cost limit without a price is an error now, not after the first request
@@ -173,23 +174,24 @@ def run_clients(
     return screen.run(work())
 
 
-def stats_words(stats: Sequence[ClientStats], share_done: float) -> str:
-    """Return, in words: replies from the cache, retries, and the cost so far and, by it, of the whole run; tokens of
-    replies where there is no price.
+def stats_words(stats: Sequence[ClientStats], done: int, total: int, at_once: int) -> str:
+    """Return, in words: replies from the cache, retries, and the cost so far and, by it, of ``total`` records; tokens
+    of replies where there is no price.
 
-    What is in flight has cost something already, so that a small share done would tell too much for the whole.
+    The records in flight, up to ``at_once``, are taken to have cost half of what they will.
     """
-    total = ClientStats.total(stats)
-    is_telling = ENOUGH_DONE <= share_done < 1
-    parts = [f"{total.cache_hits} cached"]
-    if total.retries:
-        parts.append(counted(total.retries, "retry", "retries"))
-    if total.cost_usd:
-        forecast = f" of about {dollars(total.cost_usd / share_done)}" if is_telling else ""
-        parts.append(f"{dollars(total.cost_usd)}{forecast}")
-    elif total.completion_tokens:
-        forecast = f" of about {round(total.completion_tokens / share_done):,}" if is_telling else ""
-        parts.append(f"{total.completion_tokens:,}{forecast} tokens of replies")
+    sums = ClientStats.total(stats)
+    paid_share = (done + min(at_once, total - done) / 2) / total if total else 0.0
+    is_telling = ENOUGH_DONE * total <= done < total
+    parts = [f"{sums.cache_hits} cached"]
+    if sums.retries:
+        parts.append(counted(sums.retries, "retry", "retries"))
+    if sums.cost_usd:
+        forecast = f" of about {dollars(sums.cost_usd / paid_share)}" if is_telling else ""
+        parts.append(f"{dollars(sums.cost_usd)}{forecast}")
+    elif sums.completion_tokens:
+        forecast = f" of about {round(sums.completion_tokens / paid_share):,}" if is_telling else ""
+        parts.append(f"{sums.completion_tokens:,}{forecast} tokens of replies")
     return ", ".join(parts)
 
 

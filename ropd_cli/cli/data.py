@@ -221,7 +221,9 @@ def prepare(
         for each, is_new in zip(outputs, written, strict=True)
     ]
     document = _document(prepared, files, listing)
-    following = closing_lines({}, ("ropd", "teacher-gen", out, "--out", out.parent / "answers.jsonl"))
+    following = closing_lines(
+        {}, ("ropd", "teacher-gen", out, "--out", out.parent / "answers.jsonl", "--model", "MODEL")
+    )
     screen.result(document, "\n".join([lines[-1], *lines[:-1], *following]))
 
 

@@ -10,7 +10,8 @@ from typing_extensions import TypedDict
 
 from ropd_cli.cli._options import CacheDir, Set, command
 from ropd_cli.cli._screen import Screen
-from ropd_cli.errors import InputError
+from ropd_cli.errors import EXIT_INTERRUPTED, InputError
+from ropd_cli.util.visible_text import print_err
 
 
 class JudgedOnly(TypedDict):
@@ -48,9 +49,10 @@ def quickstart(
     """
     import os
 
-    from ropd_cli.recipes.quickstart import Options
+    from ropd_cli.recipes.quickstart import Options, Paths
     from ropd_cli.recipes.quickstart import quickstart as recipe
     from ropd_cli.recipes.quickstart_summary import as_text
+    from ropd_cli.training.launch import after_a_stop
 
     if judge_only:
         from ropd_cli.cli._stages import closing_lines, reward_figures
@@ -70,5 +72,12 @@ def quickstart(
         overrides=tuple(overrides or ()),
         cache_dir=str(cache_dir) if cache_dir is not None else None,
     )
-    outcome = recipe(options, environ=os.environ, progress=screen.progress())
+    try:
+        outcome = recipe(options, environ=os.environ, progress=screen.progress())
+    except KeyboardInterrupt:
+        words = "what is finished is kept, the same command does the rest"
+        if (run := Paths(options.out).run).exists():
+            words = after_a_stop(str(run), "the same command")
+        print_err(f"ropd: interrupted; {words}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     screen.result(outcome.document(), as_text(outcome))

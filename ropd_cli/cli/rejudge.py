@@ -196,7 +196,7 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: dict[str, Any
     from ropd_cli.method.scoring import group_stats
     from ropd_cli.records.files import failed_path, write_atomic
     from ropd_cli.report.agreement_report import page, terminal
-    from ropd_cli.util.terminal import Text
+    from ropd_cli.util.visible_text import print_out
 
     files, pairs = rejudger.files, rejudger.pairs()
     agreement = figures(pairs) if pairs else None
@@ -215,6 +215,7 @@ def _show(screen: Screen, rejudger: Rejudger, tally: Tally, stats: dict[str, Any
     if agreement is None:
         screen.result(document, f"{sentence}\nthere is nothing to compare")
     else:
-        place = Text(f"page: {files.out / 'agreement.html'}")
-        screen.result(document, Group(*terminal(agreement), Text(sentence), place))
+        screen.result(document, Group(*terminal(agreement)))
+        if not screen.json:
+            print_out(f"{sentence}\npage: {files.out / 'agreement.html'}")
     exit_partial(tally.failed)

@@ -32,6 +32,7 @@ def rollout(
     """
     from ropd_cli.cli._stages import closing_lines, engine_options, report, run_api_stage
     from ropd_cli.engines.vllm_sampling import LocalModel, SamplingOptions
+    from ropd_cli.llm.urls import has_model
     from ropd_cli.records.outputs import sole_writer
     from ropd_cli.stages.rollout import RolloutFiles, pending, rollout_api, rollout_local
 
@@ -49,6 +50,7 @@ def rollout(
     following = [
         *("ropd", "rubricate", prompts, "--rollouts", out, "--index", index, "--out", rubrics),
         *(part for file in run.config or () for part in ("-c", file)),
+        *(() if has_model(settings.rubricator) else ("--model", "MODEL")),
     ]
     if at_endpoint(settings, endpoint, model_path):
         run_api_stage(

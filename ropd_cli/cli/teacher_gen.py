@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -234,9 +234,16 @@ def _forecast(
         return by_teacher
 
     budget = Shared.of(settings).budget
+    left, known = map(screen.run, map(requests, (False, True)))
+    asked, prompts = sum(map(len, known)), {one.messages_json for some in known for one in some}
+    samples = max(1.0, asked / (wanted.m * len(prompts))) if prompts else 1.0
+    again = f"{samples:.2g} samples per answer, as before" if prompts else "those asked for again come on top"
     forecasts = [
-        forecast(some, endpoint, cache, budget, known=known, together=together)
-        for some, known, endpoint in zip(*map(screen.run, map(requests, (False, True))), endpoints, strict=True)
+        replace(one, rule=f"{one.rule}; {again}" if one.calls else one.rule)
+        for one in (
+            forecast(some, endpoint, cache, budget, known=before, together=together, samples=samples)
+            for some, before, endpoint in zip(left, known, endpoints, strict=True)
+        )
     ]
     document = forecasts[0]
     if len(forecasts) > 1:

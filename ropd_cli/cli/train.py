@@ -122,7 +122,7 @@ def train(
     try:
         result = launch.train(resolved, resume=resume, environ=os.environ, progress=screen.progress(), force=force)
     except KeyboardInterrupt:
-        print_err("ropd: interrupted; finished steps are kept, --resume continues from the last checkpoint")
+        print_err(f"ropd: interrupted; {launch.after_a_stop(resolved.out, 'the same command with --resume')}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except OutputBusy:
         is_ours = False  # the process that trains writes the page

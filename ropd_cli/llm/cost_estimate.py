@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import fmean
+from math import sqrt
+from statistics import fmean, stdev
 
 from ropd_cli.config.models import EndpointConfig, PriceConfig
 from ropd_cli.llm.cache import ReplyCache, cache_key
@@ -53,8 +54,11 @@ def forecast(
     *,
     known: Iterable[ChatRequest] = (),
     together: bool = False,
+    samples: float = 1.0,
 ) -> Forecast:
-    """Return what sending ``requests`` to ``endpoint`` takes. A retry and an answer asked for again come on top.
+    """Return what sending ``requests`` to ``endpoint`` takes. Retries come on top.
+
+    ``samples``: how many are asked for on average until one is kept.
 
     ``known``: requests of finished records; their replies in the cache tell what others are like.
 
@@ -63,6 +67,7 @@ def forecast(
     """
     url = base_url(endpoint)
     learnt, sizes, cached = Expectation(), [], 0
+    lengths: list[int] = []
     left: list[ChatRequest] = []
     price: PriceConfig | None = None
     question: str | None = None
@@ -70,24 +75,28 @@ def forecast(
     def reply_to(request: ChatRequest) -> ChatReply | None:
         return cache.get(cache_key(url, request), request.sampling.max_tokens) if cache is not None else None
 
+    def learn(request: ChatRequest, reply: ChatReply) -> None:
+        learnt.learn(len(request.messages_json), reply.usage)
+        lengths.extend([reply.usage.completion_tokens] if reply.usage else ())
+
     for request in known if cache is not None else ():
         if (reply := reply_to(request)) is not None:
-            learnt.learn(len(request.messages_json), reply.usage)
+            learn(request, reply)
     for request in requests:
         price = budget.price(request.model, url)
         reply = reply_to(request)
         size = len(request.messages_json)
         if reply is not None:
             cached += 1
-            learnt.learn(size, reply.usage)
+            learn(request, reply)
         else:
             asked_before, question = question, _question(request) if together else None
             if question is None or question != asked_before:
                 sizes.append(size)
             left.append(request)
-    spans, rule = _spans(left, learnt, cache)
-    prompt_tokens = sum(learnt.prompt_tokens(size) for size in sizes)
-    least, about, most = (sum(span[k] for span in spans) for k in range(3))
+    spans, rule = _spans(left, lengths, cache)
+    prompt_tokens = round(samples * sum(learnt.prompt_tokens(size) for size in sizes))
+    least, about, most = (round(samples * sum(span[k] for span in spans)) for k in range(3))
     measured = learnt.replies > 0
     few_prompt_tokens = prompt_tokens if measured else round(prompt_tokens * LEAST_SHARE)
 
@@ -99,18 +108,21 @@ def forecast(
     cost = dollars(prompt_tokens, about)
     low, high = dollars(few_prompt_tokens, least), dollars(prompt_tokens, most)
     costs = (low, high) if low is not None and high is not None else None
+    calls = round(samples * len(sizes))
     return Forecast(
-        str(endpoint.model), len(sizes), cached, prompt_tokens, about, cost, measured, (least, most), costs, rule
+        str(endpoint.model), calls, cached, prompt_tokens, about, cost, measured, (least, most), costs, rule
     )
 
 
-def _spans(requests: list[ChatRequest], learnt: Expectation, cache: ReplyCache | None) -> tuple[list[Span], str]:
-    """Return the tokens of each reply, and in words by which rule."""
+def _spans(requests: list[ChatRequest], lengths: list[int], cache: ReplyCache | None) -> tuple[list[Span], str]:
+    """Return the tokens of each reply, and in words by which rule. ``lengths`` are the tokens of replies to the same
+    kind of request."""
     if not requests:
         return [], "nothing is left to ask"
-    if learnt.replies:
-        mean = learnt.reply_tokens(None)
-        return [(mean, mean, mean)] * len(requests), f"replies as long as the {learnt.replies} in the cache"
+    if lengths:
+        return [_as_before(lengths, len(requests))] * len(
+            requests
+        ), f"replies as long as the {len(lengths)} in the cache"
     by_form = [_of_form(request) for request in requests]
     by_rule = "length of replies guessed by what is asked for, half to double"
     if all(by_form):
@@ -129,6 +141,16 @@ def _spans(requests: list[ChatRequest], learnt: Expectation, cache: ReplyCache |
             rule += f"; the first replies tell: --limit {FIRST} without --dry-run puts some into the cache"
     spans = [known or _limited(span, each.sampling.max_tokens) for each, known in zip(requests, by_form, strict=True)]
     return spans, f"{rule}; others: {by_rule}" if any(by_form) else rule
+
+
+def _as_before(lengths: list[int], count: int) -> Span:
+    """Return the tokens per reply of ``count`` replies, from the lengths of earlier ones: the mean, with two standard
+    errors of the difference between two means of so many; half to double where they are too few to tell."""
+    mean = round(fmean(lengths))
+    if len(lengths) < FIRST:
+        return mean // 2 + 1, mean, 2 * mean
+    error = round(2 * stdev(lengths) * sqrt(1 / len(lengths) + 1 / count))
+    return max(1, mean - error), mean, mean + error
 
 
 def _guessed(limit: int | None) -> Span:

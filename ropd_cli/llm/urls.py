@@ -126,6 +126,11 @@ def builtin_query(endpoint: EndpointConfig) -> str:
     return "".join(builtin_name(url).partition("?")[1:]) if url.startswith(BUILTIN) else ""
 
 
+def has_model(endpoint: EndpointConfig) -> bool:
+    """Return whether ``model_name`` finds one."""
+    return bool(endpoint.model) or (endpoint.base_url is not None and base_url(endpoint).startswith(BUILTIN))
+
+
 def model_name(endpoint: EndpointConfig, section: str | None = None) -> str:
     """Return the model to ask for; the embedded provider's is called like itself where none is configured.
 

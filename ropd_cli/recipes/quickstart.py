@@ -32,6 +32,7 @@ from ropd_cli.training.run_dir import Place
 from ropd_cli.util.progress import Progress
 
 TRAIN_PROMPTS = 112
+SAVE_EVERY = 4
 NEEDED_BYTES = 4_000_000_000  # the checkpoint with its optimiser state, twice while it is replaced
 
 
@@ -94,7 +95,8 @@ def _outcome(options: Options, paths: Paths, environ: Mapping[str, str], progres
     flags["student.model_path"] = model_path
     # no account is needed and none is used: an OPENAI_BASE_URL that happens to be set has no say here
     own = {key: value for key, value in environ.items() if key == "ROPD_CACHE_DIR"}
-    config = load_config("quickstart", overrides=options.overrides, flags=flags, environ=own)
+    overrides = (f"train.save_every={SAVE_EVERY}", "train.keep_checkpoints=1", *options.overrides)
+    config = load_config("quickstart", overrides=overrides, flags=flags, environ=own)
     with timed(seconds, "teacher"):
         held_out = make_prompts("sums", TRAIN_PROMPTS, options.seed, paths.prompts, paths.held_out)
         asyncio.run(make_index(paths.prompts, paths.teacher, paths.index, config, progress))

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from ropd_cli.records.group_sources import Sources
 from ropd_cli.records.journals import RecordWriter
 from ropd_cli.records.kinds import Kind, existing_of
 from ropd_cli.records.schemas import Group, RubricRecord, VerdictRecord, first_fault, load_models
-from ropd_cli.stages.rubricator import Rubricator
+from ropd_cli.stages.rubricator import Rubricator, RubricRequest
 from ropd_cli.stages.runner import Tally, run_records
 from ropd_cli.stages.verifier import VerdictRequest, Verifier
 from ropd_cli.util.progress import Progress
@@ -228,7 +228,7 @@ class Rejudger:
             self._read_written()
             for job in self.jobs():
                 if not job.repeat and self._known_rubric(job.saved) is None:
-                    yield from (each.request for each in self.rubricator.requests(job.saved.group))
+                    yield from (each.request for each in self._rubric_requests(job.saved.group))
 
     def pairs(self) -> list[Pair]:
         """The groups under both judgings, as far as ``verdicts.jsonl`` goes; where a repeat failed, the others."""
@@ -291,6 +291,11 @@ class Rejudger:
         first_sample = job.repeat * self.verifier.settings.repeats
         return self.verifier.requests(job.saved.group, rubric, block, first_sample=first_sample)
 
+    def _rubric_requests(self, group: Group) -> list[RubricRequest]:
+        # another sample than the training's, whose reply may be in the cache
+        asked = self.rubricator.requests(group) if self.rubricator is not None else []
+        return [replace(each, request=each.request.model_copy(update={"sample": 1})) for each in asked]
+
     def _known_rubric(self, saved: Saved) -> RubricRecord | None:
         if self.source == "saved":
             return saved.rubric
@@ -305,7 +310,7 @@ class Rejudger:
             if known is not None:
                 return known
             assert self.rubricator is not None
-            record = await self.rubricator.rubric(saved.group)
+            record = await self.rubricator.rubric(saved.group, requests=self._rubric_requests(saved.group))
             self._written[saved.key] = record
             with RecordWriter(self.files.written_rubrics) as writer:
                 writer.append({"step": saved.step, "nth": saved.nth, **record.to_json()})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ropd_cli.config import EndpointConfig, RopdConfig, SamplingConfig
 from ropd_cli.engines.vllm_sampling import EngineOptions, LocalModel, SamplingOptions
-from ropd_cli.errors import MissingPackage, RopdError
+from ropd_cli.errors import InputError, MissingPackage, RopdError
 from ropd_cli.index import IndexWriter
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.client import ChatClient
@@ -30,7 +30,12 @@ def make_prompts(task: str, size: int, seed: int, train: Path, held_out: Path) -
     """Write a made task's prompts to train on, and ``HELD_OUT_PROMPTS`` others; return these."""
     prepared = prepare(Plan(Source(task), parts=(Part("held-out", HELD_OUT_PROMPTS),), size=size, seed=seed))
     others = prepared.parts["held-out"]
-    write_all([Output(train, "train", prepared.train), Output(held_out, "held-out", others)], force=False)
+    try:
+        write_all([Output(train, "train", prepared.train), Output(held_out, "held-out", others)], force=False)
+    except InputError as fault:
+        raise InputError(
+            f"{train.parent}: its prompts are not those of --seed {seed}", "give the seed of before, or another --out"
+        ) from fault
     return others
 
 

@@ -56,17 +56,21 @@ l h or Tab         next, previous answer
 """
 
 
-def _line(cells: Mapping[str, Text], width: int, has_steps: bool) -> Text:
-    """Return one line of the list; the last column takes what is left."""
+def _columns(width: int, has_steps: bool) -> list[tuple[str, int, bool]]:
+    """Return the list's columns: name, cells, whether of numbers. The last takes what is left."""
     wide = width >= _NARROW
     columns = [("step", 5, True)] if has_steps else []
     columns += [("uid", max(16, width // 5), False)]
     columns += [("n", 3, True), ("K", 3, True)] if wide else []
     columns += [("mean", 5, True), ("spread", 6, True), ("", 5, False)]
     columns += [("teacher", 7, True)] if wide else []
-    columns += [("question · notes", max(8, width - sum(size + 1 for _, size, _ in columns)), False)]
+    return [*columns, ("question · notes", max(8, width - sum(size + 1 for _, size, _ in columns)), False)]
+
+
+def _line(cells: Mapping[str, Text], width: int, has_steps: bool) -> Text:
+    """Return one line of the list."""
     line = Text(no_wrap=True, end="")
-    for name, size, is_number in columns:
+    for name, size, is_number in _columns(width, has_steps):
         cell = cells[name].copy()
         cell.plain = cell.plain.replace("\n", " ")
         cell.truncate(size, overflow="ellipsis")
@@ -104,7 +108,7 @@ class GroupLine(Visual):
             "spread": Text(number(row.spread)),
             "": Text(spread_bar(row.spread), style="cyan"),
             "teacher": Text(number(row.teacher), style="red" if row.below else ""),
-            "question · notes": question_and_notes(row),
+            "question · notes": question_and_notes(row, _columns(width, self._rows.has_steps)[-1][1]),
         }
         content = Content.from_rich_text(_line(cells, width, self._rows.has_steps))
         return content.render_strips(width, 1, style, options)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import ConsoleOptions, RenderableType
 from rich.constrain import Constrain
 from rich.padding import Padding
@@ -43,26 +44,33 @@ class GroupList:
             "spread": [Text(number(row.spread)) for row in self.rows],
             "": [Text(spread_bar(row.spread), style="cyan") for row in self.rows],
             "teacher": [Text(number(row.teacher)) for row in self.rows],
-            "question · notes": [question_and_notes(row) for row in self.rows],
         }
         told = {name: cells for name, cells in columns.items() if any(c.plain.strip() not in ("", "–") for c in cells)}
-        table = _table()
-        for name in told:
+        table, left = _table(), min(options.max_width, _QUESTION_CELLS + _BESIDE_UID)
+        for name, cells in told.items():
+            widest = max(map(cell_len, (name, *(cell.plain for cell in cells))))
             if name == "uid":
-                table.add_column(name, max_width=max(20, options.max_width - _BESIDE_UID), overflow="fold")
-            elif name == "question · notes":
-                table.add_column(name, ratio=1)
+                widest = min(widest, max(20, options.max_width - _BESIDE_UID))
+                table.add_column(name, width=widest, overflow="fold")
             else:
                 table.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
-        for cells in zip(*told.values(), strict=True):
-            table.add_row(*cells)
+            left -= widest + _GAP
+        last = [question_and_notes(row, left - _GAP) for row in self.rows]
+        if any(cell.plain for cell in last):
+            table.add_column("question · notes", ratio=1)
+            told["question · notes"] = last
+        for line in zip(*told.values(), strict=True):
+            table.add_row(*line)
         yield table
         if self.more:
             yield Text(self.more, style="dim")
         yield Text(summary_line(self.sums))
 
 
-_QUESTION_CELLS = 60
+_QUESTION_CELLS, _LEAST_QUESTION_CELLS = 60, 16
+"""Of a question in a list: enough where there is room, and what is kept beside long notes."""
+_GAP = 2
+"""Cells between two columns, and at the edges together."""
 _BESIDE_UID = 90
 """Cells that a list keeps for its other columns before a uid gets more than 20."""
 BAR_CELLS = 5
@@ -84,16 +92,19 @@ def notes(row: GroupRow) -> Text:
     """Return what is wrong with a group, in a line: faults, and the linter's rules."""
     faults = [f"failed: {row.error.split(':')[0]}"] if row.error else list(row.faults)
     text = Text("; ".join(faults), style="yellow")
-    if row.rules:
-        text.append(f"{'; ' if faults else ''}lint: {', '.join(row.rules)}", style="dim")
+    # what stands there already is not said again
+    if rules := [rule for rule in row.rules if not (row.below and rule == "teacher-below-student")]:
+        text.append(f"{'; ' if faults else ''}lint: {', '.join(rules)}", style="dim")
     return text
 
 
-def question_and_notes(row: GroupRow) -> Text:
-    """Return a group's question, cut to ``_QUESTION_CELLS``, and what is wrong with it, in a line."""
-    text = Text(row.question)
-    text.truncate(_QUESTION_CELLS, overflow="ellipsis")
-    if wrong := notes(row):
+def question_and_notes(row: GroupRow, width: int) -> Text:
+    """Return a group's question and what is wrong with it, in a line of ``width`` cells; in two or more where a few
+    words of the question do not fit beside the rest."""
+    text, wrong = Text(row.question), notes(row)
+    room = width - (cell_len(f" · {wrong.plain}") if wrong else 0)
+    text.truncate(room if room >= _LEAST_QUESTION_CELLS else max(8, width - 2), overflow="ellipsis")
+    if wrong:
         text.append(" · " if row.question else "").append_text(wrong)
     return text
 

@@ -239,6 +239,14 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
     return result
 
 
+def after_a_stop(out: str | None, command: str) -> str:
+    """Return in words what ``command`` does with a run that was interrupted."""
+    step = RunDir.of(out).saved.newest()
+    if step is not None:
+        return f"{command} continues after step {step}, the last checkpoint"
+    return f"no checkpoint is saved yet: {command} begins the training again, with judgements from the cache"
+
+
 def child_environment(config: RopdConfig, run: RunDir, environ: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of the training process."""
     local = Path(str(config.student.model_path)).is_dir()

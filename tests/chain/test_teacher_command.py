@@ -121,7 +121,7 @@ def test_a_system_prompt_may_lie_in_a_file(tmp_path):
 
 def test_the_money_of_the_whole_run_is_forecast_from_what_is_done(capsys):
     stats = [ClientStats(cost_usd=0.5, cache_hits=1), ClientStats(cost_usd=None, cache_hits=2)]
-    progress = LogLines(lambda share_done: stats_words(stats, share_done))
+    progress = LogLines(lambda done, total: stats_words(stats, done, total, at_once=4))
     progress.start(8, "prompts")
     progress.finish()
     progress.start(8, "prompts")
@@ -133,9 +133,10 @@ def test_the_money_of_the_whole_run_is_forecast_from_what_is_done(capsys):
     progress.finish()
     begun, quarter, whole = (line for line in capsys.readouterr().err.splitlines() if "to do" not in line)
     assert begun.endswith(", 3 cached, $0.5000")
-    assert quarter.endswith(", 1 failed, 3 cached, $0.5000 of about $2.00")
+    assert quarter.endswith(", 1 failed, 3 cached, $0.5000 of about $1.00")
     assert whole.endswith(", 3 cached, $0.5000")
-    assert stats_words([ClientStats(completion_tokens=500)], 0.25) == "0 cached, 500 of about 2,000 tokens of replies"
+    said = stats_words([ClientStats(completion_tokens=500)], 25, 100, at_once=50)
+    assert said == "0 cached, 500 of about 1,000 tokens of replies"
 
 
 @pytest.mark.slow

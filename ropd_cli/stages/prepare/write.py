@@ -62,7 +62,9 @@ def write_all(outputs: Sequence[Output], *, force: bool) -> list[bool]:
         for output, temporary in made:
             is_new = not (output.file.exists() and _same(output.file, temporary))
             if is_new and output.file.exists() and not force:
-                raise InputError(f"{output.file}: exists with other content", "give another --out, or delete the file")
+                raise InputError(
+                    f"{output.file}: exists with other content", "give another --out, or --force to overwrite it"
+                )
             if not is_new:
                 temporary.unlink()
             written.append(is_new)
