@@ -122,7 +122,7 @@ class Judge:
             return cls(config)
         if isinstance(config, Mapping):
             flags = dict(config)
-            return cls(load_config(None, flags=flags, environ=os.environ))
+            return cls(load_config(None, flags=flags, flags_from="mapping", environ=os.environ))
         if not isinstance(config, str | Path):
             raise InputError(f"a configuration is no {type(config).__name__}", "give a YAML file or a mapping")
         return cls(load_config(config, environ=os.environ))

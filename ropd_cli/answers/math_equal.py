@@ -105,7 +105,10 @@ class MathGrader:
         if self._pool is not None:
             pool, self._pool = self._pool, None
             pool.stop()
-            await asyncio.shield(asyncio.to_thread(pool.join))
+            try:
+                await asyncio.shield(asyncio.to_thread(pool.join))
+            except RuntimeError:  # the interpreter is ending, and starts no threads
+                pool.join()
 
     async def is_correct(self, text: str, answer: str) -> bool | None:
         """Whether the final result of ``text`` equals ``answer``; False without one, None where our own means failed.
@@ -171,7 +174,11 @@ class MathGrader:
             except (BrokenProcessPool, RuntimeError):  # a worker ended between two comparisons, say for want of memory
                 if self._pool is pool:  # the first to see it
                     await self.close()
-        raise RopdError("workers for comparing results end when they start", 'run: python -c "import math_verify"')
+        raise RopdError(
+            "processes for comparing results end when they start",
+            'a script has to keep what it does below `if __name__ == "__main__":`, as each process imports it; else '
+            'see what this prints: python -c "import math_verify"',
+        )
 
     def _start(self) -> ProcessPool:
         check_installed()

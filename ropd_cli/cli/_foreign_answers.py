@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from textwrap import shorten
 
 from ropd_cli.cli._index_exchange import AnswersWritten, LeftOut, print_added
 from ropd_cli.cli._screen import Screen
@@ -84,7 +85,7 @@ def add_answers(
                 writer.add(record)
             if foreign and not writer.added.answers and not writer.added.known and not writer.added.unusable:
                 raise _none(foreign, prompts)
-        print_added(screen, out, writer.added, _left_out(foreign))
+        print_added(screen, out, writer.added, _left_out(foreign), prompts)
     for each in foreign:
         if each.unmatched:
             places = ", ".join(each.examples)
@@ -114,7 +115,13 @@ def _none(foreign: list[ForeignAnswers], prompts: Path | None) -> InputError:
     unmatched = sum(len(each.unmatched) for each in foreign)
     if not unmatched:
         return InputError(f"{foreign[0].name}: no row has an answer", f"columns: {foreign[0].columns}")
+    ours = next(iter((foreign[0].known or {}).values()))[0].messages[-1].content
     return InputError(
         f"no prompt of {foreign[0].name} ({unmatched:,}) is in {prompts}",
-        f"their texts have to be equal ({foreign[0].columns}); without --prompts each is taken as it stands",
+        f"their texts have to be equal: {_shown(foreign[0].unlike)} there ({foreign[0].columns}), "
+        f"{_shown(ours)} in {prompts}; prompts prepared with --instruction have it in their text",
     )
+
+
+def _shown(text: object) -> str:
+    return repr(shorten(str(text), 60, placeholder=" …"))

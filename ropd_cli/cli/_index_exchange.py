@@ -154,7 +154,9 @@ def rehash(index: IndexFile, prompts: Annotated[Path, typer.Argument(help="Promp
     )
 
 
-def print_added(screen: Screen, out: Path, added: Added, left_out: LeftOut | None = None) -> None:
+def print_added(
+    screen: Screen, out: Path, added: Added, left_out: LeftOut | None = None, prompts: Path | None = None
+) -> None:
     """Print what was added to an index, and what of the files was not taken."""
     from ropd_cli.cli._stages import closing_lines
 
@@ -168,6 +170,6 @@ def print_added(screen: Screen, out: Path, added: Added, left_out: LeftOut | Non
         text += f", {added.truncated} cut off by the token limit"
     if added.unusable:
         text += f", {added.unusable} left out (empty, or thoughts alone)"
-    following = ("ropd", "rollout", "PROMPTS", "--out", out.parent / "rollouts.jsonl", "--model", "STUDENT")
+    following = ("ropd", "rollout", prompts or "PROMPTS", "--out", out.parent / "rollouts.jsonl", "--model", "STUDENT")
     text = "\n".join([text, *closing_lines({}, following)])
     screen.result({"out": str(out), **asdict(added), **(asdict(left_out) if left_out else {})}, text)

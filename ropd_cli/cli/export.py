@@ -190,7 +190,7 @@ def _export(
     made = collect(kind, iter_groups(run, Sources.of(run, **named)), rows_of)
     if not made.rows:
         hints = {
-            "pairs": "a pair needs two different rewards, --margin or more apart; of a verdicts file, give --rollouts",
+            "pairs": "a pair needs two rewards, --margin or more apart, of rollouts whose texts are there (--rollouts)",
             "sft": "give a run that was judged, or --source teacher; of a verdicts file, the rollouts by --rollouts",
             "rubrics": "give a run of a method with rubrics, or a rubrics file",
             "verdicts": "give a run that was judged, or a verdicts file",

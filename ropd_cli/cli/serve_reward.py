@@ -81,7 +81,9 @@ def serve_reward(
             settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
             await uvicorn.Server(settings).serve(sockets=[listener])
 
-        with screen.serving("stopped; what was judged is kept for the same command"):
+        with screen.serving(
+            f"stopped; the same command continues, ropd inspect-rubrics {run.path} shows what was judged"
+        ):
             screen.run(serve())
 
 

@@ -51,6 +51,7 @@ def load_config(
     profile: str | None = None,
     overrides: Iterable[str] = (),
     flags: Mapping[str, Any] | None = None,
+    flags_from: str = "command line",
     environ: Mapping[str, str],
 ) -> RopdConfig:
     """Return the configuration a command runs with.
@@ -58,8 +59,8 @@ def load_config(
     Of several files each is laid over those before it, and the first over the ``profile``.
 
     ``overrides`` are ``a.b=value`` (the value is read as YAML); ``flags`` are dotted keys of
-    command-line options, the last word; a None among them is "not given". A YAML file's relative
-    paths are taken from the current directory, like every path on the command line.
+    command-line options, the last word; a None among them is "not given". ``flags_from`` names them in an error.
+    A YAML file's relative paths are taken from the current directory, like every path on the command line.
     Raises ConfigError with every fault, its dotted path and the nearest known name.
     """
     files = [find_config(path) for path in ([paths] if isinstance(paths, str | Path) else paths or ())]
@@ -90,7 +91,7 @@ def load_config(
             problems.append((f"--set {key}", "not a YAML value"))
     for key, value in (flags or {}).items():
         if value is not None:
-            put(key, value, "command line")
+            put(key, value, flags_from)
     try:
         config = RopdConfig.model_validate(laid_over(RopdConfig().model_dump(), _inherited(tree)))
     except ValidationError as fault:

@@ -141,6 +141,8 @@ class ServedRun(RunJudge):
             raise RopdError(fault.message, fault.hint) from fault
 
     async def _judged(self, group_id: str, step: int | None, group: Group) -> GroupRewards:
+        if step is not None and step > self._step and self._until is None:
+            self._until = self._counters()
         judged = await self.judge_group(group_id, step or self._step, group)
         self._open[group_id].record["group_id"] = group_id
         if isinstance(self._stopped_by, ProviderDown):  # a server outlives an outage

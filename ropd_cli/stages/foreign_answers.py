@@ -119,6 +119,8 @@ class ForeignAnswers:
     """Texts that no known prompt has, by ``text_key``, each with its rows."""
     examples: list[str] = field(default_factory=list)
     """Where the first of these stand."""
+    unlike: str = ""
+    """The last message of the first of these."""
     empty: int = 0
     """Rows without an answer."""
     count: int = 0
@@ -187,6 +189,7 @@ class ForeignAnswers:
             messages = prompt if isinstance(prompt, str) else tuple(Message.model_validate(each) for each in prompt)
             key = text_key(messages)
             if key not in self.known:
+                self.unlike = self.unlike or (prompt if isinstance(prompt, str) else str(prompt[-1]["content"]))
                 self.unmatched[key] += 1
                 if len(self.examples) < SHOWN and self.unmatched[key] == 1:
                     self.examples.append(row.where)

@@ -95,6 +95,8 @@ class RunJudge:
         self._open: dict[str, Book] = restored(kept) if kept is not None else {}
         self._judging: set[str] = set()
         self._before = self._counters()
+        self._until: dict[str, float] | None = None
+        """What the step at hand is counted up to, where the next one has begun."""
 
     async def judge(self, group_id: str, step: int, uid: str, rollouts: Sequence[Answer]) -> GroupRewards:
         """Rewards of the rollouts of one prompt, which ``step`` has sampled. The group stays open until a step takes
@@ -217,7 +219,7 @@ class RunJudge:
             metrics |= {f"rubrics/{how}": tally.counts[f"rubrics/{how}"] for how in ("reused", "renewed")}
         if self._second is not None:
             metrics |= await self._second.finish(step, taken)
-        counters = self._counters()
+        counters, self._until = self._until or self._counters(), None
         metrics |= {name: count - self._before.get(name, 0) for name, count in counters.items()}
         self._before = counters
         windows, alarms = self._thresholds.check(step, metrics)

@@ -133,6 +133,7 @@ def test_what_is_not_among_the_prompts_is_said(folder):
     write_lines(folder / "other.jsonl", [{"question": "Why?", "answer": "x"}])
     text = ropd("index", "import", "other.jsonl", "--prompts", "prompts.jsonl", "--out", "u.index", code=2)
     assert "no prompt of other.jsonl (1) is in prompts.jsonl" in text and not (folder / "u.index").exists()
+    assert "have to be equal: 'Why?' there (prompt: question" in text and f"'{QUESTIONS['a']}' in prompts.jsonl" in text
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_a_label_that_is_the_answer_and_another_prompt_s_uid(url, judge):
 def test_a_signal_ends_it_as_ctrl_c_does(folder, number):
     with served(folder, "--out", f"by-{number}") as (process, _):
         process.send_signal(number)
-        assert "stopped; what was judged is kept for the same command\n" in process.stderr.read()
+        assert "stopped; the same command continues, ropd inspect-rubrics " in process.stderr.read()
     assert process.returncode == 128 + number
 
 
