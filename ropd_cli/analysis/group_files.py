@@ -93,11 +93,7 @@ def is_of(name: str, file: Path, path: Path) -> bool:
 def step_files(folder: Path) -> list[Path]:
     """Return the group files of a run, in the order of the steps. Raises InputError where there is none."""
 
-    def number(file: Path) -> int:
-        digits = file.name.removeprefix("step-").split(".")[0]
-        return int(digits) if digits.isdigit() else 0
-
-    files = sorted(folder.glob(STEPS), key=number)
+    files = sorted(folder.glob(STEPS), key=step_of_file)
     config = folder / "config.yaml"
     if not files and config.is_file() and _SUPERVISED.search(config.read_text(encoding="utf-8", errors="replace")):
         raise InputError(
@@ -113,6 +109,12 @@ def step_files(folder: Path) -> list[Path]:
         hint = f"give {inside[0]}" if inside else "give the directory of a training run, or a file"
         raise InputError(f"{folder}: no run: no groups/step-N.jsonl.zst in it", hint)
     return files
+
+
+def step_of_file(file: Path) -> int:
+    """Return the step of a run's group file."""
+    digits = file.name.removeprefix("step-").split(".")[0]
+    return int(digits) if digits.isdigit() else 0
 
 
 def views_of(file: Path) -> Iterator[GroupView]:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import yaml
 
-from ropd_cli.analysis.group_files import step_files, views_of
+from ropd_cli.analysis.group_files import step_files, step_of_file, views_of
 from ropd_cli.analysis.intervals import Interval, difference_of_means
 from ropd_cli.analysis.judged_groups import (
     GroupRow,
@@ -106,6 +106,8 @@ class RunData:
     hardest: list[CriterionRow] = field(default_factory=list)
     lint: dict[str, Counter[int]] = field(default_factory=dict)
     """Findings, by rule and step."""
+    unfinished: list[int] = field(default_factory=list)
+    """Steps of which there are groups, but no figures: the run ended within them. Their groups are not in ``rows``."""
     scale: int | None = None
     """The top of the judge's scale, where it gave one score per answer."""
     by_rules: bool = False
@@ -236,6 +238,9 @@ def read_run(path: Path, progress: Progress | None = None) -> RunData:
             raise InputError(f"{path}: no step is finished", "wait for the first step to finish")
         return data
     files = step_files(path)
+    if finished := {int(row["step"]) for row in data.metrics}:
+        data.unfinished = [step for step in map(step_of_file, files) if step not in finished]
+        files = [file for file in files if step_of_file(file) in finished]
     criteria: dict[str, CriterionRow] = {}
     progress.start(len(files), "step")
     begins: list[int] = []

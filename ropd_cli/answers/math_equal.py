@@ -175,9 +175,9 @@ class MathGrader:
                 if self._pool is pool:  # the first to see it
                     await self.close()
         raise RopdError(
-            "processes for comparing results end when they start",
-            'a script has to keep what it does below `if __name__ == "__main__":`, as each process imports it; else '
-            'see what this prints: python -c "import math_verify"',
+            "processes for comparing results end when they start; each imports your script, whose code has to be below "
+            '`if __name__ == "__main__":`',
+            'a command without a script of yours: see what this prints: python -c "import math_verify"',
         )
 
     def _start(self) -> ProcessPool:

@@ -180,17 +180,21 @@ class LogLines:
     def __init__(self, stats: Stats | None = None) -> None:
         self._stats = stats
         self._what = ""
-        self._total = self._done = self._failed = 0
+        self._total = self._done = self._failed = self._before = 0
+        self._seconds: float | None = None
         self._began = self._printed = time.monotonic()
         self._state_due = 0.0
 
-    def start(self, total: int, what: str) -> None:
-        self._total, self._what, self._done, self._failed = total, what, 0, 0
+    def start(self, total: int, what: str, done: int = 0) -> None:
+        self._total, self._what, self._done, self._failed = total, what, done, 0
+        self._before, self._seconds = done, None
         self._began = self._printed = time.monotonic()
         self._show_start()
 
-    def advance(self, n: int = 1, failed: int = 0) -> None:
+    def advance(self, n: int = 1, failed: int = 0, seconds: float | None = None) -> None:
         self._done += n
+        if seconds is not None:
+            self._seconds = (self._seconds or 0.0) + seconds
         self._failed += failed
         self._show()
 
@@ -208,7 +212,7 @@ class LogLines:
             self._what = ""
 
     def _rate(self) -> str:
-        return pace(self._done, time.monotonic() - self._began)
+        return pace(self._done - self._before, self._seconds or time.monotonic() - self._began)
 
     def _extras(self) -> list[str]:
         failed = [f"{self._failed} failed"] if self._failed else []
@@ -216,7 +220,8 @@ class LogLines:
         return [*failed, *([words] if words else [])]
 
     def _show_start(self) -> None:
-        print_err(f"{self._what}: {self._total} to do" if self._total else f"{self._what}: nothing left to do")
+        left = self._total - self._done
+        print_err(f"{self._what}: {left} to do" if left else f"{self._what}: nothing left to do")
 
     def _show(self) -> None:
         if time.monotonic() - self._printed >= LOG_EVERY_S:
@@ -266,7 +271,7 @@ class Bar(LogLines):
     def _show_start(self) -> None:
         for task in self._bar.task_ids:  # a command with several stages shows the one at work
             self._bar.remove_task(task)
-        self._bar.add_task(self._what, total=self._total, extra="", rate="")
+        self._bar.add_task(self._what, total=self._total, completed=self._done, extra="", rate="")
         self._bar.start()
 
     def _show(self) -> None:

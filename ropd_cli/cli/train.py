@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ropd_cli.config.profiles import Difference
+    from ropd_cli.training.launch import Result
 
 
 class DifferenceShown(TypedDict):
@@ -118,14 +120,14 @@ def train(
         elif resolved.data.prompts is None:
             screen.note("no forecast: data.prompts is not set")
         return
-    is_ours = True
+    is_ours, resume_command = True, f"ropd train --config {shlex.quote(f'{resolved.out}/config.yaml')} --resume"
     try:
         result = launch.train(resolved, resume=resume, environ=os.environ, progress=screen.progress(), force=force)
     except KeyboardInterrupt:
-        print_err(f"ropd: interrupted; {launch.after_a_stop(resolved.out, 'the same command with --resume')}")
+        print_err(f"ropd: interrupted; {launch.after_a_stop(resolved.out, resume_command)}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    except OutputBusy:
-        is_ours = False  # the process that trains writes the page
+    except (OutputBusy, InputError):
+        is_ours = False  # the process that trains writes the page; or nothing was started
         raise
     finally:
         if resolved.out and is_ours:
@@ -136,7 +138,26 @@ def train(
         if values := [value for value in document.get(name, []) if value is not None]:
             curve += f", {what} {values[0]:.3f} at the first and {values[-1]:.3f} at the last"
     words = f"{counted(document['steps'], 'step')}{curve}\nmodel: {document['model']}\nrun: {document['run_dir']}"
-    screen.result(document, words)
+    screen.result(document, "\n".join([words, *_closing_lines(result)]))
+
+
+def _closing_lines(result: Result) -> list[str]:
+    """Return what the last step earned, what the judging has cost, and the command to go on with."""
+    from ropd_cli.cli._stages import closing_lines, dollars
+    from ropd_cli.training.run_dir import RunDir
+
+    last = result.rows[-1] if result.rows else {}
+    judged = last.get("groups/judged")
+    if not judged:
+        return []
+    figures = {
+        "reward_mean": last.get("reward/mean"),
+        "teacher_mean": last.get("reward/teacher_mean"),
+        "without_spread": last.get("groups/zero_variance", 0.0) / judged,
+    }
+    first, *following = closing_lines(figures, ("ropd", "inspect-rubrics", result.run_dir, "--step", last["step"]))
+    spent = RunDir(result.run_dir).spent_usd()
+    return [f"last step: {first}", *([f"judging: {dollars(spent)}"] if spent else []), *following]
 
 
 def _print_choices(rows: Iterable[Sequence[str]]) -> None:

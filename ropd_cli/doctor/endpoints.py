@@ -80,7 +80,7 @@ async def named(case: Case) -> list[Check]:
         lines = await guarded(HERE, target.label, partial(_target, case, target), debug=case.debug)
         bad = next((line for line in lines if line.status == "fail"), None)
         if bad is not None:
-            _silence(case, target, f"of what the endpoints section says of {bad.name}")
+            _silence(case, target, f"of the failed check of {bad.name} above")
         checks += lines
     return checks
 

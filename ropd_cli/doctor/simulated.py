@@ -117,13 +117,13 @@ def simulate(config: RopdConfig, gpus: str, *, ask_hub: bool) -> tuple[list[Chec
     checks.append(DISK.ok("checkpoints", words))
     if phases:
         checks += [STEP.ok(part.name, f"{part.amount:.1f} s: {part.words}") for part in phases]
-        checks.append(STEP.ok("step", f"{amount_of(phases):.0f} s, and judging that takes longer than the generation"))
+        checks.append(STEP.ok("step", f"{amount_of(phases):.0f} s, longer where judging is slower than the rollouts"))
         if steps is None:
             checks.append(RUN.skipped("time", "neither train.steps nor data.prompts says how many steps there are"))
         else:
             time = shown_time(steps * amount_of(phases))
             checks.append(
-                RUN.ok("time", f"{counted(steps, 'step')}: {time}, without such judging, validation and saving")
+                RUN.ok("time", f"{counted(steps, 'step')}: {time}, without slower judging, validation and saving")
             )
     else:
         checks.append(STEP.skipped("step", f"the speed of {kind.name} is not known; name a GPU, such as H100-80GB"))

@@ -37,7 +37,8 @@ def status(run: RunData) -> str:
         sizes = [row.rollouts for row in run.rows] or [0]
         least = f"{min(sizes)} to " if min(sizes) < max(sizes) else ""
         made = f"{counted(len(run.rows), 'group')} of {least}{counted(max(sizes), 'rollout')}"
-    return f"{end}: {steps}, {made}."
+    left_out = "".join(f" Step {step} is not finished, and its groups do not count here." for step in run.unfinished)
+    return f"{end}: {steps}, {made}.{left_out}"
 
 
 def course(run: RunData) -> list[Sentence]:

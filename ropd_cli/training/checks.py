@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from ropd_cli.config import RopdConfig
+from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.config.load import read_yaml
 from ropd_cli.engines.model_folder import has_tokenizer, looks_local
 from ropd_cli.engines.vllm_sampling import check_model
 from ropd_cli.errors import INSTALL_STACK, ConfigError, InputError
 from ropd_cli.llm.api_key import Peer
+from ropd_cli.llm.model_list import list_models
 from ropd_cli.llm.money import Budget
 from ropd_cli.llm.shared import Shared
-from ropd_cli.llm.urls import base_url, model_name
+from ropd_cli.llm.urls import BUILTIN, base_url, model_name
 from ropd_cli.method.prompts import Templates
 from ropd_cli.methods import check_sections, method_of
 from ropd_cli.records.schemas import Prompt
@@ -24,6 +26,9 @@ from ropd_cli.training.monitor import second_settings
 from ropd_cli.training.run_dir import RunDir
 from ropd_cli.training.verl_config import gad_warmup, steps_of
 from ropd_cli.util.counted import counted
+
+ANSWER_S = 20.0
+"""Seconds to wait for a judge's first sign."""
 
 
 def check_settings(config: RopdConfig) -> None:
@@ -154,9 +159,23 @@ def check_method(config: RopdConfig, prompts: list[Prompt]) -> None:
 
 def check_keys(config: RopdConfig, environ: Mapping[str, str]) -> None:
     """Raise InputError where a judge needs a key that the environment lacks: known before a model is loaded."""
-    asked = [getattr(config, role) for role in method_of(config).needs(config).roles]
-    for endpoint in [*asked, *([config.monitor.judge] if config.monitor.share else [])]:
+    for endpoint in _judges(config):
         Peer.read(endpoint, environ)
+
+
+def check_judges(config: RopdConfig, environ: Mapping[str, str]) -> None:
+    """Raise ProviderUnreachable where nothing answers at a judge's URL: known before a model is loaded."""
+    urls = {base_url(endpoint): endpoint for endpoint in _judges(config)}
+    for url, endpoint in urls.items():
+        if not url.startswith(BUILTIN):
+            limits = endpoint.limits.model_copy(update={"timeout_s": min(ANSWER_S, endpoint.limits.timeout_s)})
+            asyncio.run(list_models(endpoint.model_copy(update={"limits": limits}), environ))
+
+
+def _judges(config: RopdConfig) -> list[EndpointConfig]:
+    """Return the endpoints that the run asks."""
+    asked = [getattr(config, role) for role in method_of(config).needs(config).roles]
+    return [*asked, *([config.monitor.judge] if config.monitor.share else [])]
 
 
 def _check_second_judge(config: RopdConfig, budget: Budget) -> None:

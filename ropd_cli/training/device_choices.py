@@ -148,7 +148,7 @@ def _cpu(config: RopdConfig, machine: Machine) -> Iterator[Choice]:
     yield Choice("device", "cpu", "device is cpu", {"trainer.device": "cpu"})
     yield _dtype(dtype, "student.dtype says so" if asked else f"{native} bfloat16 instructions")
     tokens = max(CPU_TOKENS_AT_ONCE, length)
-    yield _packed("sdpa", tokens, "the mask of packed sequences is dense, so that this bounds its square")
+    yield _packed("sdpa", tokens, "the attention mask of a packed batch is dense, and grows with its square")
     yield _log_probs("from whole logits", "of so few tokens they are small")
     level = _rollout_is(config)
     bypass = level is None and config.rollout.top_p == 1
@@ -187,7 +187,7 @@ def _cpu(config: RopdConfig, machine: Machine) -> Iterator[Choice]:
     yield Choice(
         "processors",
         f"{8 * devices}; agent workers: 1, storage units: 1",
-        "Ray's counts only admit processes: what verl asks for is declared, with as many GPUs as it looks for",
+        "verl starts only if Ray has as many processors and GPUs as it asks for, so these are declared",
         _workers(1, 1) | declared,
     )
 

@@ -27,6 +27,7 @@ from ropd_cli.records.outputs import sole_writer
 from ropd_cli.records.schemas import load_prompts
 from ropd_cli.training.checks import (
     check_gpu,
+    check_judges,
     check_keys,
     check_method,
     check_settings,
@@ -188,7 +189,7 @@ def train(
 
 
 def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str, str], progress: Progress) -> Result:
-    progress.state("train: reading prompts and settings")
+    progress.state(f"train: reading prompts and settings; log: {run.log}")
     first = _first_step(config, run, resume)
     checked = load_checked_prompts(config, run.skipped_before(first))
     prompts = checked.prompts
@@ -200,6 +201,7 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
         )
     check_method(config, prompts)
     check_keys(config, environ)
+    check_judges(config, environ)
     validation = open_validation(config, None, Shared())[1] if config.validate.benchmarks else []
     steps = steps_of(config, len(prompts))
     for line in schedule_warnings(config, run, len(prompts)):
@@ -221,7 +223,7 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
             progress.note(f"steps after {first} are made again; their earlier files are in {aside}")
         run.stopped.unlink(missing_ok=True)
         if first < steps:  # else only the end of it was lost
-            progress.start(steps - first, "train")
+            progress.start(steps, "train", first)
             progress.note(f"log of the training process: {run.log}")
             try:
                 watch(config, run, child_environment(config, run, environ), progress)
@@ -240,11 +242,11 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
 
 
 def after_a_stop(out: str | None, command: str) -> str:
-    """Return in words what ``command`` does with a run that was interrupted."""
+    """Return in words what is left of a run that was interrupted, and the ``command`` that goes on with it."""
     step = RunDir.of(out).saved.newest()
     if step is not None:
-        return f"{command} continues after step {step}, the last checkpoint"
-    return f"no checkpoint is saved yet: {command} begins the training again, with judgements from the cache"
+        return f"the last checkpoint is of step {step}; go on from there with: {command}"
+    return f"no checkpoint is saved yet; begin again, with judgements from the cache, with: {command}"
 
 
 def child_environment(config: RopdConfig, run: RunDir, environ: Mapping[str, str]) -> dict[str, str]:
@@ -317,7 +319,7 @@ def check_same_run(config: RopdConfig, run: RunDir, what: str, kept: Sequence[st
         was, new = ({key: value_at(tree, key) for key in keys} for tree in (before, now))
         raise InputError(
             f"{run.path} {what} of other settings: {'; '.join(changes(was, new))}",
-            "give the same settings, or another --out",
+            "give the same settings, or another --out; student.from_run trains on from a finished run",
         )
 
 

@@ -31,13 +31,15 @@ def watch(config: RopdConfig, run: RunDir, environment: dict[str, str], progress
     child = Child(command, environment, run.log)
     heartbeat = Heartbeat(run.heartbeat)
     heartbeat.enter(Phase.STARTING)
+    began = time.monotonic()
     try:
         while child.process.poll() is None:
             time.sleep(POLL_S)
             rows.copy()
             run.saved.prune(config.train.keep_checkpoints)
             phase, silent_s = heartbeat.read()
-            progress.state(f"train: {rows.step}{phase}; log: {run.log}")
+            minutes = round((time.monotonic() - began) / 60)
+            progress.state(f"train: {rows.step}{phase}, {minutes} min after the start; log: {run.log}")
             name = "watchdog_update_s" if phase is Phase.UPDATE else "watchdog_s"
             limit_s = getattr(config.train, name)
             if silent_s > limit_s:
@@ -103,10 +105,10 @@ class _Rows:
                 self._progress.note(f"step {row['step']}: {_validated(row['data'])}")
                 continue
             self._writer.append({"step": row["step"], **row["data"]})
-            self._progress.advance()
+            seconds = row["data"]["timing_s/step"]
+            self._progress.advance(seconds=seconds)
             self._last = row["step"]
             scores = f"; {scores}" if (scores := _validated(row["data"])) else ""
-            seconds = row["data"]["timing_s/step"]
             self._progress.note(f"step {row['step']}: {_learnt(row['data'])}, {seconds:.1f} s{scores}")
 
     def close(self) -> None:

@@ -78,8 +78,8 @@ def sentence(totals: RunForecast) -> str:
     """A forecast in words."""
     return (
         f"forecast: {counted(totals['steps'], 'step')}, {counted(totals['groups'], 'group')}, "
-        f"{counted(totals['calls'], 'call')}; about {totals['prompt_tokens']:,} tokens "
-        f"of prompts and {totals['completion_tokens']:,} of replies; "
+        f"{counted(totals['calls'], 'call')}; up to {totals['prompt_tokens']:,} tokens of prompts, about "
+        f"{totals['completion_tokens']:,} of replies; "
         f"{cost_words(totals)} (rollouts {totals['rollouts_like']}, no retries or repairs, nothing cached)"
     )
 

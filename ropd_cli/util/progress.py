@@ -8,11 +8,12 @@ from typing import Protocol
 class Progress(Protocol):
     """Is told by a stage how far it is."""
 
-    def start(self, total: int, what: str) -> None:
-        """Begin ``total`` pieces of work named ``what``; those already finished are not counted."""
+    def start(self, total: int, what: str, done: int = 0) -> None:
+        """Begin ``total`` pieces of work named ``what``, of which ``done`` were finished before."""
 
-    def advance(self, n: int = 1, failed: int = 0) -> None:
-        """Count ``n`` more pieces as over, ``failed`` of them as failed."""
+    def advance(self, n: int = 1, failed: int = 0, seconds: float | None = None) -> None:
+        """Count ``n`` more pieces as over, ``failed`` of them as failed. ``seconds``: what they took, where the time
+        since the start says something else."""
 
     def note(self, text: str) -> None:
         """Show one line now."""
@@ -27,9 +28,9 @@ class Progress(Protocol):
 class NoProgress:
     """Shows nothing."""
 
-    def start(self, total: int, what: str) -> None: ...
+    def start(self, total: int, what: str, done: int = 0) -> None: ...
 
-    def advance(self, n: int = 1, failed: int = 0) -> None: ...
+    def advance(self, n: int = 1, failed: int = 0, seconds: float | None = None) -> None: ...
 
     def note(self, text: str) -> None: ...
 

@@ -7,6 +7,8 @@ import asyncio
 import inspect
 import json
 import re
+import subprocess
+import sys
 from operator import attrgetter
 from pathlib import Path
 
@@ -197,6 +199,28 @@ async def test_what_is_missing_is_said(judge, config, server):
 def test_other_methods_reward_too(config):
     with ropd_cli.Judge.from_config(config | {"method": "grpo-verifiable"}) as judge:
         assert judge.rewards_sync(QUESTIONS["a"], ["7", r"\boxed{9}"], answer="7").rewards == (1.0, 0.0)
+
+
+SCRIPT = """
+import ropd_cli
+def rewards():
+    judge = ropd_cli.Judge.from_config({"method": "grpo-verifiable", "rollout": {"n": 2}})
+    print(judge.rewards_sync("What is 1/2?", [r"\\boxed{\\frac{1}{2}}", r"\\boxed{x}"], answer="0.5").rewards)
+"""
+
+
+@pytest.mark.slow
+def test_a_script_that_compares_formulas(tmp_path):
+    """Worker processes import the script: it needs its guard, and nothing complains of a judge that was not closed."""
+
+    def run(end):
+        (tmp_path / "script.py").write_text(SCRIPT + end)
+        return subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    guarded = run('if __name__ == "__main__":\n    rewards()\n')
+    assert (guarded.stdout, guarded.stderr) == ("(1.0, 0.0)\n", "")
+    bare = run("rewards()\n")
+    assert bare.returncode == 1 and '`if __name__ == "__main__":`' in bare.stderr
 
 
 def test_the_example_of_the_documentation(config, tmp_path, monkeypatch, capsys):

@@ -380,6 +380,19 @@ async def test_groups_of_ended_steps_that_are_sent_again_count_once(tmp_path):
         assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1, 2]
 
 
+def test_requests_are_counted_with_the_step_that_sent_them(tmp_path):
+    with ScriptedServer() as judge:
+        judge.default = Reader()
+        write_config(tmp_path, judge)
+        with served(tmp_path) as (process, url):
+            for step, uid in ((1, "a"), (1, "b"), (2, "odd")):
+                assert post(f"{url}/rewards", {"uid": uid, "completions": TEXTS, "step": step})[0] == 200
+            process.terminate()
+            process.wait(30)
+    rows = [json.loads(line) for line in (tmp_path / "served" / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["judge/requests_sent"]) for row in rows] == [(1, 4), (2, 2)]
+
+
 def test_the_groups_are_in_steps_like_a_run_s(folder, url):
     for texts in (TEXTS, TEXTS[::-1], [*TEXTS[1:], "one more"], [*TEXTS[1:], "another"]):
         assert post(f"{url}/rewards", {"uid": "a", "completions": texts}, TOKEN)[0] == 200

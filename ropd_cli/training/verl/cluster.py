@@ -85,7 +85,7 @@ def check_cluster(run: RunDir, address: str, nodes: int, devices: int, model: st
             "run the command on a node of the cluster, with its token (RAY_AUTH_MODE=token)",
         ) from fault
     try:
-        _check_alone()
+        _check_alone(where)
         _check_room(nodes, devices)
         _check_nodes([str(run.config), *([model] if Path(model).is_absolute() else [])])
     finally:
@@ -126,13 +126,16 @@ def _check_room(nodes: int, devices: int) -> None:
         )
 
 
-def _check_alone() -> None:
+def _check_alone(where: str) -> None:
     """verl's queue has one name in a cluster: a second training would take its batches out of that of the first."""
     try:
         ray.get_actor("TransferQueueController", namespace="transfer_queue")
     except ValueError:
         return
-    raise InputError("another verl training runs in this Ray cluster", "wait for it, or start a cluster of its own")
+    raise InputError(
+        f"another verl training runs in the Ray cluster at {where}",
+        "wait for it, or name your own cluster by RAY_ADDRESS=HOST:PORT",
+    )
 
 
 def _check_nodes(paths: list[str]) -> None:
