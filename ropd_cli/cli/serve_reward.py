@@ -46,12 +46,11 @@ def serve_reward(
 ) -> None:
     """Serve rewards over HTTP to a trainer of your own.
 
-    The trainer posts a prompt with its rollouts, all at once or one by one, and gets their rewards: those that the
-    method of the configuration gives. POST /rewards is our own shape, /openrlhf and /slime are those of the trainers;
-    /openapi.json describes them.
+    The trainer posts a prompt with its rollouts, all at once or one by one, and gets rewards by the configuration's
+    method. POST /rewards is for any trainer, /openrlhf and /slime are for these two; /openapi.json describes all.
 
     Cache, limits, --max-cost and the files of --out are those of a run: ropd inspect-rubrics and ropd report read them.
-    After a stop the same command goes on: what was judged is not asked again. Ctrl-C stops it.
+    Ctrl-C stops it. The same command continues, and asks for no judgement again.
     """
     from ropd_cli.engines.judge_server import listening
     from ropd_cli.records.outputs import sole_writer

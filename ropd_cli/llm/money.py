@@ -122,8 +122,8 @@ class Budget:
             if not self._under_way:
                 raise CostLimit(
                     f"the next request could cost ${usd:.4f}; ${self.spent_usd:.4f} of ${self.max_usd:g} are spent",
-                    "raise --max-cost (or max_cost): the command goes on from here; the limit is per command (of a "
-                    "training: per run), so the same command again has the same limit anew",
+                    "raise --max-cost (or max_cost) to go on from here; the same command again may spend as much once "
+                    "more (a training: no more, its limit is per run)",
                 )
             await self._settled.wait()
         self._under_way += 1

@@ -60,7 +60,7 @@ def _columns(width: int, has_steps: bool) -> list[tuple[str, int, bool]]:
     """Return the list's columns: name, cells, whether of numbers. The last takes what is left."""
     wide = width >= _NARROW
     columns = [("step", 5, True)] if has_steps else []
-    columns += [("uid", max(16, width // 5), False)]
+    columns += [("uid", max(16, width // 6), False)]
     columns += [("n", 3, True), ("K", 3, True)] if wide else []
     columns += [("mean", 5, True), ("spread", 6, True), ("", 5, False)]
     columns += [("teacher", 7, True)] if wide else []

@@ -250,7 +250,7 @@ async def test_the_browser_by_its_keys(run, tmp_path):
             await pilot.press("g", "pagedown")
             assert 15 < rows.highlighted < 24
             row = catalogue.rows([rows.current])[0]
-            assert row.uid in on_screen(browser) and row.question in on_screen(browser)
+            assert row.uid in on_screen(browser) and row.question[:18] in on_screen(browser)
             await pilot.press("slash", *row.uid)
             assert {row.uid} <= {row.uid for row in catalogue.rows(rows.numbers)} and len(rows.numbers) < count
             await pilot.press("enter", "enter")

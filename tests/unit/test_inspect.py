@@ -148,7 +148,7 @@ def test_a_long_uid_is_whole_where_there_is_room(run):
     row = replace(load_groups(run)[0].row(0), uid="0123456789abcdef0123456789abcdef-0001")
     assert row.uid in shown(GroupList([row], SUMS), 140)
     narrow = shown(GroupList([row], SUMS), 80)
-    assert row.uid not in narrow and narrow.count("0123456789abcdef") == 2 and "-0001" in narrow
+    assert row.uid not in narrow and "0123456789abcdef0123 " in narrow and "456789abcdef-0001" in narrow
 
 
 @pytest.mark.parametrize("width", [80, 120])
