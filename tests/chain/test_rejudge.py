@@ -92,6 +92,7 @@ def test_two_groups_of_one_prompt_in_a_step_are_told_apart(repeated_prompt):
     again = rejudge(repeated_prompt)
     assert (again["done"], again["skipped"]) == (0, 4)
     new = rejudge(repeated_prompt, "--new-rubrics")
+    assert new["requests_sent"] == 4  # the cache has the training's rubrics, and these are others
     records = [record for _, record in read_records(Path(new["out"]) / "rubrics.jsonl")]
     assert sorted((record["step"], record["nth"]) for record in records) == [(1, 0), (1, 1), (2, 0), (2, 1)]
 

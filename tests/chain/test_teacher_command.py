@@ -139,6 +139,15 @@ def test_the_money_of_the_whole_run_is_forecast_from_what_is_done(capsys):
     assert said == "0 cached, 500 of about 1,000 tokens of replies"
 
 
+def test_the_pace_of_work_that_was_begun_before(capsys):
+    progress = LogLines()
+    progress.start(6, "train", 2)
+    progress.advance(seconds=30.0)
+    progress.advance(seconds=50.0)
+    progress.finish()
+    assert capsys.readouterr().err.splitlines() == ["train: 4 to do", "train: 4/6, 40 s each"]
+
+
 @pytest.mark.slow
 def test_only_right_answers_are_kept_by_math_verify(tmp_path, server):
     pytest.importorskip("ropd_cli.answers.math_equal")

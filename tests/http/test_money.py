@@ -185,6 +185,21 @@ def test_a_forecast_learns_from_other_replies_of_the_model(server, tmp_path):
     assert "a guess" in other  # not the replies of m
 
 
+def test_a_forecast_counts_samples_that_are_asked_for_again(server, tmp_path):
+    """Two answers that differ of three samples each; then the same is expected of the others."""
+    (tmp_path / "p.jsonl").write_text("".join(f'{{"uid": "{n}", "prompt": "question {n}"}}\n' for n in range(6)))
+    texts = iter(["a", "a", "b"] * 2)
+    server.default = lambda body: Reply(next(texts), usage={"prompt_tokens": 10, "completion_tokens": 20})
+    options = ["-m", 2, "--model", "m", "--base-url", server.url, "--out", "a.jsonl", "--cache-dir", "cache"]
+    options += ["--n-per-request", "1", "--set", "teacher.limits.concurrency=1"]
+    first = ropd(tmp_path, "teacher-gen", "p.jsonl", *options, "--dry-run").stdout
+    assert "12 calls" in first and first.endswith("; those asked for again come on top\n")
+    assert ropd(tmp_path, "teacher-gen", "p.jsonl", *options, "--limit", 2).returncode == 0
+    then = json.loads(ropd(tmp_path, "teacher-gen", "p.jsonl", *options, "--dry-run", "--json").stdout)
+    assert (then["calls"], then["completion_tokens"]) == (12, 12 * 20)  # of 8 answers
+    assert then["rule"] == "replies as long as the 6 in the cache; 1.5 samples per answer, as before"
+
+
 def test_a_batch_has_a_request_for_each_answer(server, tmp_path):
     (tmp_path / "p.jsonl").write_text('{"prompt": "q"}\n{"prompt": "r"}\n')
     command = ["teacher-gen", "p.jsonl", "--out", "a.jsonl", "--model", "m", "--base-url", server.url, "-m", 3]

@@ -11,7 +11,15 @@ from typer.testing import CliRunner
 
 from ropd_cli.cli.main import app
 from ropd_cli.config import StudentConfig, load_config
-from ropd_cli.errors import ConfigError, IndexMissing, InputError, RopdError, TooFewAnswers, TrainingError
+from ropd_cli.errors import (
+    ConfigError,
+    IndexMissing,
+    InputError,
+    ProviderUnreachable,
+    RopdError,
+    TooFewAnswers,
+    TrainingError,
+)
 from ropd_cli.index import IndexWriter
 from ropd_cli.records.files import read_records
 from ropd_cli.records.schemas import Answer, AnswerRecord, prompt_hash
@@ -205,6 +213,12 @@ def test_prompts_without_enough_answers_are_left_out_where_that_is_asked_for(fol
         load_checked_prompts(config, skipped_before=["none"])
     with pytest.raises(InputError, match=r"10 prompts \(1 without 2 distinct teacher answers left out\)"):
         start(folder, data__on_few_answers="skip", train__prompts_per_step=11, out=str(folder / "other"))
+
+
+def test_a_judge_that_does_not_answer_is_known_before_a_model_is_loaded(folder):
+    with pytest.raises(ProviderUnreachable, match="127.0.0.1:9/v1: no connection"):
+        start(folder, verifier__base_url="http://127.0.0.1:9/v1", verifier__model="m")
+    assert not (folder / "run" / "train.log").exists()
 
 
 def test_a_student_without_tokenizer_and_a_machine_without_gpu(folder, monkeypatch):

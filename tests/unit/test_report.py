@@ -49,6 +49,17 @@ def test_figures_are_those_of_the_groups(tmp_path):
         assert view.uid == data.rows[number].uid and view.step == data.rows[number].step
 
 
+def test_groups_of_a_step_that_did_not_finish_do_not_count(tmp_path):
+    whole = read_run(write_run(tmp_path / "r"))
+    rows = (tmp_path / "r" / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "r" / "metrics.jsonl").write_text("".join(rows[:-1]))
+    data = read_run(tmp_path / "r")
+    assert data.rows == [row for row in whole.rows if row.step < 6] and data.unfinished == [6]
+    said = status(data)
+    assert "5 of 6 steps" in said and said.endswith("Step 6 is not finished, and its groups do not count here.")
+    assert "not finished, and" not in status(whole)
+
+
 def test_criteria_that_differ_in_numbers_alone_are_one_line_and_the_costliest_comes_first(tmp_path):
     data = read_run(write_run(tmp_path / "r", groups=3))
     named = next(row for row in data.hardest if row.text.startswith("Names the country"))
