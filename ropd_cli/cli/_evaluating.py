@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from ropd_cli.cli._options import Device, RequestOptions
 from ropd_cli.cli._screen import Screen, exit_partial
-from ropd_cli.cli._stages import engine_options, in_words, open_cache, stats_words, with_model
+from ropd_cli.cli._stages import check_key, engine_options, in_words, open_cache, stats_words, with_model
 from ropd_cli.config import EndpointConfig, RopdConfig
 from ropd_cli.config.masking import shown_url
 from ropd_cli.engines.vllm_sampling import LocalModel, SamplingOptions
@@ -21,12 +21,12 @@ from ropd_cli.evaluation.benchmarks import Choice, open_benchmarks
 from ropd_cli.evaluation.contamination import selection_warnings
 from ropd_cli.evaluation.evaluate import evaluate
 from ropd_cli.evaluation.graders import Tools
-from ropd_cli.evaluation.sampling import Meter, left_to_draw
+from ropd_cli.evaluation.sampling import Job, Meter, left_to_draw
 from ropd_cli.evaluation.sources import EndpointSource, LocalSource, Source, fingerprint
 from ropd_cli.evaluation.store import EvalRun
 from ropd_cli.evaluation.summary import Settings, report_document
 from ropd_cli.llm.cache import ReplyCache
-from ropd_cli.llm.chat import ClientStats
+from ropd_cli.llm.chat import ChatRequest, ClientStats
 from ropd_cli.llm.client import ChatClient, endpoint_request
 from ropd_cli.llm.cost_estimate import forecast
 from ropd_cli.llm.shared import Shared
@@ -107,6 +107,8 @@ class Evaluating:
             if self.requests.dry_run:
                 self._forecast(chosen, cache, shared)
                 return
+            if self.endpoint is not None:
+                check_key(self.endpoint, _requests(self.endpoint, self._left_to_draw(chosen)), cache)
             stack.enter_context(sole_writer(self.run.path, directory=True))
             self.run.write_settings((self.run.read_settings() or {}) | self._settings(chosen) | {"asked": asked})
             try:
@@ -183,7 +185,7 @@ class Evaluating:
         needs_judge = any(choice.kind in JUDGED for choice in chosen)
         return {
             "model": self.endpoint.model if self.endpoint is not None else self.config.student.model_path,
-            "endpoint": shown_url(base_url(self.endpoint)) if self.endpoint is not None else None,
+            "endpoint": self._place(),
             "fingerprint": how["model"] if self.endpoint is None else None,
             "sampling": how["sampling"],
             "seed": self.seed,
@@ -235,27 +237,32 @@ class Evaluating:
             "max_model_len": self.config.eval.max_model_len,
         }
 
+    def _place(self) -> str | None:
+        return shown_url(base_url(self.endpoint)) + builtin_query(self.endpoint) if self.endpoint is not None else None
+
     def _asked(self) -> dict[str, Any]:
         """Return what shapes the samples, flat: what ``EvalRun.check`` compares."""
         student = self.config.student
         how = self._how() | {"system_prompt": student.system_prompt, "thinking": student.enable_thinking}
         if self.endpoint is not None:
             # both may hold a key
-            how["url"] = shown_url(base_url(self.endpoint)) + builtin_query(self.endpoint)
+            how["url"] = self._place()
             how["extra_body"] = digest(how["extra_body"])[:8]
         return how.pop("sampling") | how
 
-    def _forecast(self, chosen: Sequence[Choice], cache: ReplyCache | None, shared: Shared) -> None:
+    def _left_to_draw(self, chosen: Sequence[Choice]) -> list[Job]:
         benchmarks = [choice.benchmark for choice in chosen]
-        jobs = left_to_draw(self.run, benchmarks, self._how(), self.config.student.system_prompt)
+        return left_to_draw(self.run, benchmarks, self._how(), self.config.student.system_prompt)
+
+    def _forecast(self, chosen: Sequence[Choice], cache: ReplyCache | None, shared: Shared) -> None:
+        jobs = self._left_to_draw(chosen)
         endpoint = self.endpoint
         if endpoint is None:
             samples = sum(len(job.indices) for job in jobs)
             words = f"{samples} samples to draw; a local model costs nothing"
             self.screen.result(SamplesLeft(samples=samples), "; ".join([words, *self._not_included(chosen)]))
             return
-        requests = (endpoint_request(endpoint, job.messages, sample=index) for job in jobs for index in job.indices)
-        cost = forecast(requests, endpoint, cache, shared.budget, together=True)
+        cost = forecast(_requests(endpoint, jobs), endpoint, cache, shared.budget, together=True)
         self.screen.result(cost, "\n".join([in_words(cost), *self._not_included(chosen)]))
 
     def _not_included(self, chosen: Sequence[Choice]) -> list[str]:
@@ -265,3 +272,7 @@ class Evaluating:
         roles += ["rubricator"] if "teacher" in kinds else []
         models = dict.fromkeys(model_name(getattr(self.config, role), role) for role in roles)
         return [f"grading by {' and '.join(models)} is not included"] if models else []
+
+
+def _requests(endpoint: EndpointConfig, jobs: Iterable[Job]) -> Iterator[ChatRequest]:
+    return (endpoint_request(endpoint, job.messages, sample=index) for job in jobs for index in job.indices)

@@ -119,7 +119,8 @@ def _none(foreign: list[ForeignAnswers], prompts: Path | None) -> InputError:
     return InputError(
         f"no prompt of {foreign[0].name} ({unmatched:,}) is in {prompts}",
         f"their texts have to be equal: {_shown(foreign[0].unlike)} there ({foreign[0].columns}), "
-        f"{_shown(ours)} in {prompts}; prompts prepared with --instruction have it in their text",
+        f"{_shown(ours)} in {prompts}; prompts prepared with --instruction have it in their text: "
+        "prepare them without it, or add it to yours",
     )
 
 

@@ -276,6 +276,13 @@ def closing_lines(figures: Mapping[str, float | None], following: Sequence[objec
     return [*lines, f"next: {shlex.join(map(str, following))}"] if following else lines
 
 
+def named_alike(file: Path, kind: str, other: str) -> Path:
+    """Return the file beside a file of one ``kind`` that holds what is made of it: ``rubrics-b.jsonl`` of
+    ``rollouts-b.jsonl``, and of ``b.jsonl``."""
+    name = file.name
+    return file.with_name(name.replace(kind, other) if kind in name else f"{other}-{name}")
+
+
 def report(
     screen: Screen, tally: Tally, out: Path, noun: str, stats: dict[str, Any] | None = None, lines: Sequence[str] = ()
 ) -> None:

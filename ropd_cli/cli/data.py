@@ -211,7 +211,8 @@ def prepare(
         for file in files.values():
             held.enter_context(sole_writer(file))
         prepared = stage.prepare(plan, ledger)
-        outputs = [stage.Output(file, part, prepared.parts[part]) for part, file in files.items()]
+        splits = {part: part for part in files} | {"train": source.main_split}
+        outputs = [stage.Output(file, splits[part], prepared.parts[part]) for part, file in files.items()]
         written = stage.write_all(outputs, force=force)
         listing = ledger.finish()
     if not screen.quiet:
@@ -222,7 +223,7 @@ def prepare(
     ]
     document = _document(prepared, files, listing)
     following = closing_lines(
-        {}, ("ropd", "teacher-gen", out, "--out", out.parent / "answers.jsonl", "--model", "MODEL")
+        {}, ("ropd", "teacher-gen", out, "--out", out.parent / "teacher.jsonl", "--model", "MODEL")
     )
     screen.result(document, "\n".join([lines[-1], *lines[:-1], *following]))
 

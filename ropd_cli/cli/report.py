@@ -42,7 +42,7 @@ def report(
     from ropd_cli.analysis.run_data import read_run
     from ropd_cli.records.files import write_atomic
     from ropd_cli.report.run_page import page
-    from ropd_cli.report.run_words import outcome
+    from ropd_cli.report.run_words import outcome, worth_a_look
     from ropd_cli.report.runs_page import compared_page, figures
 
     if len(runs) > 1 and html is None:
@@ -53,7 +53,8 @@ def report(
     write_atomic(file, page(data[0]) if len(data) == 1 else compared_page(data))
     lines = []
     for run in data:
-        lines += [run.name, *(f"  {words}" for words, _ in outcome(run))]
+        words = [*(words for words, _ in outcome(run)), *worth_a_look(run)]
+        lines += [run.name, *(f"  {each}" for each in words)]
     document = {
         "html": str(file),
         "runs": [{"path": str(run.path), "name": run.name, **snake_keys(figures(run))} for run in data],

@@ -30,7 +30,7 @@ def rollout(
     From an endpoint (--base-url, --model) or from a local checkpoint on vLLM (--model-path). The same command
     again continues where it stopped.
     """
-    from ropd_cli.cli._stages import closing_lines, engine_options, report, run_api_stage
+    from ropd_cli.cli._stages import closing_lines, engine_options, named_alike, report, run_api_stage
     from ropd_cli.engines.vllm_sampling import LocalModel, SamplingOptions
     from ropd_cli.llm.urls import has_model
     from ropd_cli.records.outputs import sole_writer
@@ -46,7 +46,7 @@ def rollout(
     settings = run.load(endpoint.flags("student.endpoint", seed=run.seed) | flags)
     files = RolloutFiles(prompts=prompts, out=out, limit=run.limit, system_prompt=settings.student.system_prompt)
     index = out.parent / "teacher.index" if (out.parent / "teacher.index").exists() else "INDEX"
-    rubrics = out.parent / "rubrics.jsonl"
+    rubrics = named_alike(out, "rollouts", "rubrics")
     following = [
         *("ropd", "rubricate", prompts, "--rollouts", out, "--index", index, "--out", rubrics),
         *(part for file in run.config or () for part in ("-c", file)),

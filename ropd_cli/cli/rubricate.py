@@ -34,7 +34,7 @@ def rubricate(
 
     The same command again continues where it stopped, and tries failed groups again.
     """
-    from ropd_cli.cli._stages import require_rubrics, run_api_stage
+    from ropd_cli.cli._stages import named_alike, require_rubrics, run_api_stage
     from ropd_cli.method.prompts import Templates
     from ropd_cli.stages.rubricate import RubricateFiles, pending
     from ropd_cli.stages.rubricate import rubricate as stage
@@ -66,7 +66,11 @@ def rubricate(
         is_asked=settings.judge.rubrics != "dataset",
         following=[
             *("ropd", "verify", prompts, "--rubrics", out, "--rollouts", rollouts, "--index", index),
-            *("--out", out.parent / "verdicts.jsonl", *(part for file in run.config or () for part in ("-c", file))),
+            *(
+                "--out",
+                named_alike(out, "rubrics", "verdicts"),
+                *(part for file in run.config or () for part in ("-c", file)),
+            ),
             *(("--base-url", shown_url(endpoint.base_url)) if endpoint.base_url else ()),
             *(("--model", endpoint.model) if endpoint.model else ()),
             *(("--templates", templates) if templates else ()),

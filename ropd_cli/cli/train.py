@@ -166,6 +166,8 @@ def _print_choices(rows: Iterable[Sequence[str]]) -> None:
     from ropd_cli.util.terminal import Console, Text
 
     grid = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(3):
+        grid.add_column(overflow="fold")
     for row in rows:
         grid.add_row(*map(Text, row))
     Console(stderr=True).print(grid)

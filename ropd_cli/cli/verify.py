@@ -49,6 +49,7 @@ def verify(
     from ropd_cli.cli._stages import require_rubrics, reward_figures, run_api_stage
     from ropd_cli.method.prompts import Templates
     from ropd_cli.method.rewards import RewardMixer
+    from ropd_cli.records.group_sources import Sources
     from ropd_cli.stages.verifier import Verifier
     from ropd_cli.stages.verify import VerifyFiles, pending
     from ropd_cli.stages.verify import verify as stage
@@ -65,6 +66,9 @@ def verify(
     files = VerifyFiles(
         prompts=prompts, rubrics=rubrics, rollouts=rollouts, out=out, index=index, limit=run.limit, seed=settings.seed
     )
+    written_for = Sources.of(rubrics).rollouts
+    if written_for is not None and written_for.resolve() != rollouts.resolve():
+        screen.note(f"{rubrics}: rubrics that were written for other rollouts ({written_for}) than {rollouts}")
     run_api_stage(
         screen,
         settings,

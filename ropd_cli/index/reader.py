@@ -84,7 +84,7 @@ class TeacherIndex:
         if len(texts) < m:
             raise TooFewAnswers(
                 f"{self.path}: uid {uid!r} has {counted(len(texts), 'distinct answer')}, {m} asked for",
-                "ask the teacher for more (a temperature above 0), or lower judge.m",
+                "ask the teacher for more (a temperature above 0), or lower judge.m (-m)",
             )
         return tuple(texts)
 

@@ -13,7 +13,7 @@ from ropd_cli.llm.chat import ChatReply, ChatRequest, joinable
 from ropd_cli.llm.money import Budget, Expectation, cost_usd
 from ropd_cli.llm.urls import base_url
 
-UNKNOWN_REPLY = (128, 1024, 8192)
+UNKNOWN_REPLY = (16, 512, 8192)
 """Tokens of a reply in free text of which nothing is known and which has no limit: few, the guess, many."""
 ENOUGH_OTHERS = 5
 """So many other replies of the model say how long its replies are."""

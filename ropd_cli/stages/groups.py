@@ -30,13 +30,20 @@ class GroupFile:
         self._prompts: dict[Key, Prompt] = {(p.uid, p.raw_prompt_hash): p for p in load_prompts(prompts, limit)}
         self._last: dict[Key, int] = {}
         others: dict[str, None] = {}  # uids whose rollouts answer another text, in order
+        is_ours = True
         uids = {uid for uid, _ in self._prompts}
         for number, (_, record) in enumerate(read_journal(rollouts)):  # what is in them is checked when they are used
             key = (record.get("uid"), record.get("raw_prompt_hash"))
+            is_ours = is_ours and None not in key
             if key in self._prompts:
                 self._last[key] = number
             elif key[0] in uids:
                 others[key[0]] = None
+        if not self._last and not is_ours:
+            raise InputError(
+                f"{rollouts}: not a rollouts file of ropd (records without uid or raw_prompt_hash)",
+                f"answers made elsewhere: ropd index import {rollouts} --prompts {prompts} --out ROLLOUTS.jsonl",
+            )
         if not self._last:
             why = f"; the prompt of uid {next(iter(others))!r} is another one" if others else ""
             raise InputError(

@@ -176,7 +176,8 @@ def train(
     """
     config = with_absolute_paths(config)
     if config.out is not None and (done := (run := RunDir.of(config.out)).finished()) is not None:
-        check_same_run(with_student_of_run(config), run, "is a finished run", ("train.steps", "train.epochs"))
+        kept, or_else = ("train.steps", "train.epochs"), "student.from_run trains on from a finished run"
+        check_same_run(with_student_of_run(config), run, "is a finished run", kept, or_else)
         return Result(run.path, Path(done["model"]), done["steps"], run.metric_rows())
     if not force:
         check_exact(config.device)
@@ -308,8 +309,9 @@ def _first_step(config: RopdConfig, run: RunDir, resume: bool) -> int:
     return run.saved.settle()
 
 
-def check_same_run(config: RopdConfig, run: RunDir, what: str, kept: Sequence[str] = ()) -> None:
-    """Raise InputError where a run directory was started with other values of keys that a run keeps, or ``kept``."""
+def check_same_run(config: RopdConfig, run: RunDir, what: str, kept: Sequence[str] = (), or_else: str = "") -> None:
+    """Raise InputError where a run directory was started with other values of keys that a run keeps, or ``kept``;
+    ``or_else`` is a further hint."""
     # a run of an earlier version knows nothing of newer keys, which are as they are by default
     before = laid_over(RopdConfig().model_dump(mode="json"), read_yaml(run.config))
     now = config.model_dump(mode="json")
@@ -319,7 +321,7 @@ def check_same_run(config: RopdConfig, run: RunDir, what: str, kept: Sequence[st
         was, new = ({key: value_at(tree, key) for key in keys} for tree in (before, now))
         raise InputError(
             f"{run.path} {what} of other settings: {'; '.join(changes(was, new))}",
-            "give the same settings, or another --out; student.from_run trains on from a finished run",
+            "give the same settings, or another --out" + (or_else and f"; {or_else}"),
         )
 
 

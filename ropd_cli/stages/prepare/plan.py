@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ropd_cli.datasets.columns import Chosen, Wording
+from ropd_cli.datasets.known_sets import RECIPES
 from ropd_cli.datasets.sums import SUM_TASKS
 from ropd_cli.errors import InputError
 from ropd_cli.records.schemas import Prompt
@@ -33,6 +34,12 @@ class Source:
     config: str | None = None
     split: str | None = None
     revision: str | None = None
+
+    @property
+    def main_split(self) -> str:
+        """What the prompts that are in no part say of their split: that of a known set, else "train"."""
+        known = RECIPES.get(self.name) if self.local is None else None
+        return self.split or (known.split if known is not None else "train")
 
     @property
     def is_made(self) -> bool:
