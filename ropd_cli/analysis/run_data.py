@@ -23,6 +23,7 @@ from ropd_cli.errors import InputError, RopdError
 from ropd_cli.index import TeacherIndex
 from ropd_cli.lint.records import BY_RULES
 from ropd_cli.records.files import read_journal
+from ropd_cli.records.group_sources import STEPS
 from ropd_cli.util.progress import NoProgress, Progress
 from ropd_cli.util.yaml_text import load_yaml
 
@@ -237,6 +238,9 @@ def read_run(path: Path, progress: Progress | None = None) -> RunData:
         if not data.metrics:
             raise InputError(f"{path}: no step is finished", "wait for the first step to finish")
         return data
+    if data.stopped.get("message") and not any(path.glob(STEPS)):
+        said = f"no step of this run is finished; it stopped: {data.stopped['message']}"
+        raise InputError(f"{path}: {said}", str(data.stopped.get("hint") or f"see {path / 'train.log'}"))
     files = step_files(path)
     if finished := {int(row["step"]) for row in data.metrics}:
         data.unfinished = [step for step in map(step_of_file, files) if step not in finished]

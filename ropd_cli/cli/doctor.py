@@ -62,6 +62,7 @@ def doctor(
         from ropd_cli.doctor.simulated import simulate as simulated
 
         checks, figures = simulated(settings, simulate, ask_hub=not offline)
+        screen.note("only the run on other GPUs: prompts, lengths and judges are checked without --simulate")
         _print(checks, screen, {"simulated": figures})
         return
     case = Case(

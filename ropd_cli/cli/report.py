@@ -41,6 +41,7 @@ def report(
     """
     from ropd_cli.analysis.run_data import read_run
     from ropd_cli.records.files import write_atomic
+    from ropd_cli.records.outputs import is_being_written
     from ropd_cli.report.run_page import page
     from ropd_cli.report.run_words import outcome, worth_a_look
     from ropd_cli.report.runs_page import compared_page, figures
@@ -54,6 +55,8 @@ def report(
     lines = []
     for run in data:
         words = [*(words for words, _ in outcome(run)), *worth_a_look(run)]
+        if not run.result and (run.path / "verl.yaml").is_file() and not is_being_written(run.path):
+            words.append(f"Go on with: ropd train --config {run.path.absolute() / 'config.yaml'} --resume")
         lines += [run.name, *(f"  {each}" for each in words)]
     document = {
         "html": str(file),

@@ -120,7 +120,8 @@ def train(
         elif resolved.data.prompts is None:
             screen.note("no forecast: data.prompts is not set")
         return
-    is_ours, resume_command = True, f"ropd train --config {shlex.quote(f'{resolved.out}/config.yaml')} --resume"
+    is_ours, run = True, Path(resolved.out or "").absolute()
+    resume_command = f"ropd train --config {shlex.quote(str(run / 'config.yaml'))} --resume"
     try:
         result = launch.train(resolved, resume=resume, environ=os.environ, progress=screen.progress(), force=force)
     except KeyboardInterrupt:

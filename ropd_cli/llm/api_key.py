@@ -72,7 +72,8 @@ def api_key(endpoint: EndpointConfig, environ: Mapping[str, str]) -> SecretStr |
         if endpoint.base_url is None and not own_header:
             raise InputError(
                 f"no API key for {OPENAI_URL}: the environment variable {name} is not set",
-                f"export {name}=…, or name another variable with --api-key-env, or give --base-url for your own server",
+                f"export {name}=…, or name another variable by api_key_env (--api-key-env), or your own server by "
+                "base_url (--base-url)",
             )
         return None
     if not (key.isascii() and key.isprintable()):

@@ -210,7 +210,7 @@ def test_2_dead_endpoint(doctor):
         check = doctor.line("endpoints", "judges url", "fail")
     holds(check, ["no connection"], ["is the server running", "base_url"])
     silent = {c["name"]: c["found"] for c in doctor.last[1] if c["status"] == "skipped"}
-    assert "endpoints section" in silent["rubricator"] and "endpoints section" in silent["verifier"]
+    assert "the failed check of" in silent["rubricator"] and "the failed check of" in silent["verifier"]
 
 
 def test_3_an_endpoint_that_ignores_the_schema(doctor, server):

@@ -51,7 +51,7 @@ def test_it_grows_with_steps_and_rollouts(forecast):
     one, twice = forecast(), forecast(steps=20)
     for name in ("calls", "prompt_tokens", "completion_tokens", "cost_usd"):
         assert twice[name] == pytest.approx(2 * one[name], rel=1e-3)
-    assert forecast(rollout__n=16)["prompt_tokens"] > 1.5 * one["prompt_tokens"]
+    assert forecast(rollout__n=16)["prompt_tokens"] > 1.4 * one["prompt_tokens"]
 
 
 def test_a_second_judge_counts_for_its_share(forecast):
