@@ -280,7 +280,7 @@ def named_alike(file: Path, kind: str, other: str) -> Path:
     """Return the file beside a file of one ``kind`` that holds what is made of it: ``rubrics-b.jsonl`` of
     ``rollouts-b.jsonl``, and of ``b.jsonl``."""
     name = file.name
-    return file.with_name(name.replace(kind, other) if kind in name else f"{other}-{name}")
+    return file.parent / (name.replace(kind, other) if kind in name else f"{other}-{name}")
 
 
 def report(

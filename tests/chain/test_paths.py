@@ -225,8 +225,8 @@ DAMAGE += [("result.json", content) for content in (b"\xe9", b"{]", b"[1]", b"{}
 @pytest.mark.parametrize(("name", "content"), DAMAGE)
 def test_a_damaged_file_of_a_run_is_named(inputs, tmp_path, name, content):
     (tmp_path / "model").mkdir()
-    for name in ("config.json", "tokenizer.json"):
-        (tmp_path / "model" / name).write_text("{}")
+    for part in ("config.json", "tokenizer.json"):
+        (tmp_path / "model" / part).write_text("{}")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).write_bytes(content)
     sets = [f"student.model_path={tmp_path / 'model'}", "data.prompts=p.jsonl", "data.index=t.index"]

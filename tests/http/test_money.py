@@ -171,7 +171,7 @@ def test_a_forecast_learns_from_other_replies_of_the_model(server, tmp_path):
         return json.loads(ropd(tmp_path, "teacher-gen", prompts, *options, "--dry-run", "--json").stdout)
 
     guessed = forecast()
-    assert guessed["completion_tokens"] == 40 * 1024 and guessed["completion_tokens_range"] == [40 * 128, 40 * 32768]
+    assert guessed["completion_tokens"] == 40 * 512 and guessed["completion_tokens_range"] == [40 * 16, 40 * 32768]
     assert ropd(tmp_path, "teacher-gen", "few.jsonl", *options).returncode == 0
     (tmp_path / "a.jsonl").unlink()
     known = forecast()
