@@ -285,7 +285,7 @@ def test_a_second_training_is_refused_and_a_killed_one_leaves_nothing(files, clu
                 assert training.poll() is None and time.monotonic() < deadline
                 time.sleep(0.5)
             working = Look(set(), cluster.titles(), []).working  # before it can be over
-            assert "another verl training runs in this Ray cluster" in refused(files)
+            assert "another verl training runs in the Ray cluster at " in refused(files)
         finally:
             training.kill()
     assert len(working) > 8 and not psutil.wait_procs(working, timeout=60)[1]

@@ -250,7 +250,7 @@ def test_the_loss_falls(files, unbroken):
     assert all(row["answers/trained"] == PROMPTS_A_STEP * K and row["answers/too_long"] == 0 for row in rows)
     assert all(row["timing_s/step"] > 0 and row["train/lr"] == 1e-3 for row in rows)
     assert f"step 1: loss {rows[0]['train/loss']:.3f}, " in unbroken["err"]
-    assert unbroken["err"].startswith("train: reading prompts and settings\n")
+    assert unbroken["err"].startswith("train: reading prompts and settings; log: ")
     assert "\nlog of the training process: " in unbroken["err"]
     assert (
         f"loss {rows[0]['train/loss']:.3f} at the first and {rows[-1]['train/loss']:.3f} at the last" in unbroken["out"]
