@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
@@ -33,7 +34,7 @@ from ropd_cli.index import TeacherIndex
 from ropd_cli.llm.cache import ReplyCache
 from ropd_cli.llm.shared import Shared
 from ropd_cli.method.groups import group_of
-from ropd_cli.methods import method_of_rewards
+from ropd_cli.methods import check_sections, method_of_rewards
 from ropd_cli.methods.base import Method, Needs, Resources, Rewarded, Rewarder
 from ropd_cli.records.schemas import Answer, Prompt, RubricRecord, VerdictRecord, load_prompts, prompt_hash
 from ropd_cli.records.sent_prompts import SHOWN_CHARS, check_same, sent_prompt, shown_text
@@ -95,7 +96,8 @@ class Judge:
     """
 
     def __init__(self, config: RopdConfig) -> None:
-        """Raises InputError for settings that can't be used."""
+        """Raises InputError for settings that can't be used, or that the method does not read."""
+        check_sections(config)
         method = method_of_rewards(config)
         self.config = config
         self._needs = method.needs(config)
@@ -156,11 +158,10 @@ class Judge:
         self, prompt: Messages, rollouts: Sequence[str | Answer], *args: Any, **fields: Any
     ) -> JudgedGroup:
         """As ``rewards``, from code without an event loop. Raises InputError in one."""
-        try:
+        with suppress(RuntimeError):
             asyncio.get_running_loop()
-        except RuntimeError:
-            return asyncio.run(self.rewards(prompt, rollouts, *args, **fields))
-        raise InputError("rewards_sync is called in a running event loop", "there: await judge.rewards(…)")
+            raise InputError("rewards_sync is called in a running event loop", "there: await judge.rewards(…)")
+        return asyncio.run(self.rewards(prompt, rollouts, *args, **fields))
 
     def trl_reward(self) -> TrlReward:
         """Return a reward function for TRL's ``GRPOTrainer(reward_funcs=…)``.

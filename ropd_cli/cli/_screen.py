@@ -244,19 +244,23 @@ class Bar(LogLines):
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
+        from rich.table import Column
 
         from ropd_cli.util.terminal import Console
 
         super().__init__(stats)
+        console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            BarColumn(bar_width=10 if console.width < 120 else 30),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[extra]}", markup=False),
-            console=Console(stderr=True),
+            TextColumn("left", style="progress.remaining"),
+            # wraps where the terminal is narrow, so that nothing else is cut
+            TextColumn("{task.fields[extra]}", markup=False, table_column=Column(no_wrap=False)),
+            console=console,
         )
 
     def note(self, text: str) -> None:

@@ -68,7 +68,7 @@ def verify(
     )
     written_for = Sources.of(rubrics).rollouts
     if written_for is not None and written_for.resolve() != rollouts.resolve():
-        screen.note(f"{rubrics}: rubrics that were written for other rollouts ({written_for}) than {rollouts}")
+        screen.note(f"warning: {rubrics} was written for {written_for}, and judges {rollouts} here")
     run_api_stage(
         screen,
         settings,

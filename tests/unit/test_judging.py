@@ -18,7 +18,7 @@ from servers import Status
 
 import ropd_cli
 from ropd_cli.builtin.teacher import write_answer
-from ropd_cli.errors import AccountEnded, InputError, ProviderError
+from ropd_cli.errors import AccountEnded, ConfigError, InputError, ProviderError
 from ropd_cli.index import IndexWriter
 from ropd_cli.records.schemas import Answer, AnswerRecord, prompt_hash
 from ropd_cli.records.sent_prompts import is_same, sent_prompt
@@ -194,6 +194,11 @@ async def test_what_is_missing_is_said(judge, config, server):
             await other.rewards(QUESTIONS["a"], ["2", "3"])
         other.close()
         other.close()
+
+
+def test_settings_that_the_method_does_not_read_are_refused(config):
+    with pytest.raises(ConfigError, match="reward.exact: method t-judge reads no reward section"):
+        ropd_cli.Judge.from_config(config | {"method": "t-judge", "reward": {"exact": 0.5, "rubric": 0.5}})
 
 
 def test_other_methods_reward_too(config):
