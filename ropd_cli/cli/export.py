@@ -191,7 +191,8 @@ def _export(
     if not made.rows:
         hints = {
             "pairs": "a pair needs two rewards, --margin or more apart, of rollouts whose texts are there (--rollouts)",
-            "sft": "give a run, or a file whose rollouts are there (--rollouts); --source teacher: one made with --index",
+            "sft": "give a run, or a file whose rollouts are there (--rollouts); --source teacher wants one made with "
+            "--index",
             "rubrics": "give a run of a method with rubrics, or a rubrics file",
             "verdicts": "give a run that was judged, or a verdicts file",
         }

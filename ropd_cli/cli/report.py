@@ -56,7 +56,9 @@ def report(
     for run in data:
         words = [*(words for words, _ in outcome(run)), *worth_a_look(run)]
         if not run.result and (run.path / "verl.yaml").is_file() and not is_being_written(run.path):
-            words.append(f"Go on with: ropd train --config {run.path.absolute() / 'config.yaml'} --resume")
+            here = run.path.absolute()
+            moved = "" if run.config.get("out") == str(here) else f" --out {here}"
+            words.append(f"Go on with: ropd train --config {here / 'config.yaml'}{moved} --resume")
         lines += [run.name, *(f"  {each}" for each in words)]
     document = {
         "html": str(file),

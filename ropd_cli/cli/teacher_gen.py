@@ -187,7 +187,9 @@ def teacher_gen(
         asdict(count) | {name: one.as_dict()[name] for name in shown} for count, one in zip(counts, stats, strict=True)
     ]
     lines = [teacher_words(each) for each in documents if each["requests_sent"] or each["cache_hits"]]
-    lines += closing_lines({}, ("ropd", "index", "build", out, "--out", out.parent / "teacher.index"))
+    lines += closing_lines(
+        {}, ("ropd", "index", "build", out, "--out", out.parent / f"{out.name.partition('.')[0]}.index")
+    )
     report(screen, tally, out, "prompt", ClientStats.total(stats).as_dict() | {"teachers": documents}, lines)
 
 

@@ -56,7 +56,7 @@ def course_charts(runs: Sequence[RunData]) -> list[Chart]:
         metrics("Judging one group", ("mean", "judge/seconds_mean"), ("slowest", "judge/seconds_max"), unit="s"),
         metrics("Length of a rollout", ("mean", "response_length/mean"), axis="tokens"),
         metrics("Length of a teacher's answer", ("mean", "answers/tokens_mean"), axis="tokens"),
-        metrics("Rollouts that were cut off", ("cut off by the limit", "response_length/clip_ratio"), unit="%"),
+        metrics("Rollouts that were cut off", ("cut off by the limit", "rollouts/cut_off"), unit="%"),
         metrics(
             "Judges' tokens per step",
             ("prompt", "judge/prompt_tokens"),

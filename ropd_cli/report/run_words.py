@@ -170,7 +170,7 @@ def lost(run: RunData) -> list[str]:
 def worth_a_look(run: RunData) -> list[str]:
     """Return what did not fail but should be read: rollouts cut off, groups that teach nothing."""
     lines = []
-    cut = run.series("response_length/clip_ratio")
+    cut = run.series("rollouts/cut_off")
     step, share = max(cut, key=lambda point: point[1], default=(0, 0.0))
     if share >= _CUT_OFF:
         mean = sum(value for _, value in cut) / len(cut)

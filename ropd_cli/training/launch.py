@@ -178,7 +178,8 @@ def train(
     if config.out is not None and (done := (run := RunDir.of(config.out)).finished()) is not None:
         kept, or_else = ("train.steps", "train.epochs"), "student.from_run trains on from a finished run"
         check_same_run(with_student_of_run(config), run, "is a finished run", kept, or_else)
-        return Result(run.path, Path(done["model"]), done["steps"], run.metric_rows())
+        here = run.huggingface(done["steps"])  # of a run that was moved
+        return Result(run.path, here if here.is_dir() else Path(done["model"]), done["steps"], run.metric_rows())
     if not force:
         check_exact(config.device)
     config = with_student_of_run(config)

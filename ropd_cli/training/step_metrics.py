@@ -130,6 +130,7 @@ class StepTally:
         for rollout in group.rollouts:
             counted = rollout.usage.completion_tokens if rollout.usage is not None else 0
             self.values["rollouts/tokens_mean"].append(counted or estimate_tokens(rollout.text))
+            self.values["rollouts/cut_off"].append(rollout.finish_reason == "length")
             shown = answer_of(rollout.text)  # no judge is shown the thinking
             self.injections += shown is not None and injection_kind(shown, innocent) is not None
 

@@ -138,7 +138,7 @@ def test_what_is_worth_a_look(tmp_path):
     path = write_run(tmp_path / "r")
     metrics = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     for row in metrics:
-        row["response_length/clip_ratio"] = 0.4 if row["step"] == 2 else 0.0
+        row["rollouts/cut_off"] = 0.4 if row["step"] == 2 else 0.0
     assert "were cut off" not in failures(read_run(path)) and "Nothing failed" in failures(read_run(path))
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics))
     assert "Up to 40% of a step&#39;s rollouts (step 2; 7% on average)" in failures(read_run(path))
