@@ -187,7 +187,7 @@ def _cpu(config: RopdConfig, machine: Machine) -> Iterator[Choice]:
     yield Choice(
         "processors",
         f"{8 * devices}; agent workers: 1, storage units: 1",
-        "verl starts only if Ray has as many processors and GPUs as it asks for, so these are declared",
+        "what verl asks Ray for; declared to Ray, whatever this machine has",
         _workers(1, 1) | declared,
     )
 
