@@ -45,6 +45,7 @@ def report(
     from ropd_cli.report.run_page import page
     from ropd_cli.report.run_words import outcome, worth_a_look
     from ropd_cli.report.runs_page import compared_page, figures
+    from ropd_cli.training.run_dir import RunDir
 
     if len(runs) > 1 and html is None:
         raise InputError("several runs make a page of their own", "say where it goes: --html FILE")
@@ -56,9 +57,9 @@ def report(
     for run in data:
         words = [*(words for words, _ in outcome(run)), *worth_a_look(run)]
         if not run.result and (run.path / "verl.yaml").is_file() and not is_being_written(run.path):
-            here = run.path.absolute()
-            moved = "" if run.config.get("out") == str(here) else f" --out {here}"
-            words.append(f"Go on with: ropd train --config {here / 'config.yaml'}{moved} --resume")
+            here = RunDir.of(str(run.path))
+            moved = "" if run.config.get("out") == str(here.path) else f" --out {here.path}"
+            words.append(f"Go on with: {here.resume_command}{moved}")
         lines += [run.name, *(f"  {each}" for each in words)]
     document = {
         "html": str(file),

@@ -66,11 +66,8 @@ def rubricate(
         is_asked=settings.judge.rubrics != "dataset",
         following=[
             *("ropd", "verify", prompts, "--rubrics", out, "--rollouts", rollouts, "--index", index),
-            *(
-                "--out",
-                named_alike(out, "rubrics", "verdicts"),
-                *(part for file in run.config or () for part in ("-c", file)),
-            ),
+            *("--out", named_alike(out, "rubrics", "verdicts")),
+            *(part for file in run.config or () for part in ("-c", file)),
             *(("--base-url", shown_url(endpoint.base_url)) if endpoint.base_url else ()),
             *(("--model", endpoint.model) if endpoint.model else ()),
             *(("--templates", templates) if templates else ()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -120,12 +119,11 @@ def train(
         elif resolved.data.prompts is None:
             screen.note("no forecast: data.prompts is not set")
         return
-    is_ours, run = True, Path(resolved.out or "").absolute()
-    resume_command = f"ropd train --config {shlex.quote(str(run / 'config.yaml'))} --resume"
+    is_ours = True
     try:
         result = launch.train(resolved, resume=resume, environ=os.environ, progress=screen.progress(), force=force)
     except KeyboardInterrupt:
-        print_err(f"ropd: interrupted; {launch.after_a_stop(resolved.out, resume_command)}")
+        print_err(f"ropd: interrupted; {launch.after_a_stop(resolved.out)}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except (OutputBusy, InputError):
         is_ours = False  # the process that trains writes the page; or nothing was started

@@ -97,7 +97,7 @@ def forecast(
     spans, rule = _spans(left, lengths, cache)
     prompt_tokens = round(samples * sum(learnt.prompt_tokens(size) for size in sizes))
     least, about, most = (round(samples * sum(span[k] for span in spans)) for k in range(3))
-    measured = learnt.replies > 0
+    measured = bool(lengths)
     few_prompt_tokens = prompt_tokens if measured else round(prompt_tokens * LEAST_SHARE)
 
     def dollars(sent: int, reply_tokens: int) -> float | None:
@@ -120,9 +120,8 @@ def _spans(requests: list[ChatRequest], lengths: list[int], cache: ReplyCache | 
     if not requests:
         return [], "nothing is left to ask"
     if lengths:
-        return [_as_before(lengths, len(requests))] * len(
-            requests
-        ), f"replies as long as the {len(lengths)} in the cache"
+        span, count = _as_before(lengths, len(requests)), len(requests)
+        return [span] * count, f"replies as long as the {len(lengths)} in the cache"
     by_form = [_of_form(request) for request in requests]
     by_rule = "length of replies guessed by what is asked for, half to double"
     if all(by_form):

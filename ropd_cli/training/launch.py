@@ -243,9 +243,11 @@ def _trained(config: RopdConfig, run: RunDir, resume: bool, environ: Mapping[str
     return result
 
 
-def after_a_stop(out: str | None, command: str) -> str:
-    """Return in words what is left of a run that was interrupted, and the ``command`` that goes on with it."""
-    step = RunDir.of(out).saved.newest()
+def after_a_stop(out: str | None, command: str | None = None) -> str:
+    """Return in words what is left of a run that was interrupted, and the command that goes on with it (``command``, or
+    the run's own)."""
+    run = RunDir.of(out)
+    step, command = run.saved.newest(), command or run.resume_command
     if step is not None:
         return f"the last checkpoint is of step {step}; go on from there with: {command}"
     return f"no checkpoint is saved yet; begin again, with judgements from the cache, with: {command}"

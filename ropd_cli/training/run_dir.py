@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -119,6 +120,11 @@ class RunDir:
         if out is None:
             raise InputError("out is not set", "name the run directory: out: runs/mine, or --out")
         return cls(Path(out).absolute())
+
+    @property
+    def resume_command(self) -> str:
+        """What a user types to go on with the run."""
+        return f"ropd train --config {shlex.quote(str(self.config))} --resume"
 
     @property
     def saved(self) -> Checkpoints:

@@ -26,7 +26,7 @@ def with_student_of_run(config: RopdConfig) -> RopdConfig:
     if done is None:
         raise InputError(
             f"{where}: that run is not finished, after {len(run.metric_rows())} steps",
-            f"finish it first: ropd train --config {run.config} --resume",
+            f"finish it first: {run.resume_command}",
         )
     if student.from_checkpoint == "best":
         model, hint = run.best_model, "only a run with validate.benchmarks has one: take student.from_checkpoint final"

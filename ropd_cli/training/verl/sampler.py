@@ -147,17 +147,13 @@ class _Judged(_Mixed):
                 f"step {self._step}: no group has rewards that differ, nor had the {self._evicted('tied')} that were "
                 "replaced (train.refill)",
                 f"look at the groups by: ropd inspect-rubrics {self._run.path} --step {self._step}; give prompts that "
-                f"are neither too easy nor too hard for the student, then go on with: {self._resume}",
+                f"are neither too easy nor too hard for the student, then go on with: {self._run.resume_command}",
             )
         )
 
-    @property
-    def _resume(self) -> str:
-        return f"ropd train --config {self._run.config} --resume"
-
     def _stop(self, missing: int) -> None:
         """Leave word for the parent process, and raise. The step is made again when the run is resumed."""
-        resume = f"then go on with: {self._resume}"
+        resume = f"then go on with: {self._run.resume_command}"
         stop: Stop | None = ray.get(self._owner.stopped.remote())
         if stop is not None:
             hints = {"ProviderDown": (stop.hint or "").partition(",")[0], "CostLimit": "raise max_cost"}
